@@ -1,0 +1,97 @@
+// The vocabulary every layer shares: errors, devices, element types and the plain specs that describe an operation.
+// Nothing here allocates, computes or knows a vendor library. The calls that use these specs are in backend.h.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+namespace graft {
+
+/// What a user can cause and can mend. The text names the operation, what was expected, what came, what to try next.
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// A command line or configuration that cannot be understood (exit code 2 in the program).
+class UsageError : public Error {
+ public:
+  using Error::Error;
+};
+
+enum class DeviceKind { reference, cpu, cuda };
+
+/// Where tensors live and operations run. `reference` computes everything in double with plain loops.
+struct Device {
+  DeviceKind kind = DeviceKind::cpu;
+  int index = 0;
+  friend bool operator==(const Device&, const Device&) = default;
+};
+
+/// "cpu", "reference", "cuda:0".
+std::string to_string(const Device& device);
+
+enum class DType : std::uint8_t { f32, f64, bf16, f16, i32, u8 };
+
+std::int64_t size_of(DType dtype);  // bytes
+std::string_view to_string(DType dtype);
+
+/// Logical dimensions N C H W, whatever the memory order. A matrix [rows, columns] is {rows, columns, 1, 1}.
+struct Shape {
+  std::int64_t n = 1, c = 1, h = 1, w = 1;
+  std::int64_t size() const { return n * c * h * w; }
+  std::int64_t pixels() const { return h * w; }
+  friend bool operator==(const Shape&, const Shape&) = default;
+};
+
+std::string to_string(const Shape& shape);  // "[8,3,224,224]"
+
+/// Memory order of an activation: channels are grouped in blocks of `block`, pixels outside, block index outside that.
+///   element (n,c,h,w) of a tensor whose buffer holds `pitch` channels lies at
+///   nhwc:      ((n*H + h)*W + w)*pitch + c
+///   blocked b: n*pitch*H*W + (c/b)*H*W*b + (h*W + w)*b + c%b        (b = 1 is NCHW)
+/// Blocked formats hold only channel counts divisible by b; the CPU library chooses b, nothing else names it.
+struct Format {
+  int block = 0;  // 0: NHWC
+  friend bool operator==(const Format&, const Format&) = default;
+};
+inline constexpr Format kNhwc{0};
+inline constexpr Format kNchw{1};
+
+/// Whether a result replaces its destination or is added to it.
+enum class Write : std::uint8_t { overwrite, add };
+
+/// 2-d convolution. Weights are K R S C (output channels, kernel rows, kernel columns, input channels).
+struct ConvSpec {
+  Shape x;                          // input  [N, C, H, W]
+  std::int64_t k = 1, r = 1, s = 1;  // output channels, kernel height, kernel width
+  std::int64_t stride_h = 1, stride_w = 1;
+  std::int64_t pad_h = 0, pad_w = 0;
+  std::int64_t dilation_h = 1, dilation_w = 1;
+
+  std::int64_t out_h() const { return (x.h + 2 * pad_h - dilation_h * (r - 1) - 1) / stride_h + 1; }
+  std::int64_t out_w() const { return (x.w + 2 * pad_w - dilation_w * (s - 1) - 1) / stride_w + 1; }
+  Shape y() const { return {x.n, k, out_h(), out_w()}; }
+  std::int64_t weight_size() const { return k * r * s * x.c; }
+  friend bool operator==(const ConvSpec&, const ConvSpec&) = default;
+};
+
+/// 2-d pooling; padding counts as -infinity for max, and for the average as zeros or not at all.
+struct PoolSpec {
+  Shape x;
+  std::int64_t window_h = 2, window_w = 2;
+  std::int64_t stride_h = 2, stride_w = 2;
+  std::int64_t pad_h = 0, pad_w = 0;
+  bool count_padding = true;  // average pooling: divide by the whole window (PyTorch's count_include_pad)
+
+  std::int64_t out_h() const { return (x.h + 2 * pad_h - window_h) / stride_h + 1; }
+  std::int64_t out_w() const { return (x.w + 2 * pad_w - window_w) / stride_w + 1; }
+  Shape y() const { return {x.n, x.c, out_h(), out_w()}; }
+  friend bool operator==(const PoolSpec&, const PoolSpec&) = default;
+};
+
+}  // namespace graft
