@@ -1,0 +1,246 @@
+// What a device must be able to do: some forty calls on plain views and specs, implemented three times
+// (reference/, cpu/, cuda/). Nothing here knows tensors, gradients' owners or the tape; read tensor/tensor.h for those.
+// Conventions: outputs first, then `Write` where a result may be added, then inputs. All views of one call are on the
+// backend's device and, unless said otherwise, of its compute type (double on the reference, float elsewhere).
+#pragma once
+
+#include <cstring>
+#include <initializer_list>
+#include <memory>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "kernels/core.h"
+#include "kernels/functors.h"
+
+namespace graft {
+
+/// Where an activation, a weight [K,C,R,S], a matrix [rows,columns,1,1] or a vector [1,C,1,1] lies.
+struct ConstView {
+  const void* data = nullptr;
+  DType dtype = DType::f32;
+  Format format = kNhwc;
+  Shape shape;
+  std::int64_t pitch = 0;  // channels of the buffer that this view is a channel slice of; == shape.c when dense
+
+  bool is_dense() const { return pitch == shape.c; }
+  template <class T>
+  const T* as() const {
+    return static_cast<const T*>(data);
+  }
+};
+
+struct View {
+  void* data = nullptr;
+  DType dtype = DType::f32;
+  Format format = kNhwc;
+  Shape shape;
+  std::int64_t pitch = 0;
+
+  bool is_dense() const { return pitch == shape.c; }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data);
+  }
+  operator ConstView() const { return {data, dtype, format, shape, pitch}; }
+};
+
+/// Elements from one image to the next, one row to the next, … for any format: address(n,c,h,w) =
+/// n*image + (c / block)*group + (h*W + w)*pixel + c % block, with block = `shape.c` for NHWC.
+struct Strides {
+  std::int64_t image, group, pixel, block;
+  std::int64_t operator()(std::int64_t n, std::int64_t c, std::int64_t pixel_index) const {
+    return n * image + c / block * group + pixel_index * pixel + c % block;
+  }
+};
+inline Strides strides_of(const ConstView& v) {
+  const std::int64_t hw = v.shape.pixels();
+  if (v.format == kNhwc) return {v.pitch * hw, 0, v.pitch, v.shape.c > 0 ? v.shape.c : 1};
+  return {v.pitch * hw, hw * v.format.block, v.format.block, v.format.block};
+}
+
+/// A convolution or linear weight and its version: devices may cache a packed copy until the version changes.
+struct WeightView {
+  ConstView value;                // [K,C,R,S], KRSC in memory
+  const std::uint64_t* version = nullptr;  // changes whenever the values do; null: never cache
+};
+
+/// The formats in which this device's convolution wants its input and gives its output.
+struct ConvFormats {
+  Format x, y;
+};
+
+/// What a convolution may do to its result before writing it: add a bias [1,K,1,1], clamp at zero.
+struct ConvEpilogue {
+  ConstView bias;  // data == nullptr: none
+  bool relu = false;
+};
+
+/// y = (x - mean) / sqrt(var + epsilon) * gamma + beta [+ residual] [then ReLU], per channel.
+struct NormalizeArgs {
+  ConstView stats;         // [2,C]: row 0 mean, row 1 biased variance
+  ConstView gamma, beta;   // [1,C,1,1]
+  double epsilon = 1e-5;
+  bool relu = false;
+};
+
+struct SoftmaxSpec {
+  double label_smoothing = 0;
+  ConstView class_weights;  // [1,C,1,1]; data == nullptr: all one
+};
+
+/// One parameter inside the optimizer's arenas. Values lie in one arena; gradients and moments share another layout,
+/// which holds trainable parameters only.
+struct UpdateSegment {
+  std::int64_t value_offset = 0, state_offset = 0, size = 0;  // elements
+  double lr_scale = 1, decay = 0;
+  std::int64_t row_size = 0;                       // elements per output channel (size / dimension 0)
+  const std::uint32_t* row_mask = nullptr;         // host; bit k set: row k trains. null: all rows train
+};
+
+struct UpdateArena {
+  View values;                  // [1,n,1,1]
+  ConstView gradients;          // state layout
+  View moment1, moment2;        // state layout; moment2 unused by SGD
+  std::span<const UpdateSegment> segments;
+};
+
+struct MemoryUse {
+  std::int64_t live_bytes = 0, peak_bytes = 0, reserved_bytes = 0;
+};
+
+class Backend {
+ public:
+  Backend() = default;
+  Backend(const Backend&) = delete;
+  Backend& operator=(const Backend&) = delete;
+  virtual ~Backend() = default;
+
+  virtual Device device() const = 0;
+  virtual DType compute_type() const = 0;       // f64 on the reference, f32 elsewhere
+  virtual std::string description() const = 0;  // one line for people: "cpu, oneDNN 2.6.3, AVX-512, 2 threads"
+
+  // Memory. Blocks are 64-byte aligned at least; `release` may keep them for reuse.
+  virtual void* allocate(std::int64_t bytes) = 0;
+  virtual void release(void* block) noexcept = 0;
+  virtual MemoryUse memory() const = 0;
+  virtual void copy_in(void* device, const void* host, std::int64_t bytes) = 0;
+  virtual void copy_out(void* host, const void* device, std::int64_t bytes) = 0;
+  virtual void zero(void* device, std::int64_t bytes) = 0;
+  virtual void synchronize() = 0;
+
+  /// y (=|+=) x between any formats, pitches and f32/f64 element types; equal shapes.
+  virtual void copy(View y, Write, ConstView x) = 0;
+  /// Whether every element is finite. Waits for the device.
+  virtual bool all_finite(ConstView x) = 0;
+
+  /// out (=|+=) f(index, in...): views of one shape, format and pitch-pattern (slices allowed).
+  template <class F>
+  void map(const F& f, View out, Write write, std::initializer_list<ConstView> in);
+
+  // Convolution. x, y, dx, dy are dense and in the formats that conv_formats returned.
+  virtual ConvFormats conv_formats(const ConvSpec&) = 0;
+  virtual void conv(const ConvSpec&, View y, ConstView x, WeightView w, const ConvEpilogue&) = 0;
+  virtual void conv_data_grad(const ConvSpec&, View dx, Write, ConstView dy, WeightView w) = 0;
+  virtual void conv_weight_grad(const ConvSpec&, View dw, Write, ConstView dy, ConstView x) = 0;
+  /// db[c] (=|+=) sum over n,h,w of dy; also the bias gradient of a linear layer.
+  virtual void channel_sum(View db, Write, ConstView dy) = 0;
+
+  // Linear: matrices x [N,in], w [out,in], y [N,out], NHWC. Higher dimensions are flattened in memory order.
+  virtual void linear(View y, ConstView x, WeightView w, ConstView bias) = 0;  // bias.data may be null
+  virtual void linear_data_grad(View dx, Write, ConstView dy, WeightView w) = 0;
+  virtual void linear_weight_grad(View dw, Write, ConstView dy, ConstView x) = 0;
+
+  // Batch norm in parts that compose (see tensor/ops/batch_norm.cpp). Activations may be channel slices, all of one format.
+  /// stats [2,C] = mean and biased variance of x over n,h,w.
+  virtual void batch_statistics(View stats, ConstView x) = 0;
+  /// residual.data may be null.
+  virtual void normalize(View y, ConstView x, const NormalizeArgs&, ConstView residual) = 0;
+  /// sums [2,C]: row 0 = sum g, row 1 = sum g*xhat, where g = dy, masked by y > 0 when args.relu.
+  /// y may have null data when !args.relu.
+  virtual void normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x, const NormalizeArgs&) = 0;
+  /// dx (=|+=) gamma*inv*(g - sums[0]/M - xhat*sums[1]/M), M = N*H*W; with sums.data null (fixed statistics) gamma*inv*g.
+  /// dresidual (may be null data) (=|+=) g.
+  virtual void normalize_grad(View dx, Write, View dresidual, Write residual_write, ConstView dy, ConstView y, ConstView x,
+                              const NormalizeArgs&, ConstView sums) = 0;
+  /// dx += -inv/M * (weighted[0] + xhat*weighted[1]): the batch-statistics part for consumers that were handed fixed
+  /// statistics; weighted [2,C] = sum over consumers of gamma * sums.
+  virtual void normalize_grad_correction(View dx, ConstView x, ConstView stats, double epsilon, ConstView weighted) = 0;
+  /// running [2,C]: mean and unbiased variance move by `momentum` towards stats of M elements (M == 1 leaves variance biased).
+  virtual void update_running(View running, ConstView stats, double momentum, std::int64_t elements) = 0;
+
+  // Pooling. `index` is u8 in y's shape and format: the window position of the maximum, row by row; the first wins a tie.
+  virtual void max_pool(const PoolSpec&, View y, View index, ConstView x) = 0;
+  virtual void max_pool_grad(const PoolSpec&, View dx, Write, ConstView dy, ConstView index) = 0;
+  virtual void avg_pool(const PoolSpec&, View y, ConstView x) = 0;
+  virtual void avg_pool_grad(const PoolSpec&, View dx, Write, ConstView dy) = 0;
+  /// Windows floor(i*H/out) .. ceil((i+1)*H/out), as PyTorch; y's shape says the output size. y may be NHWC whatever x is.
+  virtual void adaptive_avg_pool(View y, ConstView x) = 0;
+  virtual void adaptive_avg_pool_grad(View dx, Write, ConstView dy) = 0;
+
+  /// loss [1] = sum_n weight[label] * ((1-s)*nll + ...) / sum_n weight[label] as PyTorch's cross_entropy(mean, weight,
+  /// label_smoothing); probabilities [N,C] = softmax(logits). labels: i32 [N], all in [0, C).
+  virtual void softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
+                                     const SoftmaxSpec&) = 0;
+  /// dlogits (=|+=) dloss[0] * d loss / d logits.
+  virtual void softmax_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities, ConstView labels,
+                                          const SoftmaxSpec&) = 0;
+
+  virtual void update(const UpdateArena&, const SgdStep&) = 0;
+  virtual void update(const UpdateArena&, const AdamStep&) = 0;
+
+ protected:
+  /// `functor` is an index into MapFunctors, `parameters` the functor's bytes.
+  struct MapCall {
+    int functor = 0;
+    const void* parameters = nullptr;
+    View out;
+    Write write = Write::overwrite;
+    ConstView in[3];
+    int inputs = 0;
+  };
+  virtual void run_map(const MapCall&) = 0;
+};
+
+/// Position of F in a tuple of functors.
+template <class F, class... Fs>
+constexpr int functor_index(const std::tuple<Fs...>*) {
+  int index = 0;
+  (void)((std::is_same_v<F, Fs> ? false : (++index, true)) && ...);
+  return index;
+}
+
+template <class F>
+void Backend::map(const F& f, View out, Write write, std::initializer_list<ConstView> in) {
+  static_assert(std::is_trivially_copyable_v<F>);
+  constexpr int index = functor_index<F>(static_cast<const MapFunctors*>(nullptr));
+  static_assert(index < int(std::tuple_size_v<MapFunctors>), "add the functor to MapFunctors");
+  if (int(in.size()) != F::kInputs) throw Error("map: wrong number of inputs for this functor");
+  MapCall call{index, &f, out, write, {}, F::kInputs};
+  int i = 0;
+  for (const ConstView& v : in) {
+    if (v.shape != out.shape || v.format != out.format || v.dtype != out.dtype)
+      throw Error("map: inputs and output differ in shape, format or type: " + to_string(v.shape) + " against " +
+                  to_string(out.shape) + "; reorder first");
+    call.in[i++] = v;
+  }
+  run_map(call);
+}
+
+/// Threads and reproducibility of a backend.
+struct BackendOptions {
+  int threads = 0;  // 0: all cores this process may use
+};
+
+/// Creates a device. Errors: the device is not built in or not usable, with the reason.
+std::unique_ptr<Backend> make_backend(const Device& device, const BackendOptions& options = {});
+
+/// Resolves "auto", "cpu", "reference", "cuda", "cuda:N"; `why` says what auto chose and why not a GPU.
+Device parse_device(const std::string& text, std::string* why = nullptr);
+
+/// Empty when a CUDA device can be used; else the reason in one line.
+std::string cuda_unavailable_reason();
+
+}  // namespace graft
