@@ -1,0 +1,56 @@
+# graft_library(<folder> [DEPENDS <folders>] [PRIVATE <targets>] [GLOBS <patterns>] [EXCLUDE <regexes>])
+#
+# One static library graft_<folder>, alias graft::<folder>, of the folder's *.cpp files (recursively, or those that GLOBS
+# match). DEPENDS are other folders along the arrows of docs/design.md and are linked publicly; PRIVATE are vendor targets
+# whose headers stay inside. Includes are written from the repository root.
+
+include(GNUInstallDirs)
+
+set(GRAFT_HEADER_DIR ${CMAKE_INSTALL_INCLUDEDIR}/graft)
+
+# Libraries without object code are needed here only; the installed package must not ask for them.
+function(graft_link_private target library)
+  if(library MATCHES "^(nlohmann_json::nlohmann_json|CLI11::CLI11|graft_stb)$")
+    set(library $<BUILD_INTERFACE:${library}>)
+  endif()
+  target_link_libraries(${target} PRIVATE ${library})
+endfunction()
+
+function(graft_library folder)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "DEPENDS;PRIVATE;GLOBS;EXCLUDE")
+  set(target graft_${folder})
+  if(NOT arg_GLOBS)
+    set(arg_GLOBS *.cpp */*.cpp)
+  endif()
+  file(GLOB sources CONFIGURE_DEPENDS ${arg_GLOBS})
+  foreach(pattern IN LISTS arg_EXCLUDE)
+    list(FILTER sources EXCLUDE REGEX ${pattern})
+  endforeach()
+
+  if(sources)
+    add_library(${target} STATIC ${sources})
+    set(scope PUBLIC)
+    foreach(library IN LISTS arg_PRIVATE)
+      graft_link_private(${target} ${library})
+    endforeach()
+  else()
+    add_library(${target} INTERFACE)
+    set(scope INTERFACE)
+  endif()
+  add_library(graft::${folder} ALIAS ${target})
+  target_include_directories(${target} ${scope} $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
+                                                $<INSTALL_INTERFACE:${GRAFT_HEADER_DIR}>)
+  target_compile_features(${target} ${scope} cxx_std_20)
+  list(TRANSFORM arg_DEPENDS PREPEND graft_)
+  target_link_libraries(${target} ${scope} ${arg_DEPENDS})
+  set_target_properties(${target} PROPERTIES EXPORT_NAME ${folder})
+  install(TARGETS ${target} EXPORT graftTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endfunction()
+
+# graft_compile_options(<folder> <options>...): for the folder's own sources only; nothing when it has none.
+function(graft_compile_options folder)
+  get_target_property(type graft_${folder} TYPE)
+  if(NOT type STREQUAL "INTERFACE_LIBRARY")
+    target_compile_options(graft_${folder} PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:${ARGN}>")
+  endif()
+endfunction()
