@@ -1,0 +1,62 @@
+// Files as the project writes and reads them: whole, or not at all. Also SHA-256, which names the source of weights and
+// the contents of images. CSV is in csv.h.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace graft {
+
+/// The whole file. Errors: missing, a folder, unreadable.
+std::vector<std::uint8_t> read_file(const std::filesystem::path& path);
+std::string read_text(const std::filesystem::path& path);
+
+/// Writes to a temporary name in the same folder, syncs and renames: readers see the old contents or the new, never
+/// half. Missing parent folders are created. Errors: folder read-only, disk full; the temporary file is removed.
+void write_atomically(const std::filesystem::path& path, std::span<const std::uint8_t> contents);
+void write_atomically(const std::filesystem::path& path, std::string_view contents);
+
+/// A name beside `path` for writers that produce the file themselves (HDF5). The destructor removes the temporary file
+/// unless `commit` (sync, rename) came first.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::filesystem::path path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  const std::filesystem::path& temporary() const { return temporary_; }
+  void commit();
+
+ private:
+  std::filesystem::path path_;
+  std::filesystem::path temporary_;
+  bool is_committed_ = false;
+};
+
+/// FIPS 180-4, incremental.
+class Sha256 {
+ public:
+  void update(std::span<const std::uint8_t> bytes);
+  std::array<std::uint8_t, 32> finish();  // may be called once
+
+ private:
+  void compress(const std::uint8_t* block);
+
+  std::array<std::uint32_t, 8> state_{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                                      0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+  std::array<std::uint8_t, 64> pending_{};
+  std::size_t pending_size_ = 0;
+  std::uint64_t total_bytes_ = 0;
+};
+
+/// 64 lower-case hexadecimal digits.
+std::string sha256_hex(std::span<const std::uint8_t> bytes);
+std::string sha256_of_file(const std::filesystem::path& path);
+
+}  // namespace graft
