@@ -13,6 +13,9 @@ struct BuildInfo {
   std::string_view march;          // value of -march=, the oldest CPU that can run this program
   std::string_view sanitizers;     // "address;undefined", empty without
 
+  std::string_view onednn_version;  // versions compiled against, "2.6.3"
+  std::string_view hdf5_version;
+
   std::string_view cuda_version;        // toolkit the CUDA backend was compiled with, empty without CUDA
   std::string_view cudnn_version;       // "9.13.0", empty without CUDA
   std::string_view cuda_archs;          // "80;90", empty without CUDA
@@ -20,7 +23,7 @@ struct BuildInfo {
 
   std::string_view cuda_module_file;         // file name of the module to load, "graft_cuda.so"
   std::string_view cuda_module_dir;          // where the build tree puts it
-  std::string_view cuda_module_install_dir;  // where `cmake --install` puts it, absolute or relative to the program's folder
+  std::string_view cuda_module_install_dir;  // where `cmake --install` puts it, absolute
 };
 
 const BuildInfo& build_info();

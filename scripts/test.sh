@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds with warnings as errors (and CUDA where it is found), runs every test, then the
+# sanitized tests. Prints what was skipped and why. Exits non-zero when anything failed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+jobs=$(nproc)
+
+scripts/install_deps.sh
+if command -v nvcc >/dev/null || [[ -x /usr/local/cuda/bin/nvcc ]]; then
+  scripts/install_deps.sh --cuda || echo "test: no cudnn-frontend headers; the build goes on without CUDA"
+fi
+
+# summary <build folder>: each skipped test with its reason, so that a skip never looks like a pass.
+summary() {
+  awk '
+    /^[0-9]+\/[0-9]+ Testing: / { name = $3 }
+    /: Skipped$/ { getline reason; print "  skipped " name ": " reason; count++ }
+    END { print "test: " count + 0 " tests skipped in " folder }
+  ' folder="$1" "$1/Testing/Temporary/LastTest.log"
+}
+
+# build_and_test <preset>
+build_and_test() {
+  echo "test: building and testing '$1'"
+  cmake --preset "$1" -Wno-dev
+  cmake --build --preset "$1" -j "$jobs"
+  local result=0
+  ctest --preset "$1" -j "$jobs" --no-tests=error || result=$?
+  summary "build/$1"
+  return "$result"
+}
+
+result=0
+build_and_test asan || result=1
+build_and_test ci || result=1
+exit "$result"
