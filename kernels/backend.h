@@ -63,7 +63,7 @@ inline Strides strides_of(const ConstView& v) {
 
 /// A convolution or linear weight and its version: devices may cache a packed copy until the version changes.
 struct WeightView {
-  ConstView value;                // [K,C,R,S], KRSC in memory
+  ConstView value;                         // [K,C,R,S], KRSC in memory
   const std::uint64_t* version = nullptr;  // changes whenever the values do; null: never cache
 };
 
@@ -80,8 +80,8 @@ struct ConvEpilogue {
 
 /// y = (x - mean) / sqrt(var + epsilon) * gamma + beta [+ residual] [then ReLU], per channel.
 struct NormalizeArgs {
-  ConstView stats;         // [2,C]: row 0 mean, row 1 biased variance
-  ConstView gamma, beta;   // [1,C,1,1]
+  ConstView stats;        // [2,C]: row 0 mean, row 1 biased variance
+  ConstView gamma, beta;  // [1,C,1,1]
   double epsilon = 1e-5;
   bool relu = false;
 };
@@ -96,14 +96,14 @@ struct SoftmaxSpec {
 struct UpdateSegment {
   std::int64_t value_offset = 0, state_offset = 0, size = 0;  // elements
   double lr_scale = 1, decay = 0;
-  std::int64_t row_size = 0;                       // elements per output channel (size / dimension 0)
-  const std::uint32_t* row_mask = nullptr;         // host; bit k set: row k trains. null: all rows train
+  std::int64_t row_size = 0;                // elements per output channel (size / dimension 0)
+  const std::uint32_t* row_mask = nullptr;  // host; bit k set: row k trains. null: all rows train
 };
 
 struct UpdateArena {
-  View values;                  // [1,n,1,1]
-  ConstView gradients;          // state layout
-  View moment1, moment2;        // state layout; moment2 unused by SGD
+  View values;            // [1,n,1,1]
+  ConstView gradients;    // state layout
+  View moment1, moment2;  // state layout; moment2 unused by SGD
   std::span<const UpdateSegment> segments;
 };
 
@@ -153,7 +153,8 @@ class Backend {
   virtual void linear_data_grad(View dx, Write, ConstView dy, WeightView w) = 0;
   virtual void linear_weight_grad(View dw, Write, ConstView dy, ConstView x) = 0;
 
-  // Batch norm in parts that compose (see tensor/ops/batch_norm.cpp). Activations may be channel slices, all of one format.
+  // Batch norm in parts that compose (see tensor/ops/batch_norm.cpp). Activations may be channel slices, all of one
+  // format.
   /// stats [2,C] = mean and biased variance of x over n,h,w.
   virtual void batch_statistics(View stats, ConstView x) = 0;
   /// residual.data may be null.
@@ -161,22 +162,25 @@ class Backend {
   /// sums [2,C]: row 0 = sum g, row 1 = sum g*xhat, where g = dy, masked by y > 0 when args.relu.
   /// y may have null data when !args.relu.
   virtual void normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x, const NormalizeArgs&) = 0;
-  /// dx (=|+=) gamma*inv*(g - sums[0]/M - xhat*sums[1]/M), M = N*H*W; with sums.data null (fixed statistics) gamma*inv*g.
-  /// dresidual (may be null data) (=|+=) g.
-  virtual void normalize_grad(View dx, Write, View dresidual, Write residual_write, ConstView dy, ConstView y, ConstView x,
-                              const NormalizeArgs&, ConstView sums) = 0;
+  /// dx (=|+=) gamma*inv*(g - sums[0]/M - xhat*sums[1]/M), M = N*H*W; with sums.data null (fixed statistics)
+  /// gamma*inv*g. dresidual (may be null data) (=|+=) g.
+  virtual void normalize_grad(View dx, Write, View dresidual, Write residual_write, ConstView dy, ConstView y,
+                              ConstView x, const NormalizeArgs&, ConstView sums) = 0;
   /// dx += -inv/M * (weighted[0] + xhat*weighted[1]): the batch-statistics part for consumers that were handed fixed
   /// statistics; weighted [2,C] = sum over consumers of gamma * sums.
   virtual void normalize_grad_correction(View dx, ConstView x, ConstView stats, double epsilon, ConstView weighted) = 0;
-  /// running [2,C]: mean and unbiased variance move by `momentum` towards stats of M elements (M == 1 leaves variance biased).
+  /// running [2,C]: mean and unbiased variance move by `momentum` towards stats of M elements (M == 1 leaves variance
+  /// biased).
   virtual void update_running(View running, ConstView stats, double momentum, std::int64_t elements) = 0;
 
-  // Pooling. `index` is u8 in y's shape and format: the window position of the maximum, row by row; the first wins a tie.
+  // Pooling. `index` is u8 in y's shape and format: the window position of the maximum, row by row; the first wins a
+  // tie.
   virtual void max_pool(const PoolSpec&, View y, View index, ConstView x) = 0;
   virtual void max_pool_grad(const PoolSpec&, View dx, Write, ConstView dy, ConstView index) = 0;
   virtual void avg_pool(const PoolSpec&, View y, ConstView x) = 0;
   virtual void avg_pool_grad(const PoolSpec&, View dx, Write, ConstView dy) = 0;
-  /// Windows floor(i*H/out) .. ceil((i+1)*H/out), as PyTorch; y's shape says the output size. y may be NHWC whatever x is.
+  /// Windows floor(i*H/out) .. ceil((i+1)*H/out), as PyTorch; y's shape says the output size. y may be NHWC whatever x
+  /// is.
   virtual void adaptive_avg_pool(View y, ConstView x) = 0;
   virtual void adaptive_avg_pool_grad(View dx, Write, ConstView dy) = 0;
 
@@ -185,8 +189,8 @@ class Backend {
   virtual void softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
                                      const SoftmaxSpec&) = 0;
   /// dlogits (=|+=) dloss[0] * d loss / d logits.
-  virtual void softmax_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities, ConstView labels,
-                                          const SoftmaxSpec&) = 0;
+  virtual void softmax_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities,
+                                          ConstView labels, const SoftmaxSpec&) = 0;
 
   virtual void update(const UpdateArena&, const SgdStep&) = 0;
   virtual void update(const UpdateArena&, const AdamStep&) = 0;

@@ -69,14 +69,16 @@ struct Scale {
 };
 
 /// Inverted dropout: kept elements are divided by 1 - p. The same functor applied to dy is its gradient.
-/// The mask is Philox(seed, stream)[index]: a pure function, so nothing is stored and every device drops the same elements.
+/// The mask is a pure function of seed, call and index, so nothing is stored and every device drops the same elements.
 struct Dropout {
   static constexpr int kInputs = 1;
   double p = 0;
-  std::uint64_t seed = 0, stream = 0;
+  std::uint64_t seed = 0;
+  std::uint32_t call = 0;  // differs for every application of dropout in a run
   template <class T>
   GRAFT_HD T operator()(std::int64_t i, T x, T, T) const {
-    return philox_uniform(seed, stream, std::uint64_t(i)) < p ? T(0) : x / T(1 - p);
+    Random random({seed, RandomStream::dropout, call, std::uint64_t(i)});
+    return random.uniform() < p ? T(0) : x / T(1 - p);
   }
 };
 
@@ -95,8 +97,8 @@ struct SgdStep {
   }
 };
 
-/// Constants of one Adam or AdamW step as PyTorch defines them. `correction1` = 1 - beta1^t, `correction2` = 1 - beta2^t.
-/// Adam adds decay*w to the gradient; AdamW (`decoupled`) shrinks w by lr*decay first.
+/// Constants of one Adam or AdamW step as PyTorch defines them. `correction1` = 1 - beta1^t, `correction2` = 1 -
+/// beta2^t. Adam adds decay*w to the gradient; AdamW (`decoupled`) shrinks w by lr*decay first.
 struct AdamStep {
   double lr = 0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, correction1 = 1, correction2 = 1;
   bool decoupled = false;

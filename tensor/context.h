@@ -1,0 +1,83 @@
+// The context of a computation: one device, one tape, the random numbers of dropout and the names of the modules being
+// executed. Created in `main`, handed down, never global. Every tensor reaches its context.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tensor/tape.h"
+
+namespace graft {
+
+class Context {
+ public:
+  explicit Context(std::unique_ptr<Backend> backend) : backend_(std::move(backend)) {}
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+  ~Context() { tape_.clear(); }
+
+  Backend& backend() { return *backend_; }
+  DType dtype() const { return backend_->compute_type(); }
+  Tape& tape() { return tape_; }
+
+  bool is_recording() const { return is_recording_; }
+  void set_recording(bool on) { is_recording_ = on; }
+
+  /// When on, every operation's result is checked and the first value that is not finite throws an Error naming the
+  /// module and operation. Slow: for finding the culprit after a loss went bad.
+  bool checks_finite() const { return checks_finite_; }
+  void set_checks_finite(bool on) { checks_finite_ = on; }
+
+  /// Random numbers of dropout: keyed by the seed, the step, and the order of the dropout calls within it (at most
+  /// 256).
+  void start_step(std::uint64_t seed, std::int64_t step) { seed_ = seed, dropout_call_ = std::uint32_t(step) << 8; }
+  std::uint64_t seed() const { return seed_; }
+  std::uint32_t next_dropout_call() { return dropout_call_++; }
+
+  /// Reorders between memory formats that operations had to insert since the start.
+  std::int64_t reorders = 0;
+
+  /// "layer1.0.conv1": where execution is now.
+  std::string scope() const;
+
+ private:
+  friend class Scope;
+  std::unique_ptr<Backend> backend_;
+  Tape tape_;
+  bool is_recording_ = true;
+  bool checks_finite_ = false;
+  std::uint64_t seed_ = 0;
+  std::uint32_t dropout_call_ = 0;
+  std::vector<std::string_view> scope_;
+};
+
+/// Names what runs while it lives.
+class Scope {
+ public:
+  Scope(Context& context, std::string_view name) : context_(context) { context_.scope_.push_back(name); }
+  Scope(const Scope&) = delete;
+  Scope& operator=(const Scope&) = delete;
+  ~Scope() { context_.scope_.pop_back(); }
+
+ private:
+  Context& context_;
+};
+
+/// Nothing is recorded while it lives: evaluation and prediction.
+class NoGrad {
+ public:
+  explicit NoGrad(Context& context) : context_(context), before_(context.is_recording()) {
+    context.set_recording(false);
+  }
+  NoGrad(const NoGrad&) = delete;
+  NoGrad& operator=(const NoGrad&) = delete;
+  ~NoGrad() { context_.set_recording(before_); }
+
+ private:
+  Context& context_;
+  bool before_;
+};
+
+}  // namespace graft

@@ -1,0 +1,80 @@
+// The differentiable operations. Each lives in ops/<name>.cpp: forward, and its derivative directly below.
+// Shapes are logical N C H W; results are on the inputs' context; errors name the operation and the shapes.
+#pragma once
+
+#include "tensor/parameter.h"
+
+namespace graft {
+
+struct ConvGeometry {
+  std::int64_t stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0, dilation_h = 1, dilation_w = 1;
+};
+
+enum class Activation { none, relu };
+
+/// y [N,K,OH,OW] = x [N,C,H,W] convolved with weight [K,C,R,S], plus bias (may be null), then the activation.
+/// Errors: channels differ, or the output would be empty.
+Tensor conv2d(const Tensor& x, const Parameter& weight, const Parameter* bias, const ConvGeometry& geometry,
+              Activation activation = Activation::none);
+
+struct BatchNormArgs {
+  const Parameter& gamma;
+  const Parameter& beta;
+  const RunningStatistics& running;  // read for its switches; its values are moved when update_running
+  double epsilon = 1e-5;
+  double momentum = 0.1;
+  Activation activation = Activation::none;
+};
+
+/// y = activation((x - mean) / sqrt(var + epsilon) * gamma + beta [+ residual]); statistics of the batch or running
+/// ones as `running` is switched. `residual` may be an empty tensor. Errors: batch statistics of a single value per
+/// channel.
+Tensor batch_norm(const Tensor& x, const BatchNormArgs& args, const Tensor& residual = {});
+
+/// Batch statistics [2,C] (mean, biased variance) of x, recorded so that any number of `normalize` calls share them.
+/// `into`, a slice of a wider statistics tensor, receives them. `epsilon` must be that of the consumers.
+Tensor batch_statistics(const Tensor& x, Tensor into, double epsilon);
+
+/// Batch norm of x with given statistics [2,C] (DenseNet: of a slice of the block's buffer, dense result). When
+/// `args.running` uses batch statistics, `stats` must come from `batch_statistics`; else it is ignored.
+Tensor normalize(const Tensor& x, const Tensor& stats, const BatchNormArgs& args);
+
+/// A buffer of `shape` whose channels are filled by `append`: DenseNet's block without concatenation copies.
+Tensor channel_buffer(Context& context, const Shape& shape, Format format);
+/// Copies x into channels [begin, begin + C) of buffer; returns that slice, which is on the tape.
+Tensor append(const Tensor& buffer, std::int64_t begin, const Tensor& x);
+
+Tensor relu(const Tensor& x);
+Tensor add(const Tensor& a, const Tensor& b);
+/// Inverted dropout with probability p of dropping. p == 0 returns x. Errors: p outside [0, 1).
+Tensor dropout(const Tensor& x, double p);
+
+struct PoolGeometry {
+  std::int64_t window_h = 2, window_w = 2, stride_h = 2, stride_w = 2, pad_h = 0, pad_w = 0;
+};
+Tensor max_pool(const Tensor& x, const PoolGeometry& geometry);
+Tensor avg_pool(const Tensor& x, const PoolGeometry& geometry, bool count_padding = true);
+/// [N,C,H,W] -> [N,C,out_h,out_w], NHWC. 1 x 1 is global average pooling.
+Tensor adaptive_avg_pool(const Tensor& x, std::int64_t out_h, std::int64_t out_w);
+/// [N,C,H,W] -> NHWC memory of any shape of equal size: reorders a blocked tensor, else only renames.
+Tensor to_nhwc(const Tensor& x);
+
+/// y [N,out,1,1] = x (flattened in NHWC order to [N,in]) times weight [out, in] transposed, plus bias (may be null).
+Tensor linear(const Tensor& x, const Parameter& weight, const Parameter* bias,
+              Activation activation = Activation::none);
+
+struct CrossEntropyArgs {
+  double label_smoothing = 0;
+  Tensor class_weights;  // [1,C,1,1] or empty
+};
+struct CrossEntropyResult {
+  Tensor loss;           // [1,1,1,1], on the tape
+  Tensor probabilities;  // [N,C,1,1]
+};
+/// PyTorch's cross_entropy with reduction "mean". labels: i32 [N]. Errors: counts differ.
+CrossEntropyResult softmax_cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntropyArgs& args = {});
+
+/// Labels on the device. Errors: a label outside [0, classes).
+Tensor labels_to_device(Context& context, std::span<const std::int32_t> labels, std::int64_t classes);
+
+}  // namespace graft

@@ -1,0 +1,103 @@
+// Batch norm in two forms that share five device calls. `batch_norm` owns its statistics and differentiates through
+// them in one closure. DenseNet's `normalize` treats the statistics as an input: since
+//   dx = gamma*inv*(g - sum(g)/M - xhat*sum(g*xhat)/M)
+// is linear in g, every consumer adds gamma*inv*g to dx and gamma*(sum g, sum g*xhat) to the statistics' gradient, and
+// the statistics' own node applies the correction once, after all consumers.
+#include "tensor/ops.h"
+
+namespace graft {
+namespace {
+
+NormalizeArgs device_args(const BatchNormArgs& a, const Tensor& stats) {
+  return {.stats = stats.view(),
+          .gamma = a.gamma.value.view(),
+          .beta = a.beta.value.view(),
+          .epsilon = a.epsilon,
+          .relu = a.activation == Activation::relu};
+}
+
+void check(const Tensor& x, const BatchNormArgs& a) {
+  if (x.shape().c != a.running.channels)
+    throw Error("batch_norm: " + a.running.name + " expects C=" + std::to_string(a.running.channels) + ", got x " +
+                to_string(x.shape()) + "; check layer order");
+  if (a.running.use_batch_statistics && x.shape().size() == x.shape().c)
+    throw Error("batch_norm: " + a.running.name +
+                " has one value per channel, which has no variance; use a larger batch or image, or fixed statistics");
+}
+
+void move_running(const Tensor& x, const Tensor& stats, const BatchNormArgs& a) {
+  if (a.running.update_running)
+    x.backend().update_running(a.running.value.view(), stats.view(), a.momentum, x.shape().n * x.shape().pixels());
+}
+
+}  // namespace
+
+Tensor batch_norm(const Tensor& x, const BatchNormArgs& args, const Tensor& residual) {
+  check(x, args);
+  const bool batch = args.running.use_batch_statistics;
+  Tensor stats = args.running.value;
+  if (batch) {
+    stats = empty(x.context(), {2, x.shape().c, 1, 1});
+    x.backend().batch_statistics(stats.view(), x.view());
+    move_running(x, stats, args);
+  }
+  const NormalizeArgs norm = device_args(args, stats);
+  Tensor y = empty_like(x);
+  x.backend().normalize(y.view(), x.view(), norm, residual ? residual.view() : View{});
+
+  const Tensor saved_y = norm.relu ? y : Tensor{};
+  return record("batch_norm", y, {x, args.gamma.value, args.beta.value, residual}, [=](Tensor& dy, Grads& g) {
+    Backend& device = dy.backend();
+    const ConstView y_view = saved_y ? saved_y.view() : View{};
+    Tensor sums = empty(dy.context(), stats.shape());
+    if (batch || g.needs(1) || g.needs(2)) device.normalize_grad_sums(sums.view(), dy.view(), y_view, x.view(), norm);
+    g.accumulate(1, [&](View dgamma, Write w) { device.copy(dgamma, w, row(sums.view(), 1)); });
+    g.accumulate(2, [&](View dbeta, Write w) { device.copy(dbeta, w, row(sums.view(), 0)); });
+    // Every element of dy is read before it is written, so the first taker may have its memory.
+    Destination dresidual = g.destination(3, &dy);
+    Destination dx = dresidual ? g.destination(0) : g.destination(0, &dy);
+    if (!dx && !dresidual) return;
+    device.normalize_grad(dx.view(), dx.write, dresidual.view(), dresidual.write, dy.view(), y_view, x.view(), norm,
+                          batch ? sums.view() : View{});
+  });
+}
+
+Tensor batch_statistics(const Tensor& x, Tensor stats, double epsilon) {
+  x.backend().batch_statistics(stats.view(), x.view());
+  return record("batch_statistics", stats, {x}, [=, saved = stats](Tensor& weighted, Grads& g) {
+    g.accumulate(0, [&](View dx, Write) {  // the consumers' direct parts are there already
+      weighted.backend().normalize_grad_correction(dx, x.view(), saved.view(), epsilon, weighted.view());
+    });
+  });
+}
+
+Tensor normalize(const Tensor& x, const Tensor& batch_stats, const BatchNormArgs& args) {
+  check(x, args);
+  const bool batch = args.running.use_batch_statistics;
+  const Tensor stats = batch ? batch_stats : args.running.value;
+  if (batch) move_running(x, stats, args);
+  const NormalizeArgs norm = device_args(args, stats);
+  Tensor y = empty_like(x);
+  x.backend().normalize(y.view(), x.view(), norm, {});
+
+  const Tensor saved_y = norm.relu ? y : Tensor{};
+  return record("normalize", y, {x, args.gamma.value, args.beta.value, batch ? stats : Tensor{}},
+                [=](Tensor& dy, Grads& g) {
+                  Backend& device = dy.backend();
+                  const ConstView y_view = saved_y ? saved_y.view() : View{};
+                  Tensor sums = empty(dy.context(), stats.shape());
+                  if (batch || g.needs(1) || g.needs(2))
+                    device.normalize_grad_sums(sums.view(), dy.view(), y_view, x.view(), norm);
+                  g.accumulate(1, [&](View dgamma, Write w) { device.copy(dgamma, w, row(sums.view(), 1)); });
+                  g.accumulate(2, [&](View dbeta, Write w) { device.copy(dbeta, w, row(sums.view(), 0)); });
+                  g.accumulate(3, [&](View weighted, Write w) {
+                    for (int i : {0, 1})
+                      device.map(Multiply{}, row(weighted, i), w, {norm.gamma, row(ConstView(sums.view()), i)});
+                  });
+                  g.accumulate(0, [&](View dx, Write w) {
+                    device.normalize_grad(dx, w, {}, Write::overwrite, dy.view(), y_view, x.view(), norm, {});
+                  });
+                });
+}
+
+}  // namespace graft

@@ -1,0 +1,33 @@
+#include "tensor/ops.h"
+
+namespace graft {
+
+CrossEntropyResult softmax_cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntropyArgs& args) {
+  if (labels.shape().n != logits.shape().n || logits.shape().pixels() != 1)
+    throw Error("softmax_cross_entropy: logits " + to_string(logits.shape()) + " and labels " +
+                to_string(labels.shape()) + " do not belong together");
+  const Tensor weights = args.class_weights;
+  const SoftmaxSpec spec{.label_smoothing = args.label_smoothing, .class_weights = weights ? weights.view() : View{}};
+  Tensor loss = empty(logits.context(), {1, 1, 1, 1});
+  Tensor probabilities = empty_like(logits);
+  logits.backend().softmax_cross_entropy(loss.view(), probabilities.view(), logits.view(), labels.view(), spec);
+  loss = record("softmax_cross_entropy", loss, {logits}, [=](Tensor& dloss, Grads& g) {
+    (void)weights;  // spec points into it
+    g.accumulate(0, [&](View dx, Write w) {
+      dloss.backend().softmax_cross_entropy_grad(dx, w, dloss.view(), probabilities.view(), labels.view(), spec);
+    });
+  });
+  return {loss, probabilities};
+}
+
+Tensor labels_to_device(Context& context, std::span<const std::int32_t> labels, std::int64_t classes) {
+  for (std::int32_t label : labels)
+    if (label < 0 || label >= classes)
+      throw Error("labels: class " + std::to_string(label) + " is outside the network's " + std::to_string(classes) +
+                  " classes");
+  Tensor t(context, {std::int64_t(labels.size()), 1, 1, 1}, kNhwc, DType::i32);
+  context.backend().copy_in(t.view().data, labels.data(), std::int64_t(labels.size()) * 4);
+  return t;
+}
+
+}  // namespace graft

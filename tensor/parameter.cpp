@@ -1,0 +1,85 @@
+#include "tensor/parameter.h"
+
+namespace graft {
+namespace {
+
+constexpr std::int64_t kAlignment = 16;  // elements: every segment starts on a cache line
+
+std::int64_t aligned(std::int64_t n) { return (n + kAlignment - 1) / kAlignment * kAlignment; }
+
+}  // namespace
+
+Tensor Parameter::gradient() const {
+  if (!is_trainable || !value.variable() || !value.variable()->grad)
+    throw Error("gradient: parameter " + name + " is frozen; it has none");
+  return value.variable()->grad;
+}
+
+Parameter& ParameterSet::add(std::string name, const Shape& shape, Role role, int block) {
+  parameters_.push_back(
+      {.name = std::move(name), .shape = shape, .role = role, .block = block, .row_mask = {}, .value = {}});
+  return parameters_.back();
+}
+
+RunningStatistics& ParameterSet::add_statistics(std::string name, std::int64_t channels, int block) {
+  statistics_.push_back({.name = std::move(name), .channels = channels, .block = block, .value = {}});
+  return statistics_.back();
+}
+
+void ParameterSet::allocate(Context& context) {
+  context_ = &context;
+  std::int64_t size = 0;
+  for (Parameter& p : parameters_) p.offset = size, size += aligned(p.shape.size());
+  for (RunningStatistics& s : statistics_) s.offset = size, size += aligned(2 * s.channels);
+  values_ = zeros(context, {1, size, 1, 1});
+  for (Parameter& p : parameters_) {
+    p.value = values_.window(p.offset, p.shape);
+    p.value.set_variable(std::make_shared<Variable>(Variable{.shape = p.shape,
+                                                             .format = kNhwc,
+                                                             .dtype = context.dtype(),
+                                                             .needs_grad = false,
+                                                             .is_leaf = true,
+                                                             .grad = {}}));
+    ++p.version;
+  }
+  for (RunningStatistics& s : statistics_) {
+    s.value = values_.window(s.offset, {2, s.channels, 1, 1});
+    std::vector<double> initial(2 * s.channels, 0.0);
+    std::fill(initial.begin() + s.channels, initial.end(), 1.0);
+    s.value.from_host(initial);
+  }
+  prepare_gradients();
+}
+
+void ParameterSet::prepare_gradients() {
+  trainable_size_ = 0;
+  gradients_ = {};
+  for (Parameter& p : parameters_) {
+    Variable& v = *p.value.variable();
+    v.grad = {};
+    v.grad_written = false;
+    v.needs_grad = p.is_trainable;
+    if (p.is_trainable) p.gradient_offset = trainable_size_, trainable_size_ += aligned(p.shape.size());
+  }
+  if (trainable_size_ == 0) return;
+  gradients_ = zeros(*context_, {1, trainable_size_, 1, 1});
+  for (Parameter& p : parameters_)
+    if (p.is_trainable) p.value.variable()->grad = gradients_.window(p.gradient_offset, p.shape);
+}
+
+void ParameterSet::clear_gradients() {
+  for (Parameter& p : parameters_) p.value.variable()->grad_written = false;
+}
+
+Parameter& ParameterSet::find(const std::string& name) {
+  for (Parameter& p : parameters_)
+    if (p.name == name) return p;
+  throw Error("parameter: the network has none named " + name);
+}
+
+void ParameterSet::values_changed() {
+  for (Parameter& p : parameters_)
+    if (p.is_trainable) ++p.version;
+}
+
+}  // namespace graft

@@ -1,0 +1,113 @@
+#include "tensor/tensor.h"
+
+#include "tensor/context.h"
+
+namespace graft {
+
+Storage::Storage(Backend& backend, std::int64_t bytes) : backend_(backend), data_(backend.allocate(bytes)) {}
+Storage::~Storage() { backend_.release(data_); }
+
+Tensor::Tensor(Context& context, const Shape& shape, Format format, DType dtype)
+    : context_(&context), pitch_(shape.c), shape_(shape), format_(format), dtype_(dtype) {
+  if (format.block > 1 && shape.c % format.block != 0)
+    throw Error("tensor: " + to_string(shape) + " cannot be stored in channel blocks of " +
+                std::to_string(format.block));
+  storage_ = std::make_shared<Storage>(context.backend(), shape.size() * size_of(dtype));
+}
+
+Backend& Tensor::backend() const { return context_->backend(); }
+
+View Tensor::view() const {
+  return {static_cast<char*>(storage_->data()) + offset_ * size_of(dtype_), dtype_, format_, shape_, pitch_};
+}
+
+Tensor Tensor::channels(std::int64_t begin, std::int64_t end) const {
+  if (begin < 0 || end > shape_.c || begin >= end)
+    throw Error("channels: [" + std::to_string(begin) + ", " + std::to_string(end) + ") is not within " +
+                to_string(shape_));
+  if (format_.block > 1 && (begin % format_.block != 0 || end % format_.block != 0))
+    throw Error("channels: a slice of a blocked tensor must start and end at multiples of " +
+                std::to_string(format_.block));
+  Tensor slice = *this;
+  const ConstView whole{nullptr, dtype_, format_, shape_, pitch_};
+  slice.offset_ += format_ == kNhwc ? begin : begin / format_.block * strides_of(whole).group;
+  slice.first_channel_ += begin;
+  slice.shape_.c = end - begin;
+  return slice;
+}
+
+Tensor Tensor::window(std::int64_t begin, const Shape& shape) const {
+  if (begin < 0 || begin + shape.size() > shape_.size()) throw Error("window: outside the arena");
+  Tensor w = *this;
+  w.offset_ += begin;
+  w.shape_ = shape;
+  w.pitch_ = shape.c;
+  w.first_channel_ = 0;
+  w.format_ = kNhwc;
+  w.variable_ = nullptr;
+  return w;
+}
+
+Tensor Tensor::reshaped(const Shape& shape) const {
+  if (format_ != kNhwc || pitch_ != shape_.c || shape.size() != shape_.size())
+    throw Error("reshape: " + to_string(shape_) + " is not a dense NHWC tensor of the size of " + to_string(shape));
+  return window(0, shape);
+}
+
+std::vector<double> Tensor::to_host() const {
+  Backend& device = backend();
+  Tensor plain(*context_, shape_, kNchw, dtype_);
+  device.copy(plain.view(), Write::overwrite, view());
+  std::vector<double> out(shape_.size());
+  if (dtype_ == DType::f64) {
+    device.copy_out(out.data(), plain.view().data, shape_.size() * 8);
+  } else {
+    std::vector<float> values(shape_.size());
+    device.copy_out(values.data(), plain.view().data, shape_.size() * 4);
+    out.assign(values.begin(), values.end());
+  }
+  return out;
+}
+
+void Tensor::from_host(std::span<const double> nchw) {
+  if (std::int64_t(nchw.size()) != shape_.size())
+    throw Error("from_host: " + to_string(shape_) + " needs " + std::to_string(shape_.size()) + " values, got " +
+                std::to_string(nchw.size()));
+  Backend& device = backend();
+  Tensor plain(*context_, shape_, kNchw, dtype_);
+  if (dtype_ == DType::f64) {
+    device.copy_in(plain.view().data, nchw.data(), shape_.size() * 8);
+  } else {
+    const std::vector<float> values(nchw.begin(), nchw.end());
+    device.copy_in(plain.view().data, values.data(), shape_.size() * 4);
+  }
+  device.copy(view(), Write::overwrite, plain.view());
+}
+
+bool Tensor::needs_grad() const { return variable_ && variable_->needs_grad; }
+
+Tensor Tensor::without_storage() const {
+  Tensor t = *this;
+  t.storage_ = nullptr;
+  return t;
+}
+
+Tensor empty(Context& context, const Shape& shape, Format format) {
+  return Tensor(context, shape, format, context.dtype());
+}
+
+Tensor zeros(Context& context, const Shape& shape, Format format) {
+  Tensor t = empty(context, shape, format);
+  context.backend().zero(t.view().data, shape.size() * size_of(t.dtype()));
+  return t;
+}
+
+Tensor empty_like(const Tensor& x) { return Tensor(x.context(), x.shape(), x.format(), x.dtype()); }
+
+Tensor from_host(Context& context, const Shape& shape, std::span<const double> nchw) {
+  Tensor t = empty(context, shape);
+  t.from_host(nchw);
+  return t;
+}
+
+}  // namespace graft
