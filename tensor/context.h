@@ -25,6 +25,11 @@ class Context {
   bool is_recording() const { return is_recording_; }
   void set_recording(bool on) { is_recording_ = on; }
 
+  /// Training or evaluation: evaluation makes batch norm use its running statistics and dropout do nothing. It leaves the
+  /// freezing switches of parameters and statistics as they are.
+  bool is_training() const { return is_training_; }
+  void set_training(bool on) { is_training_ = on; }
+
   /// When on, every operation's result is checked and the first value that is not finite throws an Error naming the
   /// module and operation. Slow: for finding the culprit after a loss went bad.
   bool checks_finite() const { return checks_finite_; }
@@ -47,6 +52,7 @@ class Context {
   std::unique_ptr<Backend> backend_;
   Tape tape_;
   bool is_recording_ = true;
+  bool is_training_ = true;
   bool checks_finite_ = false;
   std::uint64_t seed_ = 0;
   std::uint32_t dropout_call_ = 0;

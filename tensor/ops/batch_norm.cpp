@@ -16,17 +16,21 @@ NormalizeArgs device_args(const BatchNormArgs& a, const Tensor& stats) {
           .relu = a.activation == Activation::relu};
 }
 
+bool uses_batch_statistics(const Tensor& x, const BatchNormArgs& a) {
+  return a.running.use_batch_statistics && x.context().is_training();
+}
+
 void check(const Tensor& x, const BatchNormArgs& a) {
   if (x.shape().c != a.running.channels)
     throw Error("batch_norm: " + a.running.name + " expects C=" + std::to_string(a.running.channels) + ", got x " +
                 to_string(x.shape()) + "; check layer order");
-  if (a.running.use_batch_statistics && x.shape().size() == x.shape().c)
+  if (uses_batch_statistics(x, a) && x.shape().size() == x.shape().c)
     throw Error("batch_norm: " + a.running.name +
                 " has one value per channel, which has no variance; use a larger batch or image, or fixed statistics");
 }
 
 void move_running(const Tensor& x, const Tensor& stats, const BatchNormArgs& a) {
-  if (a.running.update_running)
+  if (a.running.update_running && x.context().is_training())
     x.backend().update_running(a.running.value.view(), stats.view(), a.momentum, x.shape().n * x.shape().pixels());
 }
 
@@ -34,7 +38,7 @@ void move_running(const Tensor& x, const Tensor& stats, const BatchNormArgs& a) 
 
 Tensor batch_norm(const Tensor& x, const BatchNormArgs& args, const Tensor& residual) {
   check(x, args);
-  const bool batch = args.running.use_batch_statistics;
+  const bool batch = uses_batch_statistics(x, args);
   Tensor stats = args.running.value;
   if (batch) {
     stats = empty(x.context(), {2, x.shape().c, 1, 1});
@@ -73,7 +77,7 @@ Tensor batch_statistics(const Tensor& x, Tensor stats, double epsilon) {
 
 Tensor normalize(const Tensor& x, const Tensor& batch_stats, const BatchNormArgs& args) {
   check(x, args);
-  const bool batch = args.running.use_batch_statistics;
+  const bool batch = uses_batch_statistics(x, args);
   const Tensor stats = batch ? batch_stats : args.running.value;
   if (batch) move_running(x, stats, args);
   const NormalizeArgs norm = device_args(args, stats);
