@@ -61,10 +61,11 @@ inline Strides strides_of(const ConstView& v) {
   return {v.pitch * hw, hw * v.format.block, v.format.block, v.format.block};
 }
 
-/// A convolution or linear weight and its version: devices may cache a packed copy until the version changes.
+/// A convolution or linear weight. A device may keep a packed copy in `packed` until the version changes.
 struct WeightView {
-  ConstView value;                         // [K,C,R,S], KRSC in memory
-  const std::uint64_t* version = nullptr;  // changes whenever the values do; null: never cache
+  ConstView value;                          // [K,C,R,S], KRSC in memory
+  std::uint64_t version = 0;                // changes whenever the values do
+  std::shared_ptr<void>* packed = nullptr;  // owned by the parameter, meaningful to the device alone; null: do not keep
 };
 
 /// The formats in which this device's convolution wants its input and gives its output.

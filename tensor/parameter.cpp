@@ -16,8 +16,13 @@ Tensor Parameter::gradient() const {
 }
 
 Parameter& ParameterSet::add(std::string name, const Shape& shape, Role role, int block) {
-  parameters_.push_back(
-      {.name = std::move(name), .shape = shape, .role = role, .block = block, .row_mask = {}, .value = {}});
+  parameters_.push_back({.name = std::move(name),
+                         .shape = shape,
+                         .role = role,
+                         .block = block,
+                         .row_mask = {},
+                         .value = {},
+                         .packed = {}});
   return parameters_.back();
 }
 

@@ -25,8 +25,9 @@ struct Parameter {
   std::uint64_t version = 0;            // changes whenever the values do
   std::vector<std::uint32_t> row_mask;  // empty: every output channel trains; else bit k of word k/32
   Tensor value;
+  mutable std::shared_ptr<void> packed;  // the device's copy in its own format, for the current version
 
-  WeightView weight_view() const { return {value.view(), &version}; }
+  WeightView weight_view() const { return {value.view(), version, &packed}; }
   /// The gradient of the last backward pass. Errors: not trainable.
   Tensor gradient() const;
   bool has_gradient() const { return value.variable() && value.variable()->grad_written; }
