@@ -55,10 +55,13 @@ macro(graft_find_cuda)
 
   if(NOT GRAFT_CUDA_ABSENT_REASON)
     # Architectures and the standard must be known before the language is enabled: CMake 3.25 tries compute_52 by itself,
-    # which nvcc 13 refuses, and it drops CMAKE_CUDA_STANDARD 20 for that compiler without a word.
+    # which nvcc 13 refuses. It also knows no flag for CUDA_STANDARD 20 of that compiler: required, it stops; not required,
+    # it drops the 20 without a word. So the flag itself is given here.
     set(CMAKE_CUDA_COMPILER ${GRAFT_NVCC})
     set(CMAKE_CUDA_ARCHITECTURES ${GRAFT_CUDA_ARCHS})
     set(CMAKE_CUDA_FLAGS "${CMAKE_CUDA_FLAGS} -std=c++20")
+    set(CMAKE_CUDA_STANDARD 20)
+    set(CMAKE_CUDA_STANDARD_REQUIRED OFF)
     enable_language(CUDA)
     set(GRAFT_CUDA_ENABLED ON)
 

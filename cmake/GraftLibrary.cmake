@@ -40,7 +40,8 @@ function(graft_library folder)
   add_library(graft::${folder} ALIAS ${target})
   target_include_directories(${target} ${scope} $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
                                                 $<INSTALL_INTERFACE:${GRAFT_HEADER_DIR}>)
-  target_compile_features(${target} ${scope} cxx_std_20)
+  # For users of the package; in this tree it would also ask for CUDA20, which CMake 3.25 does not know for nvcc 13.
+  target_compile_features(${target} INTERFACE $<INSTALL_INTERFACE:cxx_std_20>)
   list(TRANSFORM arg_DEPENDS PREPEND graft_)
   target_link_libraries(${target} ${scope} ${arg_DEPENDS})
   set_target_properties(${target} PROPERTIES EXPORT_NAME ${folder})
