@@ -1,0 +1,153 @@
+#include "data/dataset.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "data/csv.h"
+#include "data/parallel.h"
+#include "data/sources.h"
+#include "data/split.h"
+#include "kernels/core.h"
+
+namespace graft {
+namespace fs = std::filesystem;
+namespace {
+
+Listing list_source(const fs::path& path) {
+  if (!fs::exists(path)) {
+    throw Error(fmt::format("data: {} does not exist; expected a folder, a .csv or a MedMNIST .npz", path.string()));
+  }
+  if (fs::is_directory(path)) return list_folder(path);
+  const std::string extension = path.extension().string();
+  if (extension == ".csv") return list_csv(path);
+  if (extension == ".npz") return list_npz(path);
+  throw Error(fmt::format("data: {}: unknown kind of file '{}'; expected a folder, a .csv or a MedMNIST .npz",
+                          path.string(), extension));
+}
+
+/// Decodes everything once; entry i is why image i cannot be read, or empty.
+std::vector<std::string> find_damage(const Listing& listing, int threads) {
+  std::vector<std::string> reasons(listing.samples.size());
+  parallel_for(static_cast<std::int64_t>(reasons.size()), threads, [&](std::int64_t i) {
+    try {
+      listing.source->load(i, nullptr);
+    } catch (const Error& error) {
+      reasons[static_cast<std::size_t>(i)] = error.what();
+    }
+  });
+  return reasons;
+}
+
+[[noreturn]] void refuse(const std::vector<BadImage>& bad) {
+  constexpr std::size_t kShown = 20;
+  std::string list;
+  for (std::size_t i = 0; i < std::min(bad.size(), kShown); ++i) list += fmt::format("; {}", bad[i].reason);
+  if (bad.size() > kShown) list += fmt::format("; and {} more", bad.size() - kShown);
+  throw Error(fmt::format("data: {} unreadable image{} (repair them, or drop them with --skip-bad){}", bad.size(),
+                          bad.size() == 1 ? "" : "s", list));
+}
+
+void check_for_training(const Dataset& data) {
+  const auto& names = data.class_names();
+  const std::string where = data.root().string();
+  if (names.size() < 2) {
+    throw Error(fmt::format("{}: only one class ('{}'); a classifier needs at least two", where, names.front()));
+  }
+  const auto train = data.counts(Split::train);
+  for (std::size_t c = 0; c < names.size(); ++c) {
+    if (train[c] > 0) continue;
+    for (const Split split : {Split::val, Split::test}) {
+      if (data.counts(split)[c] > 0) {
+        throw Error(fmt::format("{}: class '{}' has images in {} and none in train; add some or remove the class",
+                                where, names[c], to_string(split)));
+      }
+    }
+    throw Error(fmt::format("{}: class '{}' is empty; add images or remove the class", where, names[c]));
+  }
+}
+
+}  // namespace
+
+std::string_view to_string(Split split) {
+  switch (split) {
+    case Split::train:
+      return "train";
+    case Split::val:
+      return "val";
+    case Split::test:
+      return "test";
+  }
+  throw Error("split: unknown value");
+}
+
+Dataset Dataset::open(const DatasetSpec& spec) {
+  Listing listing;
+  try {
+    listing = list_source(spec.path);
+  } catch (const fs::filesystem_error& error) {
+    throw Error(fmt::format("data: cannot list {}: {}; check permissions", spec.path.string(), error.code().message()));
+  }
+  Dataset data;
+  data.root_ = spec.path;
+  data.class_names_ = std::move(listing.class_names);
+  data.source_ = listing.source;
+
+  std::vector<std::string> reasons(listing.samples.size());
+  if (spec.decodes_all) reasons = find_damage(listing, spec.threads);
+  for (std::size_t i = 0; i < reasons.size(); ++i) {
+    if (!reasons[i].empty()) {
+      data.skipped_.push_back({listing.samples[i].path, reasons[i]});
+      continue;
+    }
+    data.samples_.push_back(std::move(listing.samples[i]));
+    data.source_index_.push_back(static_cast<std::int64_t>(i));
+  }
+  if (!data.skipped_.empty() && !spec.skip_bad) refuse(data.skipped_);
+  if (data.samples_.empty()) throw Error(fmt::format("{}: no images are left to use", spec.path.string()));
+
+  const auto classes = static_cast<std::int64_t>(data.class_names_.size());
+  if (!listing.has_splits) {
+    hold_out(data.samples_,
+             {.fraction = spec.test_fraction, .into = Split::test, .seed = spec.seed, .class_count = classes});
+  }
+  if (data.indices(Split::val).empty()) {
+    hold_out(data.samples_,
+             {.fraction = spec.val_fraction, .into = Split::val, .seed = spec.seed, .class_count = classes});
+  }
+  if (spec.for_training) check_for_training(data);
+  return data;
+}
+
+std::vector<std::int64_t> Dataset::indices(Split split) const {
+  std::vector<std::int64_t> found;
+  for (std::int64_t i = 0; i < size(); ++i) {
+    if (samples_[static_cast<std::size_t>(i)].split == split) found.push_back(i);
+  }
+  return found;
+}
+
+std::vector<std::int64_t> Dataset::counts(Split split) const {
+  std::vector<std::int64_t> found(class_names_.size());
+  for (const Sample& sample : samples_) {
+    if (sample.split == split) ++found[static_cast<std::size_t>(sample.label)];
+  }
+  return found;
+}
+
+Image Dataset::load(std::int64_t i, ImageInfo* info) const {
+  return source_->load(source_index_.at(static_cast<std::size_t>(i)), info);
+}
+
+std::string Dataset::split_csv() const {
+  std::string text = csv_line({"path", "label", "split", "group"});
+  for (const Sample& sample : samples_) {
+    text += csv_line({sample.path, class_names_[static_cast<std::size_t>(sample.label)],
+                      std::string(to_string(sample.split)), sample.group});
+  }
+  return text;
+}
+
+}  // namespace graft

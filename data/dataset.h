@@ -1,0 +1,99 @@
+// A labelled set of images: where they are, which class, which split. Sources are a folder, a CSV or a MedMNIST .npz.
+// Pixels are read on demand by load(); batches come from loader.h, the report on a set from inspect.h.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/image.h"
+
+namespace graft {
+
+enum class Split : std::uint8_t { train, val, test };
+inline constexpr std::array<Split, 3> kSplits{Split::train, Split::val, Split::test};
+std::string_view to_string(Split split);
+
+struct Sample {
+  std::string path;  // relative to the folder or the CSV, as listed; "train/17" in an .npz
+  std::int32_t label = 0;
+  Split split = Split::train;
+  std::string group;  // images that must stay together (a patient); empty: a group of its own
+};
+
+/// A file that could not be decoded.
+struct BadImage {
+  std::string path;
+  std::string reason;
+};
+
+struct DatasetSpec {
+  std::filesystem::path path;
+  /// Share of the training images held out when the source has no validation split. 0 leaves none.
+  double val_fraction = 0.2;
+  /// Share of all images held out for testing when the source has no splits at all.
+  double test_fraction = 0.2;
+  std::uint64_t seed = 0;
+  /// Unreadable images are dropped and listed in `skipped()`, instead of stopping with an error that lists them.
+  bool skip_bad = false;
+  /// Decode every image once while opening. Without it damage is found when a sample is loaded.
+  bool decodes_all = true;
+  /// A set with one class, or a class without training images, is an error; for evaluation it is not.
+  bool for_training = true;
+  int threads = 1;
+};
+
+/// Where pixels come from; one implementation per kind of source.
+class ImageSource {
+ public:
+  virtual ~ImageSource() = default;
+  /// Image number i of the listing. Safe to call from many threads.
+  virtual Image load(std::int64_t i, ImageInfo* info) const = 0;
+};
+
+/// Requires nothing of the splits: a set may lack any. Invariant: labels index class_names; samples keep the order of
+/// the listing (folders: train, val, test, then classes and file names in byte order; CSV: rows).
+class Dataset {
+ public:
+  /// DATA as the command line has it:
+  ///   a folder with train/<class>/… and, optionally, val/ and test/; or one folder of classes, split three ways;
+  ///   a CSV with the columns path, label and optionally split, group (or patient); paths relative to the CSV;
+  ///   a MedMNIST .npz.
+  /// Held-out images are chosen per class (stratified) by the seed; a group never crosses splits, and no class loses
+  /// its last training image. Classes: folder names in byte order; CSV labels the same, or by value if all are
+  /// integers. Errors: missing or empty source, an empty or single class, a class that training never sees, a group in
+  /// two splits of the CSV, an unknown column value, a multi-label .npz, unreadable images (all listed).
+  static Dataset open(const DatasetSpec& spec);
+
+  const std::filesystem::path& root() const { return root_; }
+  const std::vector<std::string>& class_names() const { return class_names_; }
+  const std::vector<Sample>& samples() const { return samples_; }
+  std::int64_t size() const { return static_cast<std::int64_t>(samples_.size()); }
+  std::vector<std::int64_t> indices(Split split) const;  // in listing order
+  std::vector<std::int64_t> counts(Split split) const;   // per class
+  const std::vector<BadImage>& skipped() const { return skipped_; }
+
+  /// Decoded pixels of sample i. Thread-safe. Errors: unreadable file, by name.
+  Image load(std::int64_t i, ImageInfo* info = nullptr) const;
+
+  /// path,label,split,group: one line per sample.
+  std::string split_csv() const;
+
+ private:
+  std::filesystem::path root_;
+  std::vector<std::string> class_names_;
+  std::vector<Sample> samples_;
+  std::vector<std::int64_t> source_index_;  // sample -> image of source_
+  std::shared_ptr<const ImageSource> source_;
+  std::vector<BadImage> skipped_;
+};
+
+/// The files that `graft predict` means by a path: itself, or a folder's images (recursively, in byte order).
+/// Errors: missing; a folder without images.
+std::vector<std::filesystem::path> list_images(const std::filesystem::path& path);
+
+}  // namespace graft

@@ -1,0 +1,81 @@
+#include <fmt/format.h>
+
+#include <memory>
+#include <string>
+
+#include "data/decoders.h"
+#include "kernels/core.h"
+
+// The libraries' own code: their warnings are theirs.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wall"
+#pragma GCC diagnostic ignored "-Wextra"
+#pragma GCC diagnostic ignored "-Wpedantic"
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+#pragma GCC diagnostic ignored "-Wunused-function"
+#pragma GCC diagnostic ignored "-Wshadow=local"
+#define STB_IMAGE_IMPLEMENTATION
+#define STB_IMAGE_STATIC
+#define STBI_NO_JPEG
+#define STBI_NO_HDR
+#define STBI_NO_LINEAR
+#define STBI_NO_STDIO
+#define STBI_FAILURE_USERMSG
+#include <stb/stb_image.h>
+#define STB_IMAGE_WRITE_IMPLEMENTATION
+#define STB_IMAGE_WRITE_STATIC
+#define STBI_WRITE_NO_STDIO
+#include <stb/stb_image_write.h>
+#pragma GCC diagnostic pop
+
+namespace graft {
+namespace {
+
+std::string_view format_of(std::span<const std::uint8_t> bytes) {
+  const auto starts = [&](std::string_view magic) {
+    return bytes.size() >= magic.size() &&
+           std::equal(magic.begin(), magic.end(), bytes.begin(),
+                      [](char a, std::uint8_t b) { return static_cast<std::uint8_t>(a) == b; });
+  };
+  if (starts("\x89PNG")) return "PNG";
+  if (starts("BM")) return "BMP";
+  if (starts("GIF8")) return "GIF";
+  if (starts("P5") || starts("P6")) return "PNM";
+  return "other";
+}
+
+}  // namespace
+
+Image decoders::decode_with_stb(std::span<const std::uint8_t> bytes, std::string_view name, ImageInfo& info) {
+  if (bytes.size() > 0x7FFFFFFF) throw Error(fmt::format("cannot decode {}: larger than 2 GB", name));
+  const int size = static_cast<int>(bytes.size());
+  int width = 0, height = 0, channels = 0;
+  const auto fail = [&] {
+    throw Error(
+        fmt::format("cannot decode {}: {}; expected a JPEG, PNG, TIFF, BMP, GIF, TGA or PNM image that is whole", name,
+                    stbi_failure_reason() != nullptr ? stbi_failure_reason() : "unknown reason"));
+  };
+  if (stbi_info_from_memory(bytes.data(), size, &width, &height, &channels) == 0) fail();
+  check_size(height, width, name);
+  info = {format_of(bytes), channels, stbi_is_16_bit_from_memory(bytes.data(), size) != 0 ? 16 : 8};
+  const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
+      stbi_load_from_memory(bytes.data(), size, &width, &height, &channels, 3), stbi_image_free);
+  if (!pixels) fail();
+  return {height, width, std::vector<std::uint8_t>(pixels.get(), pixels.get() + std::int64_t{3} * height * width)};
+}
+
+std::vector<std::uint8_t> encode_png(const Image& image) {
+  std::vector<std::uint8_t> file;
+  const auto append = [](void* context, void* data, int size) {
+    const auto* bytes = static_cast<const std::uint8_t*>(data);
+    auto* target = static_cast<std::vector<std::uint8_t>*>(context);
+    target->insert(target->end(), bytes, bytes + size);
+  };
+  if (stbi_write_png_to_func(append, &file, static_cast<int>(image.width), static_cast<int>(image.height), 3,
+                             image.rgb.data(), 0) == 0) {
+    throw Error(fmt::format("cannot encode a PNG of {}x{} pixels", image.width, image.height));
+  }
+  return file;
+}
+
+}  // namespace graft

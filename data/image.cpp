@@ -1,0 +1,47 @@
+#include "data/image.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <string>
+
+#include "data/decoders.h"
+#include "data/files.h"
+#include "kernels/core.h"
+
+namespace graft {
+
+void decoders::check_size(std::int64_t height, std::int64_t width, std::string_view name) {
+  constexpr std::int64_t kMaxPixels = std::int64_t{1} << 28;
+  if (height < 1 || width < 1 || height > kMaxPixels / width) {
+    throw Error(fmt::format("cannot decode {}: a size of {}x{} pixels is not supported (at most 2^28 pixels)", name,
+                            width, height));
+  }
+}
+
+Image decode_image(std::span<const std::uint8_t> bytes, std::string_view name, ImageInfo* info) {
+  ImageInfo local;
+  ImageInfo& found = info != nullptr ? *info : local;
+  if (bytes.empty()) throw Error(fmt::format("cannot decode {}: the file is empty", name));
+  if (decoders::is_jpeg(bytes)) return decoders::decode_jpeg(bytes, name, found);
+  if (decoders::is_tiff(bytes)) return decoders::decode_tiff(bytes, name, found);
+  return decoders::decode_with_stb(bytes, name, found);
+}
+
+Image decode_image(const std::filesystem::path& path, ImageInfo* info) {
+  const std::vector<std::uint8_t> bytes = read_file(path);
+  return decode_image(bytes, path.string(), info);
+}
+
+bool has_image_extension(const std::filesystem::path& path) {
+  static constexpr std::array<std::string_view, 11> kExtensions{".jpg",  ".jpeg", ".png", ".bmp", ".gif", ".tif",
+                                                                ".tiff", ".tga",  ".ppm", ".pgm", ".pnm"};
+  std::string extension = path.extension().string();
+  std::transform(extension.begin(), extension.end(), extension.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return std::find(kExtensions.begin(), kExtensions.end(), extension) != kExtensions.end();
+}
+
+}  // namespace graft

@@ -1,0 +1,48 @@
+// Images in memory and how files become them. Whatever the file holds, an Image is 8-bit RGB, the form that the
+// pre-trained networks saw. Resizing is in resize.h, augmentation in augment.h; nothing here knows normalisation.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace graft {
+
+/// Height x width x 3 bytes, rows from the top, red green blue.
+struct Image {
+  std::int64_t height = 0, width = 0;
+  std::vector<std::uint8_t> rgb;  // (height, width, 3)
+
+  static Image blank(std::int64_t height, std::int64_t width, std::uint8_t value = 0) {
+    return {height, width, std::vector<std::uint8_t>(static_cast<std::size_t>(height * width * 3), value)};
+  }
+  const std::uint8_t* row(std::int64_t y) const { return rgb.data() + y * width * 3; }
+  std::uint8_t* row(std::int64_t y) { return rgb.data() + y * width * 3; }
+  std::int64_t bytes() const { return static_cast<std::int64_t>(rgb.size()); }
+  friend bool operator==(const Image&, const Image&) = default;
+};
+
+/// What a file holds, before it became RGB.
+struct ImageInfo {
+  std::string_view format;  // "JPEG", "PNG", "TIFF", "BMP", "GIF", "PNM", "other"
+  int channels = 3;         // 1 grey, 2 grey + alpha, 3 RGB (palettes too), 4 RGB + alpha or CMYK
+  int bits = 8;             // per channel
+};
+
+/// Decodes a JPEG (libjpeg-turbo), TIFF (libtiff) or PNG, BMP, GIF, TGA, PNM (stb_image); the contents decide, not the
+/// name. The bytes equal Pillow's `Image.open(path).convert("RGB")`: grey is replicated, alpha dropped, the first page
+/// or frame taken, EXIF orientation ignored. One difference: 16-bit images keep their high byte, where Pillow clips
+/// grey. Errors: unknown contents, corrupt or truncated data; the message names `name`.
+Image decode_image(std::span<const std::uint8_t> bytes, std::string_view name, ImageInfo* info = nullptr);
+Image decode_image(const std::filesystem::path& path, ImageInfo* info = nullptr);
+
+/// Whether a file name ends in an extension that decode_image reads (.jpg .jpeg .png .bmp .gif .tif .tiff .tga .ppm
+/// .pgm .pnm, in any case). Folders are filtered by it.
+bool has_image_extension(const std::filesystem::path& path);
+
+/// A PNG file, 8-bit RGB.
+std::vector<std::uint8_t> encode_png(const Image& image);
+
+}  // namespace graft

@@ -1,0 +1,242 @@
+#include "data/resize.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "kernels/core.h"
+
+namespace graft {
+namespace {
+
+constexpr int kPrecisionBits = 32 - 8 - 2;
+
+/// For one direction: which source pixels make an output pixel, with which fixed-point weights.
+struct Taps {
+  std::vector<std::int64_t> first;    // per output pixel
+  std::vector<std::int64_t> count;    // per output pixel
+  std::vector<std::int32_t> weights;  // per output pixel `stride` values, zeros after `count`
+  std::int64_t stride = 0;
+  const std::int32_t* of(std::int64_t i) const { return weights.data() + i * stride; }
+};
+
+/// Pillow's precompute_coeffs and normalize_coeffs_8bpc for the triangle filter, for outputs begin .. begin+length-1.
+Taps make_taps(std::int64_t in_size, std::int64_t out_size, std::int64_t begin, std::int64_t length) {
+  const double scale = static_cast<double>(in_size) / static_cast<double>(out_size);
+  const double filter_scale = std::max(scale, 1.0);
+  const double support = filter_scale;  // the triangle's support is 1
+  Taps taps;
+  taps.stride = static_cast<std::int64_t>(std::ceil(support)) * 2 + 1;
+  taps.first.resize(static_cast<std::size_t>(length));
+  taps.count.resize(static_cast<std::size_t>(length));
+  taps.weights.assign(static_cast<std::size_t>(length * taps.stride), 0);
+  std::vector<double> exact(static_cast<std::size_t>(taps.stride));
+  for (std::int64_t i = 0; i < length; ++i) {
+    const double center = (static_cast<double>(begin + i) + 0.5) * scale;
+    const double inverse = 1.0 / filter_scale;
+    const auto low = std::max<std::int64_t>(static_cast<std::int64_t>(center - support + 0.5), 0);
+    const auto high = std::min<std::int64_t>(static_cast<std::int64_t>(center + support + 0.5), in_size);
+    double sum = 0.0;
+    for (std::int64_t k = 0; k < high - low; ++k) {
+      const double distance = std::abs((static_cast<double>(k + low) - center + 0.5) * inverse);
+      const double weight = distance < 1.0 ? 1.0 - distance : 0.0;
+      exact[static_cast<std::size_t>(k)] = weight;
+      sum += weight;
+    }
+    for (std::int64_t k = 0; k < high - low; ++k) {
+      double weight = exact[static_cast<std::size_t>(k)];
+      if (sum != 0.0) weight /= sum;
+      taps.weights[static_cast<std::size_t>(i * taps.stride + k)] =
+          static_cast<std::int32_t>(0.5 + weight * (1 << kPrecisionBits));
+    }
+    taps.first[static_cast<std::size_t>(i)] = low;
+    taps.count[static_cast<std::size_t>(i)] = high - low;
+  }
+  return taps;
+}
+
+// Integer vectors by the compiler's extension (GCC, Clang): on AVX2 one instruction each, elsewhere several.
+using Bytes4 = std::uint8_t __attribute__((vector_size(4)));
+using Ints4 = std::int32_t __attribute__((vector_size(16)));
+
+/// The four bytes at `p`: one RGB pixel and a neighbour that is ignored.
+inline Ints4 load_pixel(const std::uint8_t* p) {
+  Bytes4 bytes;
+  std::memcpy(&bytes, p, 4);
+  return __builtin_convertvector(bytes, Ints4);
+}
+
+inline std::uint8_t clip8(std::int32_t sum) {
+  const std::int32_t value = sum >> kPrecisionBits;
+  return static_cast<std::uint8_t>(value < 0 ? 0 : value > 255 ? 255 : value);
+}
+
+/// One row. `in` must be readable for one byte after the last pixel.
+void horizontal_row(std::uint8_t* out, const std::uint8_t* in, const Taps& taps) {
+  constexpr std::int32_t kHalf = 1 << (kPrecisionBits - 1);
+  const auto width = static_cast<std::int64_t>(taps.first.size());
+  for (std::int64_t x = 0; x < width; ++x) {
+    const std::uint8_t* p = in + taps.first[static_cast<std::size_t>(x)] * 3;
+    const std::int32_t* weights = taps.of(x);
+    const std::int64_t count = taps.count[static_cast<std::size_t>(x)];
+    Ints4 even{kHalf, kHalf, kHalf, 0};
+    Ints4 odd{};
+    std::int64_t k = 0;
+    for (; k + 1 < count; k += 2) {
+      even += load_pixel(p + 3 * k) * weights[k];
+      odd += load_pixel(p + 3 * k + 3) * weights[k + 1];
+    }
+    if (k < count) even += load_pixel(p + 3 * k) * weights[k];
+    // Weights of the triangle are not negative and their sum exceeds one by at most half a unit each: no clipping below
+    // 0.
+    const Ints4 sum = even + odd;
+    out[3 * x] = clip8(sum[0]);
+    out[3 * x + 1] = clip8(sum[1]);
+    out[3 * x + 2] = clip8(sum[2]);
+  }
+}
+
+/// One row of `bytes` values from `count` rows above each other.
+void vertical_row(std::uint8_t* out, const std::uint8_t* in, std::int64_t pitch, std::int64_t bytes,
+                  const std::int32_t* weights, std::int64_t count) {
+  constexpr std::int32_t kHalf = 1 << (kPrecisionBits - 1);
+  constexpr std::int64_t kBlock = 32;
+  std::int64_t x = 0;
+  for (; x + kBlock <= bytes; x += kBlock) {
+    std::int32_t sums[kBlock];
+    for (std::int64_t i = 0; i < kBlock; ++i) sums[i] = kHalf;
+    for (std::int64_t k = 0; k < count; ++k) {
+      const std::uint8_t* p = in + k * pitch + x;
+      for (std::int64_t i = 0; i < kBlock; ++i) sums[i] += std::int32_t{p[i]} * weights[k];
+    }
+    for (std::int64_t i = 0; i < kBlock; ++i) out[x + i] = clip8(sums[i]);
+  }
+  for (; x < bytes; ++x) {
+    std::int32_t sum = kHalf;
+    for (std::int64_t k = 0; k < count; ++k) sum += std::int32_t{in[k * pitch + x]} * weights[k];
+    out[x] = clip8(sum);
+  }
+}
+
+void check_box(const Box& box, std::int64_t height, std::int64_t width, const char* what) {
+  if (box.height < 1 || box.width < 1 || box.y < 0 || box.x < 0 || box.y + box.height > height ||
+      box.x + box.width > width) {
+    throw Error(fmt::format("resize: {} {}x{} at ({},{}) does not lie in {}x{}", what, box.height, box.width, box.y,
+                            box.x, height, width));
+  }
+}
+
+Box whole(const Image& image) { return {0, 0, image.height, image.width}; }
+
+/// Where torchvision's centre crop begins: int(round((size - crop) / 2)), halves to even.
+std::int64_t crop_begin(std::int64_t size, std::int64_t crop) {
+  return static_cast<std::int64_t>(std::nearbyint(static_cast<double>(size - crop) / 2.0));
+}
+
+}  // namespace
+
+Image crop(const Image& image, const Box& box) {
+  check_box(box, image.height, image.width, "the crop");
+  Image result = Image::blank(box.height, box.width);
+  for (std::int64_t y = 0; y < box.height; ++y) {
+    std::copy_n(image.row(box.y + y) + 3 * box.x, 3 * box.width, result.row(y));
+  }
+  return result;
+}
+
+Image resize(const Image& image, const ResizeSpec& spec) {
+  const Box& from = spec.from;
+  const Box& part = spec.part;
+  check_box(from, image.height, image.width, "the source rectangle");
+  check_box(part, spec.size.height, spec.size.width, "the wanted part");
+  const bool changes_width = spec.size.width != from.width;
+  const bool changes_height = spec.size.height != from.height;
+
+  // Rows of the source that the wanted part needs, from..from+rows.
+  std::int64_t first_row = part.y, rows = part.height;
+  Taps vertical;
+  if (changes_height) {
+    vertical = make_taps(from.height, spec.size.height, part.y, part.height);
+    first_row = vertical.first.front();
+    rows = vertical.first.back() + vertical.count.back() - first_row;
+  }
+  first_row += from.y;
+
+  Image wide{rows, part.width, {}};
+  const std::uint8_t* source = image.row(first_row) + 3 * (from.x + part.x);
+  std::int64_t pitch = image.width * 3;
+  if (changes_width) {
+    wide = Image::blank(rows, part.width);
+    const Taps horizontal = make_taps(from.width, spec.size.width, part.x, part.width);
+    // load_pixel reads one byte past a pixel: the image's last row goes through a copy that has that byte.
+    std::vector<std::uint8_t> last_row;
+    for (std::int64_t y = 0; y < rows; ++y) {
+      const std::uint8_t* in = image.row(first_row + y) + 3 * from.x;
+      if (first_row + y + 1 == image.height) {
+        last_row.assign(in, in + 3 * from.width);
+        last_row.push_back(0);
+        in = last_row.data();
+      }
+      horizontal_row(wide.row(y), in, horizontal);
+    }
+    if (!changes_height) return wide;
+    source = wide.rgb.data();
+    pitch = wide.width * 3;
+  } else if (!changes_height) {
+    return crop(image, {first_row, from.x + part.x, part.height, part.width});
+  }
+
+  Image result = Image::blank(part.height, part.width);
+  for (std::int64_t y = 0; y < part.height; ++y) {
+    const auto at = static_cast<std::size_t>(y);
+    vertical_row(result.row(y), source + (vertical.first[at] - vertical.first.front()) * pitch, pitch, 3 * part.width,
+                 vertical.of(y), vertical.count[at]);
+  }
+  return result;
+}
+
+Image resize(const Image& image, Size size) {
+  return resize(image, {.from = whole(image), .size = size, .part = {0, 0, size.height, size.width}});
+}
+
+Size shorter_side_size(Size image, std::int64_t shorter) {
+  if (shorter < 1) throw Error(fmt::format("resize: the shorter side must be at least 1 pixel, got {}", shorter));
+  const bool is_portrait = image.width <= image.height;
+  const std::int64_t short_side = is_portrait ? image.width : image.height;
+  const std::int64_t long_side = is_portrait ? image.height : image.width;
+  // Python: int(size * long / short), a double division.
+  const auto longer =
+      static_cast<std::int64_t>(static_cast<double>(shorter * long_side) / static_cast<double>(short_side));
+  return is_portrait ? Size{longer, shorter} : Size{shorter, longer};
+}
+
+Image resize_shorter_side(const Image& image, std::int64_t shorter) {
+  return resize(image, shorter_side_size({image.height, image.width}, shorter));
+}
+
+Image resize_and_crop(const Image& image, std::int64_t shorter, std::int64_t crop_size) {
+  if (crop_size < 1) throw Error(fmt::format("crop: the size must be at least 1 pixel, got {}", crop_size));
+  const Size size = shorter_side_size({image.height, image.width}, shorter);
+  // torchvision pads before it crops: left and top get the smaller half.
+  const std::int64_t pad_y = std::max<std::int64_t>((crop_size - size.height) / 2, 0);
+  const std::int64_t pad_x = std::max<std::int64_t>((crop_size - size.width) / 2, 0);
+  const Box part{size.height > crop_size ? crop_begin(size.height, crop_size) : 0,
+                 size.width > crop_size ? crop_begin(size.width, crop_size) : 0, std::min(size.height, crop_size),
+                 std::min(size.width, crop_size)};
+  Image shown = resize(image, {.from = whole(image), .size = size, .part = part});
+  if (shown.height == crop_size && shown.width == crop_size) return shown;
+  Image padded = Image::blank(crop_size, crop_size);
+  for (std::int64_t y = 0; y < shown.height; ++y) {
+    std::copy_n(shown.row(y), 3 * shown.width, padded.row(pad_y + y) + 3 * pad_x);
+  }
+  return padded;
+}
+
+Image center_crop(const Image& image, std::int64_t size) {
+  return resize_and_crop(image, std::min(image.height, image.width), size);
+}
+
+}  // namespace graft

@@ -1,0 +1,284 @@
+#include "data/sources.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "data/csv.h"
+#include "data/files.h"
+#include "data/npz.h"
+#include "kernels/core.h"
+
+namespace graft {
+namespace fs = std::filesystem;
+namespace {
+
+class FileSource : public ImageSource {
+ public:
+  explicit FileSource(std::vector<fs::path> files) : files_(std::move(files)) {}
+  Image load(std::int64_t i, ImageInfo* info) const override {
+    return decode_image(files_[static_cast<std::size_t>(i)], info);
+  }
+
+ private:
+  std::vector<fs::path> files_;
+};
+
+/// Names of the folders in a folder, in byte order; hidden ones are passed over.
+std::vector<std::string> folders_in(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (entry.is_directory() && !name.starts_with('.')) names.push_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+/// Paths of the images below a folder, relative to it, in byte order.
+std::vector<std::string> images_below(const fs::path& folder) {
+  std::vector<std::string> paths;
+  for (const auto& entry : fs::recursive_directory_iterator(folder, fs::directory_options::follow_directory_symlink)) {
+    const std::string name = entry.path().filename().string();
+    if (entry.is_regular_file() && !name.starts_with('.') && has_image_extension(entry.path())) {
+      paths.push_back(entry.path().lexically_relative(folder).string());
+    }
+  }
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
+std::optional<std::int64_t> as_integer(std::string_view text) {
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (text.empty() || error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+/// Sorted labels: by value if all are integers, else by bytes.
+std::vector<std::string> sorted_labels(const std::set<std::string>& labels) {
+  std::vector<std::string> names(labels.begin(), labels.end());
+  if (std::all_of(names.begin(), names.end(), [](const auto& name) { return as_integer(name).has_value(); })) {
+    std::stable_sort(names.begin(), names.end(),
+                     [](const auto& a, const auto& b) { return *as_integer(a) < *as_integer(b); });
+  }
+  return names;
+}
+
+std::optional<Split> parse_split(std::string_view text) {
+  if (text == "train" || text == "training") return Split::train;
+  if (text == "val" || text == "valid" || text == "validation") return Split::val;
+  if (text == "test" || text == "testing") return Split::test;
+  return std::nullopt;
+}
+
+/// A group named in two splits would leak from one to the other.
+void check_groups(const Listing& listing, const std::string& name) {
+  std::map<std::string, Split> seen;
+  for (const Sample& sample : listing.samples) {
+    if (sample.group.empty()) continue;
+    const auto [at, is_first] = seen.try_emplace(sample.group, sample.split);
+    if (!is_first && at->second != sample.split) {
+      throw Error(fmt::format("{}: group '{}' lies in both {} and {}; give all its rows the same split", name,
+                              sample.group, to_string(at->second), to_string(sample.split)));
+    }
+  }
+}
+
+/// All arrays of a MedMNIST file in memory.
+class NpzSource : public ImageSource {
+ public:
+  struct Part {
+    std::string name;
+    NpyArray images;
+    std::int64_t begin = 0;  // listing index of its first image
+  };
+  NpzSource(std::string file, std::vector<Part> parts) : file_(std::move(file)), parts_(std::move(parts)) {}
+
+  Image load(std::int64_t i, ImageInfo* info) const override {
+    auto part = parts_.rbegin();
+    while (part->begin > i) ++part;
+    const auto& shape = part->images.shape;
+    const std::int64_t channels = shape.size() == 4 ? 3 : 1;
+    Image image = Image::blank(shape[1], shape[2]);
+    const std::uint8_t* pixels = part->images.bytes.data() + (i - part->begin) * shape[1] * shape[2] * channels;
+    if (channels == 3) {
+      std::copy_n(pixels, image.rgb.size(), image.rgb.begin());
+    } else {
+      for (std::size_t p = 0; p < image.rgb.size(); ++p) image.rgb[p] = pixels[p / 3];
+    }
+    if (info != nullptr) *info = {"npz", static_cast<int>(channels), 8};
+    return image;
+  }
+
+ private:
+  std::string file_;
+  std::vector<Part> parts_;
+};
+
+NpyArray read_images(const fs::path& file, const std::string& key) {
+  NpyArray images = read_npz(file, key);
+  const auto& shape = images.shape;
+  if (images.dtype != "|u1" || (shape.size() != 3 && !(shape.size() == 4 && shape[3] == 3)) || shape[1] < 1 ||
+      shape[2] < 1) {
+    throw Error(fmt::format("{}:{}: expected 8-bit images (N,H,W) or (N,H,W,3), got type {} with {} dimensions",
+                            file.string(), key, images.dtype, shape.size()));
+  }
+  return images;
+}
+
+std::vector<std::int64_t> read_labels(const fs::path& file, const std::string& key, std::int64_t images) {
+  const NpyArray labels = read_npz(file, key);
+  const auto& shape = labels.shape;
+  if (shape.size() == 2 && shape[1] > 1) {
+    throw Error(fmt::format("{}:{}: {} labels per image; multi-label sets are not supported, choose a single-label one",
+                            file.string(), key, shape[1]));
+  }
+  if (shape.empty() || shape.size() > 2 || shape[0] != images) {
+    throw Error(fmt::format("{}:{}: expected one label for each of {} images", file.string(), key, images));
+  }
+  return labels.integers();
+}
+
+}  // namespace
+
+Listing list_folder(const fs::path& folder) {
+  Listing listing;
+  std::vector<std::pair<Split, fs::path>> parts;
+  for (const auto& [split, name] : {std::pair{Split::train, "train"}, {Split::val, "val"}, {Split::test, "test"}}) {
+    if (fs::is_directory(folder / name)) parts.emplace_back(split, name);
+  }
+  listing.has_splits = !parts.empty();
+  if (!listing.has_splits) parts.emplace_back(Split::train, "");
+
+  std::set<std::string> classes;
+  for (const auto& [split, part] : parts) {
+    for (const std::string& name : folders_in(folder / part)) classes.insert(name);
+  }
+  if (classes.empty()) {
+    throw Error(
+        fmt::format("{}: no class folders; expected train/<class>/<images> (and val/, test/), or <class>/<images>",
+                    folder.string()));
+  }
+  listing.class_names.assign(classes.begin(), classes.end());
+
+  std::vector<fs::path> files;
+  for (const auto& [split, part] : parts) {
+    for (const std::string& name : folders_in(folder / part)) {
+      const auto label = std::lower_bound(listing.class_names.begin(), listing.class_names.end(), name);
+      const std::vector<std::string> images = images_below(folder / part / name);
+      if (images.empty()) {
+        throw Error(fmt::format("{}: class '{}' is empty: no images in {}; add images or remove the folder",
+                                folder.string(), name, (folder / part / name).string()));
+      }
+      for (const std::string& image : images) {
+        const fs::path relative = part / name / image;
+        listing.samples.push_back({.path = relative.string(),
+                                   .label = static_cast<std::int32_t>(label - listing.class_names.begin()),
+                                   .split = split,
+                                   .group = ""});
+        files.push_back(folder / relative);
+      }
+    }
+  }
+  listing.source = std::make_shared<FileSource>(std::move(files));
+  return listing;
+}
+
+Listing list_csv(const fs::path& file) {
+  const std::string name = file.string();
+  const CsvTable table = parse_csv(read_text(file), name);
+  const auto require = [&](std::string_view column) {
+    const auto at = table.column(column);
+    if (!at) throw Error(fmt::format("{}: no column '{}'; expected a header path,label[,split][,group]", name, column));
+    return *at;
+  };
+  const std::size_t path_at = require("path");
+  const std::size_t label_at = require("label");
+  const auto split_at = table.column("split");
+  auto group_at = table.column("group");
+  if (!group_at) group_at = table.column("patient");
+  if (table.rows.empty()) throw Error(fmt::format("{}: no images: the table has a header and no rows", name));
+
+  Listing listing;
+  listing.has_splits = split_at.has_value();
+  std::set<std::string> labels;
+  for (const auto& row : table.rows) labels.insert(row[label_at]);
+  listing.class_names = sorted_labels(labels);
+  std::map<std::string, std::int32_t> label_of;
+  for (std::size_t c = 0; c < listing.class_names.size(); ++c) {
+    label_of[listing.class_names[c]] = static_cast<std::int32_t>(c);
+  }
+
+  std::vector<fs::path> files;
+  const fs::path folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
+  for (std::size_t r = 0; r < table.rows.size(); ++r) {
+    const auto& row = table.rows[r];
+    const auto fail = [&](const std::string& what) {
+      throw Error(fmt::format("{}, line {}: {}", name, table.lines[r], what));
+    };
+    if (row[path_at].empty()) fail("the path is empty");
+    if (row[label_at].empty()) fail("the label is empty");
+    std::optional<Split> split = Split::train;
+    if (split_at) split = parse_split(row[*split_at]);
+    if (!split) fail(fmt::format("unknown split '{}'; expected train, val or test", row[*split_at]));
+    listing.samples.push_back({.path = row[path_at],
+                               .label = label_of[row[label_at]],
+                               .split = *split,
+                               .group = group_at ? row[*group_at] : std::string()});
+    files.push_back(folder / row[path_at]);  // an absolute path replaces the folder
+  }
+  check_groups(listing, name);
+  listing.source = std::make_shared<FileSource>(std::move(files));
+  return listing;
+}
+
+Listing list_npz(const fs::path& file) {
+  const std::vector<std::string> names = npz_names(file);
+  const auto has = [&](const std::string& key) { return std::find(names.begin(), names.end(), key) != names.end(); };
+  Listing listing;
+  listing.has_splits = true;
+  std::vector<NpzSource::Part> parts;
+  std::vector<std::int64_t> labels;
+  for (const Split split : kSplits) {
+    const std::string part(to_string(split));
+    if (!has(part + "_images")) continue;
+    NpyArray images = read_images(file, part + "_images");
+    const std::int64_t count = images.shape[0];
+    const auto found = read_labels(file, part + "_labels", count);
+    for (std::int64_t i = 0; i < count; ++i) {
+      listing.samples.push_back({.path = fmt::format("{}/{}", part, i), .label = 0, .split = split, .group = ""});
+    }
+    labels.insert(labels.end(), found.begin(), found.end());
+    if (count > 0) parts.push_back({part, std::move(images), static_cast<std::int64_t>(labels.size()) - count});
+  }
+  if (labels.empty()) {
+    throw Error(fmt::format("{}: no images; expected MedMNIST arrays train_images, train_labels (and val_, test_)",
+                            file.string()));
+  }
+  const auto [low, high] = std::minmax_element(labels.begin(), labels.end());
+  constexpr std::int64_t kMaxClasses = 100000;
+  if (*low < 0 || *high >= kMaxClasses) {
+    throw Error(fmt::format("{}: labels from {} to {}; expected class numbers from 0", file.string(), *low, *high));
+  }
+  for (std::int64_t c = 0; c <= *high; ++c) listing.class_names.push_back(std::to_string(c));
+  for (std::size_t i = 0; i < labels.size(); ++i) listing.samples[i].label = static_cast<std::int32_t>(labels[i]);
+  listing.source = std::make_shared<NpzSource>(file.string(), std::move(parts));
+  return listing;
+}
+
+std::vector<fs::path> list_images(const fs::path& path) {
+  if (!fs::exists(path)) throw Error(fmt::format("{}: no such file or folder", path.string()));
+  if (!fs::is_directory(path)) return {path};
+  std::vector<fs::path> files;
+  for (const std::string& image : images_below(path)) files.push_back(path / image);
+  if (files.empty()) throw Error(fmt::format("{}: no images in this folder", path.string()));
+  return files;
+}
+
+}  // namespace graft

@@ -1,0 +1,25 @@
+// Listings: what a folder, a CSV or an .npz holds, before splitting. Used by dataset.cpp only.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/dataset.h"
+
+namespace graft {
+
+/// A source's own account of itself.
+struct Listing {
+  std::vector<std::string> class_names;
+  std::vector<Sample> samples;
+  std::shared_ptr<const ImageSource> source;
+  bool has_splits = false;  // otherwise every sample says train
+};
+
+Listing list_folder(const std::filesystem::path& folder);
+Listing list_csv(const std::filesystem::path& file);
+Listing list_npz(const std::filesystem::path& file);
+
+}  // namespace graft

@@ -1,0 +1,84 @@
+#include "data/split.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+#include "kernels/core.h"
+#include "kernels/philox.h"
+
+namespace graft {
+namespace {
+
+struct Group {
+  std::uint64_t draw = 0;
+  std::vector<std::size_t> members;
+};
+
+std::vector<Group> groups_of_training(const std::vector<Sample>& samples, const HoldOutSpec& spec) {
+  std::vector<Group> groups;
+  std::unordered_map<std::string, std::size_t> by_name;
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    if (samples[i].split != Split::train) continue;
+    std::size_t at = groups.size();
+    if (!samples[i].group.empty()) at = by_name.try_emplace(samples[i].group, at).first->second;
+    if (at == groups.size()) groups.emplace_back();
+    groups[at].members.push_back(i);
+  }
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    groups[i].draw = Random({.seed = spec.seed,
+                             .stream = RandomStream::split,
+                             .epoch = static_cast<std::uint32_t>(spec.into),
+                             .index = i})
+                         .bits64();
+  }
+  std::stable_sort(groups.begin(), groups.end(), [](const Group& a, const Group& b) { return a.draw < b.draw; });
+  return groups;
+}
+
+}  // namespace
+
+void hold_out(std::vector<Sample>& samples, const HoldOutSpec& spec) {
+  if (!(spec.fraction >= 0.0 && spec.fraction < 1.0)) {
+    throw UsageError(fmt::format("split: the {} fraction must lie in 0..1 (1 excluded), got {}", to_string(spec.into),
+                                 spec.fraction));
+  }
+  if (spec.fraction == 0.0) return;
+  const auto classes = static_cast<std::size_t>(spec.class_count);
+  std::vector<std::int64_t> available(classes), held(classes), target(classes);
+  for (const Sample& sample : samples) {
+    if (sample.split == Split::train) ++available[static_cast<std::size_t>(sample.label)];
+  }
+  for (std::size_t c = 0; c < classes; ++c) {
+    const auto share = static_cast<std::int64_t>(std::nearbyint(spec.fraction * static_cast<double>(available[c])));
+    target[c] = available[c] < 2 ? 0 : std::clamp<std::int64_t>(share, 1, available[c] - 1);
+  }
+  for (const Group& group : groups_of_training(samples, spec)) {
+    std::vector<std::pair<std::size_t, std::int64_t>> parts;  // class, members
+    for (const std::size_t member : group.members) {
+      const auto label = static_cast<std::size_t>(samples[member].label);
+      const auto part = std::find_if(parts.begin(), parts.end(), [&](const auto& p) { return p.first == label; });
+      if (part == parts.end()) {
+        parts.emplace_back(label, 1);
+      } else {
+        ++part->second;
+      }
+    }
+    std::int64_t change = 0;
+    bool empties_a_class = false;
+    for (const auto& [label, count] : parts) {
+      const std::int64_t missing = target[label] - held[label];
+      change += (missing - count) * (missing - count) - missing * missing;
+      empties_a_class |= held[label] + count >= available[label];
+    }
+    if (change >= 0 || empties_a_class) continue;
+    for (const auto& [label, count] : parts) held[label] += count;
+    for (const std::size_t member : group.members) samples[member].split = spec.into;
+  }
+}
+
+}  // namespace graft

@@ -1,0 +1,25 @@
+// Choosing held-out samples: stratified by class, seeded, groups kept whole.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "data/dataset.h"
+
+namespace graft {
+
+struct HoldOutSpec {
+  double fraction = 0.2;
+  Split into = Split::val;  // taken from the samples that say train
+  std::uint64_t seed = 0;
+  std::int64_t class_count = 0;
+};
+
+/// Moves close to `fraction` of each class's training samples to `into`: each class gives round(fraction * n), at least
+/// one if it has two, and keeps at least one. Groups move whole, so with groups the shares are as near as they allow.
+/// Deterministic in (samples, spec): each group draws a number from Philox, and groups are tried in that order; one
+/// moves if that brings the held-out counts nearer to their targets (sum of squares) and empties no class. Errors:
+/// fraction outside 0..1 (1 excluded).
+void hold_out(std::vector<Sample>& samples, const HoldOutSpec& spec);
+
+}  // namespace graft
