@@ -59,7 +59,7 @@ macro(graft_find_cuda)
     # it drops the 20 without a word. So the flag itself is given here.
     set(CMAKE_CUDA_COMPILER ${GRAFT_NVCC})
     set(CMAKE_CUDA_ARCHITECTURES ${GRAFT_CUDA_ARCHS})
-    set(CMAKE_CUDA_FLAGS "${CMAKE_CUDA_FLAGS} -std=c++20")
+    set(CMAKE_CUDA_FLAGS "${CMAKE_CUDA_FLAGS} -std=c++20 --expt-relaxed-constexpr")  # Philox is constexpr
     set(CMAKE_CUDA_STANDARD 20)
     set(CMAKE_CUDA_STANDARD_REQUIRED OFF)
     enable_language(CUDA)

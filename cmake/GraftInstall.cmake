@@ -10,7 +10,7 @@ install(TARGETS graft_all EXPORT graftTargets)
 
 foreach(folder kernels tensor nn optim data models strategies)
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/${folder} DESTINATION ${GRAFT_HEADER_DIR} FILES_MATCHING PATTERN "*.h"
-          PATTERN "kernels/cuda" EXCLUDE)
+          PATTERN "kernels/cpu" EXCLUDE PATTERN "kernels/cuda" EXCLUDE)  # their headers name vendors' types
 endforeach()
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/graft)
