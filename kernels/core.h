@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <stdexcept>
@@ -45,7 +46,7 @@ struct Shape {
   std::int64_t n = 1, c = 1, h = 1, w = 1;
   std::int64_t size() const { return n * c * h * w; }
   std::int64_t pixels() const { return h * w; }
-  friend bool operator==(const Shape&, const Shape&) = default;
+  friend auto operator<=>(const Shape&, const Shape&) = default;
 };
 
 std::string to_string(const Shape& shape);  // "[8,3,224,224]"
@@ -57,7 +58,7 @@ std::string to_string(const Shape& shape);  // "[8,3,224,224]"
 /// Blocked formats hold only channel counts divisible by b; the CPU library chooses b, nothing else names it.
 struct Format {
   int block = 0;  // 0: NHWC
-  friend bool operator==(const Format&, const Format&) = default;
+  friend auto operator<=>(const Format&, const Format&) = default;
 };
 inline constexpr Format kNhwc{0};
 inline constexpr Format kNchw{1};
@@ -77,7 +78,7 @@ struct ConvSpec {
   std::int64_t out_w() const { return (x.w + 2 * pad_w - dilation_w * (s - 1) - 1) / stride_w + 1; }
   Shape y() const { return {x.n, k, out_h(), out_w()}; }
   std::int64_t weight_size() const { return k * r * s * x.c; }
-  friend bool operator==(const ConvSpec&, const ConvSpec&) = default;
+  friend auto operator<=>(const ConvSpec&, const ConvSpec&) = default;
 };
 
 /// 2-d pooling; padding counts as -infinity for max, and for the average as zeros or not at all.

@@ -1,0 +1,287 @@
+// Convolutions by oneDNN in its own blocked formats: `conv_formats` asks with format `any` and takes what comes, and
+// weights are packed the same way. A packed copy lives with its parameter until the values change.
+#include "kernels/cpu/conv_onednn.h"
+
+#include <fmt/format.h>
+
+#include <optional>
+
+#include "kernels/cpu/cpu_backend.h"
+
+namespace graft {
+namespace {
+
+using Memory = dnnl::memory;  // `memory` is a member of the backend
+using Tag = Memory::format_tag;
+
+Memory::desc any_activation(const Shape& s) { return {{s.n, s.c, s.h, s.w}, Memory::data_type::f32, Tag::any}; }
+
+Memory::desc activation(const Shape& s, Format format) {
+  Tag tag = Tag::nhwc;
+  switch (format.block) {
+    case 0:
+      tag = Tag::nhwc;
+      break;
+    case 1:
+      tag = Tag::nchw;
+      break;
+    case 4:
+      tag = Tag::nChw4c;
+      break;
+    case 8:
+      tag = Tag::nChw8c;
+      break;
+    case 16:
+      tag = Tag::nChw16c;
+      break;
+    default:
+      throw Error("cpu: no oneDNN format with channel blocks of " + std::to_string(format.block));
+  }
+  return {{s.n, s.c, s.h, s.w}, Memory::data_type::f32, tag};
+}
+
+Memory::dims weight_dims(const ConvSpec& s) { return {s.k, s.x.c, s.r, s.s}; }
+Memory::desc plain_weight(const ConvSpec& s) { return {weight_dims(s), Memory::data_type::f32, Tag::ohwi}; }
+
+/// The format a descriptor describes, if it is one of ours.
+std::optional<Format> format_of(const Memory::desc& d, const Shape& s) {
+  for (int block : {0, 1, 8, 16, 4})
+    if ((block < 2 || s.c % block == 0) && d == activation(s, {block})) return Format{block};
+  return std::nullopt;
+}
+
+struct Geometry {
+  Memory::dims strides, dilation, pad_begin, pad_end;
+};
+Geometry geometry(const ConvSpec& s) {
+  // The last rows and columns that no window reaches count as negative padding at the end.
+  const auto end = [](std::int64_t in, std::int64_t out, std::int64_t stride, std::int64_t kernel,
+                      std::int64_t dilation,
+                      std::int64_t pad) { return (out - 1) * stride + dilation * (kernel - 1) + 1 - in - pad; };
+  return {{s.stride_h, s.stride_w},
+          {s.dilation_h - 1, s.dilation_w - 1},
+          {s.pad_h, s.pad_w},
+          {end(s.x.h, s.out_h(), s.stride_h, s.r, s.dilation_h, s.pad_h),
+           end(s.x.w, s.out_w(), s.stride_w, s.s, s.dilation_w, s.pad_w)}};
+}
+
+dnnl::convolution_forward::primitive_desc forward_desc(const dnnl::engine& engine, const ConvSpec& s,
+                                                       const Memory::desc& x, const Memory::desc& y, bool has_bias,
+                                                       bool has_relu) {
+  const Geometry g = geometry(s);
+  const Memory::desc w{weight_dims(s), Memory::data_type::f32, Tag::any};
+  const Memory::desc b = has_bias ? Memory::desc{{s.k}, Memory::data_type::f32, Tag::x} : Memory::desc{};
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  if (has_relu) {
+    dnnl::post_ops ops;
+    ops.append_eltwise(1.0f, dnnl::algorithm::eltwise_relu, 0.0f, 0.0f);
+    attr.set_post_ops(ops);
+  }
+  const dnnl::convolution_forward::desc d(dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct, x, w,
+                                          b, y, g.strides, g.dilation, g.pad_begin, g.pad_end);
+  return {d, attr, engine};
+}
+
+Memory wrap(const Memory::desc& d, const dnnl::engine& engine, const void* data) {
+  return Memory(d, engine, const_cast<void*>(data));
+}
+
+/// The packed copies of one parameter, one per kind of use; lives in WeightView::packed.
+struct PackedWeights {
+  std::uint64_t version = 0;
+  struct Entry {
+    Memory::desc desc;
+    std::unique_ptr<Scratch> data;
+  };
+  std::vector<Entry> entries;
+};
+
+template <class Fn>
+decltype(auto) checked(const char* what, const ConvSpec& s, Fn&& fn) {
+  try {
+    return fn();
+  } catch (const dnnl::error& e) {
+    throw Error(fmt::format("{}: oneDNN failed ({}) for x {} and weight [{},{},{},{}]", what, e.what(), to_string(s.x),
+                            s.k, s.x.c, s.r, s.s));
+  }
+}
+
+}  // namespace
+
+ConvPrimitives::ConvPrimitives() : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
+
+ConvFormats ConvPrimitives::formats(const ConvSpec& s) {
+  const ConvKey key{ConvKind::forward, s, {}, {}, false, false};
+  if (const auto it = formats_.find(key); it != formats_.end()) return it->second;
+  const auto pd = checked("conv_formats", s, [&] {
+    return forward_desc(engine_, s, any_activation(s.x), any_activation(s.y()), false, false);
+  });
+  const auto x = format_of(pd.src_desc(), s.x), y = format_of(pd.dst_desc(), s.y());
+  const ConvFormats formats = x && y ? ConvFormats{*x, *y} : ConvFormats{kNhwc, kNhwc};
+  return formats_.emplace(key, formats).first->second;
+}
+
+const ConvPrimitive& ConvPrimitives::get(const ConvKey& key) {
+  if (const auto it = primitives_.find(key); it != primitives_.end()) return it->second;
+  const ConvSpec& s = key.spec;
+  const Memory::desc x = activation(s.x, key.x), y = activation(s.y(), key.y);
+  return checked("conv2d", s, [&]() -> const ConvPrimitive& {
+    const auto forward = forward_desc(engine_, s, x, y, key.has_bias, key.has_relu);
+    const Geometry g = geometry(s);
+    const Memory::desc any{weight_dims(s), Memory::data_type::f32, Tag::any};
+    dnnl::primitive_attr attr;
+    attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    ConvPrimitive made;
+    if (key.kind == ConvKind::forward) {
+      made = {dnnl::convolution_forward(forward),
+              x,
+              y,
+              forward.weights_desc(),
+              forward.scratchpad_desc(),
+              forward.impl_info_str()};
+    } else if (key.kind == ConvKind::data_grad) {
+      const dnnl::convolution_backward_data::desc d(dnnl::algorithm::convolution_direct, x, any, y, g.strides,
+                                                    g.dilation, g.pad_begin, g.pad_end);
+      const dnnl::convolution_backward_data::primitive_desc pd(d, attr, engine_, forward);
+      made = {dnnl::convolution_backward_data(pd), x, y, pd.weights_desc(), pd.scratchpad_desc(), pd.impl_info_str()};
+    } else {
+      const dnnl::convolution_backward_weights::desc d(dnnl::algorithm::convolution_direct, x, any, y, g.strides,
+                                                       g.dilation, g.pad_begin, g.pad_end);
+      const dnnl::convolution_backward_weights::primitive_desc pd(d, attr, engine_, forward);
+      made = {dnnl::convolution_backward_weights(pd),
+              x,
+              y,
+              pd.diff_weights_desc(),
+              pd.scratchpad_desc(),
+              pd.impl_info_str()};
+    }
+    return primitives_.emplace(key, std::move(made)).first->second;
+  });
+}
+
+const dnnl::reorder& ConvPrimitives::pack(const ConvKey& key, bool adds) {
+  const PackKey pack_key{key, adds};
+  if (const auto it = packs_.find(pack_key); it != packs_.end()) return it->second;
+  const Memory::desc packed = get(key).w, plain = plain_weight(key.spec);
+  const bool unpacks = key.kind == ConvKind::weight_grad;
+  dnnl::primitive_attr attr;
+  if (adds) {
+    dnnl::post_ops ops;
+    ops.append_sum(1.0f);
+    attr.set_post_ops(ops);
+  }
+  return checked("conv2d weights", key.spec, [&]() -> const dnnl::reorder& {
+    const dnnl::reorder::primitive_desc pd(engine_, unpacks ? packed : plain, engine_, unpacks ? plain : packed, attr);
+    return packs_.emplace(pack_key, dnnl::reorder(pd)).first->second;
+  });
+}
+
+std::vector<std::string> ConvPrimitives::implementations() const {
+  std::vector<std::string> lines;
+  for (const auto& [key, made] : primitives_) {
+    const ConvSpec& s = key.spec;
+    const char* kind = key.kind == ConvKind::forward     ? "forward"
+                       : key.kind == ConvKind::data_grad ? "data gradient"
+                                                         : "weight gradient";
+    lines.push_back(
+        fmt::format("{} {} {}x{} /{} -> {}: {}", kind, to_string(s.x), s.r, s.s, s.stride_h, s.k, made.implementation));
+  }
+  return lines;
+}
+
+namespace {
+
+/// The weights in the format that `made` wants: the caller's own memory if that is plain, a kept copy, or one in
+/// `temporary`.
+const void* packed_weights(CpuBackend& backend, ConvPrimitives& conv, const ConvKey& key, const ConvPrimitive& made,
+                           const WeightView& w, std::unique_ptr<Scratch>& temporary) {
+  if (made.w == plain_weight(key.spec)) return w.value.data;
+  const auto fill = [&](Scratch& to) {
+    Memory from = wrap(plain_weight(key.spec), conv.engine(), w.value.data),
+           target = wrap(made.w, conv.engine(), to.as<void>());
+    conv.pack(key, false).execute(conv.stream(), from, target);
+  };
+  if (!w.packed) {
+    temporary = std::make_unique<Scratch>(backend, std::int64_t(made.w.get_size()));
+    fill(*temporary);
+    return temporary->as<void>();
+  }
+  if (!*w.packed) *w.packed = std::make_shared<PackedWeights>();
+  PackedWeights& kept = *static_cast<PackedWeights*>(w.packed->get());
+  if (kept.version != w.version) kept.entries.clear(), kept.version = w.version;
+  for (const PackedWeights::Entry& e : kept.entries)
+    if (e.desc == made.w) return e.data->as<void>();
+  kept.entries.push_back({made.w, std::make_unique<Scratch>(backend, std::int64_t(made.w.get_size()))});
+  fill(*kept.entries.back().data);
+  return kept.entries.back().data->as<void>();
+}
+
+}  // namespace
+
+ConvFormats CpuBackend::conv_formats(const ConvSpec& spec) { return conv_->formats(spec); }
+
+void CpuBackend::conv(const ConvSpec& spec, View y, ConstView x, WeightView w, const ConvEpilogue& epilogue) {
+  const ConvKey key{ConvKind::forward, spec, x.format, y.format, epilogue.bias.data != nullptr, epilogue.relu};
+  const ConvPrimitive& made = conv_->get(key);
+  std::unique_ptr<Scratch> temporary;
+  const void* weights = packed_weights(*this, *conv_, key, made, w, temporary);
+  const Scratch scratch(*this, std::int64_t(made.scratch.get_size()));
+  const dnnl::engine& engine = conv_->engine();
+  std::unordered_map<int, Memory> args{{DNNL_ARG_SRC, wrap(made.x, engine, x.data)},
+                                       {DNNL_ARG_WEIGHTS, wrap(made.w, engine, weights)},
+                                       {DNNL_ARG_DST, wrap(made.y, engine, y.data)},
+                                       {DNNL_ARG_SCRATCHPAD, wrap(made.scratch, engine, scratch.as<void>())}};
+  if (key.has_bias)
+    args.insert({DNNL_ARG_BIAS, wrap({{spec.k}, Memory::data_type::f32, Tag::x}, engine, epilogue.bias.data)});
+  checked("conv2d", spec, [&] { made.primitive.execute(conv_->stream(), args); });
+}
+
+void CpuBackend::conv_data_grad(const ConvSpec& spec, View dx, Write write, ConstView dy, WeightView w) {
+  const ConvKey key{ConvKind::data_grad, spec, dx.format, dy.format, false, false};
+  const ConvPrimitive& made = conv_->get(key);
+  std::unique_ptr<Scratch> temporary, sum;
+  const void* weights = packed_weights(*this, *conv_, key, made, w, temporary);
+  const Scratch scratch(*this, std::int64_t(made.scratch.get_size()));
+  View target = dx;
+  if (write == Write::add) {
+    sum = std::make_unique<Scratch>(*this, dx.shape.size() * 4);
+    target.data = sum->as<void>();
+  }
+  const dnnl::engine& engine = conv_->engine();
+  checked("conv2d data gradient", spec, [&] {
+    made.primitive.execute(conv_->stream(), {{DNNL_ARG_DIFF_DST, wrap(made.y, engine, dy.data)},
+                                             {DNNL_ARG_WEIGHTS, wrap(made.w, engine, weights)},
+                                             {DNNL_ARG_DIFF_SRC, wrap(made.x, engine, target.data)},
+                                             {DNNL_ARG_SCRATCHPAD, wrap(made.scratch, engine, scratch.as<void>())}});
+  });
+  if (write == Write::add) map(Identity{}, dx, Write::add, {target});
+}
+
+void CpuBackend::conv_weight_grad(const ConvSpec& spec, View dw, Write write, ConstView dy, ConstView x) {
+  const ConvKey key{ConvKind::weight_grad, spec, x.format, dy.format, false, false};
+  const ConvPrimitive& made = conv_->get(key);
+  const bool is_plain = made.w == plain_weight(spec) && write == Write::overwrite;
+  std::unique_ptr<Scratch> packed;
+  if (!is_plain) packed = std::make_unique<Scratch>(*this, std::int64_t(made.w.get_size()));
+  const Scratch scratch(*this, std::int64_t(made.scratch.get_size()));
+  const dnnl::engine& engine = conv_->engine();
+  Memory result = wrap(made.w, engine, is_plain ? dw.data : packed->as<void>());
+  checked("conv2d weight gradient", spec, [&] {
+    made.primitive.execute(conv_->stream(), {{DNNL_ARG_SRC, wrap(made.x, engine, x.data)},
+                                             {DNNL_ARG_DIFF_DST, wrap(made.y, engine, dy.data)},
+                                             {DNNL_ARG_DIFF_WEIGHTS, result},
+                                             {DNNL_ARG_SCRATCHPAD, wrap(made.scratch, engine, scratch.as<void>())}});
+    if (is_plain) return;
+    Memory plain = wrap(plain_weight(spec), engine, dw.data);
+    conv_->pack(key, write == Write::add).execute(conv_->stream(), result, plain);
+  });
+}
+
+std::vector<std::string> cpu_implementations(const Backend& backend) {
+  const auto* cpu = dynamic_cast<const CpuBackend*>(&backend);
+  if (!cpu) throw Error("cpu_implementations: this is not the CPU device");
+  return cpu->conv_primitives().implementations();
+}
+
+}  // namespace graft

@@ -1,0 +1,57 @@
+// oneDNN's convolutions, created once per shape and kept. Only conv_onednn.cpp and the backend's constructor see this.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "kernels/cpu/cpu_device.h"
+#include "oneapi/dnnl/dnnl.hpp"
+
+namespace graft {
+
+enum class ConvKind { forward, data_grad, weight_grad };
+
+/// What decides which primitive is needed.
+struct ConvKey {
+  ConvKind kind;
+  ConvSpec spec;
+  Format x, y;
+  bool has_bias, has_relu;
+  friend auto operator<=>(const ConvKey&, const ConvKey&) = default;
+};
+
+/// A primitive and the formats it wants its weights (or weight gradient) and scratch memory in.
+struct ConvPrimitive {
+  dnnl::primitive primitive;
+  dnnl::memory::desc x, y, w, scratch;
+  std::string implementation;  // oneDNN's name, such as "jit:avx512_core"
+};
+
+/// A reorder of weights between K R S C and a packed format.
+struct PackKey {
+  ConvKey conv;
+  bool adds;
+  friend auto operator<=>(const PackKey&, const PackKey&) = default;
+};
+
+class ConvPrimitives {
+ public:
+  ConvPrimitives();
+  const ConvPrimitive& get(const ConvKey& key);
+  /// Packs (forward, data_grad) or unpacks (weight_grad) weights.
+  const dnnl::reorder& pack(const ConvKey& key, bool adds);
+  ConvFormats formats(const ConvSpec& spec);
+  dnnl::engine& engine() { return engine_; }
+  dnnl::stream& stream() { return stream_; }
+  std::vector<std::string> implementations() const;
+
+ private:
+  dnnl::engine engine_;
+  dnnl::stream stream_;
+  std::map<ConvKey, ConvPrimitive> primitives_;
+  std::map<PackKey, dnnl::reorder> packs_;
+  std::map<ConvKey, ConvFormats> formats_;
+};
+
+}  // namespace graft

@@ -1,0 +1,99 @@
+// The CPU backend's class. Its calls are defined in one file per subject: memory.cpp, map.cpp, conv_onednn.cpp,
+// linear_onednn.cpp, norm.cpp, pool.cpp, softmax.cpp, update.cpp. Activations are blocked by 16 or 8 channels, as
+// oneDNN likes them on this machine, or NHWC; runs.h walks both with one set of loops.
+#pragma once
+
+#include <map>
+#include <mutex>
+
+#include "kernels/backend.h"
+
+namespace graft {
+
+class ConvPrimitives;  // conv_onednn.cpp
+
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(const BackendOptions& options);
+  ~CpuBackend() override;
+
+  Device device() const override { return {DeviceKind::cpu, 0}; }
+  DType compute_type() const override { return DType::f32; }
+  std::string description() const override;
+
+  void* allocate(std::int64_t bytes) override;
+  void release(void* block) noexcept override;
+  MemoryUse memory() const override;
+  void copy_in(void* device, const void* host, std::int64_t bytes) override;
+  void copy_out(void* host, const void* device, std::int64_t bytes) override;
+  void zero(void* device, std::int64_t bytes) override;
+  void synchronize() override {}
+
+  void copy(View y, Write, ConstView x) override;
+  bool all_finite(ConstView x) override;
+
+  ConvFormats conv_formats(const ConvSpec&) override;
+  void conv(const ConvSpec&, View y, ConstView x, WeightView w, const ConvEpilogue&) override;
+  void conv_data_grad(const ConvSpec&, View dx, Write, ConstView dy, WeightView w) override;
+  void conv_weight_grad(const ConvSpec&, View dw, Write, ConstView dy, ConstView x) override;
+  void channel_sum(View db, Write, ConstView dy) override;
+
+  void linear(View y, ConstView x, WeightView w, ConstView bias) override;
+  void linear_data_grad(View dx, Write, ConstView dy, WeightView w) override;
+  void linear_weight_grad(View dw, Write, ConstView dy, ConstView x) override;
+
+  void batch_statistics(View stats, ConstView x) override;
+  void normalize(View y, ConstView x, const NormalizeArgs&, ConstView residual) override;
+  void normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x, const NormalizeArgs&) override;
+  void normalize_grad(View dx, Write, View dresidual, Write, ConstView dy, ConstView y, ConstView x,
+                      const NormalizeArgs&, ConstView sums) override;
+  void normalize_grad_correction(View dx, ConstView x, ConstView stats, double epsilon, ConstView weighted) override;
+  void update_running(View running, ConstView stats, double momentum, std::int64_t elements) override;
+
+  void max_pool(const PoolSpec&, View y, View index, ConstView x) override;
+  void max_pool_grad(const PoolSpec&, View dx, Write, ConstView dy, ConstView index) override;
+  void avg_pool(const PoolSpec&, View y, ConstView x) override;
+  void avg_pool_grad(const PoolSpec&, View dx, Write, ConstView dy) override;
+  void adaptive_avg_pool(View y, ConstView x) override;
+  void adaptive_avg_pool_grad(View dx, Write, ConstView dy) override;
+
+  void softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
+                             const SoftmaxSpec&) override;
+  void softmax_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities, ConstView labels,
+                                  const SoftmaxSpec&) override;
+
+  void update(const UpdateArena&, const SgdStep&) override;
+  void update(const UpdateArena&, const AdamStep&) override;
+
+  const ConvPrimitives& conv_primitives() const { return *conv_; }
+
+ protected:
+  void run_map(const MapCall&) override;
+
+ private:
+  int threads_;
+  mutable std::mutex mutex_;  // tensors may be released by loader threads
+  std::map<void*, std::int64_t> live_;
+  std::multimap<std::int64_t, void*> spare_;  // by size
+  MemoryUse use_;
+  std::unique_ptr<ConvPrimitives> conv_;
+};
+
+/// Memory that a call needs only while it runs.
+class Scratch {
+ public:
+  Scratch(Backend& backend, std::int64_t bytes) : backend_(backend), data_(backend.allocate(bytes)) {}
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  ~Scratch() { backend_.release(data_); }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  Backend& backend_;
+  void* data_;
+};
+
+}  // namespace graft

@@ -1,0 +1,65 @@
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "kernels/cpu/cpu_device.h"
+
+namespace graft {
+namespace {
+
+double weight_of(const SoftmaxSpec& spec, std::int64_t c) {
+  return spec.class_weights.data ? double(spec.class_weights.as<float>()[c]) : 1.0;
+}
+
+double total_weight(const SoftmaxSpec& spec, const ConstView& labels) {
+  double total = 0;
+  for (std::int64_t n = 0; n < labels.shape.n; ++n) total += weight_of(spec, labels.as<std::int32_t>()[n]);
+  return total;
+}
+
+}  // namespace
+
+// Rows are few and short beside the network, so sums are taken in double.
+void CpuBackend::softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
+                                       const SoftmaxSpec& spec) {
+  const std::int64_t classes = logits.shape.c;
+  double total = 0;
+  for (std::int64_t n = 0; n < logits.shape.n; ++n) {
+    const float* x = logits.as<float>() + n * logits.pitch;
+    float* p = probabilities.as<float>() + n * probabilities.pitch;
+    const double largest = double(*std::max_element(x, x + classes));
+    double sum = 0;
+    for (std::int64_t c = 0; c < classes; ++c) sum += std::exp(double(x[c]) - largest);
+    const double log_sum = std::log(sum) + largest;
+    for (std::int64_t c = 0; c < classes; ++c) p[c] = float(std::exp(double(x[c]) - log_sum));
+    const std::int32_t label = labels.as<std::int32_t>()[n];
+    total += (1 - spec.label_smoothing) * weight_of(spec, label) * (log_sum - double(x[label]));
+    if (spec.label_smoothing > 0)
+      for (std::int64_t c = 0; c < classes; ++c)
+        total += spec.label_smoothing / double(classes) * weight_of(spec, c) * (log_sum - double(x[c]));
+  }
+  loss.as<float>()[0] = float(total / total_weight(spec, labels));
+}
+
+void CpuBackend::softmax_cross_entropy_grad(View dlogits, Write write, ConstView dloss, ConstView probabilities,
+                                            ConstView labels, const SoftmaxSpec& spec) {
+  const std::int64_t classes = dlogits.shape.c;
+  const double scale = double(dloss.as<float>()[0]) / total_weight(spec, labels), smoothing = spec.label_smoothing;
+  double all_weights = 0;
+  for (std::int64_t c = 0; c < classes; ++c) all_weights += weight_of(spec, c);
+  for (std::int64_t n = 0; n < dlogits.shape.n; ++n) {
+    const float* p = probabilities.as<float>() + n * probabilities.pitch;
+    float* d = dlogits.as<float>() + n * dlogits.pitch;
+    const std::int32_t label = labels.as<std::int32_t>()[n];
+    // loss_n = sum_c t_c * (log_sum - x_c), so d/dx_c = p_c * sum(t) - t_c.
+    const double sum_t = (1 - smoothing) * weight_of(spec, label) + smoothing / double(classes) * all_weights;
+    for (std::int64_t c = 0; c < classes; ++c) {
+      const double t =
+          (c == label ? (1 - smoothing) * weight_of(spec, c) : 0.0) + smoothing / double(classes) * weight_of(spec, c);
+      const float g = float(scale * (double(p[c]) * sum_t - t));
+      d[c] = write == Write::add ? d[c] + g : g;
+    }
+  }
+}
+
+}  // namespace graft
