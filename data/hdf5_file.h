@@ -1,0 +1,112 @@
+// HDF5 files as this project uses them: groups, attributes of texts and numbers, datasets of numbers. It wraps the C
+// library's handles and turns its errors into graft::Error; what the names mean is model_file.h's and keras_h5.h's
+// business. Object paths are absolute ("/weights/conv1.weight").
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "data/weight_table.h"
+
+namespace graft {
+
+/// Owns one HDF5 identifier; move-only, and its destructor closes without throwing.
+class Hdf5Handle {
+ public:
+  using Close = int (*)(std::int64_t);
+  Hdf5Handle() = default;
+  Hdf5Handle(std::int64_t id, Close close) : id_(id), close_(close) {}
+  ~Hdf5Handle();
+  Hdf5Handle(Hdf5Handle&& other) noexcept;
+  Hdf5Handle& operator=(Hdf5Handle&& other) noexcept;
+  Hdf5Handle(const Hdf5Handle&) = delete;
+  Hdf5Handle& operator=(const Hdf5Handle&) = delete;
+
+  std::int64_t id() const { return id_; }
+  void close();  // Errors: the library reports that buffered data could not be written
+
+ private:
+  std::int64_t id_ = -1;
+  Close close_ = nullptr;
+};
+
+enum class Hdf5Type : std::uint8_t { floating, integer, text, other };
+
+struct Hdf5DatasetInfo {
+  Dimensions shape;
+  Hdf5Type type = Hdf5Type::other;
+  DType dtype = DType::f32;  // of floating ones
+  std::int64_t element_bytes = 0;
+  std::int64_t stored_bytes = 0;  // in the file, after compression
+};
+
+/// A dataset's values: float16 and float32 read as float.
+using NumberArray = std::variant<std::vector<float>, std::vector<double>, std::vector<std::int64_t>>;
+
+/// One open file. Reading calls take any HDF5 file; writing calls need `create`.
+class Hdf5File {
+ public:
+  /// Errors: missing, not HDF5, truncated.
+  static Hdf5File open(const std::filesystem::path& path);
+  /// Errors: the folder cannot be written. An existing file is replaced.
+  static Hdf5File create(const std::filesystem::path& path);
+
+  void close();  // Errors: the data could not be written
+
+  bool has_group(const std::string& path) const;
+  bool has_dataset(const std::string& path) const;
+  std::vector<std::string> children(
+      const std::string& group) const;  // in order of creation if the file keeps it, else of names
+
+  bool has_attribute(const std::string& object, const std::string& name) const;
+  std::vector<std::string> attribute_names(const std::string& object) const;
+  /// Fixed-length or variable-length strings, a scalar or a list. An empty list of any type reads as empty.
+  std::vector<std::string> read_texts(const std::string& object, const std::string& name) const;
+  std::string read_text(const std::string& object, const std::string& name) const;
+  std::vector<double> read_numbers(const std::string& object, const std::string& name) const;
+  std::int64_t read_integer(const std::string& object, const std::string& name) const;
+
+  Hdf5DatasetInfo dataset_info(const std::string& path) const;
+  NumberArray read_array(const std::string& path) const;
+  /// A floating-point dataset as a tensor of that name; float64 keeps its exact values.
+  WeightTensor read_tensor(const std::string& path, std::string name) const;
+
+  void create_group(const std::string& path);
+  void write_text(const std::string& object, const std::string& name, const std::string& text);
+  void write_texts(const std::string& object, const std::string& name, const std::vector<std::string>& texts);
+  void write_numbers(const std::string& object, const std::string& name, const std::vector<double>& numbers);
+  void write_number(const std::string& object, const std::string& name, double number);
+  void write_integer(const std::string& object, const std::string& name, std::int64_t number);
+  /// One chunk per dataset with a Fletcher-32 checksum: a single read and a single check for each (see single_chunk).
+  void write_array(const std::string& path, const Dimensions& shape, std::span<const float> values);
+  void write_array(const std::string& path, const Dimensions& shape, std::span<const double> values);
+  void write_array(const std::string& path, const Dimensions& shape, std::span<const std::int64_t> values);
+
+  /// Where a dataset written by write_array lies in the file: `bytes` of values, then 4 bytes of checksum.
+  struct Chunk {
+    std::int64_t offset = -1;  // -1: another layout, to be read with read_array
+    std::int64_t bytes = 0;
+  };
+  Chunk single_chunk(const std::string& path, const Hdf5DatasetInfo& info) const;
+
+ private:
+  Hdf5File(Hdf5Handle file, std::string name) : file_(std::move(file)), name_(std::move(name)) {}
+  Hdf5Handle open_object(const std::string& path) const;
+  Hdf5Handle open_attribute(const std::string& object, const std::string& name) const;
+  Hdf5Handle open_dataset(const std::string& path) const;
+  [[noreturn]] void fail(const std::string& what) const;
+  Hdf5DatasetInfo info_of(const Hdf5Handle& dataset, const std::string& path) const;
+  void write_raw(const std::string& path, const Dimensions& shape, std::int64_t file_type, std::int64_t memory_type,
+                 const void* values, std::int64_t item_bytes);
+  void write_attribute(const std::string& object, const std::string& name, std::int64_t type, std::int64_t count,
+                       const void* values);
+
+  Hdf5Handle file_;
+  std::string name_;
+};
+
+}  // namespace graft

@@ -1,0 +1,253 @@
+#include "data/model_file.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "data/files.h"
+#include "data/fletcher32.h"
+#include "data/mapped_file.h"
+
+namespace graft {
+namespace {
+
+constexpr std::int64_t kFormatVersion = 1;
+constexpr const char* kFormat = "graft-model";
+
+void check_info(const ModelInfo& info, const std::string& file) {
+  const auto expect = [&](bool is_right, const std::string& what) {
+    if (!is_right) throw Error(fmt::format("model file {}: {}", file, what));
+  };
+  expect(std::ranges::count(architecture_names(), info.architecture) == 1,
+         fmt::format("unknown architecture \"{}\"; use resnet50, densenet121 or vgg19", info.architecture));
+  expect(info.stride_on == "3x3" || info.stride_on == "1x1",
+         fmt::format("stride_on is \"{}\", expected 3x3 or 1x1", info.stride_on));
+  expect(info.head == "original" || info.head == "gap",
+         fmt::format("head is \"{}\", expected original or gap", info.head));
+  expect(info.channel_order == "rgb" || info.channel_order == "bgr",
+         fmt::format("channel_order is \"{}\", expected rgb or bgr", info.channel_order));
+  expect(info.bn_epsilon > 0 && info.bn_epsilon < 1,
+         fmt::format("bn_epsilon is {}, expected above 0", info.bn_epsilon));
+  expect(info.num_classes >= 1 && info.num_classes <= 10'000'000,
+         fmt::format("num_classes is {}, expected at least 1", info.num_classes));
+  expect(info.input_size >= 1 && info.input_size <= 65536 && info.resize >= 1 && info.resize <= 65536,
+         fmt::format("input_size {} and resize {} are out of range", info.input_size, info.resize));
+  expect(std::isfinite(info.input_scale) && info.input_scale > 0,
+         fmt::format("input_scale is {}, expected above 0", info.input_scale));
+  for (std::size_t i = 0; i < 3; ++i) {
+    expect(std::isfinite(info.mean[i]) && std::isfinite(info.std[i]) && info.std[i] > 0,
+           fmt::format("mean {} or std {} is out of range", info.mean[i], info.std[i]));
+  }
+  expect(info.class_names.empty() || static_cast<std::int64_t>(info.class_names.size()) == info.num_classes,
+         fmt::format("{} class names for {} classes", info.class_names.size(), info.num_classes));
+}
+
+void check_weights(const ModelInfo& info, const WeightTable& weights, const std::string& file) {
+  WeightComparison comparison = compare_weights(weights, info.network());
+  std::erase_if(comparison.missing,
+                [&](const NamedShape& tensor) { return std::ranges::count(info.random_tensors, tensor.name) > 0; });
+  if (comparison.is_equal()) return;
+  throw Error(fmt::format("model file {}: the weights do not fit {} with {} classes and the {} head:\n{}", file,
+                          info.architecture, info.num_classes, info.head, comparison_text(comparison)));
+}
+
+std::array<double, 3> read_three(const Hdf5File& file, const std::string& name, const std::string& path) {
+  const auto numbers = file.read_numbers("/", name);
+  if (numbers.size() != 3)
+    throw Error(fmt::format("model file {}: {} has {} values, expected 3", path, name, numbers.size()));
+  return {numbers[0], numbers[1], numbers[2]};
+}
+
+double read_one(const Hdf5File& file, const std::string& name, const std::string& path) {
+  const auto numbers = file.read_numbers("/", name);
+  if (numbers.size() != 1)
+    throw Error(fmt::format("model file {}: {} has {} values, expected 1", path, name, numbers.size()));
+  return numbers[0];
+}
+
+ModelInfo info_from(const Hdf5File& file, const std::string& path) {
+  if (!is_model_file(file)) {
+    throw Error(fmt::format(
+        "model file {}: not a graft model file; make one with: graft weights import {} -o OUT.h5 --arch ...", path,
+        path));
+  }
+  if (const auto version = file.read_integer("/", "format_version"); version != kFormatVersion) {
+    throw Error(fmt::format("model file {}: format_version {}, this program reads {}; use a matching version of graft",
+                            path, version, kFormatVersion));
+  }
+  ModelInfo info;
+  info.architecture = file.read_text("/", "architecture");
+  info.stride_on = file.read_text("/", "stride_on");
+  info.bn_epsilon = read_one(file, "bn_epsilon", path);
+  info.num_classes = file.read_integer("/", "num_classes");
+  info.head = file.read_text("/", "head");
+  info.input_size = file.read_integer("/", "input_size");
+  info.resize = file.read_integer("/", "resize");
+  info.channel_order = file.read_text("/", "channel_order");
+  info.input_scale = read_one(file, "input_scale", path);
+  info.mean = read_three(file, "mean", path);
+  info.std = read_three(file, "std", path);
+  info.class_names = file.read_texts("/", "class_names");
+  info.source = file.read_text("/", "source");
+  info.source_sha256 = file.read_text("/", "source_sha256");
+  if (file.has_attribute("/", "random_tensors")) info.random_tensors = file.read_texts("/", "random_tensors");
+  check_info(info, path);
+  return info;
+}
+
+/// HDF5 says where each tensor lies; checking and copying, the bulk of the time, then run on several threads.
+WeightTable weights_from(const Hdf5File& file, const std::filesystem::path& path) {
+  struct Item {
+    WeightTensor tensor;
+    Hdf5File::Chunk chunk;
+  };
+  std::vector<Item> items;
+  for (const std::string& name : file.children("/weights")) {
+    const std::string dataset = "/weights/" + name;
+    const Hdf5DatasetInfo info = file.dataset_info(dataset);
+    const Hdf5File::Chunk chunk =
+        info.type == Hdf5Type::floating ? file.single_chunk(dataset, info) : Hdf5File::Chunk{};
+    if (chunk.offset < 0) {  // rewritten by another program: the library reads and checks it
+      items.push_back({file.read_tensor(dataset, name), chunk});
+    } else {
+      items.push_back({WeightTensor{name, info.shape, info.dtype, {}, {}}, chunk});
+    }
+  }
+  const MappedFile mapped(path);
+  const auto bytes = mapped.bytes();
+  const auto load = [&](Item& item) {
+    const Hdf5File::Chunk chunk = item.chunk;
+    if (chunk.offset < 0) return;
+    const auto size = static_cast<std::int64_t>(bytes.size());
+    if (chunk.offset > size || chunk.bytes + 4 > size - chunk.offset) {
+      throw Error(
+          fmt::format("model file {}: {} lies beyond the end; the file is truncated", path.string(), item.tensor.name));
+    }
+    const auto values = bytes.subspan(static_cast<std::size_t>(chunk.offset), static_cast<std::size_t>(chunk.bytes));
+    std::uint32_t stored = 0;
+    std::memcpy(&stored, values.data() + values.size(), 4);
+    if (fletcher32(values) != stored) {
+      throw Error(
+          fmt::format("model file {}: the checksum of {} is wrong; the file is damaged, import or copy it again",
+                      path.string(), item.tensor.name));
+    }
+    item.tensor =
+        decode_tensor(std::move(item.tensor.name), std::move(item.tensor.shape), item.tensor.stored_dtype, values);
+  };
+  std::atomic<std::size_t> next{0};
+  std::exception_ptr failure;
+  std::mutex failure_mutex;
+  const auto work = [&] {
+    for (std::size_t i = next++; i < items.size(); i = next++) {
+      try {
+        load(items[i]);
+      } catch (...) {
+        const std::lock_guard lock(failure_mutex);
+        if (!failure) failure = std::current_exception();
+      }
+    }
+  };
+  {
+    std::vector<std::jthread> threads;
+    const unsigned count = std::min(4U, std::max(1U, std::thread::hardware_concurrency()));
+    for (unsigned i = 1; i < count; ++i) threads.emplace_back(work);
+    work();
+  }
+  if (failure) std::rethrow_exception(failure);
+  WeightTable table;
+  for (Item& item : items) table.add(std::move(item.tensor));
+  return table;
+}
+
+void write_group(Hdf5File& file, const std::string& path, const StateGroup& group) {
+  if (group.is_empty()) return;
+  file.create_group(path);
+  for (const auto& [name, array] : group.arrays) {
+    if (name.empty() || name.find('/') != std::string::npos) {
+      throw Error(fmt::format("checkpoint: \"{}\" cannot name an array; leave out '/'", name));
+    }
+    std::visit(
+        [&](const auto& values) {
+          file.write_array(path + "/" + name, {static_cast<std::int64_t>(values.size())}, std::span(values));
+        },
+        array);
+  }
+  for (const auto& [name, text] : group.texts) file.write_text(path, name, text);
+}
+
+StateGroup read_group(const Hdf5File& file, const std::string& path) {
+  StateGroup group;
+  if (!file.has_group(path)) return group;
+  for (const std::string& name : file.children(path)) group.arrays[name] = file.read_array(path + "/" + name);
+  for (const std::string& name : file.attribute_names(path)) group.texts[name] = file.read_text(path, name);
+  return group;
+}
+
+}  // namespace
+
+bool is_model_file(const Hdf5File& file) {
+  return file.has_attribute("/", "format") && file.read_texts("/", "format") == std::vector<std::string>{kFormat};
+}
+
+void write_model_file(const std::filesystem::path& path, const ModelInfo& info, const WeightTable& weights,
+                      const Checkpoint& checkpoint) {
+  check_info(info, path.string());
+  check_weights(info, weights, path.string());
+  AtomicFile target(path);
+  Hdf5File file = Hdf5File::create(target.temporary());
+  file.write_text("/", "format", kFormat);
+  file.write_integer("/", "format_version", kFormatVersion);
+  file.write_text("/", "architecture", info.architecture);
+  file.write_text("/", "stride_on", info.stride_on);
+  file.write_number("/", "bn_epsilon", info.bn_epsilon);
+  file.write_integer("/", "num_classes", info.num_classes);
+  file.write_text("/", "head", info.head);
+  file.write_integer("/", "input_size", info.input_size);
+  file.write_integer("/", "resize", info.resize);
+  file.write_text("/", "channel_order", info.channel_order);
+  file.write_number("/", "input_scale", info.input_scale);
+  file.write_numbers("/", "mean", {info.mean.begin(), info.mean.end()});
+  file.write_numbers("/", "std", {info.std.begin(), info.std.end()});
+  file.write_texts("/", "class_names", info.class_names);
+  file.write_text("/", "source", info.source);
+  file.write_text("/", "source_sha256", info.source_sha256);
+  if (!info.random_tensors.empty()) file.write_texts("/", "random_tensors", info.random_tensors);
+  file.create_group("/weights");
+  for (const WeightTensor& tensor : weights.tensors()) {
+    const std::string dataset = "/weights/" + tensor.name;
+    if (tensor.exact.empty()) {
+      file.write_array(dataset, tensor.shape, std::span(tensor.values));
+    } else {
+      file.write_array(dataset, tensor.shape, std::span(tensor.exact));
+    }
+  }
+  write_group(file, "/optimizer", checkpoint.optimizer);
+  write_group(file, "/state", checkpoint.state);
+  file.close();
+  target.commit();
+}
+
+ModelInfo read_model_info(const std::filesystem::path& path) { return info_from(Hdf5File::open(path), path.string()); }
+
+ModelFile read_model_file(const std::filesystem::path& path) {
+  const Hdf5File file = Hdf5File::open(path);
+  ModelFile model{info_from(file, path.string()), {}};
+  model.weights = weights_from(file, path);
+  check_weights(model.info, model.weights, path.string());
+  return model;
+}
+
+Checkpoint read_checkpoint(const std::filesystem::path& path) {
+  const Hdf5File file = Hdf5File::open(path);
+  info_from(file, path.string());
+  return {read_group(file, "/optimizer"), read_group(file, "/state")};
+}
+
+}  // namespace graft

@@ -1,0 +1,53 @@
+#include "data/published_weights.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "data/md5.h"
+
+namespace graft {
+namespace {
+
+struct Published {
+  std::string_view hash, name;
+};
+
+// download.pytorch.org/models: the eight digits in each name begin the file's SHA-256.
+constexpr Published kBySha256[] = {
+    {"0676ba61", "torchvision resnet50-0676ba61.pth (IMAGENET1K_V1)"},
+    {"11ad3fa6", "torchvision resnet50-11ad3fa6.pth (IMAGENET1K_V2, evaluated with resize 232)"},
+    {"19c8e357", "torchvision resnet50-19c8e357.pth (2017)"},
+    {"a639ec97", "torchvision densenet121-a639ec97.pth (IMAGENET1K_V1)"},
+    {"dcbb9e9d", "torchvision vgg19-dcbb9e9d.pth (IMAGENET1K_V1)"},
+};
+
+// keras-applications' model files.
+constexpr Published kByMd5[] = {
+    {"a7b3fe01876f51b976af0dea6bc144eb", "Keras ResNet-50 v0.2 (old file)"},
+    {"a268eb855778b3df3c7506639542a6af", "Keras ResNet-50 v0.2 (old file) without top"},
+    {"2cb95161c43110f7111970584f804107", "Keras ResNet-50 (new file)"},
+    {"4d473c1dd8becc155b73f8504c6f6626", "Keras ResNet-50 (new file) without top"},
+    {"9d60b8095a5708f2dcce2bca79d332c7", "Keras DenseNet-121"},
+    {"30ee3e1110167f948a6b9946edeeb738", "Keras DenseNet-121 without top"},
+    {"cbe5617147190e668d6c5d5026f83318", "Keras VGG-19"},
+    {"253f8cb515780f3b799900260a226db6", "Keras VGG-19 without top"},
+};
+
+constexpr std::array<std::uint8_t, 4> kHdf5Start = {0x89, 'H', 'D', 'F'};
+
+}  // namespace
+
+std::string published_name(std::span<const std::uint8_t> bytes, const std::string& sha256) {
+  for (const Published& file : kBySha256) {
+    if (sha256.starts_with(file.hash)) return std::string(file.name);
+  }
+  if (bytes.size() < kHdf5Start.size() || !std::equal(kHdf5Start.begin(), kHdf5Start.end(), bytes.begin())) return "";
+  const std::string md5 = md5_hex(bytes);
+  for (const Published& file : kByMd5) {
+    if (md5 == file.hash) return std::string(file.name);
+  }
+  return "";
+}
+
+}  // namespace graft

@@ -1,0 +1,114 @@
+#include "data/weight_table.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+namespace graft {
+
+static_assert(std::endian::native == std::endian::little, "weight files are little-endian and are copied as they are");
+
+std::string dimensions_text(const Dimensions& shape) { return fmt::format("[{}]", fmt::join(shape, ",")); }
+
+std::int64_t element_count(const Dimensions& shape, std::string_view what) {
+  constexpr std::int64_t kLimit = std::int64_t{1} << 40;
+  std::int64_t count = 1;
+  bool is_empty = false;
+  for (const std::int64_t size : shape) {
+    if (size < 0 || size > kLimit) throw Error(fmt::format("{}: impossible shape {}", what, dimensions_text(shape)));
+    if (size == 0) {
+      is_empty = true;
+      continue;
+    }
+    if (count > kLimit / size) throw Error(fmt::format("{}: impossible shape {}", what, dimensions_text(shape)));
+    count *= size;
+  }
+  return is_empty ? 0 : count;
+}
+
+void WeightTable::add(WeightTensor tensor) {
+  const std::int64_t expected = element_count(tensor.shape, tensor.name);
+  if (static_cast<std::int64_t>(tensor.values.size()) != expected ||
+      (!tensor.exact.empty() && tensor.exact.size() != tensor.values.size())) {
+    throw Error(fmt::format("weight table: {} {} expects {} values, got {}", tensor.name, dimensions_text(tensor.shape),
+                            expected, tensor.values.size()));
+  }
+  if (!index_.try_emplace(tensor.name, tensors_.size()).second) {
+    throw Error(fmt::format("weight table: the name {} appears twice", tensor.name));
+  }
+  tensors_.push_back(std::move(tensor));
+}
+
+const WeightTensor* WeightTable::find(std::string_view name) const {
+  const auto found = index_.find(name);
+  return found == index_.end() ? nullptr : &tensors_[found->second];
+}
+
+const WeightTensor& WeightTable::at(std::string_view name) const {
+  const WeightTensor* tensor = find(name);
+  if (tensor == nullptr) throw Error(fmt::format("weight table: no tensor is named {}", name));
+  return *tensor;
+}
+
+std::vector<WeightTensor> WeightTable::release() && {
+  index_.clear();
+  return std::move(tensors_);
+}
+
+std::int64_t WeightTable::element_total() const {
+  std::int64_t total = 0;
+  for (const WeightTensor& tensor : tensors_) total += static_cast<std::int64_t>(tensor.values.size());
+  return total;
+}
+
+float float_from_bfloat16(std::uint16_t bits) { return std::bit_cast<float>(std::uint32_t{bits} << 16); }
+
+float float_from_half(std::uint16_t bits) {
+  const std::uint32_t sign = std::uint32_t{bits & 0x8000u} << 16;
+  const std::uint32_t exponent = bits >> 10 & 0x1f;
+  const std::uint32_t fraction = bits & 0x3ff;
+  if (exponent == 0) {  // zero or subnormal: fraction * 2^-24
+    const float magnitude = std::ldexp(static_cast<float>(fraction), -24);
+    return sign != 0 ? -magnitude : magnitude;
+  }
+  const std::uint32_t wide_exponent = exponent == 0x1f ? 0xff : exponent + (127 - 15);
+  return std::bit_cast<float>(sign | wide_exponent << 23 | fraction << 13);
+}
+
+WeightTensor decode_tensor(std::string name, Dimensions shape, DType dtype, std::span<const std::uint8_t> bytes) {
+  if (dtype != DType::f32 && dtype != DType::f64 && dtype != DType::f16 && dtype != DType::bf16) {
+    throw Error(fmt::format("{}: expected a floating-point type, got {}", name, to_string(dtype)));
+  }
+  const std::int64_t count = element_count(shape, name);
+  if (static_cast<std::int64_t>(bytes.size()) != count * size_of(dtype)) {
+    throw Error(fmt::format("{}: {} {} expects {} bytes, got {}; the file is damaged", name, to_string(dtype),
+                            dimensions_text(shape), count * size_of(dtype), bytes.size()));
+  }
+  WeightTensor tensor{std::move(name), std::move(shape), dtype, {}, {}};
+  if (count == 0) return tensor;
+  const auto n = static_cast<std::size_t>(count);
+  tensor.values.resize(n);
+  switch (dtype) {
+    case DType::f32:
+      std::memcpy(tensor.values.data(), bytes.data(), bytes.size());
+      break;
+    case DType::f64:
+      tensor.exact.resize(n);
+      std::memcpy(tensor.exact.data(), bytes.data(), bytes.size());
+      for (std::size_t i = 0; i < n; ++i) tensor.values[i] = static_cast<float>(tensor.exact[i]);
+      break;
+    default:
+      for (std::size_t i = 0; i < n; ++i) {
+        std::uint16_t half;
+        std::memcpy(&half, bytes.data() + 2 * i, 2);
+        tensor.values[i] = dtype == DType::f16 ? float_from_half(half) : float_from_bfloat16(half);
+      }
+  }
+  return tensor;
+}
+
+}  // namespace graft

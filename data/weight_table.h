@@ -1,0 +1,69 @@
+// Named weights on the host, in the order of the file they came from: what every weight reader returns and every writer
+// takes. Values are row-major; whose layout (OIHW or HWIO) and whose names they follow is the reader's to say. Readers:
+// safetensors.h, pth.h, keras_h5.h, model_file.h; the network's names: architectures.h.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/core.h"
+
+namespace graft {
+
+using Dimensions = std::vector<std::int64_t>;  // empty for a scalar
+
+std::string dimensions_text(const Dimensions& shape);  // "[64,3,7,7]"
+
+/// Product of the sizes. Errors: a negative size, or more than 2^40 elements (a damaged file; `what` names it).
+std::int64_t element_count(const Dimensions& shape, std::string_view what);
+
+/// One tensor. Invariant: values.size() is the product of shape; exact is empty or as long.
+struct WeightTensor {
+  std::string name;
+  Dimensions shape;
+  DType stored_dtype = DType::f32;  // in the file; values are converted
+  std::vector<float> values;
+  std::vector<double> exact;  // only of float64: the values before rounding, written back as float64
+};
+
+/// A tensor of integers (batch counters, positions), which no network here needs: noted, not kept.
+struct SkippedTensor {
+  std::string name;
+  Dimensions shape;
+  std::string dtype;  // the file's spelling
+};
+
+/// Tensors in file order with names unique.
+class WeightTable {
+ public:
+  /// Errors: the name is there already; the number of values does not fit the shape.
+  void add(WeightTensor tensor);
+  const WeightTensor* find(std::string_view name) const;  // null when absent; valid until the next add
+  const WeightTensor& at(std::string_view name) const;    // Errors: absent
+
+  const std::vector<WeightTensor>& tensors() const { return tensors_; }
+  std::vector<WeightTensor> release() &&;  // leaves the table empty
+  std::int64_t size() const { return static_cast<std::int64_t>(tensors_.size()); }
+  std::int64_t element_total() const;
+
+  std::vector<SkippedTensor> skipped;
+  std::map<std::string, std::string> metadata;  // free text that some formats carry
+
+ private:
+  std::vector<WeightTensor> tensors_;
+  std::map<std::string, std::size_t, std::less<>> index_;
+};
+
+/// IEEE 754 binary16 and bfloat16 from their bits; exact.
+float float_from_half(std::uint16_t bits);
+float float_from_bfloat16(std::uint16_t bits);
+
+/// A tensor from little-endian row-major bytes of `dtype` (f32, f64, f16 or bf16).
+/// Errors: the byte count is not that of the shape; a dtype without a fraction.
+WeightTensor decode_tensor(std::string name, Dimensions shape, DType dtype, std::span<const std::uint8_t> bytes);
+
+}  // namespace graft
