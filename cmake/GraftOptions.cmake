@@ -22,6 +22,11 @@ else()
 endif()
 set(GRAFT_MARCH ${graft_default_march} CACHE STRING "Value of -march= for the whole tree; older CPUs cannot run it")
 
+if(GRAFT_MARCH MATCHES "^x86-64-v[234]$")
+  include(CheckLinkerFlag)
+  check_linker_flag(CXX LINKER:-z,${GRAFT_MARCH} GRAFT_LINKER_MARKS_CPU)
+endif()
+
 if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "Release or Debug" FORCE)
 endif()

@@ -4,6 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 jobs=$(nproc)
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 
 scripts/install_deps.sh
 if command -v nvcc >/dev/null || [[ -x /usr/local/cuda/bin/nvcc ]]; then
@@ -19,18 +21,20 @@ summary() {
   ' folder="$1" "$1/Testing/Temporary/LastTest.log"
 }
 
-# build_and_test <preset>
+# build_and_test <preset>: `set -e` is off in here, since the caller asks for the result.
 build_and_test() {
   echo "test: building and testing '$1'"
-  cmake --preset "$1" -Wno-dev
-  cmake --build --preset "$1" -j "$jobs"
+  cmake --preset "$1" -Wno-dev | tee "$log" || return
+  cmake --build --preset "$1" -j "$jobs" || return
   local result=0
   ctest --preset "$1" -j "$jobs" --no-tests=error || result=$?
   summary "build/$1"
+  sed -n 's/^-- graft: /test: /p' "$log"  # CUDA, or why there is none
   return "$result"
 }
 
 result=0
 build_and_test asan || result=1
 build_and_test ci || result=1
+((result == 0)) || echo "test: FAILED, see above" >&2
 exit "$result"

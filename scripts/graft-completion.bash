@@ -1,0 +1,52 @@
+# Completion of graft's verbs, options, choices and files for bash. Verbs and options are read from the program's own
+# --help, so they are never out of date.  Use:  source scripts/graft-completion.bash
+
+# _graft_words <program> [verb…]: the verbs and long options that this level's --help lists.
+_graft_words() {
+  "$@" --help 2>/dev/null | awk '
+    /^[A-Za-z].*:$/ { in_verbs = ($0 ~ /^(Subcommands|SUBCOMMANDS|Verbs|Commands)/) }
+    in_verbs && /^  [a-z]/ { print $1 }
+    { line = $0
+      while (match(line, /--[a-z][a-z0-9-]*/)) {
+        print substr(line, RSTART, RLENGTH)
+        line = substr(line, RSTART + RLENGTH)
+      } }' | sort -u
+}
+
+_graft() {
+  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} choices=""
+  case $previous in
+    --device) choices="auto cpu cuda reference" ;;
+    --precision) choices="f32 tf32 bf16 fp16" ;;
+    --arch) choices="resnet50 densenet121 vgg19" ;;
+    --strategy) choices=$("${COMP_WORDS[0]}" strategies --json 2>/dev/null | grep -o '"name": *"[^"]*"' | cut -d'"' -f4) ;;
+    --optimizer) choices="sgd adam adamw" ;;
+    --schedule) choices="constant cosine step one-cycle" ;;
+    --stride-on) choices="3x3 1x1" ;;
+    --preprocess) choices="torch caffe none" ;;
+    --format) choices="auto pth safetensors keras" ;;
+    --split) choices="train val test all" ;;
+    --class-weights) choices="none balanced" ;;
+  esac
+
+  if [[ -z $choices ]]; then
+    local command=("${COMP_WORDS[0]}") word
+    for word in "${COMP_WORDS[@]:1:2}"; do
+      [[ $word =~ ^[a-z][a-z-]*$ && $word != "$current" ]] || break
+      command+=("$word")
+    done
+    if ((COMP_CWORD == 1)) || [[ $current == -* ]] ||
+      [[ $COMP_CWORD == 2 && ${COMP_WORDS[1]} =~ ^(weights|data|study)$ ]]; then
+      choices=$(_graft_words "${command[@]}")
+    fi
+  fi
+
+  if [[ -n $choices ]]; then
+    mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$current")
+  else
+    compopt -o filenames
+    mapfile -t COMPREPLY < <(compgen -f -- "$current")
+  fi
+}
+
+complete -F _graft graft
