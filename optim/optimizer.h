@@ -1,6 +1,7 @@
 // SGD with momentum, Adam and AdamW over a network's parameter arenas: one device call updates all trainable
 // parameters and never visits a frozen one. Gradients are read only. Which rule and which constants is fixed at
-// construction; rates, decays and the set of trainable parameters may change between steps. Formulas: kernels/functors.h.
+// construction; rates, decays and the set of trainable parameters may change between steps. Formulas:
+// kernels/functors.h.
 #pragma once
 
 #include <string_view>

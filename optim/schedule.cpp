@@ -41,12 +41,14 @@ double Schedule::at(std::int64_t epoch, std::int64_t step) const {
   const std::int64_t warmup = std::int64_t(std::floor(warmup_epochs));
   const std::int64_t after = epoch - warmup;
   switch (kind) {
-    case ScheduleKind::step: return lr * std::pow(gamma, double(after / step_epochs));
+    case ScheduleKind::step:
+      return lr * std::pow(gamma, double(after / step_epochs));
     case ScheduleKind::cosine: {
       const std::int64_t half_wave = t_max > 0 ? t_max : std::max<std::int64_t>(1, epochs - warmup);
       return anneal(lr, min_lr, double(after) / double(half_wave));
     }
-    default: return lr;
+    default:
+      return lr;
   }
 }
 

@@ -19,8 +19,8 @@ struct Schedule {
 
   /// The rate climbs evenly from lr / steps to lr over this many epochs, step by step; the schedule follows.
   double warmup_epochs = 0;
-  double min_lr = 0;            // cosine: where it ends
-  std::int64_t t_max = 0;       // cosine: epochs of the half wave; 0: all epochs after the warm-up
+  double min_lr = 0;             // cosine: where it ends
+  std::int64_t t_max = 0;        // cosine: epochs of the half wave; 0: all epochs after the warm-up
   std::int64_t step_epochs = 1;  // step: multiply by gamma every so many epochs
   double gamma = 0.1;
   double pct_start = 0.3, div = 25, final_div = 1e4;  // one-cycle

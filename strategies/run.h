@@ -36,8 +36,8 @@ struct RunCall {
 };
 
 struct RunResult {
-  bool was_interrupted = false;  // exit code 130; last.h5 continues with --resume
-  bool was_finished_before = false;  // --resume of a finished run: nothing was done
+  bool was_interrupted = false;                        // exit code 130; last.h5 continues with --resume
+  bool was_finished_before = false;                    // --resume of a finished run: nothing was done
   std::int64_t epochs = 0, steps = 0, best_epoch = 0;  // best_epoch from 1; 0: no epoch was completed
   double best_val_macro_accuracy = 0;
   bool has_test = false;

@@ -17,21 +17,21 @@ namespace graft {
 /// A value as TOML has it.
 using SettingValue = std::variant<std::string, std::int64_t, double, bool>;
 
-/// `flag`, with "key = value" texts, in the spelling that reads back: strings without quotes, numbers in the fewest
-/// digits that read back to the same double, "true" or "false".
+/// The spelling that --set reads back: texts without quotes, numbers in the fewest digits that give the same double and
+/// with a point or exponent, "true" or "false".
 std::string to_string(const SettingValue& value);
 
 /// What a setting accepts and how it is explained; independent of where its value lies.
 struct SettingInfo {
-  std::string_view key;    // "train.lr", also the TOML path
-  std::string_view flag;   // "--lr"; empty: reachable by --set and TOML only
-  std::string_view group;  // heading in --help: "Optimization"
-  std::string_view help;   // one line, no full stop; states the unit
+  std::string_view key = {};    // "train.lr", also the TOML path
+  std::string_view flag = {};   // "--lr"; empty: reachable by --set and TOML only
+  std::string_view group = {};  // heading in --help: "Optimization"
+  std::string_view help = {};   // one line, no full stop; states the unit
   double min = -std::numeric_limits<double>::infinity(), max = std::numeric_limits<double>::infinity();
   bool excludes_min = false, excludes_max = false;
-  std::vector<std::string_view> choices;  // of texts; empty: any
-  bool flag_value = true;                 // of switches: what naming the flag sets; "--no-shuffle" sets false
-  bool is_recorded = true;                // false: belongs to one call (--resume), not to config.toml
+  std::vector<std::string_view> choices = {};  // of texts; empty: any
+  bool flag_value = true;                      // of switches: what naming the flag sets; "--no-shuffle" sets false
+  bool is_recorded = true;                     // false: belongs to one call (--resume), not to config.toml
 };
 
 template <class Settings>
@@ -51,9 +51,7 @@ template <class Settings>
 void set(Settings& into, const Setting<Settings>& setting, const SettingValue& value) {
   const SettingValue converted = convert(setting, setting.get(into), value);
   std::visit(
-      [&](auto pointer) {
-        into.*pointer = std::get<std::remove_reference_t<decltype(into.*pointer)>>(converted);
-      },
+      [&](auto pointer) { into.*pointer = std::get<std::remove_reference_t<decltype(into.*pointer)>>(converted); },
       setting.member);
 }
 

@@ -1,9 +1,9 @@
 // A fine-tuning strategy: what trains in which epoch, with which rates, and how batch norm behaves meanwhile. The
-// training loop (fit.h) asks it before every epoch; it never sees data. To add one, copy full.cpp and register it in
-// registry.cpp; see CONTRIBUTING.md.
+// training loop (fit.h) asks it before every epoch and does the rest; a strategy sees no images and computes nothing.
+// To add one, copy full.cpp and name it in registry.cpp.
 #pragma once
 
-#include <functional>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -12,42 +12,40 @@
 
 namespace graft {
 
-class Network;
-
 /// What a strategy may look at before an epoch.
 struct EpochView {
   std::int64_t epoch = 0, epochs = 1;  // from 0
-  const Network& network;
-  const TrainSettings& settings;
+  const ParameterSet& parameters;
+  const std::vector<std::string>& blocks;  // names, first to last
 };
 
 /// What holds during one epoch.
 struct EpochPlan {
   FreezePlan freeze;
-  double lr_factor = 1;                  // on the schedule's rate
-  std::vector<double> block_lr_factors;  // on top of it, per block; empty: all 1
-  /// Epochs [schedule_begin, schedule_end) span one course of the schedule; by default all of them.
+  double lr_factor = 1;                       // on the schedule's rate
+  std::vector<double> block_lr_factors = {};  // on top of it, per block; empty: all 1
+  /// One course of the schedule spans the epochs [schedule_begin, schedule_end); -1: to the last.
   std::int64_t schedule_begin = 0, schedule_end = -1;
-  bool resets_optimizer = false;  // moments start at zero in this epoch
-  bool may_stop_early = true;     // false: too soon, a later stage is still to come
-  bool starts_from_best = false;  // the best checkpoint so far is restored first
+  bool may_stop_early = true;     // false: a later stage is still to come
+  bool starts_from_best = false;  // the best weights so far are restored before this epoch
+  bool resets_optimizer = false;  // moments start at zero with this epoch
 };
 
 class Strategy {
  public:
   virtual ~Strategy() = default;
   virtual EpochPlan plan(const EpochView& view) = 0;
-  /// Numbers a checkpoint must keep for the strategy to continue; most have none.
+  /// Numbers that a checkpoint must keep for the strategy to continue; most have none.
   virtual std::vector<double> state() const { return {}; }
   virtual void restore(const std::vector<double>&) {}
 };
 
-/// A setting that belongs to one strategy: key without "strategy.", default (which fixes the type), limits, help.
+/// A setting that belongs to one strategy. The key is without "strategy."; the default fixes the type.
 struct StrategySetting : SettingInfo {
   SettingValue default_value;
 };
 
-/// The strategy's settings with defaults filled in.
+/// The strategy's settings, defaults filled in.
 class StrategyOptions {
  public:
   explicit StrategyOptions(std::map<std::string, SettingValue> values) : values_(std::move(values)) {}
@@ -63,7 +61,7 @@ class StrategyOptions {
 struct StrategyInfo {
   std::string_view name;     // "linear-probe"
   std::string_view summary;  // one line
-  std::string_view source;   // paper or official code, with its label from METHODS
+  std::string_view source;   // paper or official code
   std::vector<StrategySetting> settings;
   std::unique_ptr<Strategy> (*create)(const StrategyOptions&);
 };
@@ -72,7 +70,7 @@ struct StrategyInfo {
 const std::vector<StrategyInfo>& strategies();
 /// Errors (UsageError): unknown, with the nearest known name.
 const StrategyInfo& find_strategy(std::string_view name);
-/// The strategy that `settings` name, with its options.
+/// The strategy that the settings name, with its options.
 std::unique_ptr<Strategy> make_strategy(const TrainSettings& settings);
 
 }  // namespace graft

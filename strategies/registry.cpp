@@ -1,0 +1,40 @@
+#include "strategies/registry.h"
+
+#include <algorithm>
+
+namespace graft {
+
+const std::vector<StrategyInfo>& strategies() {
+  static const std::vector<StrategyInfo> all{
+      full_strategy(),
+      linear_probe_strategy(),
+  };
+  return all;
+}
+
+const StrategyInfo& find_strategy(std::string_view name) {
+  const auto found = std::ranges::find(strategies(), name, &StrategyInfo::name);
+  if (found != strategies().end()) return *found;
+  std::vector<std::string_view> names;
+  std::string list;
+  for (const StrategyInfo& s : strategies()) {
+    names.push_back(s.name);
+    list += (list.empty() ? "" : ", ") + std::string(s.name);
+  }
+  const std::string near = nearest_name(name, names);
+  throw UsageError("strategy: '" + std::string(name) + "' is unknown" +
+                   (near.empty() ? "" : ", did you mean '" + near + "'?") + "; there are " + list);
+}
+
+std::unique_ptr<Strategy> make_strategy(const TrainSettings& settings) {
+  const StrategyInfo& info = find_strategy(settings.strategy);
+  std::map<std::string, SettingValue> values;
+  for (const StrategySetting& s : info.settings) {
+    const auto given = settings.strategy_settings.find(std::string(s.key));
+    values[std::string(s.key)] =
+        given == settings.strategy_settings.end() ? s.default_value : convert(s, s.default_value, given->second);
+  }
+  return info.create(StrategyOptions(std::move(values)));
+}
+
+}  // namespace graft

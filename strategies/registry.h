@@ -1,0 +1,12 @@
+// The list of strategies. Each is one file that defines the function declared here; a new one adds a line to this file
+// and one to registry.cpp.
+#pragma once
+
+#include "strategies/strategy.h"
+
+namespace graft {
+
+StrategyInfo full_strategy();
+StrategyInfo linear_probe_strategy();
+
+}  // namespace graft

@@ -1,0 +1,196 @@
+#include "strategies/train_settings.h"
+
+#include <algorithm>
+
+#include "data/augment.h"
+#include "strategies/strategy.h"
+
+namespace graft {
+namespace {
+
+using T = TrainSettings;
+constexpr double kAny = std::numeric_limits<double>::infinity();
+
+using Member = decltype(Setting<T>::member);
+
+Setting<T> row(std::string_view key, std::string_view flag, std::string_view group, Member member,
+               std::string_view help, SettingInfo limits = {}) {
+  limits.key = key, limits.flag = flag, limits.group = group, limits.help = help;
+  return {limits, member};
+}
+
+// What a value may be.
+SettingInfo range(double min, double max = kAny) { return {.min = min, .max = max}; }
+SettingInfo above(double min) { return {.min = min, .excludes_min = true}; }
+SettingInfo one_of(std::vector<std::string_view> choices) { return {.choices = std::move(choices)}; }
+SettingInfo off_switch() { return {.flag_value = false}; }
+SettingInfo of_one_call() { return {.is_recorded = false}; }
+SettingInfo half_open(double min, double max) { return {.min = min, .max = max, .excludes_max = true}; }
+
+SettingInfo augment_choices() {
+  const std::vector<std::string>& names = augmentation_names();
+  return one_of({names.begin(), names.end()});
+}
+
+SettingInfo strategy_choices() {
+  std::vector<std::string_view> names;
+  for (const StrategyInfo& s : strategies()) names.push_back(s.name);
+  return one_of(names);
+}
+
+std::vector<Setting<T>> make_table() {
+  constexpr std::string_view kModel = "Model", kTraining = "Training", kSchedule = "Schedule", kData = "Data",
+                             kAugment = "Augmentation", kRun = "Run";
+  return {
+      row("train.data", "", kModel, &T::data, "folder with train/ val/ test/, CSV, or MedMNIST .npz"),
+      row("train.output", "-o,--output", kModel, &T::output, "run directory to write"),
+      row("train.weights", "--weights", kModel, &T::weights, "graft model file to start from"),
+      row("strategy.name", "--strategy", kModel, &T::strategy, "fine-tuning strategy (see graft strategies)",
+          strategy_choices()),
+      row("train.from_scratch", "--from-scratch", kModel, &T::from_scratch,
+          "start from random weights instead of a file"),
+      row("train.arch", "--arch", kModel, &T::arch, "network of a run from scratch",
+          one_of({"resnet50", "densenet121", "vgg19"})),
+      row("train.head", "--head", kModel, &T::head, "head of a run from scratch; gap is VGG-19's with pooled features",
+          one_of({"original", "gap"})),
+      row("train.new_head", "--new-head", kModel, &T::new_head,
+          "new head even if the model's class names equal the data's"),
+      row("train.dropout", "--dropout", kModel, &T::dropout,
+          "probability of dropping in VGG-19's head; -1 is the network's own", half_open(-1, 1)),
+
+      row("train.epochs", "--epochs", kTraining, &T::epochs, "passes over the training images at most", range(1)),
+      row("train.batch", "--batch", kTraining, &T::batch, "images per batch", range(1)),
+      row("train.accumulate", "--accumulate", kTraining, &T::accumulate, "batches whose gradients make one update",
+          range(1)),
+      row("train.optimizer", "--optimizer", kTraining, &T::optimizer, "update rule", one_of({"sgd", "adam", "adamw"})),
+      row("train.lr", "--lr", kTraining, &T::lr, "learning rate", above(0)),
+      row("train.weight_decay", "--weight-decay", kTraining, &T::weight_decay, "decay of all trainable weights",
+          range(0)),
+      row("train.momentum", "--momentum", kTraining, &T::momentum, "of sgd", half_open(0, 1)),
+      row("train.nesterov", "--nesterov", kTraining, &T::nesterov, "Nesterov's momentum, of sgd"),
+      row("train.beta1", "", kTraining, &T::beta1, "decay of adam's first moment", half_open(0, 1)),
+      row("train.beta2", "", kTraining, &T::beta2, "decay of adam's second moment", half_open(0, 1)),
+      row("train.epsilon", "", kTraining, &T::epsilon, "adam's guard against division by zero", range(0)),
+      row("train.class_weights", "--class-weights", kTraining, &T::class_weights,
+          "weight of each class in the loss; balanced is n / (classes * n_class)", one_of({"none", "balanced"})),
+      row("train.label_smoothing", "--label-smoothing", kTraining, &T::label_smoothing,
+          "share of the target spread evenly", half_open(0, 1)),
+      row("train.patience", "--patience", kTraining, &T::patience,
+          "epochs without a better validation macro accuracy before stopping; 0 never stops early", range(0)),
+      row("train.max_steps", "--max-steps", kTraining, &T::max_steps,
+          "updates at most; 0 only writes the initial model, -1 is no limit", range(-1)),
+      row("train.feature_cache", "--no-feature-cache", kTraining, &T::feature_cache,
+          "compute a frozen backbone's features once, when nothing random touches the images", off_switch()),
+
+      row("train.schedule", "--schedule", kSchedule, &T::schedule, "course of the learning rate",
+          one_of({"constant", "cosine", "step", "one-cycle"})),
+      row("train.warmup_epochs", "--warmup-epochs", kSchedule, &T::warmup_epochs,
+          "epochs of even climb to the learning rate", range(0)),
+      row("train.min_lr", "", kSchedule, &T::min_lr, "where cosine ends", range(0)),
+      row("train.cosine_t_max", "", kSchedule, &T::cosine_t_max, "epochs of cosine's half wave; 0 is all of them",
+          range(0)),
+      row("train.step_epochs", "", kSchedule, &T::step_epochs, "step: epochs between reductions", range(1)),
+      row("train.step_gamma", "", kSchedule, &T::step_gamma, "step: factor of each reduction", above(0)),
+      row("train.one_cycle_pct_start", "", kSchedule, &T::one_cycle_pct_start, "one-cycle: share of steps that climb",
+          {.min = 0, .max = 1, .excludes_min = true, .excludes_max = true}),
+      row("train.one_cycle_div", "", kSchedule, &T::one_cycle_div, "one-cycle: starts at lr / this", above(0)),
+      row("train.one_cycle_final_div", "", kSchedule, &T::one_cycle_final_div, "one-cycle: ends at its start / this",
+          above(0)),
+
+      row("train.size", "--size", kData, &T::size, "side of the square images in pixels; 0 is the model's", range(0)),
+      row("train.resize", "--resize", kData, &T::resize,
+          "shorter side before the crop in pixels; 0 is the model's, scaled with the size", range(0)),
+      row("train.shuffle", "--no-shuffle", kData, &T::shuffle, "a new order of images every epoch", off_switch()),
+      row("train.val_fraction", "--val-fraction", kData, &T::val_fraction,
+          "share of training images held out where the data has no val/", half_open(0, 1)),
+      row("train.test_fraction", "--test-fraction", kData, &T::test_fraction,
+          "share of all images held out where the data has no splits", half_open(0, 1)),
+      row("train.skip_bad", "--skip-bad", kData, &T::skip_bad, "drop unreadable images and list them"),
+      row("train.loader_threads", "--loader-threads", kData, &T::loader_threads,
+          "threads that decode; 0 is as --threads", range(0)),
+      row("train.image_cache_mb", "--image-cache-mb", kData, &T::image_cache_mb,
+          "memory for decoded images kept between epochs, in MiB", range(0)),
+
+      row("train.augment", "--augment", kAugment, &T::augment, "random changes to training images", augment_choices()),
+      row("train.crop_scale_min", "", kAugment, &T::crop_scale_min,
+          "smallest share of the area that a random crop keeps; -1 is the preset's", range(-1, 1)),
+      row("train.horizontal_flip", "", kAugment, &T::horizontal_flip, "probability; -1 is the preset's", range(-1, 1)),
+      row("train.vertical_flip", "", kAugment, &T::vertical_flip, "probability; -1 is the preset's", range(-1, 1)),
+      row("train.rotation_degrees", "", kAugment, &T::rotation_degrees, "up to this angle; -1 is the preset's",
+          range(-1, 180)),
+      row("train.brightness", "", kAugment, &T::brightness, "strength; -1 is the preset's", range(-1)),
+      row("train.contrast", "", kAugment, &T::contrast, "strength; -1 is the preset's", range(-1)),
+      row("train.saturation", "", kAugment, &T::saturation, "strength; -1 is the preset's", range(-1)),
+
+      row("train.device", "--device", kRun, &T::device,
+          "auto, cpu, cuda, cuda:N or reference (double precision, slow)"),
+      row("train.threads", "--threads", kRun, &T::threads, "threads that compute; 0 is all cores", range(0)),
+      row("train.seed", "--seed", kRun, &T::seed, "of the order, splits, augmentation, dropout and new heads",
+          range(0)),
+      row("train.precision", "--precision", kRun, &T::precision, "arithmetic of the device",
+          one_of({"f32", "tf32", "bf16", "fp16"})),
+      row("train.resume", "--resume", kRun, &T::resume, "continue an interrupted run", of_one_call()),
+      row("train.overwrite", "--overwrite", kRun, &T::overwrite, "replace an existing run", of_one_call()),
+  };
+}
+
+const StrategySetting* find_strategy_setting(const StrategyInfo& info, std::string_view key) {
+  const auto found = std::ranges::find(info.settings, key, &StrategySetting::key);
+  return found == info.settings.end() ? nullptr : &*found;
+}
+
+constexpr std::string_view kStrategyPrefix = "strategy.";
+
+[[noreturn]] void unknown_key(const TrainSettings& settings, std::string_view key) {
+  std::vector<std::string> names;
+  for (const Setting<T>& s : settings_table()) names.emplace_back(s.key);
+  for (const StrategySetting& s : find_strategy(settings.strategy).settings)
+    names.push_back(std::string(kStrategyPrefix) + std::string(s.key));
+  const std::string near = nearest_name(key, {names.begin(), names.end()});
+  throw UsageError("unknown key '" + std::string(key) + "'" +
+                   (near.empty() ? "; graft train --print-config lists all keys" : ", did you mean '" + near + "'?"));
+}
+
+}  // namespace
+
+const std::vector<Setting<TrainSettings>>& settings_table() {
+  static const std::vector<Setting<T>> table = make_table();
+  return table;
+}
+
+void set_by_key(TrainSettings& settings, std::string_view key, const SettingValue& value) {
+  for (const Setting<T>& setting : settings_table())
+    if (setting.key == key) return set(settings, setting, value);
+  if (key.starts_with(kStrategyPrefix)) {
+    const std::string own(key.substr(kStrategyPrefix.size()));
+    if (const StrategySetting* s = find_strategy_setting(find_strategy(settings.strategy), own)) {
+      SettingInfo info = *s;
+      info.key = key;
+      settings.strategy_settings[own] = convert(info, s->default_value, value);
+      return;
+    }
+  }
+  unknown_key(settings, key);
+}
+
+void check(const TrainSettings& s) {
+  if (s.data.empty()) throw UsageError("train: no data given; name a folder, a CSV or an .npz");
+  if (s.output.empty()) throw UsageError("train: no run directory given; add -o RUN");
+  if (s.from_scratch && !s.weights.empty())
+    throw UsageError("train: --from-scratch and --weights exclude each other; give one");
+  if (!s.from_scratch && s.weights.empty())
+    throw UsageError("train: no weights given; add --weights MODEL.h5, or --from-scratch --arch A");
+  if (s.resume && s.overwrite) throw UsageError("train: --resume and --overwrite exclude each other; give one");
+  if (s.precision != "f32")
+    throw UsageError("train.precision: " + s.precision + " is not offered by this device; use f32");
+  if (s.schedule == "one-cycle" && s.warmup_epochs > 0)
+    throw UsageError("train.warmup_epochs: one-cycle has its own climb; set train.one_cycle_pct_start instead");
+  if (s.nesterov && s.momentum == 0) throw UsageError("train.nesterov: needs a momentum above 0");
+  if (s.dropout != -1 && s.dropout < 0) throw UsageError("train.dropout: expects -1 or 0 to 1");
+  if (s.min_lr > s.lr) throw UsageError("train.min_lr: must not exceed train.lr");
+  const StrategyInfo& strategy = find_strategy(s.strategy);
+  for (const auto& [key, value] : s.strategy_settings)
+    if (!find_strategy_setting(strategy, key)) unknown_key(s, std::string(kStrategyPrefix) + key);
+}
+
+}  // namespace graft
