@@ -1,0 +1,77 @@
+#include "strategies/frozen_proof.h"
+
+#include "data/files.h"
+#include "data/parallel.h"
+
+namespace graft {
+namespace {
+
+struct Piece {
+  std::string name;
+  std::vector<std::span<const std::uint8_t>> parts;
+  std::string hash;
+};
+
+/// What is frozen now, as spans of `arena`, the bytes of all values.
+std::vector<Piece> frozen_pieces(const ParameterSet& parameters, std::span<const std::uint8_t> arena,
+                                 std::int64_t item) {
+  const auto elements = [&](std::int64_t begin, std::int64_t count) {
+    return arena.subspan(std::size_t(begin * item), std::size_t(count * item));
+  };
+  std::vector<Piece> pieces;
+  for (const Parameter& p : parameters.parameters()) {
+    Piece piece{p.name, {}, {}};
+    if (!p.is_trainable) {
+      piece.parts.push_back(elements(p.offset, p.shape.size()));
+    } else if (!p.row_mask.empty()) {
+      const std::int64_t row = p.shape.size() / p.rows();
+      for (std::int64_t k = 0; k < p.rows(); ++k)
+        if (!(p.row_mask[std::size_t(k / 32)] >> (k % 32) & 1))
+          piece.parts.push_back(elements(p.offset + k * row, row));
+    }
+    if (!piece.parts.empty()) pieces.push_back(std::move(piece));
+  }
+  for (const RunningStatistics& s : parameters.statistics())
+    if (!s.update_running) pieces.push_back({s.name + " statistics", {elements(s.offset, 2 * s.channels)}, {}});
+  return pieces;
+}
+
+std::map<std::string, std::string> frozen_hashes(const ParameterSet& parameters) {
+  const Tensor& values = parameters.values();
+  const std::int64_t item = size_of(values.dtype());
+  std::vector<std::uint8_t> arena(std::size_t(values.shape().size() * item));
+  values.backend().copy_out(arena.data(), values.view().data, std::int64_t(arena.size()));
+  std::vector<Piece> pieces = frozen_pieces(parameters, arena, item);
+  const int threads = int(std::max(1U, std::thread::hardware_concurrency()));
+  parallel_for(std::int64_t(pieces.size()), threads, [&](std::int64_t i) {
+    Sha256 hash;
+    for (std::span<const std::uint8_t> part : pieces[std::size_t(i)].parts) hash.update(part);
+    const auto digest = hash.finish();
+    pieces[std::size_t(i)].hash.assign(digest.begin(), digest.end());
+  });
+  std::map<std::string, std::string> hashes;
+  for (Piece& piece : pieces) hashes[piece.name] = std::move(piece.hash);
+  return hashes;
+}
+
+}  // namespace
+
+FrozenProof FrozenProof::take(const ParameterSet& parameters) {
+  FrozenProof proof;
+  proof.hashes_ = frozen_hashes(parameters);
+  return proof;
+}
+
+void FrozenProof::verify(const ParameterSet& parameters) const {
+  const std::map<std::string, std::string> now = frozen_hashes(parameters);
+  std::string changed;
+  for (const auto& [name, hash] : hashes_) {
+    const auto found = now.find(name);
+    if (found == now.end() || found->second != hash) changed += (changed.empty() ? "" : ", ") + name;
+  }
+  if (!changed.empty())
+    throw Error("frozen tensors changed during training: " + changed +
+                "; this is a defect of graft, the results cannot be trusted");
+}
+
+}  // namespace graft

@@ -1,0 +1,96 @@
+#include "strategies/run_directory.h"
+
+#include <sys/utsname.h>
+
+#include <array>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
+#include "data/files.h"
+#include "kernels/build_info.h"
+#include "kernels/core.h"
+
+namespace graft {
+namespace {
+
+constexpr std::array<std::string_view, 9> kFiles{"config.toml",  "environment.json", "split.csv",
+                                                 "epochs.csv",   "steps.csv",        "predictions.csv",
+                                                 "summary.json", "best.h5",          "last.h5"};
+
+}  // namespace
+
+void RunDirectory::prepare(Existing existing) const {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (fs::exists(path_, error) && !fs::is_directory(path_, error))
+    throw Error("run directory: " + path_.string() + " is a file; choose another -o");
+  std::string found;
+  for (std::string_view name : kFiles)
+    if (fs::exists(path_ / name, error)) found = name;
+  if (!found.empty() && existing == Existing::refuse)
+    throw Error("run directory: " + path_.string() + " holds a run already (" + found +
+                "); add --resume to continue it or --overwrite to replace it");
+  if (existing == Existing::overwrite)
+    for (std::string_view name : kFiles)
+      if (fs::remove(path_ / name, error); error)
+        throw Error("run directory: cannot remove " + (path_ / name).string() + ": " + error.message());
+  fs::create_directories(path_, error);
+  if (error) throw Error("run directory: cannot create " + path_.string() + ": " + error.message());
+}
+
+void RunDirectory::write(std::string_view name, std::string_view text) const { write_atomically(path_ / name, text); }
+
+GrowingCsv::GrowingCsv(const std::filesystem::path& path, std::string_view header, std::int64_t keep_up_to)
+    : name_(path.string()) {
+  std::string kept = std::string(header) + "\n";
+  if (keep_up_to > 0 && std::filesystem::exists(path)) {
+    std::istringstream lines(read_text(path));
+    std::string line;
+    std::getline(lines, line);
+    while (std::getline(lines, line))
+      if (!line.empty() && std::strtoll(line.c_str(), nullptr, 10) <= keep_up_to) kept += line + "\n";
+  }
+  write_atomically(path, std::string_view(kept));
+  out_.open(path, std::ios::app | std::ios::binary);
+  if (!out_) throw Error("cannot write " + name_);
+}
+
+void GrowingCsv::add(std::string_view line) { out_ << line << '\n'; }
+
+void GrowingCsv::flush() {
+  out_.flush();
+  if (!out_) throw Error("cannot write " + name_ + "; is the disk full?");
+}
+
+std::string environment_json(const EnvironmentInput& input) {
+  const BuildInfo& build = build_info();
+  utsname machine{};
+  uname(&machine);
+  const auto now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+  char time[32];
+  std::tm utc{};
+  std::strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+  nlohmann::ordered_json j;
+  j["graft"] = build.version;
+  j["command_line"] = input.command_line;
+  j["started"] = time;
+  j["seed"] = input.seed;
+  j["device"] = input.device_description;
+  j["model"] = input.model;
+  j["model_sha256"] = input.model_sha256;
+  j["host"] = machine.nodename;
+  j["system"] = std::string(machine.sysname) + " " + machine.release + " " + machine.machine;
+  j["cores"] = std::thread::hardware_concurrency();
+  j["compiler"] = build.compiler;
+  j["compile_flags"] = build.compile_flags;
+  j["march"] = build.march;
+  j["onednn"] = build.onednn_version;
+  j["hdf5"] = build.hdf5_version;
+  j["cuda"] = build.cuda_version;
+  j["cudnn"] = build.cudnn_version;
+  return j.dump(2) + "\n";
+}
+
+}  // namespace graft
