@@ -117,7 +117,7 @@ Image rotate(const Image& image, double degrees) {
   const double turn = std::fmod(std::fmod(degrees, 360.0) + 360.0, 360.0);
   if (turn == 0.0) return image;
   // Pillow rounds sine and cosine to 15 decimals; then a quarter turn is exact.
-  const auto rounded = [](double x) { return std::nearbyint(x * 1e15) / 1e15; };
+  const auto rounded = [](double x) { return std::stod(fmt::format("{:.15f}", x)); };
   const double angle = -turn * (std::numbers::pi / 180.0);
   const double cosine = rounded(std::cos(angle)), sine = rounded(std::sin(angle));
   const double center_x = static_cast<double>(image.width) / 2.0, center_y = static_cast<double>(image.height) / 2.0;
@@ -187,7 +187,7 @@ Image augment(const Image& image, const Augmentation& settings, const AugmentSiz
   Image result;
   if (settings.has_random_crop()) {
     const Box box = random_crop_box(image, settings, random);
-    result = resize(image, {.from = box, .size = {size.crop, size.crop}, .part = {0, 0, size.crop, size.crop}});
+    result = resize_part(image, {.from = box, .size = {size.crop, size.crop}, .part = {0, 0, size.crop, size.crop}});
   } else {
     result = resize_and_crop(image, size.resize, size.crop);
   }

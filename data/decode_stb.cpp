@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 
@@ -44,6 +45,34 @@ std::string_view format_of(std::span<const std::uint8_t> bytes) {
   return "other";
 }
 
+/// A file in memory that notices when stb_image, which fills up with zeros, reads past its end.
+struct Source {
+  std::span<const std::uint8_t> bytes;
+  std::size_t at = 0;
+  bool is_short = false;
+
+  static int read(void* self, char* target, int size) {
+    auto& source = *static_cast<Source*>(self);
+    const std::size_t count = std::min<std::size_t>(static_cast<std::size_t>(size), source.bytes.size() - source.at);
+    // 128 is stb_image's buffer, which the end of a whole file need not fill; other sizes are wanted in full.
+    source.is_short |= count == 0 || (size != 128 && count < static_cast<std::size_t>(size));
+    std::copy_n(source.bytes.begin() + static_cast<std::ptrdiff_t>(source.at), count, target);
+    source.at += count;
+    return static_cast<int>(count);
+  }
+  static void skip(void* self, int size) {
+    auto& source = *static_cast<Source*>(self);
+    const auto target = static_cast<std::int64_t>(source.at) + size;
+    source.is_short |= target > static_cast<std::int64_t>(source.bytes.size());
+    source.at =
+        static_cast<std::size_t>(std::clamp<std::int64_t>(target, 0, static_cast<std::int64_t>(source.bytes.size())));
+  }
+  static int is_at_end(void* self) {
+    const auto& source = *static_cast<Source*>(self);
+    return source.at == source.bytes.size() ? 1 : 0;
+  }
+};
+
 }  // namespace
 
 Image decoders::decode_with_stb(std::span<const std::uint8_t> bytes, std::string_view name, ImageInfo& info) {
@@ -58,9 +87,15 @@ Image decoders::decode_with_stb(std::span<const std::uint8_t> bytes, std::string
   if (stbi_info_from_memory(bytes.data(), size, &width, &height, &channels) == 0) fail();
   check_size(height, width, name);
   info = {format_of(bytes), channels, stbi_is_16_bit_from_memory(bytes.data(), size) != 0 ? 16 : 8};
+  Source source{bytes};
+  const stbi_io_callbacks callbacks{Source::read, Source::skip, Source::is_at_end};
   const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
-      stbi_load_from_memory(bytes.data(), size, &width, &height, &channels, 3), stbi_image_free);
+      stbi_load_from_callbacks(&callbacks, &source, &width, &height, &channels, 3), stbi_image_free);
   if (!pixels) fail();
+  // Below 32 bytes, stb_image's look at the signature may itself reach the end.
+  if (source.is_short && bytes.size() >= 32) {
+    throw Error(fmt::format("cannot decode {}: the {} image is truncated", name, info.format));
+  }
   return {height, width, std::vector<std::uint8_t>(pixels.get(), pixels.get() + std::int64_t{3} * height * width)};
 }
 

@@ -112,11 +112,12 @@ NpyArray parse_npy(std::span<const std::uint8_t> file, std::string_view name) {
   NpyArray array;
   const std::string_view type = value_of(header, "descr", name);
   const auto quote = type.find('\'', 1);
-  if (!type.starts_with('\'') || quote == std::string_view::npos || quote < 4) {
+  if (!type.starts_with('\'') || quote == std::string_view::npos || quote < 3) {
     fail("expected an array of plain numbers, got a structured or unknown type");
   }
   array.dtype = std::string(type.substr(1, quote - 1));
   if (array.dtype[1] == 'O') fail("the array holds Python objects, which are never unpickled; save plain numbers");
+  if (array.dtype.size() < 3) fail(fmt::format("unknown NumPy type '{}'", array.dtype));
   if (array.dtype[0] == '>') fail("the array is big-endian; save it in little-endian order");
   if (!value_of(header, "fortran_order", name).starts_with("False")) {
     fail("the array is in Fortran order; save numpy.ascontiguousarray(x)");

@@ -147,7 +147,7 @@ Image crop(const Image& image, const Box& box) {
   return result;
 }
 
-Image resize(const Image& image, const ResizeSpec& spec) {
+Image resize_part(const Image& image, const ResizeSpec& spec) {
   const Box& from = spec.from;
   const Box& part = spec.part;
   check_box(from, image.height, image.width, "the source rectangle");
@@ -199,7 +199,7 @@ Image resize(const Image& image, const ResizeSpec& spec) {
 }
 
 Image resize(const Image& image, Size size) {
-  return resize(image, {.from = whole(image), .size = size, .part = {0, 0, size.height, size.width}});
+  return resize_part(image, {.from = whole(image), .size = size, .part = {0, 0, size.height, size.width}});
 }
 
 Size shorter_side_size(Size image, std::int64_t shorter) {
@@ -226,7 +226,7 @@ Image resize_and_crop(const Image& image, std::int64_t shorter, std::int64_t cro
   const Box part{size.height > crop_size ? crop_begin(size.height, crop_size) : 0,
                  size.width > crop_size ? crop_begin(size.width, crop_size) : 0, std::min(size.height, crop_size),
                  std::min(size.width, crop_size)};
-  Image shown = resize(image, {.from = whole(image), .size = size, .part = part});
+  Image shown = resize_part(image, {.from = whole(image), .size = size, .part = part});
   if (shown.height == crop_size && shown.width == crop_size) return shown;
   Image padded = Image::blank(crop_size, crop_size);
   for (std::int64_t y = 0; y < shown.height; ++y) {

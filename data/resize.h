@@ -20,17 +20,16 @@ struct Size {
   friend bool operator==(const Size&, const Size&) = default;
 };
 
-/// `Image.resize((width, height), BILINEAR)` on the part of `image` in `from`, and of the result only `part`: pixels
-/// outside are never computed. The filter does not look outside `from` (crop first, then resize).
-/// Errors: an empty rectangle, or one that leaves the image.
-/// Source: Pillow, src/libImaging/Resample.c: weights as 22-bit fixed point, a horizontal and then a vertical pass,
-/// each rounded to 8 bits.
+/// Pillow's `Image.resize((width, height), BILINEAR)` on the part of `image` in `from`, and of the result only `part`:
+/// pixels outside are never computed. The filter does not look outside `from` (crop first, then resize). Errors: an
+/// empty rectangle, or one that leaves the image. Source: Pillow, src/libImaging/Resample.c: weights as 22-bit fixed
+/// point, a horizontal and then a vertical pass, each rounded to 8 bits.
 struct ResizeSpec {
   Box from;   // in the image
   Size size;  // of the whole result
   Box part;   // in the result
 };
-Image resize(const Image& image, const ResizeSpec& spec);
+Image resize_part(const Image& image, const ResizeSpec& spec);
 
 /// The whole image to the whole size.
 Image resize(const Image& image, Size size);

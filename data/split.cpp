@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -17,6 +18,8 @@ namespace {
 struct Group {
   std::uint64_t draw = 0;
   std::vector<std::size_t> members;
+  std::map<std::size_t, std::int64_t> parts;  // class -> members
+  bool is_held = false;
 };
 
 std::vector<Group> groups_of_training(const std::vector<Sample>& samples, const HoldOutSpec& spec) {
@@ -28,6 +31,7 @@ std::vector<Group> groups_of_training(const std::vector<Sample>& samples, const 
     if (!samples[i].group.empty()) at = by_name.try_emplace(samples[i].group, at).first->second;
     if (at == groups.size()) groups.emplace_back();
     groups[at].members.push_back(i);
+    ++groups[at].parts[static_cast<std::size_t>(samples[i].label)];
   }
   for (std::size_t i = 0; i < groups.size(); ++i) {
     groups[i].draw = Random({.seed = spec.seed,
@@ -57,26 +61,30 @@ void hold_out(std::vector<Sample>& samples, const HoldOutSpec& spec) {
     const auto share = static_cast<std::int64_t>(std::nearbyint(spec.fraction * static_cast<double>(available[c])));
     target[c] = available[c] < 2 ? 0 : std::clamp<std::int64_t>(share, 1, available[c] - 1);
   }
-  for (const Group& group : groups_of_training(samples, spec)) {
-    std::vector<std::pair<std::size_t, std::int64_t>> parts;  // class, members
-    for (const std::size_t member : group.members) {
-      const auto label = static_cast<std::size_t>(samples[member].label);
-      const auto part = std::find_if(parts.begin(), parts.end(), [&](const auto& p) { return p.first == label; });
-      if (part == parts.end()) {
-        parts.emplace_back(label, 1);
-      } else {
-        ++part->second;
+  std::vector<Group> groups = groups_of_training(samples, spec);
+  constexpr int kMaxPasses = 20;
+  bool has_changed = true;
+  for (int pass = 0; pass < kMaxPasses && has_changed; ++pass) {
+    has_changed = false;
+    for (Group& group : groups) {
+      const std::int64_t direction = group.is_held ? -1 : 1;
+      double change = 0.0;
+      bool empties_a_class = false;
+      for (const auto& [label, count] : group.parts) {
+        const auto wanted = static_cast<double>(target[label]);
+        const auto before = static_cast<double>(held[label]) - wanted;
+        const double after = before + static_cast<double>(direction * count);
+        change += (after * after - before * before) / std::max(1.0, wanted * wanted);
+        empties_a_class |= held[label] + direction * count >= available[label];
       }
+      if (change >= 0.0 || empties_a_class) continue;
+      for (const auto& [label, count] : group.parts) held[label] += direction * count;
+      group.is_held = !group.is_held;
+      has_changed = true;
     }
-    std::int64_t change = 0;
-    bool empties_a_class = false;
-    for (const auto& [label, count] : parts) {
-      const std::int64_t missing = target[label] - held[label];
-      change += (missing - count) * (missing - count) - missing * missing;
-      empties_a_class |= held[label] + count >= available[label];
-    }
-    if (change >= 0 || empties_a_class) continue;
-    for (const auto& [label, count] : parts) held[label] += count;
+  }
+  for (const Group& group : groups) {
+    if (!group.is_held) continue;
     for (const std::size_t member : group.members) samples[member].split = spec.into;
   }
 }

@@ -1,0 +1,217 @@
+#include "data/dataset.h"
+
+#include <fmt/format.h>
+
+#include <map>
+#include <set>
+
+#include "data/inspect.h"
+#include "data_testing.h"
+
+namespace graft {
+namespace {
+
+using testing::error_of;
+using testing::expect_names;
+using testing::reference_folder;
+using testing::TemporaryFolder;
+
+std::vector<std::string> paths(const Dataset& data) {
+  std::vector<std::string> result;
+  for (const Sample& sample : data.samples()) result.push_back(sample.path);
+  return result;
+}
+
+std::string open_error(const DatasetSpec& spec) {
+  return error_of([&] { Dataset::open(spec); });
+}
+
+/// train/{b,a,C} with 3, 2, 2 images, test with one of each.
+void write_folders(const TemporaryFolder& folder) {
+  int seed = 0;
+  for (const char* name : {"train/b/2.png", "train/b/10.png", "train/b/sub/1.png", "train/a/y.png", "train/a/x.png",
+                           "train/C/p.png", "train/C/q.png", "test/a/t.png", "test/b/t.png", "test/C/t.png"}) {
+    folder.write_image(name, ++seed);
+  }
+  folder.write("train/a/notes.txt", "not an image");
+  folder.write("train/a/.hidden.png", "not an image");
+}
+
+TEST(Dataset, FoldersAreListedInByteOrder) {
+  const TemporaryFolder folder;
+  write_folders(folder);
+  const Dataset data = Dataset::open({.path = folder.path(), .val_fraction = 0.0});
+  EXPECT_EQ(data.class_names(), (std::vector<std::string>{"C", "a", "b"}));
+  EXPECT_EQ(paths(data), (std::vector<std::string>{"train/C/p.png", "train/C/q.png", "train/a/x.png", "train/a/y.png",
+                                                   "train/b/10.png", "train/b/2.png", "train/b/sub/1.png",
+                                                   "test/C/t.png", "test/a/t.png", "test/b/t.png"}));
+  EXPECT_EQ(data.counts(Split::train), (std::vector<std::int64_t>{2, 2, 3}));
+  EXPECT_EQ(data.counts(Split::test), (std::vector<std::int64_t>{1, 1, 1}));
+  EXPECT_EQ(data.load(4), decode_image(folder / "train/b/10.png"));
+}
+
+TEST(Dataset, ValidationIsTakenFromTrainingWhenThereIsNone) {
+  const TemporaryFolder folder;
+  for (int i = 0; i < 20; ++i) {
+    folder.write_image("train/" + std::string(i % 2 ? "a/" : "b/") + std::to_string(i) + ".png", i);
+    folder.write_image("test/" + std::string(i % 2 ? "a/" : "b/") + std::to_string(i) + ".png", i + 100);
+  }
+  const Dataset data = Dataset::open({.path = folder.path(), .val_fraction = 0.3, .seed = 5});
+  EXPECT_EQ(data.counts(Split::train), (std::vector<std::int64_t>{7, 7}));
+  EXPECT_EQ(data.counts(Split::val), (std::vector<std::int64_t>{3, 3}));
+  EXPECT_EQ(data.counts(Split::test), (std::vector<std::int64_t>{10, 10}));
+  const Dataset other = Dataset::open({.path = folder.path(), .val_fraction = 0.3, .seed = 6});
+  EXPECT_NE(data.indices(Split::val), other.indices(Split::val));
+}
+
+TEST(Dataset, AFlatFolderIsSplitThreeWays) {
+  const TemporaryFolder folder;
+  for (int i = 0; i < 60; ++i) folder.write_image("c" + std::to_string(i % 3) + "/" + std::to_string(i) + ".png", i);
+  const DatasetSpec spec{.path = folder.path(), .val_fraction = 0.25, .test_fraction = 0.2};
+  const Dataset data = Dataset::open(spec);
+  EXPECT_EQ(data.counts(Split::test), (std::vector<std::int64_t>{4, 4, 4}));
+  EXPECT_EQ(data.counts(Split::val), (std::vector<std::int64_t>{4, 4, 4}));
+  EXPECT_EQ(data.counts(Split::train), (std::vector<std::int64_t>{12, 12, 12}));
+  EXPECT_EQ(data.split_csv(), Dataset::open(spec).split_csv());
+}
+
+TEST(Dataset, CsvKeepsItsRowsAndItsSplits) {
+  const TemporaryFolder folder;
+  for (int i = 0; i < 6; ++i) folder.write_image("img/" + std::to_string(i) + ".png", i);
+  const auto csv =
+      folder.write("list.csv",
+                   "path,label,split,patient\nimg/3.png,10,train,p1\nimg/0.png,9,test,\nimg/1.png,9,train,p2\n"
+                   "img/5.png,10,val,p3\nimg/2.png,9,train,\nimg/4.png,10,train,p1\n");
+  const Dataset data = Dataset::open({.path = csv});
+  EXPECT_EQ(data.class_names(), (std::vector<std::string>{"9", "10"})) << "integers sort by value";
+  EXPECT_EQ(paths(data)[0], "img/3.png");
+  EXPECT_EQ(data.samples()[0].label, 1);
+  EXPECT_EQ(data.samples()[5].group, "p1");
+  EXPECT_EQ(data.indices(Split::train), (std::vector<std::int64_t>{0, 2, 4, 5}));
+  EXPECT_EQ(data.load(1), decode_image(folder / "img/0.png"));
+  EXPECT_EQ(data.split_csv().substr(0, 50), "path,label,split,group\nimg/3.png,10,train,p1\nimg/0");
+}
+
+TEST(Dataset, CsvGroupsStayTogether) {
+  const TemporaryFolder folder;
+  std::string csv = "label,path,group\n";
+  for (int i = 0; i < 40; ++i) {
+    folder.write_image(std::to_string(i) + ".png", i);
+    csv += fmt::format("{},{}.png,{}\n", i % 2 ? "yes" : "no", i, i < 30 ? "g" + std::to_string(i / 5) : "");
+  }
+  const Dataset data = Dataset::open({.path = folder.write("list.csv", csv)});
+  EXPECT_EQ(data.class_names(), (std::vector<std::string>{"no", "yes"}));
+  std::map<std::string, std::set<Split>> seen;
+  for (const Sample& sample : data.samples()) {
+    if (!sample.group.empty()) seen[sample.group].insert(sample.split);
+  }
+  EXPECT_EQ(seen.size(), 6U);
+  for (const auto& [group, in] : seen) EXPECT_EQ(in.size(), 1U) << group;
+  for (const Split split : kSplits) EXPECT_FALSE(data.indices(split).empty());
+}
+
+TEST(Dataset, CsvMistakesAreNamed) {
+  const TemporaryFolder folder;
+  folder.write_image("a.png", 1);
+  folder.write_image("b.png", 2);
+  const auto refusal = [&](const std::string& text) { return open_error({.path = folder.write("list.csv", text)}); };
+  expect_names(refusal("file,label\na.png,x\n"), {"list.csv", "'path'"});
+  expect_names(refusal("path,class\na.png,x\n"), {"'label'"});
+  expect_names(refusal("path,label\n"), {"no images"});
+  expect_names(refusal("path,label,split\na.png,x,train\nb.png,y,holdout\n"),
+               {"line 3", "holdout", "train, val or test"});
+  expect_names(refusal("path,label\na.png,x\n,y\n"), {"line 3", "path is empty"});
+  expect_names(refusal("path,label\na.png,\n"), {"line 2", "label is empty"});
+  expect_names(refusal("path,label\na.png,x\ngone.png,y\n"), {"gone.png", "No such file"});
+  expect_names(refusal("path,label,split,group\na.png,x,train,p\nb.png,y,test,p\n"), {"'p'", "train", "test"});
+  expect_names(refusal("path,label,split\na.png,x,train\nb.png,y,test\n"), {"'y'", "test", "none in train"});
+  expect_names(refusal("path,label\na.png,x\nb.png,x\n"), {"only one class", "'x'"});
+}
+
+TEST(Dataset, FolderMistakesAreNamed) {
+  const TemporaryFolder folder;
+  expect_names(open_error({.path = folder / "gone"}), {"gone", "does not exist"});
+  expect_names(open_error({.path = folder.path()}), {"no class folders"});
+  expect_names(open_error({.path = folder.write("list.xlsx", "x")}), {".xlsx", ".csv"});
+  std::filesystem::remove(folder / "list.xlsx");
+
+  folder.write_image("train/a/1.png", 1);
+  expect_names(open_error({.path = folder.path()}), {"only one class", "'a'"});
+  std::filesystem::create_directories(folder / "train/b");
+  expect_names(open_error({.path = folder.path()}), {"'b'", "empty"});
+  folder.write_image("train/b/1.png", 2);
+  folder.write_image("test/c/1.png", 3);
+  expect_names(open_error({.path = folder.path()}), {"'c'", "none in train"});
+  EXPECT_EQ(Dataset::open({.path = folder.path(), .for_training = false}).size(), 3);
+}
+
+TEST(Dataset, UnreadableImagesStopOrAreSkipped) {
+  const TemporaryFolder folder;
+  write_folders(folder);
+  const std::string jpeg = read_text(reference_folder() / "jpeg_420.jpg");
+  folder.write("train/b/cut.jpg", jpeg.substr(0, jpeg.size() / 2));
+  folder.write("train/a/text.png", "no image");
+  const std::string text = open_error({.path = folder.path(), .val_fraction = 0.0, .threads = 3});
+  expect_names(text, {"2 unreadable", "train/b/cut.jpg", "train/a/text.png", "--skip-bad"});
+  const Dataset data = Dataset::open({.path = folder.path(), .val_fraction = 0.0, .skip_bad = true});
+  ASSERT_EQ(data.skipped().size(), 2U);
+  EXPECT_EQ(data.skipped()[0].path, "train/a/text.png");
+  EXPECT_EQ(data.size(), 10);
+  // The samples behind the gap still mean their own files.
+  for (std::int64_t i = 0; i < data.size(); ++i) {
+    EXPECT_EQ(data.load(i), decode_image(folder.path() / data.samples()[static_cast<std::size_t>(i)].path));
+  }
+}
+
+TEST(Dataset, ImagesToPredict) {
+  const TemporaryFolder folder;
+  write_folders(folder);
+  EXPECT_EQ(list_images(folder / "test").size(), 3U);
+  EXPECT_EQ(list_images(folder / "test/a/t.png"), (std::vector<std::filesystem::path>{folder / "test/a/t.png"}));
+  expect_names(error_of([&] { list_images(folder / "gone"); }), {"gone"});
+  std::filesystem::create_directories(folder / "none");
+  expect_names(error_of([&] { list_images(folder / "none"); }), {"no images"});
+}
+
+TEST(Inspect, CountsSizesModesAndDuplicates) {
+  const TemporaryFolder folder;
+  write_folders(folder);
+  // The same pixels in another format, in another split and class.
+  std::filesystem::copy_file(reference_folder() / "png_rgb.png", folder / "train/a/copy.png");
+  std::filesystem::copy_file(reference_folder() / "bmp_rgb.bmp", folder / "train/a/twin.bmp");
+  std::filesystem::copy_file(reference_folder() / "tiff_rgb_lzw.tif", folder / "test/b/leak.tif");
+  std::filesystem::copy_file(reference_folder() / "jpeg_grey.jpg", folder / "train/C/grey.jpg");
+  folder.write("train/C/broken.png", "no image");
+  const DatasetSpec spec{.path = folder.path(), .val_fraction = 0.0, .decodes_all = false};
+  const DataReport report = inspect(Dataset::open(spec), 2);
+  EXPECT_EQ(report.counts[0], (std::vector<std::int64_t>{4, 4, 3}));
+  EXPECT_EQ((report.sizes.at({7, 9})), 10);
+  EXPECT_EQ((report.sizes.at({53, 37})), 4);
+  EXPECT_EQ(report.modes.at("JPEG grey 8-bit"), 1);
+  EXPECT_EQ(report.modes.at("TIFF RGB 8-bit"), 1);
+  EXPECT_EQ(report.grey_images, 1);
+  ASSERT_EQ(report.unreadable.size(), 1U);
+  EXPECT_EQ(report.unreadable[0].path, "train/C/broken.png");
+  ASSERT_EQ(report.duplicates.size(), 1U);
+  EXPECT_EQ(report.duplicates[0].samples.size(), 3U);
+  EXPECT_TRUE(report.duplicates[0].crosses_splits);
+  EXPECT_TRUE(report.duplicates[0].crosses_classes);
+}
+
+TEST(Inspect, RealSets) {
+  const auto root = testing::real_data();
+  if (!std::filesystem::exists(root / "xray_nih")) GTEST_SKIP() << "no real data at " << root;
+  const Dataset xray = Dataset::open({.path = root / "xray_nih" / "manifest.csv", .threads = 2});
+  EXPECT_EQ(xray.class_names(), (std::vector<std::string>{"no_finding", "pneumonia"}));
+  EXPECT_EQ(xray.indices(Split::train).size() + xray.indices(Split::val).size(), 400U);
+  EXPECT_EQ(xray.indices(Split::test).size(), 150U);
+  const DataReport report = inspect(xray, 2);
+  EXPECT_EQ((report.sizes.at({256, 256})), 550);
+  EXPECT_TRUE(report.unreadable.empty());
+  std::map<std::string, std::set<Split>> patients;
+  for (const Sample& sample : xray.samples()) patients[sample.group].insert(sample.split);
+  for (const auto& [patient, in] : patients) EXPECT_TRUE(patient.empty() || in.size() == 1) << patient;
+}
+
+}  // namespace
+}  // namespace graft
