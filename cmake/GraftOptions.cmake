@@ -52,7 +52,8 @@ set(graft_warnings
     -Wnon-virtual-dtor
     -Wno-missing-field-initializers)  # designated initialisers name what they set and default the rest
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-  list(APPEND graft_warnings -Wno-restrict)  # false alarms on std::string's operator+, GCC bug 105651
+  # False alarms of GCC 12 in inlined library code: std::string's operator+ (GCC bug 105651), and fmt's buffers with -O3.
+  list(APPEND graft_warnings -Wno-restrict -Wno-stringop-overflow)
 endif()
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND GRAFT_SANITIZE)
   list(APPEND graft_warnings -Wno-maybe-uninitialized)  # false alarms on instrumented code
