@@ -1,0 +1,126 @@
+// A dense block keeps one buffer: every layer reads all channels so far and appends 32. The mean and variance of a
+// channel never change once it is written, so each slice's are computed once and shared by all layers that read it.
+#include <algorithm>
+#include <array>
+
+#include "models/constructors.h"
+
+namespace graft {
+namespace {
+
+constexpr std::array<int, 4> kLayers = {6, 12, 24, 16};
+constexpr std::int64_t kStem = 64, kGrowth = 32, kBottleneck = 128;
+
+/// norm - ReLU - 1x1 - norm - ReLU - 3x3.
+class DenseLayer {
+ public:
+  DenseLayer(const LayerPlace& at, std::int64_t in, double epsilon)
+      : norm1(at / "norm1", {.channels = in, .epsilon = epsilon}),
+        conv1(at / "conv1", {.in = in, .out = kBottleneck}),
+        norm2(at / "norm2", {.channels = kBottleneck, .epsilon = epsilon}),
+        conv2(at / "conv2", {.in = kBottleneck, .out = kGrowth, .window = 3, .padding = 1}) {}
+
+  /// x: the buffer's first channels, stats: theirs. Returns the channels to append.
+  Tensor operator()(const Tensor& x, const Tensor& stats) const {
+    const Tensor y = conv1(norm1.with_statistics(x, stats, Activation::relu));
+    return conv2(norm2(y, Activation::relu));
+  }
+
+  BatchNorm2d norm1;
+  Conv2d conv1;
+  BatchNorm2d norm2;
+  Conv2d conv2;
+};
+
+/// What leads from one block to the next: norm - ReLU - 1x1 - average.
+struct Transition {
+  Transition(const LayerPlace& at, std::int64_t in, double epsilon)
+      : norm(at / "norm", {.channels = in, .epsilon = epsilon}), conv(at / "conv", {.in = in, .out = in / 2}) {}
+  BatchNorm2d norm;
+  Conv2d conv;
+};
+
+class DenseBlock {
+ public:
+  DenseBlock(const LayerPlace& at, int layers, std::int64_t in, double epsilon) : epsilon_(epsilon) {
+    for (int i = 0; i < layers; ++i)
+      layers_.emplace_back(at / ("denselayer" + std::to_string(i + 1)), in + i * kGrowth, epsilon);
+  }
+
+  /// Returns relu(next(all channels)): the norm behind the block reads the buffer and its statistics too.
+  Tensor operator()(const Tensor& x, const BatchNorm2d& next) const {
+    Context& context = x.context();
+    const std::int64_t in = x.shape().c, all = in + std::int64_t(layers_.size()) * kGrowth;
+    Shape shape = x.shape();
+    shape.c = all;
+    const Tensor buffer = channel_buffer(context, shape, layers_[0].conv1.formats(context.backend(), x.shape()).x);
+
+    const bool batch = next.uses_batch_statistics(context) || std::ranges::any_of(layers_, [&](const DenseLayer& l) {
+                         return l.norm1.uses_batch_statistics(context);
+                       });
+    const Tensor stats = batch ? channel_buffer(context, {2, all, 1, 1}, kNhwc) : Tensor{};
+    const auto fill = [&](std::int64_t begin, const Tensor& channels) {
+      const Tensor slice = append(buffer, begin, channels);
+      if (batch) batch_statistics(slice, stats.channels(begin, begin + channels.shape().c), epsilon_);
+    };
+
+    fill(0, x);
+    std::int64_t filled = in;
+    for (const DenseLayer& layer : layers_) {
+      fill(filled, layer(buffer.channels(0, filled), batch ? stats.channels(0, filled) : Tensor{}));
+      filled += kGrowth;
+    }
+    return next.with_statistics(buffer, stats, Activation::relu);
+  }
+
+ private:
+  double epsilon_;
+  std::vector<DenseLayer> layers_;
+};
+
+class DenseNet121 : public Network {
+ public:
+  explicit DenseNet121(const ModelInfo& info)
+      : Network(info, {"stem", "denseblock1", "transition1", "denseblock2", "transition2", "denseblock3", "transition3",
+                       "denseblock4", "classifier"}),
+        conv0_(place() / "features" / "conv0", {.in = 3, .out = kStem, .window = 7, .stride = 2, .padding = 3}),
+        norm0_(place() / "features" / "norm0", {.channels = kStem, .epsilon = info.bn_epsilon}) {
+    std::int64_t in = kStem;
+    int block = 0;
+    for (int i = 0; i < int(kLayers.size()); ++i) {
+      const std::string number = std::to_string(i + 1);
+      blocks_.emplace_back(place().in_block(++block) / "features" / ("denseblock" + number), kLayers[i], in,
+                           info.bn_epsilon);
+      in += kLayers[i] * kGrowth;
+      if (i + 1 == int(kLayers.size())) break;
+      transitions_.emplace_back(place().in_block(++block) / "features" / ("transition" + number), in, info.bn_epsilon);
+      in /= 2;
+    }
+    const LayerPlace last = place().in_block(last_block());
+    norm5_.emplace(last / "features" / "norm5", BatchNorm2dSpec{.channels = in, .epsilon = info.bn_epsilon});
+    add_head(last / "classifier", in);
+  }
+
+  Tensor features(const Tensor& x) const override {
+    Tensor y = norm0_(conv0_(x), Activation::relu);
+    y = max_pool(y, {.window_h = 3, .window_w = 3, .stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1});
+    for (std::size_t i = 0; i < transitions_.size(); ++i) {
+      y = transitions_[i].conv(blocks_[i](y, transitions_[i].norm));
+      y = avg_pool(y, {.window_h = 2, .window_w = 2, .stride_h = 2, .stride_w = 2});
+    }
+    return adaptive_avg_pool(blocks_.back()(y, *norm5_), 1, 1);
+  }
+
+ private:
+  Conv2d conv0_;
+  BatchNorm2d norm0_;
+  std::vector<DenseBlock> blocks_;
+  std::vector<Transition> transitions_;
+  std::optional<BatchNorm2d> norm5_;
+};
+
+}  // namespace
+
+std::unique_ptr<Network> make_densenet121(const ModelInfo& info) { return std::make_unique<DenseNet121>(info); }
+
+}  // namespace graft

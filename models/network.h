@@ -1,0 +1,67 @@
+// The three networks behind one interface: images in, logits out, with the point before the last linear layer exposed
+// so that a linear probe can cache it. Each architecture is one file (resnet.cpp, densenet.cpp, vgg.cpp); weights come
+// from files through network_io.h or at random through initialise.h.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "data/model_file.h"
+#include "nn/layers.h"
+
+namespace graft {
+
+class Network {
+ public:
+  Network(const Network&) = delete;
+  Network& operator=(const Network&) = delete;
+  virtual ~Network() = default;
+
+  /// x [N,3,H,W] -> logits [N,classes,1,1].
+  Tensor forward(const Tensor& x) const { return head(features(x)); }
+  /// x [N,3,H,W] -> the input of the head, [N,F,1,1].
+  virtual Tensor features(const Tensor& x) const = 0;
+  /// The last linear layer, after its dropout: [N,F,1,1] -> [N,classes,1,1].
+  Tensor head(const Tensor& features) const;
+
+  const ModelInfo& info() const { return info_; }
+  std::int64_t num_classes() const { return info_.num_classes; }
+  ParameterSet& parameters() { return parameters_; }
+  const ParameterSet& parameters() const { return parameters_; }
+  Context& context() const { return parameters_.context(); }
+
+  /// Names of the blocks that gradual unfreezing and reports go by, first to last; Parameter::block counts along them.
+  /// The head shares the last block with what else is in it.
+  const std::vector<std::string>& blocks() const { return blocks_; }
+  /// Whether the parameter belongs to the last linear layer.
+  bool is_head(const Parameter& parameter) const;
+
+  /// Probability of dropping, before the head and before VGG-19's second linear layer. The default is the
+  /// architecture's own: 0.5 for VGG-19's original head, else 0. Errors: outside [0, 1).
+  void set_dropout(double p);
+  double dropout_probability() const { return dropout_; }
+
+ protected:
+  Network(const ModelInfo& info, std::vector<std::string> blocks) : info_(info), blocks_(std::move(blocks)) {}
+
+  /// Derived constructors declare their layers in state_dict order, the head last.
+  LayerPlace place() { return {parameters_}; }
+  int last_block() const { return int(blocks_.size()) - 1; }
+  void add_head(const LayerPlace& place, std::int64_t in) { head_.emplace(place, info_.num_classes, in); }
+
+ private:
+  ModelInfo info_;
+  std::vector<std::string> blocks_;
+  ParameterSet parameters_;
+  std::optional<Linear> head_;
+  double dropout_ = 0;
+};
+
+/// The network that `info` describes, allocated in the context. All parameters are trainable; their values are zero and
+/// the running statistics 0 and 1 until weights are loaded or drawn.
+/// Errors: an unknown architecture, head or stride_on; fewer than one class.
+std::unique_ptr<Network> make_network(Context& context, const ModelInfo& info);
+
+}  // namespace graft

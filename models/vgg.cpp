@@ -1,0 +1,63 @@
+#include <array>
+
+#include "models/constructors.h"
+
+namespace graft {
+namespace {
+
+struct Stage {
+  int convolutions;
+  std::int64_t width;
+};
+constexpr std::array<Stage, 5> kStages = {{{2, 64}, {2, 128}, {4, 256}, {4, 512}, {4, 512}}};
+constexpr std::int64_t kSide = 7, kHidden = 4096;  // the first linear layer sees 7 x 7 pixels
+
+class Vgg19 : public Network {
+ public:
+  explicit Vgg19(const ModelInfo& info)
+      : Network(info, {"conv1_x", "conv2_x", "conv3_x", "conv4_x", "conv5_x", "classifier"}) {
+    std::int64_t in = 3;
+    int index = 0;  // in torchvision's sequence of convolution, ReLU, ..., pooling
+    for (int stage = 0; stage < int(kStages.size()); ++stage) {
+      for (int i = 0; i < kStages[stage].convolutions; ++i, index += 2) {
+        convolutions_.emplace_back(
+            place().in_block(stage) / "features" / std::to_string(index),
+            Conv2dSpec{.in = in, .out = kStages[stage].width, .window = 3, .padding = 1, .has_bias = true});
+        in = kStages[stage].width;
+      }
+      ++index;
+    }
+    const LayerPlace classifier = place().in_block(last_block()) / "classifier";
+    if (info.head == "gap") {
+      add_head(classifier, in);
+      return;
+    }
+    fc1_.emplace(classifier / "0", kHidden, Shape{1, in, kSide, kSide});
+    fc2_.emplace(classifier / "3", kHidden, kHidden);
+    add_head(classifier / "6", kHidden);
+    set_dropout(0.5);
+  }
+
+  Tensor features(const Tensor& x) const override {
+    Tensor y = x;
+    std::size_t next = 0;
+    for (const Stage& stage : kStages) {
+      for (int i = 0; i < stage.convolutions; ++i) y = convolutions_[next++](y, Activation::relu);
+      y = max_pool(y, {.window_h = 2, .window_w = 2, .stride_h = 2, .stride_w = 2});
+    }
+    if (!fc1_) return adaptive_avg_pool(y, 1, 1);
+    if (y.shape().h != kSide || y.shape().w != kSide) y = adaptive_avg_pool(y, kSide, kSide);
+    y = (*fc1_)(y, Activation::relu);
+    return (*fc2_)(dropout(y, dropout_probability()), Activation::relu);
+  }
+
+ private:
+  std::vector<Conv2d> convolutions_;
+  std::optional<Linear> fc1_, fc2_;
+};
+
+}  // namespace
+
+std::unique_ptr<Network> make_vgg19(const ModelInfo& info) { return std::make_unique<Vgg19>(info); }
+
+}  // namespace graft

@@ -1,0 +1,69 @@
+#include "nn/layers.h"
+
+namespace graft {
+
+Conv2d::Conv2d(const LayerPlace& place, const Conv2dSpec& spec)
+    : name_(place.name),
+      geometry_{.stride_h = spec.stride, .stride_w = spec.stride, .pad_h = spec.padding, .pad_w = spec.padding} {
+  weight_ = &place.parameters.add(name_ + ".weight", {spec.out, spec.in, spec.window, spec.window}, Role::conv_weight,
+                                  place.block);
+  if (spec.has_bias) bias_ = &place.parameters.add(name_ + ".bias", {1, spec.out, 1, 1}, Role::bias, place.block);
+}
+
+Tensor Conv2d::operator()(const Tensor& x, Activation activation) const {
+  const Scope scope(x.context(), name_);
+  return conv2d(x, *weight_, bias_, geometry_, activation);
+}
+
+ConvFormats Conv2d::formats(Backend& backend, const Shape& x) const {
+  return backend.conv_formats({.x = x,
+                               .k = weight_->shape.n,
+                               .r = weight_->shape.h,
+                               .s = weight_->shape.w,
+                               .stride_h = geometry_.stride_h,
+                               .stride_w = geometry_.stride_w,
+                               .pad_h = geometry_.pad_h,
+                               .pad_w = geometry_.pad_w});
+}
+
+BatchNorm2d::BatchNorm2d(const LayerPlace& place, const BatchNorm2dSpec& spec) : spec_(spec) {
+  const Shape shape{1, spec.channels, 1, 1};
+  gamma_ = &place.parameters.add(place.name + ".weight", shape, Role::norm_scale, place.block);
+  beta_ = &place.parameters.add(place.name + ".bias", shape, Role::norm_shift, place.block);
+  running_ = &place.parameters.add_statistics(place.name, spec.channels, place.block);
+}
+
+BatchNormArgs BatchNorm2d::args(Activation activation) const {
+  return {.gamma = *gamma_,
+          .beta = *beta_,
+          .running = *running_,
+          .epsilon = spec_.epsilon,
+          .momentum = spec_.momentum,
+          .activation = activation};
+}
+
+Tensor BatchNorm2d::operator()(const Tensor& x, Activation activation, const Tensor& residual) const {
+  const Scope scope(x.context(), running_->name);
+  return batch_norm(x, args(activation), residual);
+}
+
+Tensor BatchNorm2d::with_statistics(const Tensor& x, const Tensor& stats, Activation activation) const {
+  const Scope scope(x.context(), running_->name);
+  return normalize(x, stats, args(activation));
+}
+
+bool BatchNorm2d::uses_batch_statistics(const Context& context) const {
+  return context.is_training() && running_->use_batch_statistics;
+}
+
+Linear::Linear(const LayerPlace& place, std::int64_t out, const Shape& in) : name_(place.name) {
+  weight_ = &place.parameters.add(name_ + ".weight", {out, in.c, in.h, in.w}, Role::linear_weight, place.block);
+  bias_ = &place.parameters.add(name_ + ".bias", {1, out, 1, 1}, Role::bias, place.block);
+}
+
+Tensor Linear::operator()(const Tensor& x, Activation activation) const {
+  const Scope scope(x.context(), name_);
+  return linear(x, *weight_, bias_, activation);
+}
+
+}  // namespace graft
