@@ -51,7 +51,7 @@ struct View {
 /// n*image + (c / block)*group + (h*W + w)*pixel + c % block, with block = `shape.c` for NHWC.
 struct Strides {
   std::int64_t image, group, pixel, block;
-  std::int64_t operator()(std::int64_t n, std::int64_t c, std::int64_t pixel_index) const {
+  constexpr std::int64_t operator()(std::int64_t n, std::int64_t c, std::int64_t pixel_index) const {
     return n * image + c / block * group + pixel_index * pixel + c % block;
   }
 };

@@ -46,6 +46,7 @@ struct Shape {
   std::int64_t n = 1, c = 1, h = 1, w = 1;
   std::int64_t size() const { return n * c * h * w; }
   std::int64_t pixels() const { return h * w; }
+  friend bool operator==(const Shape&, const Shape&) = default;  // spelled out: nvcc forgets the implied one
   friend auto operator<=>(const Shape&, const Shape&) = default;
 };
 
@@ -58,6 +59,7 @@ std::string to_string(const Shape& shape);  // "[8,3,224,224]"
 /// Blocked formats hold only channel counts divisible by b; the CPU library chooses b, nothing else names it.
 struct Format {
   int block = 0;  // 0: NHWC
+  friend bool operator==(const Format&, const Format&) = default;
   friend auto operator<=>(const Format&, const Format&) = default;
 };
 inline constexpr Format kNhwc{0};
@@ -78,6 +80,7 @@ struct ConvSpec {
   std::int64_t out_w() const { return (x.w + 2 * pad_w - dilation_w * (s - 1) - 1) / stride_w + 1; }
   Shape y() const { return {x.n, k, out_h(), out_w()}; }
   std::int64_t weight_size() const { return k * r * s * x.c; }
+  friend bool operator==(const ConvSpec&, const ConvSpec&) = default;
   friend auto operator<=>(const ConvSpec&, const ConvSpec&) = default;
 };
 
@@ -89,8 +92,8 @@ struct PoolSpec {
   std::int64_t pad_h = 0, pad_w = 0;
   bool count_padding = true;  // average pooling: divide by the whole window (PyTorch's count_include_pad)
 
-  std::int64_t out_h() const { return (x.h + 2 * pad_h - window_h) / stride_h + 1; }
-  std::int64_t out_w() const { return (x.w + 2 * pad_w - window_w) / stride_w + 1; }
+  constexpr std::int64_t out_h() const { return (x.h + 2 * pad_h - window_h) / stride_h + 1; }
+  constexpr std::int64_t out_w() const { return (x.w + 2 * pad_w - window_w) / stride_w + 1; }
   Shape y() const { return {x.n, x.c, out_h(), out_w()}; }
   friend bool operator==(const PoolSpec&, const PoolSpec&) = default;
 };
