@@ -1,0 +1,182 @@
+#include "apps/command.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+
+namespace graft {
+namespace {
+
+/// "sgd|adam|adamw", or a word that says what kind of value is meant.
+std::string placeholder(const SettingInfo& info, const SettingValue& kind) {
+  std::string choices;
+  for (std::string_view choice : info.choices) choices += (choices.empty() ? "" : "|") + std::string(choice);
+  if (!choices.empty() && choices.size() <= 40) return choices;
+  if (std::holds_alternative<std::int64_t>(kind)) return "N";
+  if (std::holds_alternative<double>(kind)) return "X";
+  return info.choices.empty() ? "TEXT" : "NAME";
+}
+
+/// The default as --help shows it; nothing for empty texts.
+std::string default_text(const SettingValue& kind) {
+  if (std::holds_alternative<bool>(kind)) return "";
+  const std::string text = to_string(kind);
+  return text.empty() ? "" : " [" + text + "]";
+}
+
+/// Names that may stand where `word` stands.
+std::vector<std::string> known_words(const CLI::App& app, const std::string& word) {
+  std::vector<std::string> known;
+  if (word.starts_with("-")) {
+    for (const CLI::Option* option : app.get_options()) {
+      for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+    }
+  } else {
+    for (const CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; })) {
+      known.push_back(verb->get_name());
+    }
+  }
+  return known;
+}
+
+std::string full_name(const CLI::App& app) {
+  return app.get_parent() == nullptr ? app.get_name() : full_name(*app.get_parent()) + " " + app.get_name();
+}
+
+/// Words that fit nowhere.
+[[noreturn]] void unexpected(const CLI::App& app, const std::string& word) {
+  const std::string bare = word.substr(0, word.find('='));
+  const std::vector<std::string> known = known_words(app, bare);
+  const std::string near = nearest_name(bare, {known.begin(), known.end()});
+  const bool has_verbs = !word.starts_with("-") && !known.empty();
+  const char* what = word.starts_with("-") ? "option" : has_verbs ? "command" : "argument";
+  throw UsageError(fmt::format("unknown {} '{}'{}", what, bare,
+                               near.empty() ? fmt::format("; see {} --help", full_name(app))
+                                            : fmt::format(", did you mean '{}'?", near)));
+}
+
+CLI::App* selected(CLI::App& app) {
+  const std::vector<CLI::App*> verbs = app.get_subcommands();
+  return verbs.empty() ? &app : selected(*verbs.front());
+}
+
+/// Words with anything but plain characters are put in single quotes, as a shell reads them.
+std::string command_line_text(int argc, const char* const* argv) {
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
+  std::string line = "graft";
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    line += ' ';
+    if (!word.empty() && word.find_first_not_of(kPlain) == std::string_view::npos) {
+      line += word;
+      continue;
+    }
+    line += '\'';
+    for (char c : word) line += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    line += '\'';
+  }
+  return line;
+}
+
+/// Help in the shape of the program's own: usage, arguments, options by group, example.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  HelpFormatter() { column_width(34); }
+  std::string make_usage(const CLI::App* app, std::string) const override {
+    std::string usage = "Usage: " + full_name(*app);
+    if (!app->get_subcommands([](const CLI::App*) { return true; }).empty()) return usage + " COMMAND …\n";
+    for (const CLI::Option* option : app->get_options()) {
+      if (option->get_positional()) usage += " " + option->get_name(true);
+    }
+    return usage + " [OPTIONS]\n";
+  }
+  std::string make_option_opts(const CLI::Option* option) const override {
+    return option->get_type_name().empty() ? "" : " " + option->get_type_name();
+  }
+};
+
+}  // namespace
+
+Command Command::verb(const std::string& name, const std::string& summary) {
+  CLI::App* verb = app_->add_subcommand(name, summary);
+  verb->allow_extras();
+  verb->require_subcommand(0, 1);
+  return Command(*verb, *program_);
+}
+
+void Command::example(const std::string& text) { app_->footer("Example:\n" + text); }
+
+void Command::argument(const std::string& name, const std::string& help, std::string& value) {
+  app_->add_option(name, value, help)->type_name("");
+}
+
+void Command::arguments(const std::string& name, const std::string& help, std::vector<std::string>& values) {
+  app_->add_option(name, values, help)->type_name("");
+}
+
+void Command::repeatable(const SettingInfo& info, const std::string& placeholder_text,
+                         std::vector<std::string>& values) {
+  app_->add_option(std::string(info.flag), values, std::string(info.help))
+      ->group(std::string(info.group.empty() ? "Options" : info.group))
+      ->type_name(placeholder_text)
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+void Command::option(const SettingInfo& info, const SettingValue& kind,
+                     std::function<void(const SettingValue&)> store) {
+  const std::string group(info.group.empty() ? "Options" : info.group);
+  SettingInfo checked = info;
+  if (checked.key.empty()) checked.key = info.flag.substr(info.flag.find("--"));
+  CLI::Option* option = nullptr;
+  if (std::holds_alternative<bool>(kind)) {
+    option = app_->add_flag_callback(
+        std::string(info.flag), [store, on = info.flag_value] { store(on); }, std::string(info.help));
+  } else {
+    option = app_->add_option_function<std::string>(
+        std::string(info.flag),
+        [store, checked, kind](const std::string& text) { store(convert(checked, kind, text)); },
+        std::string(info.help) + default_text(kind));
+    option->type_name(placeholder(info, kind))->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  }
+  option->group(group);
+}
+
+ParsedCommand parse_command_line(int argc, const char* const* argv, const std::string& version_text,
+                                 const std::function<void(Command&)>& describe) {
+  CLI::App program("Fine-tunes convolutional networks on images, on CPUs and NVIDIA GPUs.", "graft");
+  program.formatter(std::make_shared<HelpFormatter>());
+  program.set_help_flag("-h,--help", "Explain and exit");
+  program.set_version_flag("--version", version_text);
+  program.get_option("--version")->description("Show versions and exit");
+  program.allow_extras();
+  program.require_subcommand(0, 1);
+  Command::Program verbs{command_line_text(argc, argv), {}};
+  Command root(program, verbs);
+  describe(root);
+
+  try {
+    program.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    return {{}, selected(program)->help("", CLI::AppFormatMode::Normal)};
+  } catch (const CLI::CallForVersion&) {
+    return {{}, version_text + "\n"};
+  } catch (const CLI::ParseError& error) {
+    const std::string text = error.what();
+    throw UsageError(text.substr(0, text.find('\n')));
+  }
+
+  CLI::App* verb = selected(program);
+  for (CLI::App* app = verb; app != nullptr; app = app->get_parent()) {
+    if (const std::vector<std::string> words = app->remaining(); !words.empty()) unexpected(*app, words.front());
+  }
+  const auto found = std::ranges::find_if(verbs.actions, [&](const auto& action) { return action.first == verb; });
+  if (found == verbs.actions.end()) {
+    throw UsageError(fmt::format("no command given; see {} --help", full_name(*verb)));
+  }
+  return {found->second, ""};
+}
+
+}  // namespace graft

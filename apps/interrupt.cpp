@@ -1,0 +1,37 @@
+#include "apps/interrupt.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+namespace graft {
+namespace {
+
+// Signal handlers reach nothing but globals; these are plain lock-free flags.
+std::atomic<bool> g_is_deferred = false;
+std::atomic<bool> g_is_requested = false;
+static_assert(std::atomic<bool>::is_always_lock_free);
+
+void on_signal(int) {
+  if (!g_is_deferred.load() || g_is_requested.exchange(true)) _exit(kExitInterrupted);
+}
+
+}  // namespace
+
+void handle_signals() {
+  struct sigaction action = {};
+  action.sa_handler = on_signal;
+  sigemptyset(&action.sa_mask);
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+}
+
+StopLater::StopLater() {
+  g_is_requested = false;
+  g_is_deferred = true;
+}
+StopLater::~StopLater() { g_is_deferred = false; }
+const std::atomic<bool>& StopLater::flag() const { return g_is_requested; }
+
+}  // namespace graft

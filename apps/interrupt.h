@@ -1,0 +1,26 @@
+// SIGINT and SIGTERM. By default they end the program at once with code 130. Work that leaves files behind asks for
+// them to be noted instead and stops at its next safe point; a second signal then still ends it at once.
+#pragma once
+
+#include <atomic>
+
+namespace graft {
+
+inline constexpr int kExitInterrupted = 130;
+
+/// Installs the handlers and ignores SIGPIPE, so that a closed pipe is a write error. Called once, from the program.
+void handle_signals();
+
+/// While it lives, the first signal only sets `is_requested()`.
+class StopLater {
+ public:
+  StopLater();
+  ~StopLater();
+  StopLater(const StopLater&) = delete;
+  StopLater& operator=(const StopLater&) = delete;
+
+  const std::atomic<bool>& flag() const;
+  bool is_requested() const { return flag().load(); }
+};
+
+}  // namespace graft

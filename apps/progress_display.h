@@ -1,0 +1,42 @@
+// Progress of long work on stderr: on a terminal a bar with rate, loss and remaining time that is redrawn in place,
+// elsewhere a line per epoch. Nothing at all when quiet.
+#pragma once
+
+#include <chrono>
+#include <string>
+
+#include "strategies/progress.h"
+
+namespace graft {
+
+class ProgressDisplay : public ProgressSink {
+ public:
+  /// `heading` is the first line, held back until there is something to tell: bad input stays a single line.
+  ProgressDisplay(bool is_quiet, std::string heading);
+  ~ProgressDisplay() override;
+  ProgressDisplay(const ProgressDisplay&) = delete;
+  ProgressDisplay& operator=(const ProgressDisplay&) = delete;
+
+  void note(std::string_view line) override;
+  void advance(const PassProgress& pass) override;
+  void end_pass() override;
+  void epoch(const EpochReport& report) override;
+
+ private:
+  void show_heading();
+  void erase_bar();
+
+  bool is_quiet_, has_bar_;
+  bool is_bar_shown_ = false;
+  std::string heading_;
+  std::chrono::steady_clock::time_point last_drawn_{};
+};
+
+/// The line without its colours and carriage return: "epoch 3/30 train [####------] 320/960 41.2 images/s …", at most
+/// `columns` wide.
+std::string bar_text(const PassProgress& pass, std::int64_t columns);
+/// "epoch  3/30  lr 9.8e-04  train 0.4321 (accuracy 0.812)  val 0.5123 (macro accuracy 0.781)  12.3 s  41 images/s
+/// best".
+std::string epoch_text(const EpochReport& report);
+
+}  // namespace graft

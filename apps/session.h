@@ -1,0 +1,23 @@
+// What verbs that compute share: the device and how it is announced, and the text of an evaluation.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "strategies/run.h"
+
+namespace graft {
+
+struct Session {
+  std::unique_ptr<Context> context;
+  std::string heading;  // "device: cpu, oneDNN 2.6.3, …; no GPU: …"
+};
+
+/// Opens the device that the settings name.
+/// Errors: unknown (UsageError) or unusable device, with the reason.
+Session open_session(const TrainSettings& settings);
+
+/// The metrics and the confusion matrix, for people.
+std::string evaluation_text(const EvaluationResult& result);
+
+}  // namespace graft

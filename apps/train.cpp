@@ -1,0 +1,72 @@
+// graft train: settings from flags, files and --set into a run directory.
+#include <fmt/format.h>
+
+#include "apps/interrupt.h"
+#include "apps/progress_display.h"
+#include "apps/session.h"
+#include "apps/settings_options.h"
+#include "apps/terminal.h"
+#include "apps/verbs.h"
+
+namespace graft {
+namespace {
+
+struct TrainOptions {
+  SettingsOptions settings;
+  std::string data, command_line;
+  bool is_quiet = false, is_json = false, prints_config = false;
+};
+
+int run_train(TrainOptions& options) {
+  if (!options.data.empty()) options.settings.set_flag("train.data", options.data);
+  const TrainSettings settings = options.settings.resolve();
+  if (options.prints_config) {
+    print_result(to_toml(settings, false));
+    return 0;
+  }
+  check(settings);
+
+  StopLater stop;
+  Session session = open_session(settings);
+  ProgressDisplay progress(options.is_quiet, session.heading);
+  const RunCall call{.config_toml = to_toml(settings, true), .command_line = options.command_line, .stop = &stop.flag()};
+  const RunResult result = train(*session.context, settings, call, progress);
+  if (result.was_interrupted) {
+    progress.note(fmt::format("interrupted; a checkpoint is written, continue with: graft train -o {} --resume",
+                              settings.output));
+    return kExitInterrupted;
+  }
+  if (options.is_json) {
+    print_result(result.summary_json + "\n");
+    return 0;
+  }
+  if (result.was_finished_before) progress.note("the run was finished before; nothing was done");
+  std::string text;
+  if (result.best_epoch > 0) {
+    text += fmt::format("best epoch {} of {}, validation macro accuracy {:.4f}\n", result.best_epoch, result.epochs,
+                        result.best_val_macro_accuracy);
+  }
+  if (result.has_test) text += evaluation_text(result.test);
+  print_result(text + fmt::format("run: {}\n", settings.output));
+  return 0;
+}
+
+}  // namespace
+
+void add_train_verb(Command& program) {
+  Command verb = program.verb("train", "Train or fine-tune a network on labelled images");
+  auto options = std::make_shared<TrainOptions>();
+  verb.argument("DATA", "Folder with train/ val/ test/, CSV, or MedMNIST .npz", options->data);
+  options->settings.add_to(verb);
+  verb.option({.flag = "--print-config", .group = "Run", .help = "print every key with its value as TOML and exit"},
+              options->prints_config);
+  verb.option({.flag = "--json", .group = "Output", .help = "print the summary as JSON"}, options->is_json);
+  verb.option({.flag = "-q,--quiet", .group = "Output", .help = "only results and errors"}, options->is_quiet);
+  verb.example(
+      "  graft train images/ --weights resnet50.h5 --strategy linear-probe --lr 0.001 --epochs 10 -o runs/probe\n"
+      "  graft train -o runs/probe --resume");
+  options->command_line = verb.command_line();
+  verb.run([options] { return run_train(*options); });
+}
+
+}  // namespace graft
