@@ -3,6 +3,51 @@
 #include "tensor/context.h"
 
 namespace graft {
+namespace {
+
+/// Whether the memory is in logical N C H W order already.
+bool is_in_host_order(const Tensor& t) {
+  return t.view().is_dense() && (t.format() == kNchw || (t.format() == kNhwc && t.shape().pixels() == 1));
+}
+
+template <class T>
+std::vector<T> read(const Tensor& t) {
+  Backend& device = t.backend();
+  Tensor plain = t;
+  if (!is_in_host_order(t)) {
+    plain = Tensor(t.context(), t.shape(), kNchw, t.dtype());
+    device.copy(plain.view(), Write::overwrite, t.view());
+  }
+  const auto raw = [&](auto element) {
+    std::vector<decltype(element)> values(t.shape().size());
+    device.copy_out(values.data(), plain.view().data, t.shape().size() * std::int64_t(sizeof element));
+    return values;
+  };
+  const auto convert = [](const auto& values) { return std::vector<T>(values.begin(), values.end()); };
+  if (t.dtype() == (sizeof(T) == 8 ? DType::f64 : DType::f32)) return raw(T{});
+  return t.dtype() == DType::f64 ? convert(raw(double{})) : convert(raw(float{}));
+}
+
+template <class T>
+void write(Tensor& t, std::span<const T> values) {
+  if (std::int64_t(values.size()) != t.shape().size())
+    throw Error("from_host: " + to_string(t.shape()) + " needs " + std::to_string(t.shape().size()) + " values, got " +
+                std::to_string(values.size()));
+  Backend& device = t.backend();
+  Tensor plain = is_in_host_order(t) ? t : Tensor(t.context(), t.shape(), kNchw, t.dtype());
+  const auto raw = [&](const auto& from) {
+    device.copy_in(plain.view().data, from.data(), t.shape().size() * std::int64_t(sizeof from[0]));
+  };
+  if (t.dtype() == (sizeof(T) == 8 ? DType::f64 : DType::f32))
+    raw(values);
+  else if (t.dtype() == DType::f64)
+    raw(std::vector<double>(values.begin(), values.end()));
+  else
+    raw(std::vector<float>(values.begin(), values.end()));
+  if (!is_in_host_order(t)) device.copy(t.view(), Write::overwrite, plain.view());
+}
+
+}  // namespace
 
 Storage::Storage(Backend& backend, std::int64_t bytes) : backend_(backend), data_(backend.allocate(bytes)) {}
 Storage::~Storage() { backend_.release(data_); }
@@ -54,35 +99,10 @@ Tensor Tensor::reshaped(const Shape& shape) const {
   return window(0, shape);
 }
 
-std::vector<double> Tensor::to_host() const {
-  Backend& device = backend();
-  Tensor plain(*context_, shape_, kNchw, dtype_);
-  device.copy(plain.view(), Write::overwrite, view());
-  std::vector<double> out(shape_.size());
-  if (dtype_ == DType::f64) {
-    device.copy_out(out.data(), plain.view().data, shape_.size() * 8);
-  } else {
-    std::vector<float> values(shape_.size());
-    device.copy_out(values.data(), plain.view().data, shape_.size() * 4);
-    out.assign(values.begin(), values.end());
-  }
-  return out;
-}
-
-void Tensor::from_host(std::span<const double> nchw) {
-  if (std::int64_t(nchw.size()) != shape_.size())
-    throw Error("from_host: " + to_string(shape_) + " needs " + std::to_string(shape_.size()) + " values, got " +
-                std::to_string(nchw.size()));
-  Backend& device = backend();
-  Tensor plain(*context_, shape_, kNchw, dtype_);
-  if (dtype_ == DType::f64) {
-    device.copy_in(plain.view().data, nchw.data(), shape_.size() * 8);
-  } else {
-    const std::vector<float> values(nchw.begin(), nchw.end());
-    device.copy_in(plain.view().data, values.data(), shape_.size() * 4);
-  }
-  device.copy(view(), Write::overwrite, plain.view());
-}
+std::vector<double> Tensor::to_host() const { return read<double>(*this); }
+std::vector<float> Tensor::to_host_floats() const { return read<float>(*this); }
+void Tensor::from_host(std::span<const double> nchw) { write(*this, nchw); }
+void Tensor::from_host(std::span<const float> nchw) { write(*this, nchw); }
 
 bool Tensor::needs_grad() const { return variable_ && variable_->needs_grad; }
 

@@ -54,8 +54,10 @@ class Tensor {
 
   /// Values in logical N C H W order, whatever the format. Waits for the device.
   std::vector<double> to_host() const;
+  std::vector<float> to_host_floats() const;
   /// Sets the values from logical N C H W order. Errors: wrong count.
   void from_host(std::span<const double> nchw);
+  void from_host(std::span<const float> nchw);
 
   // Automatic differentiation; see tape.h.
   bool needs_grad() const;

@@ -1,0 +1,128 @@
+#include "models/network_io.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "models/initialise.h"
+
+namespace graft {
+namespace {
+
+/// The shape that files give a parameter.
+Dimensions file_shape(const Parameter& p) {
+  switch (p.role) {
+    case Role::conv_weight:
+      return {p.shape.n, p.shape.c, p.shape.h, p.shape.w};
+    case Role::linear_weight:
+      return {p.shape.n, p.shape.c * p.shape.pixels()};
+    default:
+      return {p.shape.c};
+  }
+}
+
+bool fits(const WeightTensor* tensor, const Dimensions& shape) { return tensor && tensor->shape == shape; }
+
+void set_values(Tensor& value, const WeightTensor& from) {
+  if (from.exact.empty() || value.dtype() != DType::f64)
+    value.from_host(std::span<const float>(from.values));
+  else
+    value.from_host(std::span<const double>(from.exact));
+}
+
+/// The halves of [2,C]: running mean and variance.
+Tensor half(const RunningStatistics& s, int row) { return s.value.window(row * s.channels, {1, s.channels, 1, 1}); }
+
+WeightTensor tensor_of(std::string name, Dimensions shape, const Tensor& value) {
+  WeightTensor tensor{std::move(name), std::move(shape), value.dtype(), {}, {}};
+  if (value.dtype() == DType::f64) {
+    tensor.exact = value.to_host();
+    tensor.values.assign(tensor.exact.begin(), tensor.exact.end());
+  } else {
+    tensor.values = value.to_host_floats();
+  }
+  return tensor;
+}
+
+constexpr const char* kStatisticsSuffix[2] = {".running_mean", ".running_var"};
+
+}  // namespace
+
+WeightComparison load_weights(Network& network, const WeightTable& weights, const LoadOptions& options) {
+  WeightComparison comparison = compare_weights(weights, network.info().network());
+  if (options.skips_head) {
+    const std::string prefix = classifier_name(network.info().network()) + ".";
+    const auto is_head = [&](const auto& tensor) { return tensor.name.starts_with(prefix); };
+    std::erase_if(comparison.missing, is_head);
+    std::erase_if(comparison.extra, is_head);
+    std::erase_if(comparison.mismatched, is_head);
+  }
+  if (!options.partial && !comparison.is_equal())
+    throw Error(fmt::format("weights: they do not fit {} with {} classes and the {} head:\n{}",
+                            network.info().architecture, network.num_classes(), network.info().head,
+                            comparison_text(comparison)));
+
+  for (Parameter& p : network.parameters().parameters()) {
+    if (options.skips_head && network.is_head(p)) continue;
+    const WeightTensor* tensor = weights.find(p.name);
+    if (!fits(tensor, file_shape(p))) continue;
+    set_values(p.value, *tensor);
+    ++p.version;
+  }
+  for (RunningStatistics& s : network.parameters().statistics()) {
+    for (int i : {0, 1}) {
+      const WeightTensor* tensor = weights.find(s.name + kStatisticsSuffix[i]);
+      if (!fits(tensor, {s.channels})) continue;
+      Tensor values = half(s, i);
+      set_values(values, *tensor);
+    }
+  }
+  return comparison;
+}
+
+WeightTable weights_of(const Network& network) {
+  const auto& statistics = network.parameters().statistics();
+  std::size_t next = 0;
+  WeightTable table;
+  for (const Parameter& p : network.parameters().parameters()) {
+    table.add(tensor_of(p.name, file_shape(p), p.value));
+    if (p.role != Role::norm_shift) continue;  // a norm's statistics follow its bias
+    const RunningStatistics& s = statistics[next++];
+    for (int i : {0, 1}) table.add(tensor_of(s.name + kStatisticsSuffix[i], {s.channels}, half(s, i)));
+  }
+  return table;
+}
+
+std::unique_ptr<Network> load_network(Context& context, const std::filesystem::path& path, std::uint64_t seed) {
+  const ModelFile file = read_model_file(path);
+  auto network = make_network(context, file.info);
+  const bool is_partial = !file.info.random_tensors.empty();  // the reader has judged the rest
+  if (is_partial) initialise_from_scratch(*network, seed);
+  load_weights(*network, file.weights, {.partial = is_partial});
+  return network;
+}
+
+std::unique_ptr<Network> load_backbone(Context& context, const std::filesystem::path& path, const NewHead& head) {
+  const ModelFile file = read_model_file(path);
+  ModelInfo info = file.info;
+  info.num_classes = head.num_classes;
+  info.class_names = head.class_names;
+  if (!head.head.empty()) info.head = head.head;
+  std::erase_if(info.random_tensors,
+                [&](const std::string& name) { return name.starts_with(classifier_name(file.info.network()) + "."); });
+  auto network = make_network(context, info);
+  const bool changes_head = info.head != file.info.head;
+  const bool is_partial = changes_head || !info.random_tensors.empty();
+  if (is_partial) initialise_from_scratch(*network, head.seed);
+  load_weights(*network, file.weights, {.partial = is_partial, .skips_head = true});
+  initialise_head(*network, head.seed);
+  return network;
+}
+
+void save_network(const std::filesystem::path& path, const Network& network, const Checkpoint& checkpoint) {
+  ModelInfo info = network.info();
+  info.random_tensors.clear();  // drawn or trained, every tensor has its values now
+  write_model_file(path, info, weights_of(network), checkpoint);
+}
+
+}  // namespace graft

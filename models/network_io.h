@@ -1,0 +1,47 @@
+// Weights between a network and the host: tables by torchvision's names, and the graft model file. Files hold OIHW,
+// arenas K R S C; the permutation happens here. What a model file looks like is data/model_file.h's business.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "models/network.h"
+
+namespace graft {
+
+struct LoadOptions {
+  bool partial = false;     // tensors that are missing or of another shape keep their values, others are ignored
+  bool skips_head = false;  // the last linear layer keeps its values, whatever the table holds
+};
+
+/// Copies the table's tensors into the network and returns how the table differs from it (without the head, when that
+/// is skipped). Exact doubles are used where the table has them.
+/// Errors: any difference, unless `partial`: a list of missing, extra and mismatched tensors.
+WeightComparison load_weights(Network& network, const WeightTable& weights, const LoadOptions& options = {});
+
+/// All parameters and running statistics in state_dict order; exact doubles when the device computes in float64.
+WeightTable weights_of(const Network& network);
+
+/// The network of a model file or checkpoint. Tensors that a partial file leaves random are drawn with `seed`.
+/// Errors: those of read_model_file.
+std::unique_ptr<Network> load_network(Context& context, const std::filesystem::path& path, std::uint64_t seed = 0);
+
+/// What replaces the last layer for another task.
+struct NewHead {
+  std::int64_t num_classes = 2;
+  std::vector<std::string> class_names = {};  // empty, or num_classes of them
+  std::string head = {};                      // "original" or "gap"; empty: as in the file
+  std::uint64_t seed = 0;
+};
+
+/// The same network with a head drawn anew for other classes; the rest comes from the file. VGG-19 may change from the
+/// original head to "gap", and back: then all three linear layers are new.
+/// Errors: those of read_model_file; a head that the architecture does not have.
+std::unique_ptr<Network> load_backbone(Context& context, const std::filesystem::path& path, const NewHead& head);
+
+/// Writes a model file, or a checkpoint; atomically.
+void save_network(const std::filesystem::path& path, const Network& network, const Checkpoint& checkpoint = {});
+
+}  // namespace graft
