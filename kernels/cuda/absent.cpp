@@ -6,9 +6,7 @@
 
 namespace graft {
 
-std::string cuda_unavailable_reason() {
-  return fmt::format("built without CUDA: {}", build_info().cuda_absent_reason);
-}
+std::string cuda_unavailable_reason() { return fmt::format("built without CUDA: {}", build_info().cuda_absent_reason); }
 
 std::unique_ptr<Backend> make_cuda_backend(int index, const BackendOptions&) {
   throw Error(fmt::format("cuda:{}: {}; use --device cpu", index, cuda_unavailable_reason()));

@@ -1,0 +1,120 @@
+// The calls that are kernels of ours: each takes the stream, scratch memory where sums need it, and launches.
+#include "kernels/cuda/cuda_backend.h"
+
+#include <utility>
+
+namespace graft {
+
+void CudaBackend::run_map(const MapCall& call) {
+  gpu::map({.functor = call.functor,
+            .parameters = call.parameters,
+            .out = call.out,
+            .write = call.write,
+            .in = {call.in[0], call.in[1], call.in[2]}},
+           stream());
+}
+
+void CudaBackend::copy(View y, Write write, ConstView x) { gpu::copy(y, write, x, stream()); }
+
+bool CudaBackend::all_finite(ConstView x) {
+  const CudaScratch flag(*this, sizeof(int));
+  zero(flag.as<void>(), sizeof(int));
+  gpu::find_not_finite(flag.as<int>(), x, stream());
+  int found = 0;
+  copy_out(&found, flag.as<void>(), sizeof(int));
+  return found == 0;
+}
+
+void CudaBackend::channel_sum(View db, Write write, ConstView dy) {
+  const CudaScratch scratch(*this, gpu::sum_scratch_bytes(dy.shape));
+  gpu::channel_sum(db, write, dy, scratch.as<double>(), stream());
+}
+
+void CudaBackend::batch_statistics(View stats, ConstView x) {
+  const CudaScratch scratch(*this, gpu::sum_scratch_bytes(x.shape));
+  gpu::batch_statistics(stats, x, scratch.as<double>(), stream());
+}
+
+void CudaBackend::normalize(View y, ConstView x, const NormalizeArgs& args, ConstView residual) {
+  gpu::normalize(y, x, args, residual, stream());
+}
+
+void CudaBackend::normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x, const NormalizeArgs& args) {
+  const CudaScratch scratch(*this, gpu::sum_scratch_bytes(x.shape));
+  gpu::normalize_grad_sums(sums, dy, y, x, args, scratch.as<double>(), stream());
+}
+
+void CudaBackend::normalize_grad(View dx, Write write, View dresidual, Write residual_write, ConstView dy, ConstView y,
+                                 ConstView x, const NormalizeArgs& args, ConstView sums) {
+  gpu::normalize_grad({.dx = dx,
+                       .write = write,
+                       .dresidual = dresidual,
+                       .residual_write = residual_write,
+                       .dy = dy,
+                       .y = y,
+                       .x = x,
+                       .sums = sums},
+                      args, stream());
+}
+
+void CudaBackend::normalize_grad_correction(View dx, ConstView x, ConstView stats, double epsilon, ConstView weighted) {
+  gpu::normalize_grad_correction(dx, x, stats, epsilon, weighted, stream());
+}
+
+void CudaBackend::update_running(View running, ConstView stats, double momentum, std::int64_t elements) {
+  gpu::update_running(running, stats, momentum, elements, stream());
+}
+
+void CudaBackend::max_pool(const PoolSpec& spec, View y, View index, ConstView x) {
+  gpu::max_pool(spec, y, index, x, stream());
+}
+void CudaBackend::max_pool_grad(const PoolSpec& spec, View dx, Write write, ConstView dy, ConstView index) {
+  gpu::max_pool_grad(spec, dx, write, dy, index, stream());
+}
+void CudaBackend::avg_pool(const PoolSpec& spec, View y, ConstView x) { gpu::avg_pool(spec, y, x, stream()); }
+void CudaBackend::avg_pool_grad(const PoolSpec& spec, View dx, Write write, ConstView dy) {
+  gpu::avg_pool_grad(spec, dx, write, dy, stream());
+}
+void CudaBackend::adaptive_avg_pool(View y, ConstView x) { gpu::adaptive_avg_pool(y, x, stream()); }
+void CudaBackend::adaptive_avg_pool_grad(View dx, Write write, ConstView dy) {
+  gpu::adaptive_avg_pool_grad(dx, write, dy, stream());
+}
+
+void CudaBackend::softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
+                                        const SoftmaxSpec& spec) {
+  const CudaScratch scratch(*this, gpu::softmax_scratch_bytes(logits.shape.n));
+  gpu::softmax_cross_entropy(loss, probabilities, logits, labels, spec, scratch.as<double>(), stream());
+}
+
+void CudaBackend::softmax_cross_entropy_grad(View dlogits, Write write, ConstView dloss, ConstView probabilities,
+                                             ConstView labels, const SoftmaxSpec& spec) {
+  const CudaScratch scratch(*this, gpu::softmax_scratch_bytes(dlogits.shape.n));
+  gpu::softmax_cross_entropy_grad(dlogits, write, dloss, probabilities, labels, spec, scratch.as<double>(), stream());
+}
+
+gpu::DeviceArena CudaBackend::device_arena(const UpdateArena& arena) {
+  if (update_table_.assign(arena.segments)) {
+    if (device_table_) release(std::exchange(device_table_, nullptr));
+    const std::span<const std::byte> bytes = update_table_.bytes();
+    device_table_ = allocate(std::int64_t(bytes.size()));
+    copy_in(device_table_, bytes.data(), std::int64_t(bytes.size()));
+  }
+  const auto* table = static_cast<const std::byte*>(device_table_);
+  return {.values = arena.values.as<float>(),
+          .gradients = arena.gradients.as<float>(),
+          .moment1 = arena.moment1.as<float>(),
+          .moment2 = arena.moment2.as<float>(),
+          .segments = reinterpret_cast<const gpu::DeviceSegment*>(table),
+          .masks = reinterpret_cast<const std::uint32_t*>(table + update_table_.masks_offset()),
+          .segment_count = update_table_.segment_count(),
+          .chunk_count = update_table_.chunk_count()};
+}
+
+void CudaBackend::update(const UpdateArena& arena, const SgdStep& step) {
+  if (!arena.segments.empty()) gpu::update(device_arena(arena), step, stream());
+}
+void CudaBackend::update(const UpdateArena& arena, const AdamStep& step) {
+  if (!arena.segments.empty()) gpu::update(device_arena(arena), step, stream());
+}
+
+}  // namespace graft

@@ -1,0 +1,132 @@
+// The CUDA backend's class. Everything goes to one stream that it owns; only copy_out, all_finite and synchronize wait.
+// Definitions: memory_cuda.cpp, conv_cudnn.cpp, linear_cublas.cpp, and cuda_backend.cpp for the calls that are kernels
+// of ours (kernels.h). Activations are NHWC and computation is float32; TF32 is not used.
+#pragma once
+
+#include <cublas_v2.h>
+#include <cuda_runtime.h>
+
+#include <map>
+#include <mutex>
+
+#include "kernels/backend.h"
+#include "kernels/cuda/conv_cudnn.h"
+#include "kernels/cuda/handles.h"
+#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/update_table.h"
+
+namespace graft {
+
+class CudaBackend final : public Backend {
+ public:
+  explicit CudaBackend(int index);
+  ~CudaBackend() override;
+
+  Device device() const override { return {DeviceKind::cuda, index_}; }
+  DType compute_type() const override { return DType::f32; }
+  std::string description() const override { return description_; }
+
+  void* allocate(std::int64_t bytes) override;
+  void release(void* block) noexcept override;
+  MemoryUse memory() const override;
+  void copy_in(void* device, const void* host, std::int64_t bytes) override;
+  void copy_out(void* host, const void* device, std::int64_t bytes) override;
+  void zero(void* device, std::int64_t bytes) override;
+  void synchronize() override;
+
+  void copy(View y, Write, ConstView x) override;
+  bool all_finite(ConstView x) override;
+
+  ConvFormats conv_formats(const ConvSpec&) override { return {kNhwc, kNhwc}; }
+  void conv(const ConvSpec&, View y, ConstView x, WeightView w, const ConvEpilogue&) override;
+  void conv_data_grad(const ConvSpec&, View dx, Write, ConstView dy, WeightView w) override;
+  void conv_weight_grad(const ConvSpec&, View dw, Write, ConstView dy, ConstView x) override;
+  void channel_sum(View db, Write, ConstView dy) override;
+
+  void linear(View y, ConstView x, WeightView w, ConstView bias) override;
+  void linear_data_grad(View dx, Write, ConstView dy, WeightView w) override;
+  void linear_weight_grad(View dw, Write, ConstView dy, ConstView x) override;
+
+  void batch_statistics(View stats, ConstView x) override;
+  void normalize(View y, ConstView x, const NormalizeArgs&, ConstView residual) override;
+  void normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x, const NormalizeArgs&) override;
+  void normalize_grad(View dx, Write, View dresidual, Write, ConstView dy, ConstView y, ConstView x,
+                      const NormalizeArgs&, ConstView sums) override;
+  void normalize_grad_correction(View dx, ConstView x, ConstView stats, double epsilon, ConstView weighted) override;
+  void update_running(View running, ConstView stats, double momentum, std::int64_t elements) override;
+
+  void max_pool(const PoolSpec&, View y, View index, ConstView x) override;
+  void max_pool_grad(const PoolSpec&, View dx, Write, ConstView dy, ConstView index) override;
+  void avg_pool(const PoolSpec&, View y, ConstView x) override;
+  void avg_pool_grad(const PoolSpec&, View dx, Write, ConstView dy) override;
+  void adaptive_avg_pool(View y, ConstView x) override;
+  void adaptive_avg_pool_grad(View dx, Write, ConstView dy) override;
+
+  void softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
+                             const SoftmaxSpec&) override;
+  void softmax_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities, ConstView labels,
+                                  const SoftmaxSpec&) override;
+
+  void update(const UpdateArena&, const SgdStep&) override;
+  void update(const UpdateArena&, const AdamStep&) override;
+
+ protected:
+  void run_map(const MapCall&) override;
+
+ private:
+  /// The stream, with this backend's GPU made current for the calling thread.
+  cudaStream_t stream();
+  cublasHandle_t cublas();
+  void run_conv(const ConvKey& key, const ConvPointers& pointers);
+  /// Runs `key` into y, or into scratch memory that is then added to y.
+  void run_conv_into(const ConvKey& key, View y, Write write, ConvPointers pointers);
+  struct Gemm;
+  void gemm(const Gemm& gemm, float* c, const float* a, const float* b);
+  gpu::DeviceArena device_arena(const UpdateArena& arena);
+
+  /// Pinned memory that host data passes through, so that copy_in need not wait for the stream.
+  struct Staging {
+    gpu::Handle<void*, cudaFreeHost> memory;
+    gpu::Handle<cudaEvent_t, cudaEventDestroy> is_free;
+  };
+  Staging& next_staging();
+
+  int index_;
+  std::string description_;
+  gpu::Handle<cudaStream_t, cudaStreamDestroy> stream_;
+
+  // A released block may be handed out at once: its last use precedes the next one on the stream.
+  mutable std::mutex mutex_;  // tensors may be released by loader threads
+  std::map<void*, std::int64_t> live_;
+  std::multimap<std::int64_t, void*> spare_;  // by size
+  MemoryUse use_;
+  Staging staging_[4];
+  std::size_t last_staging_ = 0;
+
+  gpu::Handle<cublasHandle_t, cublasDestroy> cublas_;  // created when first needed, as cuDNN's is
+  std::unique_ptr<ConvPlans> conv_plans_;
+  UpdateTable update_table_;
+  void* device_table_ = nullptr;  // update_table_'s bytes on the GPU, from allocate()
+};
+
+/// Memory that a call needs only while its kernels run.
+class CudaScratch {
+ public:
+  CudaScratch(Backend& backend, std::int64_t bytes) : backend_(backend), data_(backend.allocate(bytes)) {}
+  CudaScratch(const CudaScratch&) = delete;
+  CudaScratch& operator=(const CudaScratch&) = delete;
+  ~CudaScratch() { backend_.release(data_); }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  Backend& backend_;
+  void* data_;
+};
+
+/// Empty when this GPU can run graft's kernels, else the reason. Never throws.
+std::string gpu_unavailable_reason(int index);
+
+}  // namespace graft

@@ -1,0 +1,82 @@
+// The kernels' launchers: what the CUDA backend calls, and what runs on the host model in tests. All work goes to the
+// stream that is given; scratch memory comes from the caller. The meaning of each call is in kernels/backend.h.
+#pragma once
+
+#include "kernels/backend.h"
+#include "kernels/cuda/gpu.h"
+
+namespace graft::gpu {
+
+// elementwise.cu
+/// `functor` is an index into MapFunctors, `parameters` the functor's bytes on the host.
+struct MapWork {
+  int functor = 0;
+  const void* parameters = nullptr;
+  View out;
+  Write write = Write::overwrite;
+  ConstView in[3];
+};
+void map(const MapWork& work, cudaStream_t stream);
+void copy(View y, Write write, ConstView x, cudaStream_t stream);
+/// Sets flag[0] to 1 if an element is not finite; never clears it.
+void find_not_finite(int* flag, ConstView x, cudaStream_t stream);
+/// y += bias[c].
+void add_bias(View y, ConstView bias, cudaStream_t stream);
+
+// reduce.cu. Scratch: partial sums of `shape`.
+std::int64_t sum_scratch_bytes(const Shape& shape);
+void channel_sum(View db, Write write, ConstView dy, double* scratch, cudaStream_t stream);
+void batch_statistics(View stats, ConstView x, double* scratch, cudaStream_t stream);
+void normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x, const NormalizeArgs& args, double* scratch,
+                         cudaStream_t stream);
+
+// norm.cu
+void normalize(View y, ConstView x, const NormalizeArgs& args, ConstView residual, cudaStream_t stream);
+struct NormalizeGrad {
+  View dx;
+  Write write = Write::overwrite;
+  View dresidual;
+  Write residual_write = Write::overwrite;
+  ConstView dy, y, x, sums;
+};
+void normalize_grad(const NormalizeGrad& grad, const NormalizeArgs& args, cudaStream_t stream);
+void normalize_grad_correction(View dx, ConstView x, ConstView stats, double epsilon, ConstView weighted,
+                               cudaStream_t stream);
+void update_running(View running, ConstView stats, double momentum, std::int64_t elements, cudaStream_t stream);
+
+// pool.cu
+void max_pool(const PoolSpec& spec, View y, View index, ConstView x, cudaStream_t stream);
+void max_pool_grad(const PoolSpec& spec, View dx, Write write, ConstView dy, ConstView index, cudaStream_t stream);
+void avg_pool(const PoolSpec& spec, View y, ConstView x, cudaStream_t stream);
+void avg_pool_grad(const PoolSpec& spec, View dx, Write write, ConstView dy, cudaStream_t stream);
+void adaptive_avg_pool(View y, ConstView x, cudaStream_t stream);
+void adaptive_avg_pool_grad(View dx, Write write, ConstView dy, cudaStream_t stream);
+
+// softmax.cu. Scratch: softmax_scratch_bytes of the batch.
+std::int64_t softmax_scratch_bytes(std::int64_t rows);
+void softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels, const SoftmaxSpec& spec,
+                           double* scratch, cudaStream_t stream);
+void softmax_cross_entropy_grad(View dlogits, Write write, ConstView dloss, ConstView probabilities, ConstView labels,
+                                const SoftmaxSpec& spec, double* scratch, cudaStream_t stream);
+
+// update.cu
+/// One parameter as the kernel sees it; built from UpdateSegment by update_table.cpp.
+struct DeviceSegment {
+  std::int64_t value_offset, state_offset, size, row_size;
+  std::int64_t first_chunk;  // chunks of all earlier segments
+  std::int64_t mask_word;    // first word of its row mask; -1: all rows train
+  float lr_scale, decay;
+};
+inline constexpr std::int64_t kUpdateChunk = 4096;  // elements per block
+struct DeviceArena {
+  float* values;
+  const float* gradients;
+  float *moment1, *moment2;
+  const DeviceSegment* segments;
+  const std::uint32_t* masks;
+  std::int64_t segment_count, chunk_count;
+};
+void update(const DeviceArena& arena, const SgdStep& step, cudaStream_t stream);
+void update(const DeviceArena& arena, const AdamStep& step, cudaStream_t stream);
+
+}  // namespace graft::gpu

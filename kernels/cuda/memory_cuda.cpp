@@ -1,0 +1,175 @@
+// The GPU's stream and memory: a caching allocator over cudaMalloc, and copies. Released blocks stay for reuse and go
+// back to the driver only when it has no more.
+#include <cudnn.h>
+
+#include <algorithm>
+#include <cstring>
+#include <iterator>
+
+#include <fmt/format.h>
+
+#include "kernels/cuda/cuda_backend.h"
+
+namespace graft {
+namespace {
+
+using gpu::check;
+
+constexpr std::int64_t kStagingBytes = std::int64_t{8} << 20;
+constexpr std::int64_t kPage = std::int64_t{2} << 20;  // the driver's own unit
+
+/// Sizes are rounded so that a step's blocks fit again in the next: eight steps per power of two, whole pages when big.
+std::int64_t rounded(std::int64_t bytes) {
+  if (bytes >= 8 * kPage) return (bytes + kPage - 1) / kPage * kPage;
+  std::int64_t step = 512;
+  while (step * 8 < bytes) step *= 2;
+  return std::max(step, (bytes + step - 1) / step * step);
+}
+
+constexpr int kOldestCapability = 80;  // the smallest architecture that the kernels are compiled for
+
+}  // namespace
+
+std::string gpu_unavailable_reason(int index) {
+  int count = 0;
+  cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaErrorInsufficientDriver) {
+    int driver = 0;
+    cudaDriverGetVersion(&driver);
+    cudaGetLastError();
+    if (driver == 0) return "no NVIDIA driver is installed";
+    return fmt::format("the NVIDIA driver is too old: it knows CUDA {}.{}, this program needs {}.0 or newer",
+                       driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000);
+  }
+  if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0)) {
+    cudaGetLastError();
+    return "the NVIDIA driver finds no GPU";
+  }
+  if (status == cudaSuccess && (index < 0 || index >= count))
+    return fmt::format("there is no GPU {}; this machine has {} ({})", index, count,
+                       count == 1 ? "cuda:0" : fmt::format("cuda:0 to cuda:{}", count - 1));
+  int major = 0, minor = 0;
+  if (status == cudaSuccess) status = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index);
+  if (status == cudaSuccess) status = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index);
+  if (status != cudaSuccess) {
+    cudaGetLastError();
+    return fmt::format("the GPU does not answer: {}; try nvidia-smi", cudaGetErrorString(status));
+  }
+  if (major * 10 + minor < kOldestCapability)
+    return fmt::format("GPU {} has compute capability {}.{}; {}.{} or newer is needed", index, major, minor,
+                       kOldestCapability / 10, kOldestCapability % 10);
+  return {};
+}
+
+CudaBackend::CudaBackend(int index) : index_(index) {
+  check(cudaSetDevice(index_), "opening the GPU");
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, index_), "asking for the GPU's name");
+  check(cudaStreamCreateWithFlags(stream_.out(), cudaStreamNonBlocking), "creating a stream");
+  for (Staging& s : staging_)
+    check(cudaEventCreateWithFlags(s.is_free.out(), cudaEventDisableTiming), "creating an event");
+  const std::size_t cudnn = cudnnGetVersion();
+  description_ = fmt::format("cuda:{}, {}, {} GiB, compute capability {}.{}, cuDNN {}.{}.{}, float32 without TF32",
+                             index_, properties.name, (properties.totalGlobalMem + (1u << 29)) >> 30, properties.major,
+                             properties.minor, cudnn / 10000, cudnn % 10000 / 100, cudnn % 100);
+}
+
+CudaBackend::~CudaBackend() {
+  cudaSetDevice(index_);
+  cudaStreamSynchronize(stream_.get());
+  for (const auto& [bytes, block] : spare_) cudaFree(block);
+  for (const auto& [block, bytes] : live_) cudaFree(block);
+}
+
+cudaStream_t CudaBackend::stream() {
+  check(cudaSetDevice(index_), "choosing the GPU");  // per thread; cheap when it is current
+  return stream_.get();
+}
+
+void* CudaBackend::allocate(std::int64_t bytes) {
+  const std::int64_t size = rounded(bytes);
+  const std::lock_guard lock(mutex_);
+  void* block = nullptr;
+  std::int64_t held = size;
+  // The smallest spare block that wastes at most a quarter; its real size stays with it.
+  const auto spare = spare_.lower_bound(size);
+  if (spare != spare_.end() && spare->first <= size + size / 4) {
+    held = spare->first;
+    block = spare->second;
+    spare_.erase(spare);
+  } else {
+    const cudaStream_t work = stream();
+    cudaError_t status = cudaMalloc(&block, std::size_t(size));
+    if (status == cudaErrorMemoryAllocation) {  // give back what is spare and try again
+      cudaGetLastError();
+      check(cudaStreamSynchronize(work), "waiting for the GPU");
+      for (const auto& [spare_bytes, p] : spare_) {
+        check(cudaFree(p), "freeing memory");
+        use_.reserved_bytes -= spare_bytes;
+      }
+      spare_.clear();
+      status = cudaMalloc(&block, std::size_t(size));
+    }
+    if (status == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      throw Error(
+          fmt::format("out of memory on cuda:{}: {} MiB more than the {} MiB in use; use a smaller --batch or "
+                      "--size",
+                      index_, size >> 20, use_.live_bytes >> 20));
+    }
+    check(status, "allocating memory");
+    use_.reserved_bytes += size;
+  }
+  live_.emplace(block, held);
+  use_.live_bytes += held;
+  use_.peak_bytes = std::max(use_.peak_bytes, use_.live_bytes);
+  return block;
+}
+
+void CudaBackend::release(void* block) noexcept {
+  const std::lock_guard lock(mutex_);
+  const auto it = live_.find(block);
+  if (it == live_.end()) return;
+  use_.live_bytes -= it->second;
+  spare_.emplace(it->second, block);
+  live_.erase(it);
+}
+
+MemoryUse CudaBackend::memory() const {
+  const std::lock_guard lock(mutex_);
+  return use_;
+}
+
+CudaBackend::Staging& CudaBackend::next_staging() {
+  last_staging_ = (last_staging_ + 1) % std::size(staging_);
+  Staging& s = staging_[last_staging_];
+  if (!s.memory) check(cudaMallocHost(s.memory.out(), std::size_t(kStagingBytes)), "allocating pinned memory");
+  check(cudaEventSynchronize(s.is_free.get()), "waiting for a copy");
+  return s;
+}
+
+void CudaBackend::copy_in(void* device, const void* host, std::int64_t bytes) {
+  const cudaStream_t work = stream();
+  for (std::int64_t done = 0; done < bytes; done += kStagingBytes) {
+    const std::size_t part = std::size_t(std::min(kStagingBytes, bytes - done));
+    const Staging& s = next_staging();
+    std::memcpy(s.memory.get(), static_cast<const char*>(host) + done, part);
+    check(cudaMemcpyAsync(static_cast<char*>(device) + done, s.memory.get(), part, cudaMemcpyHostToDevice, work),
+          "copying to the GPU");
+    check(cudaEventRecord(s.is_free.get(), work), "copying to the GPU");
+  }
+}
+
+void CudaBackend::copy_out(void* host, const void* device, std::int64_t bytes) {
+  const cudaStream_t work = stream();
+  check(cudaMemcpyAsync(host, device, std::size_t(bytes), cudaMemcpyDeviceToHost, work), "copying from the GPU");
+  check(cudaStreamSynchronize(work), "waiting for the GPU");
+}
+
+void CudaBackend::zero(void* device, std::int64_t bytes) {
+  check(cudaMemsetAsync(device, 0, std::size_t(bytes), stream()), "clearing memory");
+}
+
+void CudaBackend::synchronize() { check(cudaStreamSynchronize(stream()), "waiting for the GPU"); }
+
+}  // namespace graft

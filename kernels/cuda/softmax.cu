@@ -1,0 +1,145 @@
+// Softmax cross-entropy, a block per row of logits. Rows are few and short beside the network, so all sums are taken in
+// double, in a fixed order; a second launch of one block adds the rows.
+#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/rows.h"
+
+namespace graft::gpu {
+namespace {
+
+constexpr int kRowThreads = 128;
+
+/// Combines one value per thread; every thread gets the result, and may call it again at once.
+template <int Threads, class Combine>
+__device__ double block_all(double v, const Combine& combine) {
+  __shared__ double values[Threads];
+  values[threadIdx.x] = v;
+  for (int half = Threads / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (int(threadIdx.x) < half) values[threadIdx.x] = combine(values[threadIdx.x], values[threadIdx.x + half]);
+  }
+  __syncthreads();
+  const double result = values[0];
+  __syncthreads();
+  return result;
+}
+
+struct Sum {
+  __device__ double operator()(double a, double b) const { return a + b; }
+};
+struct Largest {  // a NaN wins
+  __device__ double operator()(double a, double b) const { return a >= b || a != a ? a : b; }
+};
+
+struct SoftmaxParams {
+  ConstRows logits;
+  const std::int32_t* labels;
+  const float* weights;  // per class; null: all one
+  std::int64_t rows, classes;
+  double smoothing;
+};
+
+__device__ __forceinline__ double weight_of(const SoftmaxParams& p, std::int64_t c) {
+  return p.weights ? double(p.weights[c]) : 1.0;
+}
+
+/// Probabilities of one row, and its weighted loss.
+__global__ void __launch_bounds__(kRowThreads)
+    softmax_kernel(const SoftmaxParams p, const Rows probabilities, double* row_loss) {
+  const std::int64_t n = blockIdx.x;
+  const float* x = p.logits.at(n, 0);
+  double largest = -INFINITY;
+  for (std::int64_t c = threadIdx.x; c < p.classes; c += kRowThreads) largest = Largest{}(largest, double(x[c]));
+  largest = block_all<kRowThreads>(largest, Largest{});
+  double sum = 0;
+  for (std::int64_t c = threadIdx.x; c < p.classes; c += kRowThreads) sum += exp(double(x[c]) - largest);
+  const double log_sum = log(block_all<kRowThreads>(sum, Sum{})) + largest;
+
+  const std::int64_t label = p.labels[n];
+  double loss = 0;
+  for (std::int64_t c = threadIdx.x; c < p.classes; c += kRowThreads) {
+    const double minus_log = log_sum - double(x[c]);
+    *probabilities.at(n, c) = float(exp(-minus_log));
+    if (c == label) loss += (1 - p.smoothing) * weight_of(p, c) * minus_log;
+    if (p.smoothing > 0) loss += p.smoothing / double(p.classes) * weight_of(p, c) * minus_log;
+  }
+  loss = block_all<kRowThreads>(loss, Sum{});
+  if (threadIdx.x == 0) row_loss[n] = loss;
+}
+
+__device__ double total_label_weight(const SoftmaxParams& p) {
+  double total = 0;
+  for (std::int64_t n = threadIdx.x; n < p.rows; n += kThreads) total += weight_of(p, p.labels[n]);
+  return block_all<kThreads>(total, Sum{});
+}
+
+/// One block: the mean over rows.
+__global__ void __launch_bounds__(kThreads) loss_kernel(const SoftmaxParams p, float* loss, const double* row_loss) {
+  const double weight = total_label_weight(p);
+  double total = 0;
+  for (std::int64_t n = threadIdx.x; n < p.rows; n += kThreads) total += row_loss[n];
+  total = block_all<kThreads>(total, Sum{});
+  if (threadIdx.x == 0) loss[0] = float(total / weight);
+}
+
+/// One block: totals[0] = sum of the rows' weights, totals[1] = sum of the classes' weights.
+__global__ void __launch_bounds__(kThreads) totals_kernel(const SoftmaxParams p, double* totals) {
+  const double rows = total_label_weight(p);
+  double classes = 0;
+  for (std::int64_t c = threadIdx.x; c < p.classes; c += kThreads) classes += weight_of(p, c);
+  classes = block_all<kThreads>(classes, Sum{});
+  if (threadIdx.x == 0) {
+    totals[0] = rows;
+    totals[1] = classes;
+  }
+}
+
+/// loss_n = sum_c t_c * (log_sum - x_c), so d/dx_c = p_c * sum(t) - t_c. `p.logits` holds the probabilities.
+__global__ void __launch_bounds__(kThreads)
+    softmax_grad_kernel(const SoftmaxParams p, const Rows dlogits, const bool adds, const float* dloss,
+                        const double* totals) {
+  const std::int64_t i = std::int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= p.rows * p.classes) return;
+  const std::int64_t n = i / p.classes, c = i % p.classes, label = p.labels[n];
+  const double spread = p.smoothing / double(p.classes);
+  const double sum_t = (1 - p.smoothing) * weight_of(p, label) + spread * totals[1];
+  const double t = (c == label ? (1 - p.smoothing) * weight_of(p, c) : 0.0) + spread * weight_of(p, c);
+  const double g = double(dloss[0]) / totals[0] * (double(*p.logits.at(n, c)) * sum_t - t);
+  write<1>(dlogits.at(n, c), {{float(g)}}, adds);
+}
+
+SoftmaxParams params_of(const ConstView& logits, const ConstView& labels, const SoftmaxSpec& spec) {
+  if (labels.dtype != DType::i32) throw Error("softmax_cross_entropy: labels must be i32");
+  return {.logits = rows_of(logits, "softmax_cross_entropy"),
+          .labels = labels.as<std::int32_t>(),
+          .weights = spec.class_weights.as<float>(),
+          .rows = logits.shape.n,
+          .classes = logits.shape.c,
+          .smoothing = spec.label_smoothing};
+}
+
+}  // namespace
+
+std::int64_t softmax_scratch_bytes(std::int64_t rows) { return (rows > 2 ? rows : 2) * std::int64_t(sizeof(double)); }
+
+void softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels, const SoftmaxSpec& spec,
+                           double* scratch, cudaStream_t stream) {
+  constexpr const char* kOp = "softmax_cross_entropy";
+  const SoftmaxParams p = params_of(logits, labels, spec);
+  launch(kOp, softmax_kernel, {.grid = dim3(unsigned(p.rows)), .block = dim3(kRowThreads), .stream = stream}, p,
+         rows_of(probabilities, kOp), scratch);
+  launch(kOp, loss_kernel, {.block = dim3(kThreads), .stream = stream}, p, loss.as<float>(), scratch);
+}
+
+void softmax_cross_entropy_grad(View dlogits, Write write, ConstView dloss, ConstView probabilities, ConstView labels,
+                                const SoftmaxSpec& spec, double* scratch, cudaStream_t stream) {
+  constexpr const char* kOp = "softmax_cross_entropy_grad";
+  const SoftmaxParams p = params_of(probabilities, labels, spec);
+  launch(kOp, totals_kernel, {.block = dim3(kThreads), .stream = stream}, p, scratch);
+  launch(kOp, softmax_grad_kernel,
+         {.grid = dim3(unsigned((p.rows * p.classes + kThreads - 1) / kThreads)),
+          .block = dim3(kThreads),
+          .stream = stream},
+         p, rows_of(dlogits, kOp), write == Write::add, dloss.as<float>(), scratch);
+}
+
+}  // namespace graft::gpu
