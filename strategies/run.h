@@ -8,18 +8,15 @@
 #include <span>
 #include <vector>
 
+#include "data/metrics.h"
 #include "strategies/progress.h"
 #include "strategies/train_settings.h"
 #include "tensor/context.h"
 
 namespace graft {
 
-/// What is measured on a split; the fields of summary.json's "test". NaN where undefined (auc of a single class).
-struct EvaluationResult {
-  std::int64_t n = 0;
-  double loss = 0;  // mean cross-entropy, unweighted
-  double accuracy = 0, macro_accuracy = 0, macro_f1 = 0, kappa = 0, auc = 0, average_precision = 0;
-  std::vector<std::vector<std::int64_t>> confusion;  // [label][predicted]
+/// What is measured on a split; the metrics are the fields of summary.json's "test".
+struct EvaluationResult : Metrics {
   std::vector<std::string> class_names;
   std::string split;
 };

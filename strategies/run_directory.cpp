@@ -21,7 +21,7 @@ constexpr std::array<std::string_view, 9> kFiles{"config.toml",  "environment.js
 
 }  // namespace
 
-void RunDirectory::prepare(Existing existing) const {
+void RunDirectory::check(Existing existing) const {
   namespace fs = std::filesystem;
   std::error_code error;
   if (fs::exists(path_, error) && !fs::is_directory(path_, error))
@@ -32,6 +32,11 @@ void RunDirectory::prepare(Existing existing) const {
   if (!found.empty() && existing == Existing::refuse)
     throw Error("run directory: " + path_.string() + " holds a run already (" + found +
                 "); add --resume to continue it or --overwrite to replace it");
+}
+
+void RunDirectory::prepare(Existing existing) const {
+  namespace fs = std::filesystem;
+  std::error_code error;
   if (existing == Existing::overwrite)
     for (std::string_view name : kFiles)
       if (fs::remove(path_ / name, error); error)

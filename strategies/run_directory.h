@@ -14,8 +14,9 @@ class RunDirectory {
   explicit RunDirectory(std::filesystem::path path) : path_(std::move(path)) {}
 
   enum class Existing { refuse, resume, overwrite };
-  /// Makes the folder ready. Errors: it holds a run and `refuse`; it holds other files and `overwrite` (nothing but a
-  /// run's own files is ever removed); it is not a folder or cannot be written.
+  /// Touches nothing. Errors: the folder holds a run and `refuse`; it is a file.
+  void check(Existing existing) const;
+  /// Makes the folder ready; `overwrite` removes the files of a run, and no others. Errors: it cannot be written.
   void prepare(Existing existing) const;
 
   const std::filesystem::path& path() const { return path_; }

@@ -16,7 +16,7 @@ struct TrainSettings {
   std::string arch = "resnet50";
   bool from_scratch = false;
   bool new_head = false;
-  std::string head = "original";
+  std::string head = "auto";
   bool resume = false, overwrite = false;
 
   // Strategy

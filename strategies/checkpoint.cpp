@@ -1,0 +1,97 @@
+#include "strategies/checkpoint.h"
+
+namespace graft {
+namespace {
+
+/// Calls `visit(name, member)` for every counter, and for every fraction.
+template <class State, class Visit>
+void visit_counters(State& s, const Visit& visit) {
+  visit("epoch", s.epoch);
+  visit("batches_in_epoch", s.batches_in_epoch);
+  visit("steps_in_epoch", s.steps_in_epoch);
+  visit("steps", s.steps);
+  visit("best_epoch", s.best_epoch);
+  visit("epochs_without_better", s.epochs_without_better);
+  visit("correct", s.correct);
+  visit("images", s.images);
+}
+template <class State, class Visit>
+void visit_numbers(State& s, const Visit& visit) {
+  visit("best_value", s.best_value);
+  visit("loss_sum", s.loss_sum);
+  visit("penalty_sum", s.penalty_sum);
+  visit("train_seconds", s.train_seconds);
+  visit("epoch_seconds", s.epoch_seconds);
+}
+
+using Integers = std::vector<std::int64_t>;
+using Doubles = std::vector<double>;
+
+NumberArray to_array(const Tensor& t) {
+  if (t.dtype() == DType::f64) return t.to_host();
+  return t.to_host_floats();
+}
+
+template <class T>
+const T& find(const StateGroup& group, const std::string& name) {
+  const auto found = group.arrays.find(name);
+  if (found == group.arrays.end() || !std::holds_alternative<T>(found->second))
+    throw Error("checkpoint: it holds no " + name +
+                ", so it cannot be continued; start the run again with --overwrite");
+  return std::get<T>(found->second);
+}
+
+std::vector<double> as_doubles(const NumberArray& array) {
+  return std::visit([](const auto& values) { return Doubles(values.begin(), values.end()); }, array);
+}
+
+std::string moment_name(const Parameter& p, int which) { return p.name + ".moment" + std::to_string(which); }
+
+}  // namespace
+
+Checkpoint make_checkpoint(const TrainState& state, const ParameterSet& parameters, const Optimizer& optimizer) {
+  Checkpoint c;
+  visit_counters(state, [&](const char* name, std::int64_t value) { c.state.arrays[name] = Integers{value}; });
+  visit_numbers(state, [&](const char* name, double value) { c.state.arrays[name] = Doubles{value}; });
+  c.state.arrays["is_finished"] = Integers{state.is_finished};
+  c.state.arrays["stopped_early"] = Integers{state.stopped_early};
+  if (!state.strategy.empty()) c.state.arrays["strategy"] = state.strategy;
+  std::int64_t i = 0;
+  for (const Parameter& p : parameters.parameters()) {
+    if (p.is_trainable && optimizer.steps(i) > 0) {
+      c.optimizer.arrays[p.name + ".steps"] = Integers{optimizer.steps(i)};
+      for (int which = 1; which <= optimizer.moment_count(); ++which)
+        c.optimizer.arrays[moment_name(p, which)] = to_array(optimizer.moment(which, i));
+    }
+    ++i;
+  }
+  return c;
+}
+
+TrainState read_state(const Checkpoint& c) {
+  TrainState state;
+  visit_counters(state, [&](const char* name, std::int64_t& value) { value = find<Integers>(c.state, name).at(0); });
+  visit_numbers(state, [&](const char* name, double& value) { value = find<Doubles>(c.state, name).at(0); });
+  state.is_finished = find<Integers>(c.state, "is_finished").at(0) != 0;
+  state.stopped_early = find<Integers>(c.state, "stopped_early").at(0) != 0;
+  if (c.state.arrays.contains("strategy")) state.strategy = find<Doubles>(c.state, "strategy");
+  return state;
+}
+
+void restore_optimizer(const Checkpoint& c, const ParameterSet& parameters, Optimizer& optimizer) {
+  std::int64_t i = 0;
+  for (const Parameter& p : parameters.parameters()) {
+    const std::int64_t index = i++;
+    if (!p.is_trainable || !c.optimizer.arrays.contains(p.name + ".steps")) continue;
+    optimizer.set_steps(index, find<Integers>(c.optimizer, p.name + ".steps").at(0));
+    for (int which = 1; which <= optimizer.moment_count(); ++which) {
+      const auto found = c.optimizer.arrays.find(moment_name(p, which));
+      if (found == c.optimizer.arrays.end())
+        throw Error("checkpoint: it holds no " + moment_name(p, which) +
+                    "; was the run started with another optimizer? Use --overwrite to start again");
+      optimizer.moment(which, index).from_host(as_doubles(found->second));
+    }
+  }
+}
+
+}  // namespace graft

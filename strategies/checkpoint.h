@@ -1,0 +1,41 @@
+// What a run must remember to continue with the same bits: counters, early stopping, the unfinished epoch's sums, the
+// strategy's numbers and the optimizer's moments. Random numbers need nothing: they are functions of seed, epoch and
+// index. The file is a model file with two more groups (data/model_file.h).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "data/model_file.h"
+#include "optim/optimizer.h"
+
+namespace graft {
+
+struct TrainState {
+  std::int64_t epoch = 0;             // being trained, from 0; == epochs when all are done
+  std::int64_t batches_in_epoch = 0;  // of it already used
+  std::int64_t steps_in_epoch = 0;
+  std::int64_t steps = 0;       // updates since the start
+  std::int64_t best_epoch = 0;  // from 1; 0: none yet
+  std::int64_t epochs_without_better = 0;
+  bool is_finished = false;  // by early stopping or because all epochs are done
+  bool stopped_early = false;
+  double best_value = 0;  // validation macro accuracy
+  // Sums over the images of the unfinished epoch.
+  double loss_sum = 0, penalty_sum = 0;
+  std::int64_t correct = 0, images = 0;
+  double train_seconds = 0;           // of all training passes
+  double epoch_seconds = 0;           // of the unfinished epoch's training pass
+  std::vector<double> strategy = {};  // Strategy::state()
+};
+
+/// The two groups. Moments are stored in the device's precision under "<parameter>.moment1".
+Checkpoint make_checkpoint(const TrainState& state, const ParameterSet& parameters, const Optimizer& optimizer);
+
+/// Errors: the checkpoint has no training state (a plain model file).
+TrainState read_state(const Checkpoint& checkpoint);
+/// Moments of the parameters that the checkpoint and the present freeze plan both train.
+/// Errors: a moment of another size.
+void restore_optimizer(const Checkpoint& checkpoint, const ParameterSet& parameters, Optimizer& optimizer);
+
+}  // namespace graft

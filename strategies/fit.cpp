@@ -1,0 +1,357 @@
+#include "strategies/fit.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+
+#include "models/network_io.h"
+#include "strategies/inference.h"
+
+namespace graft {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+OptimizerSpec optimizer_spec(const TrainSettings& s) {
+  return {.kind = parse_optimizer(s.optimizer),
+          .momentum = s.momentum,
+          .nesterov = s.nesterov,
+          .beta1 = s.beta1,
+          .beta2 = s.beta2,
+          .epsilon = s.epsilon};
+}
+
+/// Whether only the last linear layer trains and all statistics are fixed, so that features never change.
+bool is_backbone_fixed(const Network& network, const FreezePlan& plan) {
+  std::int64_t i = 0;
+  for (const Parameter& p : network.parameters().parameters())
+    if (plan.trains(i++) && !network.is_head(p)) return false;
+  for (std::int64_t s = 0; s < std::int64_t(network.parameters().statistics().size()); ++s)
+    if (plan.norm(s) != kBatchNormFixed) return false;
+  return true;
+}
+
+constexpr std::size_t kGuessesKept = 64;  // batches whose probabilities stay on the device before they are counted
+
+}  // namespace
+
+std::vector<double> balanced_class_weights(const Dataset& dataset) {
+  const std::vector<std::int64_t> counts = dataset.counts(Split::train);
+  double n = 0;
+  for (std::int64_t count : counts) n += double(count);
+  std::vector<double> weights;
+  for (std::size_t c = 0; c < counts.size(); ++c) {
+    if (counts[c] == 0)
+      throw Error("class weights: class '" + dataset.class_names()[c] + "' has no training image; use none");
+    weights.push_back(n / (double(counts.size()) * double(counts[c])));
+  }
+  return weights;
+}
+
+Fit::Fit(const FitSpec& spec, ProgressSink& progress)
+    : spec_(spec),
+      progress_(progress),
+      context_(spec.network.context()),
+      parameters_(spec.network.parameters()),
+      strategy_(make_strategy(spec.settings)),
+      optimizer_(parameters_, optimizer_spec(spec.settings)),
+      class_weights_(spec.settings.class_weights == "balanced" ? balanced_class_weights(spec.dataset)
+                                                               : std::vector<double>{}),
+      loss_(context_, {.num_classes = spec.network.num_classes(),
+                       .label_smoothing = spec.settings.label_smoothing,
+                       .class_weights = class_weights_}) {}
+
+void Fit::resume(const Checkpoint& checkpoint) {
+  state_ = read_state(checkpoint);
+  strategy_->restore(state_.strategy);
+  resumed_ = checkpoint;
+}
+
+void Fit::save_last() {
+  state_.strategy = strategy_->state();
+  save_network(spec_.directory.last(), spec_.network, make_checkpoint(state_, parameters_, optimizer_));
+}
+
+bool Fit::is_out_of_steps() const { return spec_.settings.max_steps >= 0 && state_.steps >= spec_.settings.max_steps; }
+
+bool Fit::is_done() const { return state_.stopped_early || state_.epoch >= spec_.settings.epochs || is_out_of_steps(); }
+
+void Fit::open_logs() {
+  epochs_csv_.emplace(spec_.directory.file("epochs.csv"),
+                      "epoch,lr,train_loss,penalty,train_accuracy,val_loss,val_accuracy,val_macro_accuracy,is_best,"
+                      "seconds,images_per_second",
+                      state_.epoch);
+  steps_csv_.emplace(spec_.directory.file("steps.csv"), "step,loss,penalty,lr", state_.steps);
+}
+
+bool Fit::run() {
+  open_logs();
+  while (!is_done()) {
+    if (!begin_epoch()) return save_last(), false;
+    const EpochEnd end = train_epoch();
+    count_correct();
+    steps_csv_->flush();
+    if (end == EpochEnd::stopped) return save_last(), false;
+    if (!finish_epoch(end == EpochEnd::out_of_steps)) return save_last(), false;
+    if (end == EpochEnd::out_of_steps) break;
+  }
+  if (plan_ && !proof_.is_empty()) {
+    proof_.verify(parameters_);
+    progress_.note(fmt::format("frozen tensors and statistics: {} of {} unchanged, bit for bit (SHA-256)",
+                               proof_.tensors(), proof_.tensors()));
+  }
+  return true;
+}
+
+bool Fit::begin_epoch() {
+  const bool is_fresh = state_.batches_in_epoch == 0;
+  const EpochPlan plan = strategy_->plan({state_.epoch, spec_.settings.epochs, parameters_, spec_.network.blocks()});
+  const bool is_new = !plan_ || !(plan_->freeze == plan.freeze);
+  if (plan_ && is_new) proof_.verify(parameters_);
+  if (plan.starts_from_best && is_fresh && state_.best_epoch > 0)
+    load_weights(spec_.network, read_model_file(spec_.directory.best()).weights);
+  if (plan.freeze.apply(parameters_)) optimizer_.prepare();
+  if (parameters_.trainable_size() == 0)
+    throw Error("strategy " + spec_.settings.strategy + ": nothing trains in epoch " +
+                std::to_string(state_.epoch + 1));
+  if (is_new) proof_ = FrozenProof::take(parameters_);
+  if (resumed_) restore_optimizer(*resumed_, parameters_, optimizer_);
+  resumed_.reset();
+  if (plan.resets_optimizer && is_fresh) optimizer_.reset();
+  std::int64_t i = 0;
+  for (const Parameter& p : parameters_.parameters())
+    optimizer_.set_group(i++, plan.block_lr_factors.empty() ? 1 : plan.block_lr_factors.at(std::size_t(p.block)),
+                         spec_.settings.weight_decay);
+  plan_ = plan;
+  backbone_is_fixed_ = is_backbone_fixed(spec_.network, plan.freeze);
+  note_plan(plan, is_new);
+  const std::string obstacle = spec_.batches.features_impossible();
+  if (!backbone_is_fixed_ || !obstacle.empty()) {
+    if (backbone_is_fixed_ && is_new)
+      progress_.note("the backbone is frozen, but its features are not kept: " + obstacle);
+    spec_.batches.use_images();
+    return true;
+  }
+  if (!spec_.batches.gives_features())
+    progress_.note("the backbone is frozen and images do not change: its features are computed once and kept");
+  return spec_.batches.use_features(progress_, spec_.stop);
+}
+
+void Fit::note_plan(const EpochPlan& plan, bool is_new) {
+  if (!is_new) return;
+  progress_.note(fmt::format("epoch {}: what trains\n{}", state_.epoch + 1,
+                             truth_table({.parameters = parameters_,
+                                          .block_names = spec_.network.blocks(),
+                                          .plan = plan.freeze,
+                                          .lr = spec_.settings.lr * plan.lr_factor,
+                                          .weight_decay = spec_.settings.weight_decay,
+                                          .block_lr_factors = plan.block_lr_factors})));
+}
+
+std::int64_t Fit::usable_batches() const {
+  const std::int64_t n = spec_.batches.count(Split::train), batch = spec_.settings.batch;
+  const bool ends_with_lone_image = batch > 1 && n % batch == 1;
+  const std::int64_t all = (n + batch - 1) / batch;
+  return ends_with_lone_image && plan_->freeze.uses_batch_statistics() ? all - 1 : all;
+}
+
+double Fit::sample_weight(std::int32_t label) const {
+  return class_weights_.empty() ? 1 : class_weights_[std::size_t(label)];
+}
+
+Fit::Window Fit::next_window(const std::vector<std::int64_t>& order) const {
+  const std::int64_t first = state_.batches_in_epoch, batch = spec_.settings.batch;
+  Window window{.batches = std::min(spec_.settings.accumulate, usable_batches() - first)};
+  const std::int64_t end = std::min((first + window.batches) * batch, std::int64_t(order.size()));
+  for (std::int64_t i = first * batch; i < end; ++i)
+    window.weight += sample_weight(spec_.dataset.samples()[std::size_t(order[std::size_t(i)])].label);
+  return window;
+}
+
+double Fit::learning_rate() const {
+  const TrainSettings& s = spec_.settings;
+  const std::int64_t end = plan_->schedule_end < 0 ? s.epochs : plan_->schedule_end;
+  const Schedule schedule{.kind = parse_schedule(s.schedule),
+                          .lr = s.lr * plan_->lr_factor,
+                          .epochs = end - plan_->schedule_begin,
+                          .steps_per_epoch = (usable_batches() + s.accumulate - 1) / s.accumulate,
+                          .warmup_epochs = s.warmup_epochs,
+                          .min_lr = s.min_lr,
+                          .t_max = s.cosine_t_max,
+                          .step_epochs = s.step_epochs,
+                          .gamma = s.step_gamma,
+                          .pct_start = s.one_cycle_pct_start,
+                          .div = s.one_cycle_div,
+                          .final_div = s.one_cycle_final_div};
+  return schedule.at(state_.epoch - plan_->schedule_begin, state_.steps_in_epoch);
+}
+
+Fit::EpochEnd Fit::train_epoch() {
+  if (usable_batches() == 0)
+    throw Error("train: one training image gives batch norm no statistics; add images or use fixed statistics");
+  BatchSource& source = spec_.batches.training();
+  const std::vector<std::int64_t> order = source.order(state_.epoch);
+  PassProgress report{
+      .pass = "train", .epoch = state_.epoch + 1, .epochs = spec_.settings.epochs, .total = std::int64_t(order.size())};
+  const Clock::time_point begin = Clock::now();
+  const double seconds_before = state_.epoch_seconds;
+  const std::int64_t images_before = state_.images;
+  source.start(state_.epoch, state_.batches_in_epoch);
+  context_.set_training(true);
+  EpochEnd end = EpochEnd::complete;
+  while (state_.batches_in_epoch < usable_batches()) {
+    if (is_stopping() || is_out_of_steps()) {
+      end = is_out_of_steps() ? EpochEnd::out_of_steps : EpochEnd::stopped;
+      break;
+    }
+    train_window(source, next_window(order));
+    state_.epoch_seconds = seconds_before + seconds_since(begin);
+    report.done = state_.images;
+    report.loss = state_.loss_sum / double(state_.images);
+    report.images_per_second = double(state_.images - images_before) / seconds_since(begin);
+    progress_.advance(report);
+  }
+  progress_.end_pass();
+  return end;
+}
+
+Tensor Fit::logits(const DeviceBatch& batch) {
+  if (spec_.batches.gives_features()) return spec_.network.head(batch.x);
+  if (!backbone_is_fixed_) return spec_.network.forward(batch.x);
+  Tensor features;
+  {
+    const EvaluationMode evaluation(context_);
+    features = spec_.network.features(batch.x);
+  }
+  return spec_.network.head(features);
+}
+
+void Fit::train_window(BatchSource& source, const Window& window) {
+  parameters_.clear_gradients();
+  double window_loss = 0;
+  for (std::int64_t b = 0; b < window.batches; ++b) {
+    DeviceBatch batch;
+    if (!source.next(batch)) throw Error("training: the epoch ended before its last batch");
+    context_.start_step(std::uint64_t(spec_.settings.seed), state_.epoch * usable_batches() + state_.batches_in_epoch);
+    const Tensor labels = labels_to_device(context_, batch.labels, spec_.network.num_classes());
+    const CrossEntropyResult result = loss_(logits(batch), labels);
+    const double loss = result.loss.to_host()[0];  // the only value read from the device in a step
+    if (!std::isfinite(loss)) stop_not_finite(batch, loss);
+    double weight = 0;
+    for (std::int32_t label : batch.labels) weight += sample_weight(label);
+    context_.tape().backward(result.loss, weight / window.weight);
+    window_loss += loss * weight / window.weight;
+    state_.loss_sum += loss * double(batch.n());
+    state_.images += batch.n();
+    ++state_.batches_in_epoch;
+    guesses_.push_back({result.probabilities, batch.labels});
+  }
+  const double lr = learning_rate();
+  optimizer_.step(lr);
+  ++state_.steps;
+  ++state_.steps_in_epoch;
+  steps_csv_->add(fmt::format("{},{:.12g},{:.12g},{:.12g}", state_.steps, window_loss, 0.0, lr));
+  if (guesses_.size() >= kGuessesKept) count_correct();
+}
+
+void Fit::count_correct() {
+  for (const Guess& guess : guesses_) {
+    const std::vector<double> p = guess.probabilities.to_host();
+    const std::vector<std::int32_t> predicted = predicted_classes(p, guess.probabilities.shape().c);
+    for (std::size_t i = 0; i < predicted.size(); ++i) state_.correct += predicted[i] == guess.labels[i];
+  }
+  guesses_.clear();
+}
+
+bool Fit::finish_epoch(bool is_partial) {
+  check_weights_finite();
+  const double n = double(std::max<std::int64_t>(1, state_.images));
+  EpochReport report{.epoch = state_.epoch + 1,
+                     .epochs = spec_.settings.epochs,
+                     .lr = learning_rate(),
+                     .train_loss = state_.loss_sum / n,
+                     .penalty = state_.penalty_sum / n,
+                     .train_accuracy = double(state_.correct) / n,
+                     .has_validation = spec_.batches.count(Split::val) > 0};
+  const Clock::time_point begin = Clock::now();
+  if (report.has_validation) {
+    const std::int64_t count = spec_.batches.count(Split::val);
+    const Answers answers = answer(spec_.network, spec_.batches.evaluation(Split::val),
+                                   {"validate", report.epoch, report.epochs, count, spec_.stop}, progress_);
+    if (answers.n() < count) return false;
+    const EvaluationResult result = evaluate_answers(answers, spec_.dataset.class_names(), "val");
+    report.val_loss = result.loss;
+    report.val_accuracy = result.accuracy;
+    report.val_macro_accuracy = result.macro_accuracy;
+  }
+  report.is_best = !report.has_validation || state_.best_epoch == 0 || report.val_macro_accuracy > state_.best_value;
+  report.seconds = state_.epoch_seconds + seconds_since(begin);
+  report.images_per_second = state_.epoch_seconds > 0 ? double(state_.images) / state_.epoch_seconds : 0;
+  const auto score = [&](double value) { return report.has_validation ? fmt::format("{:.9g}", value) : std::string(); };
+  epochs_csv_->add(fmt::format("{},{:.12g},{:.12g},{:.12g},{:.9g},{},{},{},{},{:.3f},{:.2f}", report.epoch, report.lr,
+                               report.train_loss, report.penalty, report.train_accuracy, score(report.val_loss),
+                               score(report.val_accuracy), score(report.val_macro_accuracy), int(report.is_best),
+                               report.seconds, report.images_per_second));
+  epochs_csv_->flush();
+  progress_.epoch(report);
+
+  if (report.is_best) {
+    state_.best_epoch = report.epoch;
+    state_.best_value = report.val_macro_accuracy;
+  }
+  if (!is_partial) {
+    state_.epochs_without_better = report.is_best ? 0 : state_.epochs_without_better + 1;
+    ++state_.epoch;
+    state_.train_seconds += state_.epoch_seconds;
+    state_.batches_in_epoch = state_.steps_in_epoch = state_.correct = state_.images = 0;
+    state_.loss_sum = state_.penalty_sum = state_.epoch_seconds = 0;
+    const std::int64_t patience = spec_.settings.patience;
+    state_.stopped_early = report.has_validation && patience > 0 && state_.epochs_without_better >= patience &&
+                           plan_->may_stop_early && state_.epoch < spec_.settings.epochs;
+    if (state_.stopped_early)
+      progress_.note(
+          fmt::format("stopped early: no better validation macro accuracy than {:.4f} of epoch {} in {} epochs",
+                      state_.best_value, state_.best_epoch, patience));
+  }
+  // The best weights carry no moments: nothing continues from them but a strategy's next stage, which starts afresh.
+  if (report.is_best) save_network(spec_.directory.best(), spec_.network);
+  save_last();
+  return true;
+}
+
+void Fit::check_weights_finite() const {
+  if (context_.backend().all_finite(parameters_.values().view())) return;
+  for (const Parameter& p : parameters_.parameters())
+    if (!context_.backend().all_finite(p.value.view()))
+      throw Error(fmt::format("training: {} is not finite after step {} (epoch {}); lower train.lr (now {:g})", p.name,
+                              state_.steps, state_.epoch + 1, spec_.settings.lr));
+  for (const RunningStatistics& s : parameters_.statistics())
+    if (!context_.backend().all_finite(s.value.view()))
+      throw Error(
+          fmt::format("training: the running statistics of {} are not finite after step {} (epoch {}); lower "
+                      "train.lr (now {:g})",
+                      s.name, state_.steps, state_.epoch + 1, spec_.settings.lr));
+}
+
+void Fit::stop_not_finite(const DeviceBatch& batch, double loss) {
+  steps_csv_->flush();
+  context_.tape().clear();
+  const NoGrad no_grad(context_);
+  std::string culprit = "every layer's output is finite, only the loss is not";
+  context_.set_checks_finite(true);
+  try {
+    (void)logits(batch);
+  } catch (const Error& e) {
+    culprit = e.what();
+  }
+  context_.set_checks_finite(false);
+  const std::string kept = std::filesystem::exists(spec_.directory.last())
+                               ? "the last good checkpoint is " + spec_.directory.last().string()
+                               : "no epoch was completed, so there is no checkpoint";
+  throw Error(fmt::format("training: the loss is {} at step {} (epoch {}); {}; lower train.lr (now {:g}); {}", loss,
+                          state_.steps + 1, state_.epoch + 1, culprit, spec_.settings.lr, kept));
+}
+
+}  // namespace graft

@@ -1,0 +1,96 @@
+// The training loop, the only one: epochs over batches as the strategy plans them, with early stopping and checkpoints.
+// It knows nothing of command lines, model import or test results; train.cpp surrounds it with those.
+#pragma once
+
+#include <optional>
+
+#include "nn/losses.h"
+#include "optim/schedule.h"
+#include "strategies/checkpoint.h"
+#include "strategies/frozen_proof.h"
+#include "strategies/run.h"
+#include "strategies/run_directory.h"
+#include "strategies/split_batches.h"
+#include "strategies/strategy.h"
+
+namespace graft {
+
+struct FitSpec {
+  Network& network;
+  const Dataset& dataset;
+  const TrainSettings& settings;
+  SplitBatches& batches;
+  const RunDirectory& directory;
+  const std::atomic<bool>* stop = nullptr;
+};
+
+class Fit {
+ public:
+  Fit(const FitSpec& spec, ProgressSink& progress);
+
+  /// Continues from a checkpoint whose weights the network already holds.
+  void resume(const Checkpoint& checkpoint);
+  /// Writes last.h5 as things are.
+  void save_last();
+  /// Trains until epochs, steps or patience are used up; afterwards last.h5 exists and, once an epoch was validated,
+  /// best.h5. False when `stop` was raised: last.h5 continues from there.
+  /// Errors: a loss or weight that is not finite (the step, the first layer with a bad value; the checkpoints stay as
+  /// they were); a frozen tensor that changed.
+  bool run();
+
+  const TrainState& state() const { return state_; }
+  /// Whether nothing is left to train.
+  bool is_done() const;
+
+ private:
+  enum class EpochEnd { complete, out_of_steps, stopped };
+  /// The batches of one update.
+  struct Window {
+    std::int64_t batches = 0;
+    double weight = 0;  // of their samples in the loss
+  };
+
+  void open_logs();
+  bool begin_epoch();
+  void note_plan(const EpochPlan& plan, bool is_new);
+  EpochEnd train_epoch();
+  std::int64_t usable_batches() const;
+  Window next_window(const std::vector<std::int64_t>& order) const;
+  void train_window(BatchSource& source, const Window& window);
+  Tensor logits(const DeviceBatch& batch);
+  double sample_weight(std::int32_t label) const;
+  double learning_rate() const;
+  void count_correct();
+  bool finish_epoch(bool is_partial);
+  [[noreturn]] void stop_not_finite(const DeviceBatch& batch, double loss);
+  void check_weights_finite() const;
+  bool is_out_of_steps() const;
+  bool is_stopping() const { return spec_.stop && *spec_.stop; }
+
+  FitSpec spec_;
+  ProgressSink& progress_;
+  Context& context_;
+  ParameterSet& parameters_;
+  std::unique_ptr<Strategy> strategy_;
+  Optimizer optimizer_;
+  std::vector<double> class_weights_;  // empty: all one
+  TaskLoss loss_;
+
+  TrainState state_;
+  std::optional<Checkpoint> resumed_;  // until its moments are restored
+  std::optional<EpochPlan> plan_;
+  bool backbone_is_fixed_ = false;
+  FrozenProof proof_;
+
+  std::optional<GrowingCsv> epochs_csv_, steps_csv_;
+  struct Guess {
+    Tensor probabilities;
+    std::vector<std::int32_t> labels;
+  };
+  std::vector<Guess> guesses_;  // on the device, not yet compared with their labels
+};
+
+/// n / (classes * n_class) of the training split. Errors: a class without training images.
+std::vector<double> balanced_class_weights(const Dataset& dataset);
+
+}  // namespace graft

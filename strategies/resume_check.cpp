@@ -1,0 +1,64 @@
+#include "strategies/resume_check.h"
+
+#include <array>
+#include <map>
+#include <sstream>
+
+#include "data/files.h"
+#include "kernels/core.h"
+
+namespace graft {
+namespace {
+
+constexpr std::array<std::string_view, 12> kMayChange{"epochs",         "max_steps",      "patience",      "threads",
+                                                      "loader_threads", "image_cache_mb", "feature_cache", "output",
+                                                      "device",         "data",           "weights",       "skip_bad"};
+
+std::string trimmed(std::string_view text) {
+  const std::size_t begin = text.find_first_not_of(" \t\r");
+  if (begin == std::string_view::npos) return {};
+  return std::string(text.substr(begin, text.find_last_not_of(" \t\r") - begin + 1));
+}
+
+/// "train.lr" -> "0.001", of a configuration as the program writes it: one key per line.
+std::map<std::string, std::string> keys_of(std::string_view toml) {
+  std::map<std::string, std::string> keys;
+  std::istringstream lines{std::string(toml)};
+  std::string line, section;
+  while (std::getline(lines, line)) {
+    const std::string text = trimmed(line);
+    if (text.empty() || text[0] == '#') continue;
+    if (text[0] == '[') {
+      section = text.substr(1, text.find(']') - 1) + ".";
+      continue;
+    }
+    const std::size_t equals = text.find('=');
+    if (equals == std::string::npos) continue;
+    const std::string name = trimmed(std::string_view(text).substr(0, equals));
+    std::string value = trimmed(std::string_view(text).substr(equals + 1));
+    if (!value.empty() && value[0] != '"' && value[0] != '\'') value = trimmed(value.substr(0, value.find('#')));
+    bool may_change = false;
+    for (std::string_view free : kMayChange) may_change = may_change || name == free;
+    if (!may_change) keys[section + name] = value;
+  }
+  return keys;
+}
+
+}  // namespace
+
+void check_same_run(const RunDirectory& directory, std::string_view config_toml, std::string_view split_csv) {
+  if (directory.has("split.csv") && read_text(directory.file("split.csv")) != split_csv)
+    throw Error("resume: the images or their splits are not those of " + directory.file("split.csv").string() +
+                "; restore the data, or start again with --overwrite");
+  if (!directory.has("config.toml")) return;
+  const auto before = keys_of(read_text(directory.file("config.toml")));
+  const auto now = keys_of(config_toml);
+  for (const auto& [key, value] : before) {
+    const auto found = now.find(key);
+    if (found != now.end() && found->second != value)
+      throw Error("resume: " + key + " was " + value + " and is now " + found->second +
+                  "; give the old value, or start again with --overwrite");
+  }
+}
+
+}  // namespace graft

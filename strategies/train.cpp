@@ -1,0 +1,187 @@
+// graft train as a function: opens data and model, prepares the run directory, fits, restores the best weights, tests,
+// and writes the results.
+#include <fmt/format.h>
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "data/csv.h"
+#include "data/files.h"
+#include "models/network_io.h"
+#include "strategies/fit.h"
+#include "strategies/inference.h"
+#include "strategies/resume_check.h"
+#include "strategies/starting_model.h"
+
+namespace graft {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Dataset open_dataset(const TrainSettings& s) {
+  return Dataset::open({.path = s.data,
+                        .val_fraction = s.val_fraction,
+                        .test_fraction = s.test_fraction,
+                        .seed = std::uint64_t(s.seed),
+                        .skip_bad = s.skip_bad,
+                        .threads = loader_threads(s.loader_threads, s.threads)});
+}
+
+void add_predictions(std::string& csv, const Answers& answers, const Dataset& dataset) {
+  const std::vector<std::int32_t> predicted = predicted_classes(answers.probabilities, answers.classes);
+  for (std::int64_t i = 0; i < answers.n(); ++i) {
+    const Sample& sample = dataset.samples()[std::size_t(answers.samples[std::size_t(i)])];
+    std::vector<std::string> fields{sample.path, std::string(to_string(sample.split)),
+                                    dataset.class_names()[std::size_t(sample.label)],
+                                    dataset.class_names()[std::size_t(predicted[std::size_t(i)])]};
+    for (std::int64_t c = 0; c < answers.classes; ++c)
+      fields.push_back(fmt::format("{:.9g}", answers.probabilities[std::size_t(i * answers.classes + c)]));
+    csv += csv_line(fields);
+  }
+}
+
+/// Validation and test with the network's present weights: predictions.csv and the parts of summary.json. False when
+/// `stop` was raised.
+bool measure(const Network& network, const Dataset& dataset, SplitBatches& batches, const RunCall& call,
+             const RunDirectory& directory, ProgressSink& progress, RunResult& result, Json& summary) {
+  std::vector<std::string> header{"path", "split", "label", "predicted"};
+  for (const std::string& name : dataset.class_names()) header.push_back("p_" + name);
+  std::string csv = csv_line(header);
+  for (Split split : {Split::val, Split::test}) {
+    const std::int64_t count = batches.count(split);
+    if (count == 0) continue;
+    const Answers answers = answer(network, batches.evaluation(split),
+                                   {.pass = to_string(split), .count = count, .stop = call.stop}, progress);
+    if (answers.n() < count) return false;
+    const EvaluationResult scores = evaluate_answers(answers, dataset.class_names(), to_string(split));
+    summary[std::string(to_string(split))] = Json::parse(to_json(scores));
+    add_predictions(csv, answers, dataset);
+    if (split == Split::test) {
+      result.has_test = true;
+      result.test = scores;
+    }
+  }
+  directory.write("predictions.csv", csv);
+  return true;
+}
+
+void fill(RunResult& result, const TrainState& state) {
+  result.epochs = state.epoch;
+  result.steps = state.steps;
+  result.best_epoch = state.best_epoch;
+  result.best_val_macro_accuracy = state.best_value;
+}
+
+/// The result of a run that summary.json describes already.
+RunResult finished_result(const RunDirectory& directory, const TrainState& state,
+                          const std::vector<std::string>& class_names) {
+  RunResult result;
+  result.was_finished_before = true;
+  fill(result, state);
+  result.summary_json = read_text(directory.file("summary.json"));
+  const Json summary = Json::parse(result.summary_json, nullptr, false);
+  if (summary.is_discarded() || !summary.contains("test") || summary["test"].is_null()) return result;
+  const Json& t = summary["test"];
+  const auto number = [&](const char* key) {
+    return t.contains(key) && t[key].is_number() ? t[key].get<double>() : std::numeric_limits<double>::quiet_NaN();
+  };
+  result.has_test = true;
+  Metrics& m = result.test;
+  m = {.n = t.value("n", std::int64_t{0}),
+       .loss = number("loss"),
+       .accuracy = number("accuracy"),
+       .macro_accuracy = number("macro_accuracy"),
+       .macro_f1 = number("macro_f1"),
+       .kappa = number("kappa"),
+       .auc = number("auc"),
+       .average_precision = number("average_precision"),
+       .confusion = t.value("confusion", std::vector<std::vector<std::int64_t>>{})};
+  result.test.class_names = class_names;
+  result.test.split = "test";
+  return result;
+}
+
+Json summary_head(const TrainSettings& s, const Network& network, const TrainState& state) {
+  Json j;
+  j["strategy"] = s.strategy;
+  j["architecture"] = network.info().architecture;
+  j["weights"] = s.weights;
+  j["data"] = s.data;
+  j["seed"] = s.seed;
+  j["class_names"] = network.info().class_names;
+  j["epochs"] = state.epoch;
+  j["steps"] = state.steps;
+  j["stopped_early"] = state.stopped_early;
+  j["best_epoch"] = state.best_epoch;
+  j["best_val_macro_accuracy"] = state.best_value;
+  j["train_seconds"] = state.train_seconds + state.epoch_seconds;
+  return j;
+}
+
+}  // namespace
+
+RunResult train(Context& context, const TrainSettings& settings, const RunCall& call, ProgressSink& progress) {
+  check(settings);
+  const RunDirectory directory(settings.output);
+  const bool resumes = settings.resume && directory.has("last.h5");
+  if (settings.resume && !resumes) progress.note("nothing to resume in " + settings.output + ": starting");
+  using Existing = RunDirectory::Existing;
+  const Existing existing = settings.overwrite ? Existing::overwrite
+                            : settings.resume  ? Existing::resume
+                                               : Existing::refuse;
+  directory.check(existing);
+
+  const Dataset dataset = open_dataset(settings);
+  for (const BadImage& bad : dataset.skipped()) progress.note("skipped " + bad.path + ": " + bad.reason);
+  StartingModel model =
+      resumes ? resumed_model(context, directory.last()) : starting_model(context, settings, dataset.class_names());
+  if (settings.dropout >= 0) model.network->set_dropout(settings.dropout);
+  for (const std::string& line : model.notes) progress.note(line);
+  Network& network = *model.network;
+
+  directory.prepare(existing);
+  if (resumes) {
+    check_same_run(directory, call.config_toml, dataset.split_csv());
+  } else {
+    directory.write("environment.json", environment_json({.device_description = context.backend().description(),
+                                                          .command_line = call.command_line,
+                                                          .model = settings.weights,
+                                                          .model_sha256 = model.sha256,
+                                                          .seed = settings.seed}));
+  }
+  directory.write("config.toml", call.config_toml);
+  directory.write("split.csv", dataset.split_csv());
+
+  SplitBatches batches({network, dataset, settings, transform_of(network.info())});
+  Fit fit({network, dataset, settings, batches, directory, call.stop}, progress);
+  if (resumes) {
+    fit.resume(read_checkpoint(directory.last()));
+    if (fit.is_done() && directory.has("summary.json"))
+      return finished_result(directory, fit.state(), dataset.class_names());
+    progress.note(fmt::format("continuing in epoch {} after step {}", fit.state().epoch + 1, fit.state().steps));
+  }
+
+  RunResult result;
+  if (settings.max_steps == 0) {
+    fit.save_last();
+    progress.note("no steps asked for: the initial model is " + directory.last().string());
+  } else if (!fit.run()) {
+    fill(result, fit.state());
+    result.was_interrupted = true;
+    return result;
+  }
+  fill(result, fit.state());
+  Json summary = summary_head(settings, network, fit.state());
+  if (fit.state().best_epoch > 0) {
+    load_weights(network, read_model_file(directory.best()).weights);
+    if (!measure(network, dataset, batches, call, directory, progress, result, summary)) {
+      result.was_interrupted = true;
+      return result;
+    }
+  }
+  result.summary_json = summary.dump(2) + "\n";
+  directory.write("summary.json", result.summary_json);
+  return result;
+}
+
+}  // namespace graft
