@@ -1,0 +1,46 @@
+// oneDNN falls back to plain loops, a hundred times too slow, when a shape or format does not suit its kernels, and says
+// nothing. These tests run one training step of every network at its real size and read what was chosen.
+#include <gtest/gtest.h>
+
+#include "kernels/cpu/cpu_backend.h"
+#include "models/network.h"
+#include "nn/losses.h"
+
+namespace graft {
+namespace {
+
+class OneDnnImplementation : public testing::TestWithParam<const char*> {};
+
+TEST_P(OneDnnImplementation, IsNeverPlainLoops) {
+  constexpr std::int64_t kBatch = 2, kSize = 224;
+  Context context(make_cpu_backend({}));
+  ModelInfo info;
+  info.architecture = GetParam();
+  const auto network = make_network(context, info);
+  network->parameters().prepare_gradients();
+  const Tensor x = zeros(context, {kBatch, 3, kSize, kSize});
+  const Tensor labels = labels_to_device(context, std::vector<std::int32_t>{1, 2}, info.num_classes);
+  context.tape().backward(softmax_cross_entropy(network->forward(x), labels).loss);
+
+  const std::vector<std::string> lines = cpu_implementations(context.backend());
+  int forward = 0, data = 0, weight = 0;
+  for (const std::string& line : lines) {
+    EXPECT_EQ(line.find("ref"), std::string::npos) << line;
+    EXPECT_NE(line.find("jit"), std::string::npos) << line;
+    forward += line.starts_with("forward");
+    data += line.starts_with("data gradient");
+    weight += line.starts_with("weight gradient");
+  }
+  EXPECT_GE(forward, 10);
+  EXPECT_EQ(weight, forward);
+  EXPECT_EQ(data, forward - 1);  // the images need no gradient
+  // Only the images change their format: everything else stays in oneDNN's blocks from end to end, but for the step from
+  // the last feature map to the classifier.
+  EXPECT_LE(context.reorders, 2);
+}
+
+INSTANTIATE_TEST_SUITE_P(Networks, OneDnnImplementation, testing::Values("resnet50", "densenet121", "vgg19"),
+                         [](const auto& info) { return std::string(info.param); });
+
+}  // namespace
+}  // namespace graft
