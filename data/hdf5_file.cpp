@@ -8,6 +8,9 @@
 #include <type_traits>
 #include <utility>
 
+#include "data/hdf5_heap_check.h"
+#include "data/mapped_file.h"
+
 namespace graft {
 namespace {
 
@@ -74,6 +77,14 @@ Hdf5File Hdf5File::open(const std::filesystem::path& path) {
   std::error_code failure;
   if (!std::filesystem::is_regular_file(path, failure)) {
     throw Error(fmt::format("hdf5 {}: no such file; check the path", name));
+  }
+  {
+    // Writers put texts first: the heaps lie in the file's beginning.
+    constexpr std::size_t kScannedBytes = 4 << 20;
+    const MappedFile mapped(path);
+    if (!has_sound_global_heaps(mapped.bytes().first(std::min(mapped.bytes().size(), kScannedBytes)))) {
+      throw Error(fmt::format("hdf5 {}: the heap that holds its texts is damaged; download or copy it again", name));
+    }
   }
   if (H5Fis_hdf5(name.c_str()) <= 0) {
     H5Eclear2(H5E_DEFAULT);

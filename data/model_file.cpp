@@ -166,9 +166,14 @@ WeightTable weights_from(const Hdf5File& file, const std::filesystem::path& path
   return table;
 }
 
-void write_group(Hdf5File& file, const std::string& path, const StateGroup& group) {
+/// Texts come before any array, so that they lie in the file's beginning (hdf5_heap_check.h).
+void create_checkpoint_group(Hdf5File& file, const std::string& path, const StateGroup& group) {
   if (group.is_empty()) return;
   file.create_group(path);
+  for (const auto& [name, text] : group.texts) file.write_text(path, name, text);
+}
+
+void write_arrays(Hdf5File& file, const std::string& path, const StateGroup& group) {
   for (const auto& [name, array] : group.arrays) {
     if (name.empty() || name.find('/') != std::string::npos) {
       throw Error(fmt::format("checkpoint: \"{}\" cannot name an array; leave out '/'", name));
@@ -179,7 +184,6 @@ void write_group(Hdf5File& file, const std::string& path, const StateGroup& grou
         },
         array);
   }
-  for (const auto& [name, text] : group.texts) file.write_text(path, name, text);
 }
 
 StateGroup read_group(const Hdf5File& file, const std::string& path) {
@@ -219,6 +223,8 @@ void write_model_file(const std::filesystem::path& path, const ModelInfo& info, 
   file.write_text("/", "source", info.source);
   file.write_text("/", "source_sha256", info.source_sha256);
   if (!info.random_tensors.empty()) file.write_texts("/", "random_tensors", info.random_tensors);
+  create_checkpoint_group(file, "/optimizer", checkpoint.optimizer);
+  create_checkpoint_group(file, "/state", checkpoint.state);
   file.create_group("/weights");
   for (const WeightTensor& tensor : weights.tensors()) {
     const std::string dataset = "/weights/" + tensor.name;
@@ -228,8 +234,8 @@ void write_model_file(const std::filesystem::path& path, const ModelInfo& info, 
       file.write_array(dataset, tensor.shape, std::span(tensor.exact));
     }
   }
-  write_group(file, "/optimizer", checkpoint.optimizer);
-  write_group(file, "/state", checkpoint.state);
+  write_arrays(file, "/optimizer", checkpoint.optimizer);
+  write_arrays(file, "/state", checkpoint.state);
   file.close();
   target.commit();
 }

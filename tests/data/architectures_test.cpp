@@ -1,0 +1,112 @@
+#include "data/architectures.h"
+
+#include "tests/data/weight_testing.h"
+
+namespace graft {
+namespace {
+
+using namespace testing_weights;
+
+WeightTable zeros(const NetworkShape& network) {
+  WeightTable table;
+  for (const NamedShape& tensor : expected_tensors(network)) {
+    table.add({tensor.name,
+               tensor.shape,
+               DType::f32,
+               std::vector<float>(static_cast<std::size_t>(element_count(tensor.shape, tensor.name))),
+               {}});
+  }
+  return table;
+}
+
+// Counts of torchvision's state_dicts: tensors (here without batch counters), convolutions and parameters.
+TEST(Architectures, CountsAreTorchvisions) {
+  struct Case {
+    const char* name;
+    std::int64_t tensors, counters, parameters, backbone;
+  };
+  for (const Case& c :
+       {Case{"resnet50", 320, 53, 25'557'032, 23'508'032}, Case{"densenet121", 727, 121, 7'978'856, 6'953'856},
+        Case{"vgg19", 38, 0, 143'667'240, 139'570'240}}) {
+    const NetworkShape network{c.name, 1000, "original"};
+    const auto tensors = expected_tensors(network);
+    EXPECT_EQ(static_cast<std::int64_t>(tensors.size()), c.tensors - c.counters) << c.name;
+    std::int64_t parameters = 0, last = 0;
+    for (const NamedShape& t : tensors) {
+      if (t.name.ends_with("running_mean") || t.name.ends_with("running_var")) continue;
+      parameters += element_count(t.shape, t.name);
+      if (t.name.starts_with(classifier_name(network) + ".")) last += element_count(t.shape, t.name);
+    }
+    EXPECT_EQ(parameters, c.parameters) << c.name;
+    EXPECT_EQ(parameters - last, c.backbone) << c.name;
+  }
+}
+
+TEST(Architectures, HeadsAndErrors) {
+  EXPECT_EQ(classifier_name({"resnet50", 3, "original"}), "fc");
+  EXPECT_EQ(classifier_name({"densenet121", 3, "original"}), "classifier");
+  EXPECT_EQ(classifier_name({"vgg19", 3, "original"}), "classifier.6");
+  EXPECT_EQ(classifier_name({"vgg19", 3, "gap"}), "classifier");
+  const auto gap = expected_tensors({"vgg19", 7, "gap"});
+  EXPECT_EQ(gap.rbegin()[1].shape, (Dimensions{7, 512}));
+  EXPECT_EQ(gap.size(), 34U);
+  EXPECT_THROW(expected_tensors({"resnet50", 7, "gap"}), Error);
+  EXPECT_THROW(expected_tensors({"resnet18", 7, "original"}), Error);
+  EXPECT_THROW(expected_tensors({"vgg19", 0, "original"}), Error);
+}
+
+TEST(Architectures, OldAndTimmNames) {
+  EXPECT_EQ(torchvision_name("features.denseblock1.denselayer12.norm.1.running_var"),
+            "features.denseblock1.denselayer12.norm1.running_var");
+  EXPECT_EQ(torchvision_name("features.denseblock1.denselayer12.conv.2.weight"),
+            "features.denseblock1.denselayer12.conv2.weight");
+  EXPECT_EQ(torchvision_name("features.denseblock1.denselayer12.conv2.weight"),
+            "features.denseblock1.denselayer12.conv2.weight");
+  EXPECT_EQ(torchvision_name("features.transition1.norm.weight"), "features.transition1.norm.weight");
+  EXPECT_EQ(torchvision_name("pre_logits.fc1.weight"), "classifier.0.weight");
+  EXPECT_EQ(torchvision_name("head.fc.bias"), "classifier.6.bias");
+  EXPECT_EQ(torchvision_name(std::string(1 << 20, 'x')).size(), 1U << 20);
+  WeightTable table;
+  table.add({"pre_logits.fc2.weight", {4, 3, 1, 2}, DType::f32, std::vector<float>(24), {}});
+  EXPECT_EQ(with_torchvision_names(std::move(table)).at("classifier.3.weight").shape, (Dimensions{4, 6}));
+}
+
+TEST(Architectures, ComparisonNamesWhatDiffers) {
+  const NetworkShape network{"resnet50", 1000, "original"};
+  WeightTable table;
+  for (WeightTensor& tensor : zeros(network).release()) {
+    if (tensor.name == "bn1.bias") continue;
+    if (tensor.name == "fc.bias") tensor = {"fc.bias", {2}, DType::f32, {0, 0}, {}};
+    table.add(std::move(tensor));
+  }
+  table.add({"fc2.weight", {1}, DType::f32, {0}, {}});
+  const WeightComparison comparison = compare_weights(table, network);
+  ASSERT_EQ(comparison.missing.size(), 1U);
+  EXPECT_EQ(comparison.missing[0].name, "bn1.bias");
+  ASSERT_EQ(comparison.extra.size(), 1U);
+  EXPECT_EQ(comparison.extra[0].name, "fc2.weight");
+  ASSERT_EQ(comparison.mismatched.size(), 1U);
+  EXPECT_EQ(comparison.mismatched[0].got, (Dimensions{2}));
+  EXPECT_EQ(comparison_text(comparison),
+            "  missing     bn1.bias    [64]\n"
+            "  extra       fc2.weight  [1]\n"
+            "  mismatched  fc.bias     expected [1000], got [2]");
+  EXPECT_SAYS(comparison_text(compare_weights(WeightTable{}, network), 3), "... and 264 more");
+}
+
+TEST(Architectures, GuessesFromNames) {
+  for (const std::string_view name : architecture_names()) {
+    if (name == "vgg19") continue;  // 550 MB of zeros; its gap head below has the same features
+    const NetworkShape guess = guess_network(zeros({std::string(name), 17, "original"}));
+    EXPECT_EQ(guess.architecture, name);
+    EXPECT_EQ(guess.num_classes, 17);
+  }
+  const NetworkShape guess = guess_network(zeros({"vgg19", 9, "gap"}));
+  EXPECT_EQ(guess.architecture, "vgg19");
+  EXPECT_EQ(guess.head, "gap");
+  EXPECT_EQ(guess.num_classes, 9);
+  EXPECT_EQ(guess_network(WeightTable{}).architecture, "");
+}
+
+}  // namespace
+}  // namespace graft
