@@ -79,7 +79,7 @@ def cpu_model():
 
 
 def find_program(name):
-    for build in ("build/cpu", "build/cuda", "build"):
+    for build in ("build/cpu", "build/cuda", "build/ci", "build"):
         path = os.path.join(ROOT, build, "bin", name)
         if os.path.exists(path):
             return path
