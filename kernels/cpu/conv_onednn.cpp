@@ -66,18 +66,12 @@ Geometry geometry(const ConvSpec& s) {
 }
 
 dnnl::convolution_forward::primitive_desc forward_desc(const dnnl::engine& engine, const ConvSpec& s,
-                                                       const Memory::desc& x, const Memory::desc& y, bool has_bias,
-                                                       bool has_relu) {
+                                                       const Memory::desc& x, const Memory::desc& y, bool has_bias) {
   const Geometry g = geometry(s);
   const Memory::desc w{weight_dims(s), Memory::data_type::f32, Tag::any};
   const Memory::desc b = has_bias ? Memory::desc{{s.k}, Memory::data_type::f32, Tag::x} : Memory::desc{};
   dnnl::primitive_attr attr;
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  if (has_relu) {
-    dnnl::post_ops ops;
-    ops.append_eltwise(1.0f, dnnl::algorithm::eltwise_relu, 0.0f, 0.0f);
-    attr.set_post_ops(ops);
-  }
   const dnnl::convolution_forward::desc d(dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct, x, w,
                                           b, y, g.strides, g.dilation, g.pad_begin, g.pad_end);
   return {d, attr, engine};
@@ -112,11 +106,10 @@ decltype(auto) checked(const char* what, const ConvSpec& s, Fn&& fn) {
 ConvPrimitives::ConvPrimitives() : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
 
 ConvFormats ConvPrimitives::formats(const ConvSpec& s) {
-  const ConvKey key{ConvKind::forward, s, {}, {}, false, false};
+  const ConvKey key{ConvKind::forward, s, {}, {}, false};
   if (const auto it = formats_.find(key); it != formats_.end()) return it->second;
-  const auto pd = checked("conv_formats", s, [&] {
-    return forward_desc(engine_, s, any_activation(s.x), any_activation(s.y()), false, false);
-  });
+  const auto pd = checked("conv_formats", s,
+                          [&] { return forward_desc(engine_, s, any_activation(s.x), any_activation(s.y()), false); });
   const auto x = format_of(pd.src_desc(), s.x), y = format_of(pd.dst_desc(), s.y());
   const ConvFormats formats = x && y ? ConvFormats{*x, *y} : ConvFormats{kNhwc, kNhwc};
   return formats_.emplace(key, formats).first->second;
@@ -127,7 +120,7 @@ const ConvPrimitive& ConvPrimitives::get(const ConvKey& key) {
   const ConvSpec& s = key.spec;
   const Memory::desc x = activation(s.x, key.x), y = activation(s.y(), key.y);
   return checked("conv2d", s, [&]() -> const ConvPrimitive& {
-    const auto forward = forward_desc(engine_, s, x, y, key.has_bias, key.has_relu);
+    const auto forward = forward_desc(engine_, s, x, y, key.has_bias);
     const Geometry g = geometry(s);
     const Memory::desc any{weight_dims(s), Memory::data_type::f32, Tag::any};
     dnnl::primitive_attr attr;
@@ -222,7 +215,7 @@ const void* packed_weights(CpuBackend& backend, ConvPrimitives& conv, const Conv
 ConvFormats CpuBackend::conv_formats(const ConvSpec& spec) { return conv_->formats(spec); }
 
 void CpuBackend::conv(const ConvSpec& spec, View y, ConstView x, WeightView w, const ConvEpilogue& epilogue) {
-  const ConvKey key{ConvKind::forward, spec, x.format, y.format, epilogue.bias.data != nullptr, epilogue.relu};
+  const ConvKey key{ConvKind::forward, spec, x.format, y.format, epilogue.bias.data != nullptr};
   const ConvPrimitive& made = conv_->get(key);
   std::unique_ptr<Scratch> temporary;
   const void* weights = packed_weights(*this, *conv_, key, made, w, temporary);
@@ -235,10 +228,11 @@ void CpuBackend::conv(const ConvSpec& spec, View y, ConstView x, WeightView w, c
   if (key.has_bias)
     args.insert({DNNL_ARG_BIAS, wrap({{spec.k}, Memory::data_type::f32, Tag::x}, engine, epilogue.bias.data)});
   checked("conv2d", spec, [&] { made.primitive.execute(conv_->stream(), args); });
+  if (epilogue.relu) map(Relu{}, y, Write::overwrite, {y});  // oneDNN's own ReLU turns a NaN into 0
 }
 
 void CpuBackend::conv_data_grad(const ConvSpec& spec, View dx, Write write, ConstView dy, WeightView w) {
-  const ConvKey key{ConvKind::data_grad, spec, dx.format, dy.format, false, false};
+  const ConvKey key{ConvKind::data_grad, spec, dx.format, dy.format, false};
   const ConvPrimitive& made = conv_->get(key);
   std::unique_ptr<Scratch> temporary, sum;
   const void* weights = packed_weights(*this, *conv_, key, made, w, temporary);
@@ -259,7 +253,7 @@ void CpuBackend::conv_data_grad(const ConvSpec& spec, View dx, Write write, Cons
 }
 
 void CpuBackend::conv_weight_grad(const ConvSpec& spec, View dw, Write write, ConstView dy, ConstView x) {
-  const ConvKey key{ConvKind::weight_grad, spec, x.format, dy.format, false, false};
+  const ConvKey key{ConvKind::weight_grad, spec, x.format, dy.format, false};
   const ConvPrimitive& made = conv_->get(key);
   const bool is_plain = made.w == plain_weight(spec) && write == Write::overwrite;
   std::unique_ptr<Scratch> packed;

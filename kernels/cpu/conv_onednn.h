@@ -17,7 +17,7 @@ struct ConvKey {
   ConvKind kind;
   ConvSpec spec;
   Format x, y;
-  bool has_bias, has_relu;
+  bool has_bias;
   friend auto operator<=>(const ConvKey&, const ConvKey&) = default;
 };
 

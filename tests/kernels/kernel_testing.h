@@ -1,0 +1,89 @@
+// What the tests of op cases share: which devices can be tested here, one parametrised test per case and device.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <memory>
+
+#include "tests/support/op_cases.h"
+
+namespace graft {
+
+/// One test's subject. `write` is Write::overwrite for cases that take none.
+struct CaseOnDevice {
+  DeviceKind device;
+  const OpCase* op;
+  Write write;
+};
+inline std::string test_name(const CaseOnDevice& c) {
+  std::string name = c.op->name + (c.write == Write::add ? "_add" : "");
+  std::replace_if(
+      name.begin(), name.end(), [](unsigned char ch) { return !std::isalnum(ch); }, '_');
+  return name;
+}
+inline void PrintTo(const CaseOnDevice& c, std::ostream* out) { *out << test_name(c); }
+struct CaseName {
+  std::string operator()(const ::testing::TestParamInfo<CaseOnDevice>& info) const { return test_name(info.param); }
+};
+
+/// Every case, once for each Write it takes.
+inline std::vector<CaseOnDevice> cases_on(DeviceKind device) {
+  std::vector<CaseOnDevice> cases;
+  for (const OpCase& op : op_cases()) {
+    cases.push_back({device, &op, Write::overwrite});
+    if (op.takes_write()) cases.push_back({device, &op, Write::add});
+  }
+  return cases;
+}
+
+inline constexpr int kTestThreads = 2;
+
+/// Why a device cannot be tested on this machine; empty when it can.
+inline std::string unusable(DeviceKind device) {
+  return device == DeviceKind::cuda ? cuda_unavailable_reason() : std::string{};
+}
+
+/// Tests on one device and the reference, each opened once per suite.
+class DeviceCaseTest : public ::testing::TestWithParam<CaseOnDevice> {
+ protected:
+  static void TearDownTestSuite() { devices().clear(); }
+
+  void SetUp() override {
+    const std::string reason = unusable(GetParam().device);
+    if (!reason.empty()) GTEST_SKIP() << "not run on a GPU: " << reason;
+  }
+
+  static Backend& open(DeviceKind kind) {
+    std::unique_ptr<Backend>& device = devices()[kind];
+    if (!device) device = make_backend({kind, 0}, {.threads = kTestThreads});
+    return *device;
+  }
+  static Backend& reference() { return open(DeviceKind::reference); }
+
+ private:
+  static std::map<DeviceKind, std::unique_ptr<Backend>>& devices() {
+    static std::map<DeviceKind, std::unique_ptr<Backend>> open_devices;
+    return open_devices;
+  }
+};
+
+inline double largest(const std::vector<double>& values) {
+  double most = 0;
+  for (const double v : values)
+    if (std::isfinite(v)) most = std::max(most, std::abs(v));
+  return most;
+}
+
+/// Half the distance between neighbouring numbers around 1: what one rounding may change.
+inline double rounding(DType dtype) { return std::ldexp(1.0, dtype == DType::f64 ? -53 : -24); }
+
+/// What rounding may do to a result of `terms` added products, as a share of the largest result. Each product and each
+/// addition is rounded once; the errors of a random sum grow with its square root, and so does the sum itself. 8
+/// covers the constant work around it (a square root, an exponential, a division, a few factors), 2 the spread of
+/// random errors.
+inline double rounding_tolerance(DType dtype, double terms) { return rounding(dtype) * (8 + 2 * std::sqrt(terms)); }
+
+}  // namespace graft

@@ -1,0 +1,119 @@
+// Every op case on every device against the reference device: results, and that nothing else in memory was touched.
+#include "tests/kernels/kernel_testing.h"
+
+namespace graft {
+namespace {
+
+void expect_equal(const OpCase& op, const Operand& o, DType device_type, const std::vector<double>& actual,
+                  const std::vector<double>& expected, bool exact) {
+  const DType type = o.dtype.value_or(device_type);
+  const bool whole = type == DType::u8 || type == DType::i32;
+  const double tolerance = whole || exact ? 0 : rounding_tolerance(type, op.terms) * largest(expected);
+  std::int64_t wrong = 0, worst = -1;
+  double most = 0;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const double off = std::abs(actual[i] - expected[i]);
+    const bool equal = std::isnan(expected[i]) ? std::isnan(actual[i]) : off <= tolerance;
+    if (equal) continue;
+    ++wrong;
+    if (worst < 0 || std::isnan(off) || off > most) worst = std::int64_t(i), most = off;
+  }
+  EXPECT_EQ(wrong, 0) << o.name << " " << to_string(o.shape) << ": " << wrong << " of " << expected.size()
+                      << " elements are off by more than " << tolerance << "; worst at " << worst << ": "
+                      << actual[std::size_t(std::max<std::int64_t>(worst, 0))] << ", expected "
+                      << expected[std::size_t(std::max<std::int64_t>(worst, 0))];
+}
+
+bool is_result(Role role) { return role == Role::output || role == Role::fresh || role == Role::updated; }
+
+class OpCases : public DeviceCaseTest {};
+
+TEST_P(OpCases, EqualTheReference) {
+  const auto& [kind, op, write] = GetParam();
+  Backend& device = open(kind);
+  const std::vector<Format> formats = formats_of(*op, device);
+  CaseOperands actual(device, *op, write, formats), expected(reference(), *op, write, formats);
+  op->run(device, actual, write);
+  device.synchronize();
+  op->run(reference(), expected, write);
+  for (const Operand& o : op->operands)
+    if (is_result(o.role))
+      expect_equal(*op, o, device.compute_type(), actual.values(o.name), expected.values(o.name),
+                   op->exact && write == Write::overwrite);
+  EXPECT_EQ(actual.damage(), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Cpu, OpCases, ::testing::ValuesIn(cases_on(DeviceKind::cpu)), CaseName{});
+INSTANTIATE_TEST_SUITE_P(Cuda, OpCases, ::testing::ValuesIn(cases_on(DeviceKind::cuda)), CaseName{});
+
+TEST(ReferenceFormats, DoNotChangeResults) {
+  const std::unique_ptr<Backend> cpu = make_backend({DeviceKind::cpu, 0}),
+                                 reference = make_backend({DeviceKind::reference, 0});
+  for (const auto& [kind, op, write] : cases_on(DeviceKind::reference)) {
+    if (op->call == "map:Dropout") continue;  // its mask follows the memory order
+    SCOPED_TRACE(op->name);
+    CaseOperands blocked(*reference, *op, write, formats_of(*op, *cpu)),
+        plain(*reference, *op, write, std::vector<Format>(op->operands.size(), kNhwc));
+    op->run(*reference, blocked, write);
+    op->run(*reference, plain, write);
+    for (const Operand& o : op->operands)
+      if (is_result(o.role)) expect_equal(*op, o, DType::f64, blocked.values(o.name), plain.values(o.name), false);
+    EXPECT_EQ(blocked.damage(), "");
+    EXPECT_EQ(plain.damage(), "");
+  }
+}
+
+/// Results are the same bits run after run; on the reference, and for loops that are graft's own on the CPU, also for
+/// every number of threads.
+std::vector<std::vector<double>> results(Backend& device, const OpCase& op, Write write) {
+  CaseOperands operands(device, op, write, formats_of(op, device));
+  op.run(device, operands, write);
+  std::vector<std::vector<double>> values;
+  for (const Operand& o : op.operands)
+    if (is_result(o.role)) values.push_back(operands.values(o.name));
+  return values;
+}
+
+bool same_bits(const std::vector<std::vector<double>>& a, const std::vector<std::vector<double>>& b) {
+  const auto same = [](double x, double y) { return std::memcmp(&x, &y, sizeof x) == 0; };
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [&](const auto& x, const auto& y) {
+    return std::equal(x.begin(), x.end(), y.begin(), y.end(), same);
+  });
+}
+
+class Determinism : public ::testing::TestWithParam<DeviceKind> {};
+
+TEST_P(Determinism, SameBitsAgain) {
+  const std::string reason = unusable(GetParam());
+  if (!reason.empty()) GTEST_SKIP() << "not run on a GPU: " << reason;
+  const std::unique_ptr<Backend> device = make_backend({GetParam(), 0}, {.threads = kTestThreads});
+  for (const CaseOnDevice& c : cases_on(GetParam()))
+    EXPECT_TRUE(same_bits(results(*device, *c.op, c.write), results(*device, *c.op, c.write))) << test_name(c);
+}
+
+INSTANTIATE_TEST_SUITE_P(Reference, Determinism, ::testing::Values(DeviceKind::reference));
+INSTANTIATE_TEST_SUITE_P(Cpu, Determinism, ::testing::Values(DeviceKind::cpu));
+INSTANTIATE_TEST_SUITE_P(Cuda, Determinism, ::testing::Values(DeviceKind::cuda));
+
+TEST(DeterminismOfThreads, SameBitsForOneTwoAndThree) {
+  for (const DeviceKind kind : {DeviceKind::reference, DeviceKind::cpu}) {
+    std::vector<std::vector<std::vector<double>>> by_case;
+    for (const int threads : {1, 2, 3}) {  // one device after the other: the CPU's thread count is the process's
+      const std::unique_ptr<Backend> device = make_backend({kind, 0}, {.threads = threads});
+      std::size_t i = 0;
+      for (const CaseOnDevice& c : cases_on(kind)) {
+        const bool is_vendors = c.op->call.starts_with("conv") || c.op->call.starts_with("linear");
+        if (kind == DeviceKind::cpu && is_vendors) continue;
+        std::vector<std::vector<double>> values = results(*device, *c.op, c.write);
+        if (threads == 1)
+          by_case.push_back(std::move(values));
+        else
+          EXPECT_TRUE(same_bits(by_case[i], values)) << to_string(device->device()) << " " << test_name(c);
+        ++i;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace graft

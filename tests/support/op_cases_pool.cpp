@@ -1,0 +1,177 @@
+// Pooling and softmax cross-entropy cases.
+#include "tests/support/op_cases.h"
+
+namespace graft {
+namespace {
+
+struct PoolCase {
+  const char* name;
+  PoolSpec spec;
+  Format format = kNhwc;
+  std::int64_t before = 0, after = 0;  // channels around y and dy in their buffer
+};
+
+std::vector<PoolCase> max_pools(CaseSize size) {
+  if (size == CaseSize::real)
+    return {{"resnet", {.x = {8, 64, 112, 112}, .window_h = 3, .window_w = 3, .pad_h = 1, .pad_w = 1}},
+            {"vgg_blocks16", {.x = {4, 64, 224, 224}}, {16}}};
+  return {{"odd",
+           {.x = {2, 5, 11, 10}, .window_h = 5, .window_w = 4, .stride_h = 3, .stride_w = 2, .pad_h = 2, .pad_w = 1}},
+          {"resnet_blocks16", {.x = {2, 16, 9, 8}, .window_h = 3, .window_w = 3, .pad_h = 1, .pad_w = 1}, {16}},
+          {"vgg_blocks8", {.x = {1, 24, 7, 6}}, {8}},
+          {"into_slice", {.x = {2, 19, 5, 8}, .window_h = 3, .window_w = 2, .stride_h = 1, .pad_h = 1}, kNhwc, 3, 2},
+          {"nchw", {.x = {2, 3, 6, 7}, .window_h = 2, .window_w = 3, .stride_h = 2, .stride_w = 1}, kNchw}};
+}
+
+std::vector<PoolCase> avg_pools(CaseSize size) {
+  if (size == CaseSize::real) return {{"densenet", {.x = {8, 128, 56, 56}}}};
+  const PoolSpec odd{
+      .x = {2, 5, 11, 10}, .window_h = 5, .window_w = 4, .stride_h = 3, .stride_w = 2, .pad_h = 2, .pad_w = 1};
+  PoolSpec inside = odd;
+  inside.count_padding = false;
+  return {{"odd", odd},
+          {"odd_inside_only", inside},
+          {"densenet_blocks16", {.x = {2, 32, 7, 8}}, {16}},
+          {"into_slice", {.x = {2, 70, 4, 6}}, kNhwc, 1, 4}};
+}
+
+struct AdaptiveCase {
+  const char* name;
+  Shape x;
+  std::int64_t out_h, out_w;
+  Format x_format = kNhwc, y_format = kNhwc;
+  Shape y() const { return {x.n, x.c, out_h, out_w}; }
+};
+
+std::vector<AdaptiveCase> adaptive_pools(CaseSize size) {
+  if (size == CaseSize::real)
+    return {{"resnet_head", {32, 2048, 7, 7}, 1, 1}, {"vgg", {8, 512, 7, 7}, 7, 7, {16}, kNhwc}};
+  return {{"odd", {2, 5, 10, 9}, 4, 7},
+          {"to_one_blocks16", {3, 32, 5, 4}, 1, 1, {16}, kNhwc},
+          {"upwards", {2, 70, 2, 3}, 7, 5},
+          {"blocks8", {2, 24, 7, 6}, 3, 2, {8}, {8}}};
+}
+
+void add_max(std::vector<OpCase>& table, const PoolCase& p, bool ties) {
+  const PoolSpec s = p.spec;
+  const std::string name = std::string(p.name) + (ties ? "_ties" : "");
+  OpCase c{.call = "max_pool", .name = "max_pool/" + name};
+  c.operands = {fresh("y", s.y()).in(p.format).slice(p.before, p.after),
+                fresh("index", s.y()).in(p.format).of(DType::u8),
+                input("x", s.x, ties ? whole(3) : distinct()).in(p.format)};
+  c.exact = true;
+  c.run = [s](Backend& d, CaseOperands& o, Write) { d.max_pool(s, o["y"], o["index"], o["x"]); };
+  table.push_back(c);
+  if (ties) return;
+
+  OpCase g{.call = "max_pool_grad", .name = "max_pool_grad/" + name};
+  g.operands = c.operands;
+  g.operands.push_back(output("dx", s.x).in(p.format));
+  g.operands.push_back(input("dy", s.y()).in(p.format).slice(p.after, p.before));
+  g.terms = double(s.window_h * s.window_w);
+  g.forward = [s](Backend& d, CaseOperands& o) { d.max_pool(s, o["y"], o["index"], o["x"]); };
+  g.run = [s](Backend& d, CaseOperands& o, Write w) {
+    d.max_pool(s, o["y"], o["index"], o["x"]);
+    d.max_pool_grad(s, o["dx"], w, o["dy"], o["index"]);
+  };
+  g.objective = {{"y", "dy"}};
+  g.claims = {{"dx", "x"}};
+  table.push_back(g);
+}
+
+void add_avg(std::vector<OpCase>& table, const PoolCase& p) {
+  const PoolSpec s = p.spec;
+  OpCase c{.call = "avg_pool", .name = std::string("avg_pool/") + p.name};
+  c.operands = {fresh("y", s.y()).in(p.format).slice(p.before, p.after), input("x", s.x).in(p.format)};
+  c.terms = double(s.window_h * s.window_w);
+  c.run = [s](Backend& d, CaseOperands& o, Write) { d.avg_pool(s, o["y"], o["x"]); };
+  table.push_back(c);
+
+  OpCase g{.call = "avg_pool_grad", .name = std::string("avg_pool_grad/") + p.name};
+  g.operands = {output("dx", s.x).in(p.format), input("dy", s.y()).in(p.format).slice(p.after, p.before),
+                aside("x", s.x).in(p.format), aside("y", s.y()).in(p.format)};
+  g.terms = c.terms;
+  g.run = [s](Backend& d, CaseOperands& o, Write w) { d.avg_pool_grad(s, o["dx"], w, o["dy"]); };
+  g.forward = [s](Backend& d, CaseOperands& o) { d.avg_pool(s, o["y"], o["x"]); };
+  g.objective = {{"y", "dy"}};
+  g.claims = {{"dx", "x"}};
+  table.push_back(g);
+}
+
+void add_adaptive(std::vector<OpCase>& table, const AdaptiveCase& a) {
+  OpCase c{.call = "adaptive_avg_pool", .name = std::string("adaptive_avg_pool/") + a.name};
+  c.operands = {fresh("y", a.y()).in(a.y_format), input("x", a.x).in(a.x_format)};
+  c.terms = double(a.x.pixels());
+  c.run = [](Backend& d, CaseOperands& o, Write) { d.adaptive_avg_pool(o["y"], o["x"]); };
+  table.push_back(c);
+
+  OpCase g{.call = "adaptive_avg_pool_grad", .name = std::string("adaptive_avg_pool_grad/") + a.name};
+  g.operands = {output("dx", a.x).in(a.x_format), input("dy", a.y()).in(a.y_format), aside("x", a.x).in(a.x_format),
+                aside("y", a.y()).in(a.y_format)};
+  g.terms = double(a.out_h * a.out_w);
+  g.run = [](Backend& d, CaseOperands& o, Write w) { d.adaptive_avg_pool_grad(o["dx"], w, o["dy"]); };
+  g.forward = [](Backend& d, CaseOperands& o) { d.adaptive_avg_pool(o["y"], o["x"]); };
+  g.objective = {{"y", "dy"}};
+  g.claims = {{"dx", "x"}};
+  table.push_back(g);
+}
+
+struct SoftmaxCase {
+  const char* name;
+  std::int64_t rows, classes;
+  double smoothing;
+  bool weights;
+  double logits;  // their magnitude
+};
+
+void add_softmax(std::vector<OpCase>& table, const SoftmaxCase& s) {
+  const Shape logits{s.rows, s.classes, 1, 1}, one{1, 1, 1, 1};
+  OpCase c{.call = "softmax_cross_entropy", .name = std::string("softmax_cross_entropy/") + s.name};
+  c.operands = {fresh("loss", one), fresh("probabilities", logits),
+                input("logits", logits, uniform(-s.logits, s.logits)),
+                input("labels", {s.rows, 1, 1, 1}, whole(double(s.classes))).of(DType::i32),
+                input("weights", {1, s.classes, 1, 1}, uniform(0.2, 3))};
+  c.terms = double(s.classes + s.rows);
+  const auto spec = [s](const CaseOperands& o) {
+    return SoftmaxSpec{s.smoothing, s.weights ? ConstView(o["weights"]) : ConstView{}};
+  };
+  c.forward = [spec](Backend& d, CaseOperands& o) {
+    d.softmax_cross_entropy(o["loss"], o["probabilities"], o["logits"], o["labels"], spec(o));
+  };
+  c.run = [forward = c.forward](Backend& d, CaseOperands& o, Write) { forward(d, o); };
+  table.push_back(c);
+
+  OpCase g = c;
+  g.call = "softmax_cross_entropy_grad";
+  g.name = std::string("softmax_cross_entropy_grad/") + s.name;
+  g.operands.push_back(output("dlogits", logits));
+  g.operands.push_back(input("dloss", one, uniform(0.4, 0.9)));
+  g.run = [forward = c.forward, spec](Backend& d, CaseOperands& o, Write w) {
+    forward(d, o);
+    d.softmax_cross_entropy_grad(o["dlogits"], w, o["dloss"], o["probabilities"], o["labels"], spec(o));
+  };
+  g.objective = {{"loss", "dloss"}};
+  g.claims = {{"dlogits", "logits"}};
+  table.push_back(g);
+}
+
+}  // namespace
+
+void add_pool_cases(std::vector<OpCase>& table, CaseSize size) {
+  for (const PoolCase& p : max_pools(size)) add_max(table, p, false);
+  if (size == CaseSize::small) add_max(table, max_pools(size)[0], true), add_max(table, max_pools(size)[1], true);
+  for (const PoolCase& p : avg_pools(size)) add_avg(table, p);
+  for (const AdaptiveCase& a : adaptive_pools(size)) add_adaptive(table, a);
+}
+
+void add_softmax_cases(std::vector<OpCase>& table, CaseSize size) {
+  if (size == CaseSize::real) return add_softmax(table, {"imagenet", 32, 1000, 0.1, true, 5});
+  add_softmax(table, {"plain", 5, 7, 0, false, 3});
+  add_softmax(table, {"weights", 6, 3, 0, true, 3});
+  add_softmax(table, {"smoothing", 4, 9, 0.2, false, 3});
+  add_softmax(table, {"weights_smoothing", 7, 5, 0.1, true, 3});
+  add_softmax(table, {"many_classes", 3, 1001, 0.3, true, 3});
+  add_softmax(table, {"large_logits", 5, 4, 0.1, true, 300});
+}
+
+}  // namespace graft
