@@ -51,9 +51,9 @@ std::string full_name(const CLI::App& app) {
   const std::string near = nearest_name(bare, {known.begin(), known.end()});
   const bool has_verbs = !word.starts_with("-") && !known.empty();
   const char* what = word.starts_with("-") ? "option" : has_verbs ? "command" : "argument";
-  throw UsageError(fmt::format("unknown {} '{}'{}", what, bare,
-                               near.empty() ? fmt::format("; see {} --help", full_name(app))
-                                            : fmt::format(", did you mean '{}'?", near)));
+  throw UsageError(fmt::format(
+      "unknown {} '{}'{}", what, bare,
+      near.empty() ? fmt::format("; see {} --help", full_name(app)) : fmt::format(", did you mean '{}'?", near)));
 }
 
 CLI::App* selected(CLI::App& app) {
@@ -63,8 +63,7 @@ CLI::App* selected(CLI::App& app) {
 
 /// Words with anything but plain characters are put in single quotes, as a shell reads them.
 std::string command_line_text(int argc, const char* const* argv) {
-  constexpr std::string_view kPlain =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
+  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
   std::string line = "graft";
   for (int i = 1; i < argc; ++i) {
     const std::string_view word = argv[i];

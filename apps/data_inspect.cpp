@@ -93,8 +93,8 @@ std::string plain_text(const Dataset& data, const DataReport& report, const std:
   text += fmt::format("duplicates  {} sets of equal images, {} of them across splits\n", report.duplicates.size(),
                       crossing);
   for (const DuplicateSet& set : report.duplicates) {
-    text += fmt::format("  {}{}{}\n", fmt::join(paths_of(data, set), " = "), set.crosses_splits ? "  (across splits)" : "",
-                        set.crosses_classes ? "  (across classes)" : "");
+    text += fmt::format("  {}{}{}\n", fmt::join(paths_of(data, set), " = "),
+                        set.crosses_splits ? "  (across splits)" : "", set.crosses_classes ? "  (across classes)" : "");
   }
   text += fmt::format("unreadable  {}\n", report.unreadable.size());
   for (const BadImage& bad : report.unreadable) text += fmt::format("  {}: {}\n", bad.path, bad.reason);

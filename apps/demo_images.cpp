@@ -65,10 +65,20 @@ struct Pattern {
   const char* name;
   double (*field)(Point);
 };
-constexpr std::array<Pattern, 8> kSource{{{"bricks", bricks}, {"checks", checks}, {"dots", dots}, {"grid", grid},
-                                          {"rays", rays}, {"rings", rings}, {"stripes", stripes}, {"zigzag", zigzag}}};
-constexpr std::array<Pattern, 6> kTarget{{{"circles", circles}, {"crosses", crosses}, {"honeycomb", honeycomb},
-                                          {"spiral", spiral}, {"triangles", triangles}, {"waves", waves}}};
+constexpr std::array<Pattern, 8> kSource{{{"bricks", bricks},
+                                          {"checks", checks},
+                                          {"dots", dots},
+                                          {"grid", grid},
+                                          {"rays", rays},
+                                          {"rings", rings},
+                                          {"stripes", stripes},
+                                          {"zigzag", zigzag}}};
+constexpr std::array<Pattern, 6> kTarget{{{"circles", circles},
+                                          {"crosses", crosses},
+                                          {"honeycomb", honeycomb},
+                                          {"spiral", spiral},
+                                          {"triangles", triangles},
+                                          {"waves", waves}}};
 
 double (*field_of(const DemoImage& image))(Point) {
   const auto label = static_cast<std::size_t>(image.label);
@@ -79,9 +89,7 @@ using Colour = std::array<double, 3>;
 
 Colour random_colour(Random& random) { return {random.uniform(), random.uniform(), random.uniform()}; }
 
-double contrast(const Colour& a, const Colour& b) {
-  return std::hypot(a[0] - b[0], a[1] - b[1], a[2] - b[2]);
-}
+double contrast(const Colour& a, const Colour& b) { return std::hypot(a[0] - b[0], a[1] - b[1], a[2] - b[2]); }
 
 /// What varies from image to image and says nothing about the class.
 struct Scene {

@@ -1,6 +1,6 @@
-// The labelled images that `graft demo` draws: patterns in two colours under uneven light and noise, at any angle, scale
-// and place. The source task is large; the target task asks for other patterns and has few images, so that features
-// learned on the first help on the second. Everything follows from the seed.
+// The labelled images that `graft demo` draws: patterns in two colours under uneven light and noise, at any angle,
+// scale and place. The source task is large; the target task asks for other patterns and has few images, so that
+// features learned on the first help on the second. Everything follows from the seed.
 #pragma once
 
 #include <cstdint>

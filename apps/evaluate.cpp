@@ -38,8 +38,9 @@ void add_evaluate_verb(Command& program) {
   auto options = std::make_shared<EvaluateOptions>();
   verb.argument("MODEL", "Run directory or model file", options->job.model);
   verb.argument("DATA", "Folder, CSV or .npz", options->job.data);
-  verb.option({.flag = "--split", .group = "Data", .help = "images to score", .choices = {"train", "val", "test", "all"}},
-              options->job.split);
+  verb.option(
+      {.flag = "--split", .group = "Data", .help = "images to score", .choices = {"train", "val", "test", "all"}},
+      options->job.split);
   options->settings.add_to(verb, {"train.batch", "train.size", "train.val_fraction", "train.test_fraction",
                                   "train.skip_bad", "train.device", "train.threads", "train.seed", "train.precision"});
   verb.option({.flag = "--json", .group = "Output", .help = "print one JSON object"}, options->is_json);

@@ -44,7 +44,8 @@ std::string json_text(const PredictResult& result, const PredictOptions& options
 
 /// One line per image and class: path,rank,index,label,probability[,logit].
 std::string csv_text(const PredictResult& result, const PredictOptions& options) {
-  std::string text = options.shows_logits ? "path,rank,index,label,probability,logit\n" : "path,rank,index,label,probability\n";
+  std::string text =
+      options.shows_logits ? "path,rank,index,label,probability,logit\n" : "path,rank,index,label,probability\n";
   for (const Prediction& prediction : result.images) {
     int rank = 0;
     for (std::int64_t index : prediction.ranking(options.top)) {

@@ -14,7 +14,8 @@ std::string bar_text(const PassProgress& pass, std::int64_t columns) {
   std::string tail = fmt::format(" {}/{}  {:.1f} images/s", pass.done, pass.total, pass.images_per_second);
   if (pass.loss != 0) tail += fmt::format("  loss {:.4f}", pass.loss);
   if (pass.images_per_second > 0) {
-    tail += fmt::format("  {} left", duration_text(static_cast<double>(pass.total - pass.done) / pass.images_per_second));
+    tail +=
+        fmt::format("  {} left", duration_text(static_cast<double>(pass.total - pass.done) / pass.images_per_second));
   }
   const std::int64_t text_width = static_cast<std::int64_t>(head.size() + tail.size()) + 2;
   const std::int64_t width = std::min<std::int64_t>(columns - 1 - text_width, 40);

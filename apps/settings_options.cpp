@@ -2,10 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <toml++/toml.h>
 #include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <toml++/toml.h>
 
 #include "data/files.h"
 #include "strategies/strategy.h"
@@ -49,7 +49,8 @@ void for_each_value(const toml::table& table, const std::string& prefix, const s
     } else if (const auto* on = node.as_boolean()) {
       use(key, SettingValue(on->get()), origin);
     } else {
-      throw UsageError(fmt::format("{}: {}: expects a text, a number, true or false, got a list or a date", origin, key));
+      throw UsageError(
+          fmt::format("{}: {}: expects a text, a number, true or false, got a list or a date", origin, key));
     }
   }
 }
@@ -61,9 +62,8 @@ void SettingsOptions::add_to(Command& verb, std::initializer_list<std::string_vi
   for (const Setting<TrainSettings>& setting : settings_table()) {
     const bool is_wanted = keys.size() == 0 || std::ranges::find(keys, setting.key) != keys.end();
     if (!is_wanted || setting.flag.empty()) continue;
-    verb.option(setting, setting.get(defaults), [this, key = std::string(setting.key)](const SettingValue& value) {
-      flags_[key] = value;
-    });
+    verb.option(setting, setting.get(defaults),
+                [this, key = std::string(setting.key)](const SettingValue& value) { flags_[key] = value; });
   }
   verb.repeatable({.flag = "--config", .group = "Run", .help = "read settings from this file"}, "FILE.toml", files_);
   verb.repeatable({.flag = "--set", .group = "Run", .help = "any setting by its key, as train.lr=0.001"}, "KEY=VALUE",

@@ -1,5 +1,5 @@
-// Settings of `graft train` as a verb's options: a flag, `--set key=value` and a key of a TOML file are three spellings of
-// one setting. Keys, limits and help come from strategies/train_settings.h; this file only merges.
+// Settings of `graft train` as a verb's options: a flag, `--set key=value` and a key of a TOML file are three spellings
+// of one setting. Keys, limits and help come from strategies/train_settings.h; this file only merges.
 #pragma once
 
 #include <initializer_list>

@@ -19,7 +19,8 @@ ordered_json value_json(const SettingValue& value) {
 ordered_json strategy_json(const StrategyInfo& info) {
   ordered_json settings = ordered_json::array();
   for (const StrategySetting& s : info.settings) {
-    ordered_json row{{"key", "strategy." + std::string(s.key)}, {"default", value_json(s.default_value)}, {"help", s.help}};
+    ordered_json row{
+        {"key", "strategy." + std::string(s.key)}, {"default", value_json(s.default_value)}, {"help", s.help}};
     if (!s.choices.empty()) row["choices"] = s.choices;
     settings.push_back(std::move(row));
   }
@@ -34,7 +35,8 @@ std::string list_text() {
 }
 
 std::string strategy_text(const StrategyInfo& info) {
-  std::string text = fmt::format("{}: {}\nsource: {}\n", emphasised(info.name, Emphasis::bold, stdout), info.summary, info.source);
+  std::string text =
+      fmt::format("{}: {}\nsource: {}\n", emphasised(info.name, Emphasis::bold, stdout), info.summary, info.source);
   if (info.settings.empty()) return text + "It has no settings of its own.\n";
   TextTable table({"setting", "default", "meaning"});
   table.align_left(1), table.align_left(2);

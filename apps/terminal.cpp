@@ -39,8 +39,10 @@ std::int64_t terminal_columns() {
 
 std::string emphasised(std::string_view text, Emphasis emphasis, std::FILE* stream) {
   if (!has_colours(stream)) return std::string(text);
-  const char* code = emphasis == Emphasis::bold ? "1" : emphasis == Emphasis::dim ? "2"
-                     : emphasis == Emphasis::red ? "31" : "32";
+  const char* code = emphasis == Emphasis::bold  ? "1"
+                     : emphasis == Emphasis::dim ? "2"
+                     : emphasis == Emphasis::red ? "31"
+                                                 : "32";
   return fmt::format("\033[{}m{}\033[0m", code, text);
 }
 
@@ -84,7 +86,8 @@ void print_result(std::string_view text) {
   const bool is_whole = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
   if (is_whole) return;
   if (errno == EPIPE) _exit(0);
-  throw Error(fmt::format("stdout: cannot write the result: {}; check the disk or pipe behind it", std::strerror(errno)));
+  throw Error(
+      fmt::format("stdout: cannot write the result: {}; check the disk or pipe behind it", std::strerror(errno)));
 }
 
 void print_note(std::string_view line) {

@@ -29,7 +29,8 @@ int run_train(TrainOptions& options) {
   StopLater stop;
   Session session = open_session(settings);
   ProgressDisplay progress(options.is_quiet, session.heading);
-  const RunCall call{.config_toml = to_toml(settings, true), .command_line = options.command_line, .stop = &stop.flag()};
+  const RunCall call{
+      .config_toml = to_toml(settings, true), .command_line = options.command_line, .stop = &stop.flag()};
   const RunResult result = train(*session.context, settings, call, progress);
   if (result.was_interrupted) {
     progress.note(fmt::format("interrupted; a checkpoint is written, continue with: graft train -o {} --resume",

@@ -85,18 +85,34 @@ void add_weights_import_verb(Command& weights) {
   ImportRequest& request = options->request;
   verb.argument("IN", "Weight file", options->input);
   verb.option({.flag = "-o,--output", .group = "Files", .help = "model file to write"}, options->output);
-  verb.option({.flag = "--format", .group = "Files", .help = "format of IN", .choices = {"auto", "pth", "safetensors", "keras"}},
+  verb.option({.flag = "--format",
+               .group = "Files",
+               .help = "format of IN",
+               .choices = {"auto", "pth", "safetensors", "keras"}},
               request.format);
   verb.option({.flag = "--labels", .group = "Files", .help = "class names: JSON, or one a line"}, options->labels);
-  verb.option({.flag = "--arch", .group = "Network", .help = "which network the weights are for",
-               .choices = {"resnet50", "densenet121", "vgg19"}}, request.architecture);
-  verb.option({.flag = "--stride-on", .group = "Network", .help = "strided convolution of a ResNet block; 3x3 unless IN says",
-               .choices = {"3x3", "1x1"}}, request.stride_on);
-  verb.option({.flag = "--bn-epsilon", .group = "Network", .help = "batch-norm epsilon; 1e-5 unless IN says", .min = 0,
-               .excludes_min = true}, request.bn_epsilon);
+  verb.option({.flag = "--arch",
+               .group = "Network",
+               .help = "which network the weights are for",
+               .choices = {"resnet50", "densenet121", "vgg19"}},
+              request.architecture);
+  verb.option({.flag = "--stride-on",
+               .group = "Network",
+               .help = "strided convolution of a ResNet block; 3x3 unless IN says",
+               .choices = {"3x3", "1x1"}},
+              request.stride_on);
+  verb.option({.flag = "--bn-epsilon",
+               .group = "Network",
+               .help = "batch-norm epsilon; 1e-5 unless IN says",
+               .min = 0,
+               .excludes_min = true},
+              request.bn_epsilon);
   verb.option({.flag = "--partial", .group = "Network", .help = "missing tensors start at random"}, request.is_partial);
-  verb.option({.flag = "--preprocess", .group = "Input", .help = "normalisation; torch unless IN says",
-               .choices = {"torch", "caffe", "none"}}, request.preprocess);
+  verb.option({.flag = "--preprocess",
+               .group = "Input",
+               .help = "normalisation; torch unless IN says",
+               .choices = {"torch", "caffe", "none"}},
+              request.preprocess);
   verb.option({.flag = "--resize", .group = "Input", .help = "shorter side before the crop in pixels; 256", .min = 1},
               request.resize);
   verb.option({.flag = "--json", .group = "Output", .help = "print one JSON object"}, options->is_json);

@@ -21,17 +21,28 @@ std::string network_text(const NetworkShape& network) {
 }
 
 nlohmann::ordered_json info_json(const ModelInfo& info) {
-  return {{"stride_on", info.stride_on},         {"bn_epsilon", info.bn_epsilon},   {"input_size", info.input_size},
-          {"resize", info.resize},               {"channel_order", info.channel_order}, {"input_scale", info.input_scale},
-          {"mean", info.mean},                   {"std", info.std},                 {"class_names", info.class_names},
-          {"source", info.source},               {"source_sha256", info.source_sha256},
+  return {{"stride_on", info.stride_on},
+          {"bn_epsilon", info.bn_epsilon},
+          {"input_size", info.input_size},
+          {"resize", info.resize},
+          {"channel_order", info.channel_order},
+          {"input_scale", info.input_scale},
+          {"mean", info.mean},
+          {"std", info.std},
+          {"class_names", info.class_names},
+          {"source", info.source},
+          {"source_sha256", info.source_sha256},
           {"random_tensors", info.random_tensors}};
 }
 
 std::string json_text(const WeightFileReport& report, const std::string& file) {
   using nlohmann::ordered_json;
-  ordered_json all{{"file", file},           {"format", report.format},         {"bytes", report.bytes},
-                   {"sha256", report.sha256}, {"recognised", report.recognised}, {"values", report.value_count}};
+  ordered_json all{{"file", file},
+                   {"format", report.format},
+                   {"bytes", report.bytes},
+                   {"sha256", report.sha256},
+                   {"recognised", report.recognised},
+                   {"values", report.value_count}};
   all["architecture"] = report.network.architecture;
   if (!report.network.architecture.empty()) {
     all["num_classes"] = report.network.num_classes;
@@ -83,8 +94,7 @@ std::string plain_text(const WeightFileReport& report, const std::string& file) 
   for (const SkippedTensor& t : report.skipped) table.add({t.name, dimensions_text(t.shape), t.dtype + " (not used)"});
   text += "\n" + table.text();
   if (!report.network.architecture.empty()) {
-    text += report.comparison.is_equal() ? "\nnothing is missing\n"
-                                         : "\n" + comparison_text(report.comparison, 1000);
+    text += report.comparison.is_equal() ? "\nnothing is missing\n" : "\n" + comparison_text(report.comparison, 1000);
   }
   if (text.back() != '\n') text += '\n';
   return text;
