@@ -1,0 +1,126 @@
+// Freeze plans on real networks' parameters, their table, and the proof by hash.
+#include <gtest/gtest.h>
+
+#include "strategies/frozen_proof.h"
+#include "strategies/strategy.h"
+#include "tests/strategies/strategies_testing.h"
+
+namespace graft {
+namespace {
+
+using testing::contains;
+using testing::error_of;
+
+struct Small {
+  Small() : context(make_backend({DeviceKind::cpu}, {.threads = 1})) {
+    set.add("conv1.weight", {4, 3, 3, 3}, Role::conv_weight, 0);
+    set.add("bn1.weight", {1, 4, 1, 1}, Role::norm_scale, 0);
+    set.add("bn1.bias", {1, 4, 1, 1}, Role::norm_shift, 0);
+    set.add_statistics("bn1", 4, 0);
+    set.add("fc1.weight", {5, 4, 1, 1}, Role::linear_weight, 1);
+    set.add("fc1.bias", {1, 5, 1, 1}, Role::bias, 1);
+    set.add("fc2.weight", {2, 5, 1, 1}, Role::linear_weight, 1);
+    set.add("fc2.bias", {1, 2, 1, 1}, Role::bias, 1);
+    set.allocate(context);
+  }
+  std::string trained(const FreezePlan& plan) const {
+    std::string names;
+    std::int64_t i = 0;
+    for (const Parameter& p : set.parameters())
+      if (plan.trains(i++)) names += p.name + " ";
+    return names;
+  }
+  Context context;
+  ParameterSet set;
+};
+
+TEST(FreezePlan, SelectsHeadBlockAndPattern) {
+  const Small s;
+  FreezePlan plan = FreezePlan::frozen(s.set);
+  EXPECT_EQ(s.trained(plan), "");
+  EXPECT_FALSE(plan.uses_batch_statistics());
+  plan.train_head(s.set);
+  EXPECT_EQ(s.trained(plan), "fc2.weight fc2.bias ");
+  plan.train_head(s.set, HeadPart::all_linear);
+  EXPECT_EQ(s.trained(plan), "fc1.weight fc1.bias fc2.weight fc2.bias ");
+  FreezePlan block = FreezePlan::frozen(s.set);
+  block.train_block(s.set, 0);
+  EXPECT_EQ(s.trained(block), "conv1.weight bn1.weight bn1.bias ");
+  EXPECT_TRUE(block.uses_batch_statistics());
+  FreezePlan pattern = FreezePlan::frozen(s.set);
+  EXPECT_EQ(pattern.train_matching(s.set, "*.bias"), 3);
+  EXPECT_EQ(s.trained(pattern), "bn1.bias fc1.bias fc2.bias ");
+  EXPECT_EQ(pattern.train_matching(s.set, "fc?.w*"), 2);
+}
+
+TEST(FreezePlan, ApplySetsTheThreeSwitchesAndLaysOutGradients) {
+  Small s;
+  FreezePlan plan = FreezePlan::frozen(s.set);
+  plan.train_head(s.set);
+  EXPECT_TRUE(plan.apply(s.set));
+  EXPECT_FALSE(plan.apply(s.set));
+  EXPECT_FALSE(s.set.find("conv1.weight").is_trainable);
+  EXPECT_TRUE(s.set.find("fc2.weight").is_trainable);
+  EXPECT_FALSE(s.set.statistics()[0].use_batch_statistics);
+  EXPECT_FALSE(s.set.statistics()[0].update_running);
+  EXPECT_THROW(s.set.find("conv1.weight").gradient(), Error);
+  plan.set_all_norms({true, false});
+  EXPECT_FALSE(plan.apply(s.set));  // the switches are independent
+  EXPECT_TRUE(s.set.statistics()[0].use_batch_statistics);
+  EXPECT_FALSE(s.set.statistics()[0].update_running);
+}
+
+TEST(FreezePlan, TableSaysWhatTrains) {
+  const Small s;
+  FreezePlan plan = FreezePlan::frozen(s.set);
+  plan.train_head(s.set);
+  const std::string table = truth_table({.parameters = s.set,
+                                         .block_names = {"stem", "fc"},
+                                         .plan = plan,
+                                         .lr = 0.5,
+                                         .weight_decay = 0.25,
+                                         .block_lr_factors = {1, 0.5}});
+  EXPECT_TRUE(
+      contains(table, "stem                      0          116  running, fixed                    -          -"))
+      << table;
+  EXPECT_TRUE(
+      contains(table, "fc                       12           37  -                              0.25       0.25"))
+      << table;
+}
+
+TEST(FrozenProof, NoticesOneBitInAWeightOrAStatistic) {
+  Small s;
+  FreezePlan plan = FreezePlan::frozen(s.set);
+  plan.train_head(s.set);
+  plan.apply(s.set);
+  const FrozenProof proof = FrozenProof::take(s.set);
+  EXPECT_EQ(proof.tensors(), 6);  // five parameters, one pair of statistics
+  EXPECT_NO_THROW(proof.verify(s.set));
+  s.set.find("fc2.bias").value.from_host(std::vector<double>{1, 2});  // trains
+  EXPECT_NO_THROW(proof.verify(s.set));
+  std::vector<double> values(20, 0.0);
+  values[7] = 1e-45;  // the last bit of a float
+  s.set.find("fc1.weight").value.from_host(values);
+  EXPECT_TRUE(contains(error_of([&] { proof.verify(s.set); }), "fc1.weight"));
+  s.set.find("fc1.weight").value.from_host(std::vector<double>(20, 0.0));
+  EXPECT_NO_THROW(proof.verify(s.set));
+  s.set.statistics()[0].value.from_host(std::vector<double>{0, 0, 0, 0, 1, 1, 1, 1.0000001});
+  EXPECT_TRUE(contains(error_of([&] { proof.verify(s.set); }), "bn1 statistics"));
+}
+
+TEST(FrozenProof, WatchesMaskedRows) {
+  Small s;
+  FreezePlan::trainable(s.set).apply(s.set);
+  s.set.find("fc2.weight").row_mask = {0b01};  // row 0 trains
+  const FrozenProof proof = FrozenProof::take(s.set);
+  std::vector<double> values(10, 0.0);
+  values[4] = 3;
+  s.set.find("fc2.weight").value.from_host(values);
+  EXPECT_NO_THROW(proof.verify(s.set));
+  values[5] = 3;
+  s.set.find("fc2.weight").value.from_host(values);
+  EXPECT_TRUE(contains(error_of([&] { proof.verify(s.set); }), "fc2.weight"));
+}
+
+}  // namespace
+}  // namespace graft

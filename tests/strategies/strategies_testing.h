@@ -1,0 +1,124 @@
+// What the tests of strategies/ share: drawn images in a folder that vanishes, a small pre-trained stand-in, a progress
+// sink that remembers, and runs in a few lines. DenseNet-121 at 32 px: a real network whose files are small.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "models/initialise.h"
+#include "models/network_io.h"
+#include "strategies/run.h"
+#include "tests/data/data_testing.h"
+
+namespace graft::testing {
+
+/// Remembers what it was told; `on_advance` may raise a stop flag.
+class RecordingSink : public ProgressSink {
+ public:
+  void note(std::string_view line) override { notes += std::string(line) + "\n"; }
+  void advance(const PassProgress& p) override {
+    if (on_advance) on_advance(p);
+  }
+  void epoch(const EpochReport& report) override { epochs.push_back(report); }
+
+  std::string notes;
+  std::vector<EpochReport> epochs;
+  std::function<void(const PassProgress&)> on_advance;
+};
+
+/// A 32 x 32 image of noise around the colour of its class.
+inline Image drawn_image(int label, std::uint64_t number) {
+  Random random({.seed = 7, .stream = RandomStream::drawing, .epoch = std::uint32_t(label), .index = number});
+  Image image = Image::blank(32, 32);
+  for (std::size_t i = 0; i < image.rgb.size(); ++i)
+    image.rgb[i] = std::uint8_t((int(i % 3) == label % 3 ? 130 : 100) + random.below(60));
+  return image;
+}
+
+struct Counts {
+  int train = 6, val = 3, test = 3;  // per class; class c gets c more training images
+};
+
+/// train/, val/, test/ of classes "a", "b", …
+inline void draw_images(const std::filesystem::path& folder, int classes = 2, const Counts& counts = {}) {
+  const auto draw = [&](const char* split, int label, int count, std::uint64_t first) {
+    for (int i = 0; i < count; ++i)
+      write_atomically(folder / split / std::string(1, char('a' + label)) / (std::to_string(i) + ".png"),
+                       encode_png(drawn_image(label, first + std::uint64_t(i))));
+  };
+  for (int c = 0; c < classes; ++c) {
+    draw("train", c, counts.train + c, 0);
+    draw("val", c, counts.val, 100);
+    draw("test", c, counts.test, 200);
+  }
+}
+
+/// A folder with images and a model file, made once per test program.
+class Workshop {
+ public:
+  static const Workshop& get() {
+    static const Workshop workshop;
+    return workshop;
+  }
+  std::filesystem::path images() const { return folder_ / "images"; }
+  std::filesystem::path model() const { return folder_ / "model.h5"; }
+
+ private:
+  Workshop() {
+    draw_images(images());
+    Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
+    ModelInfo info;
+    info.architecture = "densenet121";
+    info.num_classes = 5;
+    info.input_size = info.resize = 32;
+    const auto network = make_network(context, info);
+    initialise_from_scratch(*network, 3);
+    save_network(model(), *network);
+  }
+  TemporaryFolder folder_;
+};
+
+/// Settings of a short run on the workshop's images, from its model.
+inline TrainSettings short_run(const std::filesystem::path& output, const std::string& strategy = "linear-probe") {
+  TrainSettings s;
+  s.data = Workshop::get().images().string();
+  s.weights = Workshop::get().model().string();
+  s.output = output.string();
+  s.strategy = strategy;
+  s.epochs = 2;
+  s.batch = 4;
+  s.lr = 0.01;
+  s.patience = 0;
+  s.threads = 2;
+  return s;
+}
+
+struct Ran {
+  RunResult result;
+  RecordingSink sink;
+};
+
+inline Ran run(const TrainSettings& settings, DeviceKind device = DeviceKind::cpu) {
+  Context context(make_backend({device}, {.threads = 2}));
+  Ran ran;
+  ran.result = train(
+      context, settings,
+      {.config_toml = "[train]\nlr = " + std::to_string(settings.lr) + "\n", .command_line = "graft train"}, ran.sink);
+  return ran;
+}
+
+inline bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+
+/// Names of tensors whose values differ between two model files.
+inline std::vector<std::string> differing_tensors(const std::filesystem::path& a, const std::filesystem::path& b) {
+  const WeightTable first = read_model_file(a).weights, second = read_model_file(b).weights;
+  std::vector<std::string> names;
+  for (const WeightTensor& t : first.tensors()) {
+    const WeightTensor* other = second.find(t.name);
+    if (!other || other->values != t.values || other->exact != t.exact) names.push_back(t.name);
+  }
+  return names;
+}
+
+}  // namespace graft::testing

@@ -1,0 +1,295 @@
+// Whole runs on drawn images: what the run directory holds, which tensors move, and that caching, accumulation and
+// resuming change nothing.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "data/csv.h"
+#include "tests/strategies/strategies_testing.h"
+
+namespace graft {
+namespace {
+
+using testing::contains;
+using testing::differing_tensors;
+using testing::error_of;
+using testing::Ran;
+using testing::run;
+using testing::short_run;
+using testing::TemporaryFolder;
+using testing::Workshop;
+
+CsvTable csv(const std::filesystem::path& path) { return parse_csv(read_text(path), path.string()); }
+
+std::vector<double> column(const CsvTable& table, std::string_view name) {
+  std::vector<double> values;
+  for (const auto& row : table.rows) values.push_back(std::stod(row[table.column(name).value()]));
+  return values;
+}
+
+double largest_difference(const std::filesystem::path& a, const std::filesystem::path& b, const std::string& tensor) {
+  const WeightTable first = read_model_file(a).weights, second = read_model_file(b).weights;
+  const auto &x = first.at(tensor), &y = second.at(tensor);
+  double most = 0;
+  for (std::size_t i = 0; i < x.values.size(); ++i) {
+    const double u = x.exact.empty() ? x.values[i] : x.exact[i], v = y.exact.empty() ? y.values[i] : y.exact[i];
+    most = std::max(most, std::abs(u - v));
+  }
+  return most;
+}
+
+TEST(Train, LinearProbeMovesTheHeadAloneAndWritesTheRun) {
+  TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "run");
+  s.optimizer = "sgd", s.weight_decay = 0.1, s.feature_cache = false;  // nothing frozen may feel decay or momentum
+  const Ran ran = run(s);
+  for (const char* name : {"config.toml", "environment.json", "split.csv", "epochs.csv", "steps.csv", "predictions.csv",
+                           "summary.json", "best.h5", "last.h5"})
+    EXPECT_TRUE(std::filesystem::exists(folder / "run" / name)) << name;
+  std::vector<std::string> moved = differing_tensors(Workshop::get().model(), folder / "run" / "last.h5");
+  EXPECT_EQ(moved, (std::vector<std::string>{"classifier.weight", "classifier.bias"}));
+  EXPECT_TRUE(contains(ran.sink.notes, "new head: 2 classes (a, b)"));
+  EXPECT_TRUE(contains(ran.sink.notes, "denseblock1"));
+  EXPECT_TRUE(contains(ran.sink.notes, "unchanged, bit for bit"));
+  EXPECT_EQ(ran.result.steps, 8);  // 13 training images in batches of 4, two epochs
+  EXPECT_EQ(ran.sink.epochs.size(), 2u);
+  ASSERT_TRUE(ran.result.has_test);
+  EXPECT_EQ(ran.result.test.n, 6);
+  const auto summary = nlohmann::json::parse(read_text(folder / "run" / "summary.json"));
+  for (const char* key :
+       {"n", "loss", "accuracy", "macro_accuracy", "macro_f1", "kappa", "auc", "average_precision", "confusion"})
+    EXPECT_TRUE(summary.at("test").contains(key)) << key;
+  EXPECT_EQ(csv(folder / "run" / "split.csv").rows.size(), 25u);
+  EXPECT_EQ(csv(folder / "run" / "predictions.csv").rows.size(), 12u);  // val and test
+  EXPECT_EQ(csv(folder / "run" / "predictions.csv").header,
+            (std::vector<std::string>{"path", "split", "label", "predicted", "p_a", "p_b"}));
+  EXPECT_EQ(read_model_info(folder / "run" / "best.h5").class_names, (std::vector<std::string>{"a", "b"}));
+}
+
+TEST(Train, CachedFeaturesGiveTheSameRunToRounding) {
+  TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "cached");
+  s.label_smoothing = 0.1, s.class_weights = "balanced", s.epochs = 3;
+  const Ran cached = run(s);
+  s.output = (folder / "plain").string(), s.feature_cache = false;
+  const Ran plain = run(s);
+  EXPECT_TRUE(contains(cached.sink.notes, "computed once and kept"));
+  EXPECT_TRUE(contains(plain.sink.notes, "not kept: train.feature_cache is off"));
+  const auto a = column(csv(folder / "cached" / "steps.csv"), "loss"),
+             b = column(csv(folder / "plain" / "steps.csv"), "loss");
+  ASSERT_EQ(a.size(), b.size());
+  // Batches group the images differently while features are computed, which may change a float's last bits.
+  for (std::size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-5 * std::abs(a[i])) << i;
+  EXPECT_LT(largest_difference(folder / "cached" / "last.h5", folder / "plain" / "last.h5", "classifier.weight"), 1e-4);
+  ASSERT_EQ(cached.sink.epochs.size(), 3u);
+  for (std::size_t e = 0; e < 3; ++e) EXPECT_NEAR(cached.sink.epochs[e].val_loss, plain.sink.epochs[e].val_loss, 1e-4);
+}
+
+TEST(Train, AugmentationKeepsFeaturesFromBeingKept) {
+  TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "run");
+  s.augment = "light", s.epochs = 1;
+  EXPECT_TRUE(contains(run(s).sink.notes, "not kept: augmentation"));
+}
+
+TEST(Train, AccumulationEqualsABiggerBatch) {
+  TemporaryFolder folder;
+  // Unequal classes with weights: the mean over a batch is weighted, and so must be the mean over its parts.
+  TrainSettings s = short_run(folder / "big");
+  s.optimizer = "sgd", s.class_weights = "balanced", s.batch = 8;
+  run(s, DeviceKind::reference);
+  s.output = (folder / "small").string(), s.batch = 2, s.accumulate = 4;
+  run(s, DeviceKind::reference);
+  const auto a = column(csv(folder / "big" / "steps.csv"), "loss"),
+             b = column(csv(folder / "small" / "steps.csv"), "loss");
+  ASSERT_EQ(a.size(), 4u);
+  ASSERT_EQ(b.size(), 4u);
+  for (std::size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-10);
+  EXPECT_LT(largest_difference(folder / "big" / "last.h5", folder / "small" / "last.h5", "classifier.weight"), 1e-13);
+}
+
+/// Runs `s`, interrupts it when `stops` says so, continues, and expects the same files as without interruption.
+void expect_resumes_to_the_same_bits(TrainSettings s, const std::function<bool(const PassProgress&)>& stops) {
+  TemporaryFolder folder;
+  s.output = (folder / "straight").string();
+  run(s);
+  s.output = (folder / "broken").string();
+  {
+    std::atomic<bool> stop = false;
+    Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
+    testing::RecordingSink sink;
+    sink.on_advance = [&](const PassProgress& p) { stop = stop || stops(p); };
+    const RunResult result = train(context, s, {.config_toml = "", .command_line = "", .stop = &stop}, sink);
+    ASSERT_TRUE(result.was_interrupted);
+    EXPECT_FALSE(std::filesystem::exists(folder / "broken" / "summary.json"));
+  }
+  s.resume = true;
+  const Ran resumed = run(s);
+  EXPECT_TRUE(contains(resumed.sink.notes, "continuing in epoch"));
+  EXPECT_FALSE(resumed.result.was_finished_before);
+  for (const char* file : {"last.h5", "best.h5"})
+    EXPECT_EQ(differing_tensors(folder / "straight" / file, folder / "broken" / file), std::vector<std::string>{})
+        << file;
+  EXPECT_EQ(read_checkpoint(folder / "straight" / "last.h5").optimizer.arrays,
+            read_checkpoint(folder / "broken" / "last.h5").optimizer.arrays);
+  EXPECT_EQ(read_text(folder / "straight" / "steps.csv"), read_text(folder / "broken" / "steps.csv"));
+  EXPECT_EQ(read_text(folder / "straight" / "predictions.csv"), read_text(folder / "broken" / "predictions.csv"));
+  for (const char* name : {"train_loss", "train_accuracy", "val_loss", "val_macro_accuracy"})
+    EXPECT_EQ(column(csv(folder / "straight" / "epochs.csv"), name),
+              column(csv(folder / "broken" / "epochs.csv"), name));
+  EXPECT_TRUE(run(s).result.was_finished_before);
+}
+
+TEST(Train, ResumesToTheSameBitsFromTheMiddleOfAnEpoch) {
+  TrainSettings s = short_run("", "full");
+  s.epochs = 3, s.lr = 1e-3, s.augment = "standard", s.accumulate = 2;
+  s.dropout = 0.3;  // DenseNet has none of its own
+  expect_resumes_to_the_same_bits(s, [](const PassProgress& p) { return p.pass == "train" && p.epoch == 2; });
+}
+
+TEST(Train, ResumesToTheSameBitsFromTheMiddleOfAValidation) {
+  TrainSettings s = short_run("");
+  s.feature_cache = false, s.batch = 3;
+  expect_resumes_to_the_same_bits(s, [](const PassProgress& p) { return p.pass == "validate" && p.epoch == 1; });
+}
+
+TEST(Train, ResumesToTheSameBitsWithKeptFeatures) {
+  expect_resumes_to_the_same_bits(short_run(""),
+                                  [](const PassProgress& p) { return p.pass == "train" && p.epoch == 2; });
+}
+
+TEST(Train, AnExistingRunIsKeptUnlessAskedAndOtherSettingsDoNotContinueIt) {
+  TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "run");
+  s.epochs = 1;
+  run(s);
+  EXPECT_TRUE(contains(error_of([&] { run(s); }), "--resume to continue it or --overwrite"));
+  TrainSettings other = s;
+  other.resume = true, other.lr = 0.5;
+  EXPECT_TRUE(contains(error_of([&] { run(other); }), "train.lr was 0.010000 and is now 0.500000"));
+  write_atomically(folder / "run" / "notes.txt", std::string_view("mine"));
+  s.overwrite = true;
+  EXPECT_EQ(run(s).result.epochs, 1);
+  EXPECT_EQ(read_text(folder / "run" / "notes.txt"), "mine");
+}
+
+TEST(Train, ALossThatIsNotFiniteNamesStepAndLayerAndKeepsTheCheckpoint) {
+  TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "run", "full");
+  s.optimizer = "sgd", s.momentum = 0, s.schedule = "step", s.step_epochs = 1;
+  s.lr = 1e-4, s.step_gamma = 1e25, s.epochs = 3;  // sane in epoch 1, absurd in epoch 2
+  const std::string message = error_of([&] { run(s); });
+  EXPECT_TRUE(contains(message, "at step ")) << message;
+  EXPECT_TRUE(contains(message, "(epoch 2)")) << message;
+  EXPECT_TRUE(contains(message, "not finite: features.")) << message;
+  EXPECT_TRUE(contains(message, "lower train.lr")) << message;
+  EXPECT_TRUE(contains(message, "last.h5")) << message;
+  const ModelFile last = read_model_file(folder / "run" / "last.h5");
+  for (const WeightTensor& t : last.weights.tensors())
+    for (float v : t.values) ASSERT_TRUE(std::isfinite(v)) << t.name;
+}
+
+TEST(Train, ABadLayerIsNamed) {
+  TemporaryFolder folder;
+  {
+    Context context(make_backend({DeviceKind::cpu}, {.threads = 1}));
+    const auto network = load_network(context, Workshop::get().model());
+    Parameter& p = network->parameters().find("features.denseblock2.denselayer3.conv1.weight");
+    std::vector<double> values = p.value.to_host();
+    values[5] = std::numeric_limits<double>::infinity();
+    p.value.from_host(values);
+    save_network(folder / "bad.h5", *network);
+  }
+  TrainSettings s = short_run(folder / "run", "full");
+  s.weights = (folder / "bad.h5").string();
+  const std::string message = error_of([&] { run(s); });
+  EXPECT_TRUE(contains(message, "at step 1 (epoch 1)")) << message;
+  EXPECT_TRUE(contains(message, "denseblock2.denselayer3.conv1")) << message;
+  EXPECT_TRUE(contains(message, "no epoch was completed")) << message;
+}
+
+TEST(Train, StopsEarlyAndTestsTheBestWeights) {
+  TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "run");
+  s.lr = 1e-12, s.epochs = 9, s.patience = 2;  // nothing ever improves
+  const Ran ran = run(s);
+  EXPECT_EQ(ran.result.epochs, 3);
+  EXPECT_EQ(ran.result.best_epoch, 1);
+  EXPECT_TRUE(contains(ran.sink.notes, "stopped early"));
+  const auto summary = nlohmann::json::parse(ran.result.summary_json);
+  EXPECT_TRUE(summary.at("stopped_early").get<bool>());
+  EXPECT_EQ(summary.at("val").at("macro_accuracy").get<double>(), ran.sink.epochs[0].val_macro_accuracy);
+}
+
+TEST(Train, BestWeightsAreThoseTested) {
+  TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "run");
+  s.epochs = 4, s.lr = 3, s.schedule = "constant";  // wild steps: epochs differ
+  const Ran ran = run(s);
+  double best = -1;
+  for (const EpochReport& e : ran.sink.epochs) best = std::max(best, e.val_macro_accuracy);
+  EXPECT_EQ(ran.result.best_val_macro_accuracy, best);
+  const auto summary = nlohmann::json::parse(ran.result.summary_json);
+  EXPECT_EQ(summary.at("val").at("macro_accuracy").get<double>(), best);
+
+  Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
+  testing::RecordingSink sink;
+  const EvaluationResult again =
+      evaluate(context, {.model = s.output, .data = s.data, .split = "test", .batch = 4}, sink);
+  EXPECT_EQ(again.n, ran.result.test.n);
+  EXPECT_EQ(again.confusion, ran.result.test.confusion);
+  EXPECT_NEAR(again.loss, ran.result.test.loss, 1e-6 * std::max(1.0, again.loss));
+}
+
+TEST(Train, StepsAreLimitedAndZeroStepsWriteTheInitialModel) {
+  TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "none");
+  s.max_steps = 0;
+  run(s);
+  EXPECT_TRUE(std::filesystem::exists(folder / "none" / "last.h5"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "none" / "best.h5"));
+  s.output = (folder / "some").string(), s.max_steps = 6, s.epochs = 9;  // in the middle of epoch 2
+  const Ran some = run(s);
+  EXPECT_EQ(some.result.steps, 6);
+  EXPECT_EQ(csv(folder / "some" / "steps.csv").rows.size(), 6u);
+  EXPECT_EQ(csv(folder / "some" / "steps.csv").header, (std::vector<std::string>{"step", "loss", "penalty", "lr"}));
+  EXPECT_EQ(differing_tensors(folder / "none" / "last.h5", folder / "some" / "last.h5").size(), 2u);
+  EXPECT_TRUE(some.result.has_test);
+}
+
+TEST(Train, HeadStaysWhenClassNamesEqualAndIsNewWhenAsked) {
+  TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "first");
+  s.epochs = 1;
+  run(s);
+  s.weights = (folder / "first" / "best.h5").string(), s.output = (folder / "second").string(), s.max_steps = 0;
+  EXPECT_TRUE(contains(run(s).sink.notes, "its head is kept"));
+  EXPECT_EQ(differing_tensors(folder / "first" / "best.h5", folder / "second" / "last.h5").size(), 0u);
+  s.output = (folder / "third").string(), s.new_head = true;
+  run(s);
+  EXPECT_EQ(differing_tensors(folder / "first" / "best.h5", folder / "third" / "last.h5").size(), 2u);
+}
+
+TEST(Train, ALoneLastImageIsLeftOutOnlyWithBatchStatistics) {
+  TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "full", "full");  // 13 images in batches of 4 leave one
+  s.epochs = 1;
+  EXPECT_EQ(run(s).result.steps, 3);
+  s.output = (folder / "fixed").string(), s.strategy_settings["batch_norm"] = std::string("running");
+  EXPECT_EQ(run(s).result.steps, 4);
+}
+
+TEST(Train, FullFineTuningMovesEveryTensorAndLearns) {
+  TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "run", "full");
+  s.lr = 1e-3, s.epochs = 4, s.schedule = "one-cycle";
+  const Ran ran = run(s);
+  const ModelFile before = read_model_file(Workshop::get().model());
+  EXPECT_EQ(std::int64_t(differing_tensors(Workshop::get().model(), folder / "run" / "last.h5").size()),
+            before.weights.size());
+  EXPECT_LT(ran.sink.epochs.back().train_loss, ran.sink.epochs.front().train_loss);
+  EXPECT_FALSE(contains(ran.sink.notes, "unchanged, bit for bit"));
+}
+
+}  // namespace
+}  // namespace graft
