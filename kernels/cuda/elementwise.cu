@@ -98,6 +98,8 @@ constexpr std::array<MapFunction, sizeof...(I)> map_table(std::index_sequence<I.
   return {&map_with<std::tuple_element_t<I, MapFunctors>>...};
 }
 
+constexpr auto kMapTable = map_table(std::make_index_sequence<std::tuple_size_v<MapFunctors>>());
+
 /// Elements in y's own order: channel fastest inside a block of channels, then pixels, blocks, images.
 template <class To, class From>
 __global__ void __launch_bounds__(kThreads)
@@ -141,9 +143,8 @@ bool is_float(DType t) { return t == DType::f32 || t == DType::f64; }
 }  // namespace
 
 void map(const MapWork& work, cudaStream_t stream) {
-  static constexpr auto kTable = map_table(std::make_index_sequence<std::tuple_size_v<MapFunctors>>());
   if (work.out.dtype != DType::f32) throw Error("map: the GPU computes in f32");
-  kTable[std::size_t(work.functor)](work, stream);
+  kMapTable[std::size_t(work.functor)](work, stream);
 }
 
 void copy(View y, Write write, ConstView x, cudaStream_t stream) {
