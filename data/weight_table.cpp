@@ -91,11 +91,18 @@ WeightTensor decode_tensor(std::string name, Dimensions shape, DType dtype, std:
   WeightTensor tensor{std::move(name), std::move(shape), dtype, {}, {}};
   if (count == 0) return tensor;
   const auto n = static_cast<std::size_t>(count);
+  if (dtype == DType::f32) {
+    const auto* floats = reinterpret_cast<const float*>(bytes.data());
+    if (reinterpret_cast<std::uintptr_t>(floats) % alignof(float) == 0) {
+      tensor.values.assign(floats, floats + n);  // writes the memory once, where resize and memcpy write it twice
+    } else {
+      tensor.values.resize(n);
+      std::memcpy(tensor.values.data(), bytes.data(), bytes.size());
+    }
+    return tensor;
+  }
   tensor.values.resize(n);
   switch (dtype) {
-    case DType::f32:
-      std::memcpy(tensor.values.data(), bytes.data(), bytes.size());
-      break;
     case DType::f64:
       tensor.exact.resize(n);
       std::memcpy(tensor.exact.data(), bytes.data(), bytes.size());
