@@ -1,4 +1,4 @@
-# graft_library(<folder> [DEPENDS <folders>] [PRIVATE <targets>] [GLOBS <patterns>] [EXCLUDE <regexes>])
+# graft_library(<folder> [DEPENDS <folders>] [PRIVATE <targets>] [GLOBS <patterns>] [EXCLUDE <regexes>] [NO_INSTALL])
 #
 # One static library graft_<folder>, alias graft::<folder>, of the folder's *.cpp files (recursively, or those that GLOBS
 # match). DEPENDS are other folders along the arrows of docs/design.md and are linked publicly; PRIVATE are vendor targets
@@ -17,7 +17,7 @@ function(graft_link_private target library)
 endfunction()
 
 function(graft_library folder)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "DEPENDS;PRIVATE;GLOBS;EXCLUDE")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "NO_INSTALL" "" "DEPENDS;PRIVATE;GLOBS;EXCLUDE")
   set(target graft_${folder})
   if(NOT arg_GLOBS)
     set(arg_GLOBS *.cpp */*.cpp)
@@ -45,7 +45,9 @@ function(graft_library folder)
   list(TRANSFORM arg_DEPENDS PREPEND graft_)
   target_link_libraries(${target} ${scope} ${arg_DEPENDS})
   set_target_properties(${target} PROPERTIES EXPORT_NAME ${folder})
-  install(TARGETS ${target} EXPORT graftTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  if(NOT arg_NO_INSTALL)
+    install(TARGETS ${target} EXPORT graftTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  endif()
 endfunction()
 
 # graft_compile_options(<folder> <options>...): for the folder's own sources only; nothing when it has none.

@@ -4,6 +4,7 @@
 # _graft_words <program> [verb…]: the verbs and long options that this level's --help lists.
 _graft_words() {
   "$@" --help 2>/dev/null | awk '
+    /^Examples?:/ { exit }
     /^[A-Za-z].*:$/ { in_verbs = ($0 ~ /^(Subcommands|SUBCOMMANDS|Verbs|Commands)/) }
     in_verbs && /^  [a-z]/ { print $1 }
     { line = $0
