@@ -73,10 +73,6 @@ void describe_graph(fe::graph::Graph& graph, const ConvKey& key) {
         out = graph.pointwise(out, input("bias", kBias, {1, s.k, 1, 1}),
                               fe::graph::Pointwise_attributes().set_mode(fe::PointwiseMode_t::ADD));
       }
-      if (key.has_relu) {
-        lay_out(out, out_shape);
-        out = graph.pointwise(out, fe::graph::Pointwise_attributes().set_mode(fe::PointwiseMode_t::RELU_FWD));
-      }
       break;
     }
     case ConvPass::data_grad:
@@ -104,9 +100,11 @@ Plan make_plan(const ConvKey& key, cudnnHandle_t handle, const std::shared_ptr<c
   check(graph.validate(), key);
   check(device ? graph.build_operation_graph() : graph.build_operation_graph(handle), key);
   check(graph.create_execution_plans({fe::HeurMode_t::A, fe::HeurMode_t::B, fe::HeurMode_t::FALLBACK}), key);
-  // For float32 tensors a tensor-core engine is a TF32 engine. Sums whose order varies are refused too.
+  // For float32 tensors a tensor-core engine is a TF32 engine. Sums whose order varies are refused too, and transforms
+  // that lose more digits than a plain sum.
   graph.deselect_numeric_notes({fe::NumericalNote_t::TENSOR_CORE, fe::NumericalNote_t::DOWN_CONVERT_INPUTS,
                                 fe::NumericalNote_t::REDUCED_PRECISION_REDUCTION, fe::NumericalNote_t::NONDETERMINISTIC,
+                                fe::NumericalNote_t::FFT, fe::NumericalNote_t::WINOGRAD_TILE_6x6,
                                 fe::NumericalNote_t::WINOGRAD_TILE_13x13});
   check(graph.build_plans(fe::BuildPlanPolicy_t::HEURISTICS_CHOICE), key);  // the first that builds
   check(graph.get_workspace_size(plan.workspace_bytes), key);
@@ -165,8 +163,10 @@ void CudaBackend::run_conv(const ConvKey& key, const ConvPointers& pointers) {
 }
 
 void CudaBackend::conv(const ConvSpec& spec, View y, ConstView x, WeightView w, const ConvEpilogue& epilogue) {
-  run_conv({.spec = spec, .has_bias = epilogue.bias.data != nullptr, .has_relu = epilogue.relu},
+  run_conv({.spec = spec, .has_bias = epilogue.bias.data != nullptr},
            {.x = x.data, .y = y.data, .w = w.value.data, .bias = epilogue.bias.data});
+  // Not part of the plan: cuDNN does not promise that its ReLU keeps a NaN.
+  if (epilogue.relu) map(Relu{}, y, Write::overwrite, {y});
 }
 
 // cuDNN's float32 engines overwrite; a sum takes a copy beside the destination and one pass more.

@@ -18,7 +18,7 @@ enum class ConvPass : std::uint8_t { forward, data_grad, weight_grad };
 struct ConvKey {
   ConvPass pass = ConvPass::forward;
   ConvSpec spec;
-  bool has_bias = false, has_relu = false;  // forward only
+  bool has_bias = false;  // forward only
   friend bool operator==(const ConvKey&, const ConvKey&) = default;
   friend auto operator<=>(const ConvKey&, const ConvKey&) = default;
 };

@@ -17,10 +17,6 @@ std::string conv_plan(const std::string& device_properties, const ConvSpec& spec
     key.pass = ConvPass::weight_grad;
   else if (kind == "forward+bias")
     key.has_bias = true;
-  else if (kind == "forward+relu")
-    key.has_relu = true;
-  else if (kind == "forward+bias+relu")
-    key.has_bias = key.has_relu = true;
   else if (kind != "forward")
     throw Error("conv_plan: unknown kind '" + kind + "'");
   return conv_plan_without_device(device_properties, key);

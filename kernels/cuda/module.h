@@ -17,7 +17,7 @@ struct CudaModule {
   std::unique_ptr<Backend> (*create)(int index, const BackendOptions& options);
   /// Name and workspace of the plan that cuDNN's heuristics choose for a convolution on a GPU that need not be here.
   ///   device_properties: what cudnn_frontend::DeviceProperties serializes, JSON.
-  ///   kind: "forward", "forward+bias", "forward+relu", "forward+bias+relu", "data_grad", "weight_grad".
+  ///   kind: "forward", "forward+bias", "data_grad", "weight_grad".
   /// Errors: cuDNN offers no plan that computes in float32 and gives the same bits every time.
   std::string (*conv_plan)(const std::string& device_properties, const ConvSpec& spec, const std::string& kind);
 };
