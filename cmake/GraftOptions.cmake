@@ -33,7 +33,7 @@ endif()
 
 # Asserts guard internal invariants and stay on in every build; line tables make profiles and backtraces readable.
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g1")
-set(CMAKE_CUDA_FLAGS_RELEASE "-O2 -lineinfo")
+set(CMAKE_CUDA_FLAGS_RELEASE "-O2")
 
 if(NOT CMAKE_CXX_COMPILER_LAUNCHER)
   find_program(GRAFT_CCACHE ccache)
