@@ -40,7 +40,7 @@ TEST_P(OneDnnImplementation, IsNeverPlainLoops) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Networks, OneDnnImplementation, testing::Values("resnet50", "densenet121", "vgg19"),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& instance) { return std::string(instance.param); });
 
 }  // namespace
 }  // namespace graft
