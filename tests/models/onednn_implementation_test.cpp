@@ -31,7 +31,7 @@ TEST_P(OneDnnImplementation, IsNeverPlainLoops) {
     data += line.starts_with("data gradient");
     weight += line.starts_with("weight gradient");
   }
-  EXPECT_GE(forward, 10);
+  EXPECT_GE(forward, 9);  // distinct shapes: VGG-19 has the fewest
   EXPECT_EQ(weight, forward);
   EXPECT_EQ(data, forward - 1);  // the images need no gradient
   // Only the images change their format: everything else stays in oneDNN's blocks from end to end, but for the step from
