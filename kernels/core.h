@@ -68,6 +68,11 @@ inline constexpr Format kNchw{1};
 /// Whether a result replaces its destination or is added to it.
 enum class Write : std::uint8_t { overwrite, add };
 
+/// How many windows of a length fit into a padded extent; none if it is shorter.
+constexpr std::int64_t windows(std::int64_t padded, std::int64_t length, std::int64_t stride) {
+  return padded < length ? 0 : (padded - length) / stride + 1;
+}
+
 /// 2-d convolution. Weights are K R S C (output channels, kernel rows, kernel columns, input channels).
 struct ConvSpec {
   Shape x;                          // input  [N, C, H, W]
@@ -76,8 +81,8 @@ struct ConvSpec {
   std::int64_t pad_h = 0, pad_w = 0;
   std::int64_t dilation_h = 1, dilation_w = 1;
 
-  std::int64_t out_h() const { return (x.h + 2 * pad_h - dilation_h * (r - 1) - 1) / stride_h + 1; }
-  std::int64_t out_w() const { return (x.w + 2 * pad_w - dilation_w * (s - 1) - 1) / stride_w + 1; }
+  std::int64_t out_h() const { return windows(x.h + 2 * pad_h, dilation_h * (r - 1) + 1, stride_h); }
+  std::int64_t out_w() const { return windows(x.w + 2 * pad_w, dilation_w * (s - 1) + 1, stride_w); }
   Shape y() const { return {x.n, k, out_h(), out_w()}; }
   std::int64_t weight_size() const { return k * r * s * x.c; }
   friend bool operator==(const ConvSpec&, const ConvSpec&) = default;
@@ -92,8 +97,8 @@ struct PoolSpec {
   std::int64_t pad_h = 0, pad_w = 0;
   bool count_padding = true;  // average pooling: divide by the whole window (PyTorch's count_include_pad)
 
-  constexpr std::int64_t out_h() const { return (x.h + 2 * pad_h - window_h) / stride_h + 1; }
-  constexpr std::int64_t out_w() const { return (x.w + 2 * pad_w - window_w) / stride_w + 1; }
+  constexpr std::int64_t out_h() const { return windows(x.h + 2 * pad_h, window_h, stride_h); }
+  constexpr std::int64_t out_w() const { return windows(x.w + 2 * pad_w, window_w, stride_w); }
   Shape y() const { return {x.n, x.c, out_h(), out_w()}; }
   friend bool operator==(const PoolSpec&, const PoolSpec&) = default;
 };
