@@ -25,6 +25,10 @@ Image decode_image(std::span<const std::uint8_t> bytes, std::string_view name, I
   ImageInfo local;
   ImageInfo& found = info != nullptr ? *info : local;
   if (bytes.empty()) throw Error(fmt::format("cannot decode {}: the file is empty", name));
+  // A DICOM file may begin with a TIFF header; its own mark stands behind a preamble of 128 bytes.
+  if (bytes.size() > 132 && std::string_view(reinterpret_cast<const char*>(bytes.data()) + 128, 4) == "DICM")
+    throw Error(fmt::format("cannot decode {}: DICOM is not read; export the frames as PNG, window and inversion applied",
+                            name));
   if (decoders::is_jpeg(bytes)) return decoders::decode_jpeg(bytes, name, found);
   if (decoders::is_tiff(bytes)) return decoders::decode_tiff(bytes, name, found);
   return decoders::decode_with_stb(bytes, name, found);
