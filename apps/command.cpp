@@ -82,7 +82,10 @@ std::string command_line_text(int argc, const char* const* argv) {
 /// Help in the shape of the program's own: usage, arguments, options by group, example.
 class HelpFormatter : public CLI::Formatter {
  public:
-  HelpFormatter() { column_width(34); }
+  HelpFormatter() {
+    column_width(34);
+    label("Positionals", "Arguments");
+  }
   std::string make_usage(const CLI::App* app, std::string) const override {
     std::string usage = "Usage: " + full_name(*app);
     if (!app->get_subcommands([](const CLI::App*) { return true; }).empty()) return usage + " COMMAND …\n";
@@ -96,13 +99,24 @@ class HelpFormatter : public CLI::Formatter {
   }
 };
 
+std::string without_double_gaps(std::string text) {
+  for (std::size_t at; (at = text.find("\n\n\n")) != std::string::npos;) text.erase(at, 1);
+  return text;
+}
+
 }  // namespace
 
 Command Command::verb(const std::string& name, const std::string& summary) {
   CLI::App* verb = app_->add_subcommand(name, summary);
+  verb->group("Commands");
   verb->allow_extras();
   verb->require_subcommand(0, 1);
   return Command(*verb, *program_);
+}
+
+void Command::output_options(bool& is_json, bool& is_quiet) {
+  option({.flag = "--json", .group = "Output", .help = "print one JSON object"}, is_json);
+  option({.flag = "-q,--quiet", .group = "Output", .help = "only results and errors"}, is_quiet);
 }
 
 void Command::example(const std::string& text) { app_->footer("Example:\n" + text); }
@@ -159,9 +173,12 @@ ParsedCommand parse_command_line(int argc, const char* const* argv, const std::s
   try {
     program.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
-    return {{}, selected(program)->help("", CLI::AppFormatMode::Normal)};
+    return {{}, without_double_gaps(selected(program)->help("", CLI::AppFormatMode::Normal))};
   } catch (const CLI::CallForVersion&) {
     return {{}, version_text + "\n"};
+  } catch (const CLI::ArgumentMismatch& error) {
+    const std::string text = error.what();
+    throw UsageError(fmt::format("{}: expects a value", text.substr(0, text.find(':'))));
   } catch (const CLI::ParseError& error) {
     const std::string text = error.what();
     throw UsageError(text.substr(0, text.find('\n')));

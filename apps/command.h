@@ -30,6 +30,8 @@ class Command {
 
   /// `graft VERB` below `graft`, or `graft weights import` below `graft weights`.
   Command verb(const std::string& name, const std::string& summary);
+  /// --json and --quiet, as every verb has them.
+  void output_options(bool& is_json, bool& is_quiet);
   /// Shown at the end of --help.
   void example(const std::string& text);
   void run(Action action) { program_->actions.emplace_back(app_, std::move(action)); }

@@ -15,7 +15,7 @@ struct InspectOptions {
   std::string data;
   double val_fraction = 0.2, test_fraction = 0.2;
   std::int64_t seed = 0, threads = 0;
-  bool is_json = false;
+  bool is_json = false, is_quiet = false;
 };
 
 std::vector<std::string> paths_of(const Dataset& data, const DuplicateSet& set) {
@@ -132,7 +132,7 @@ void add_data_inspect_verb(Command& data) {
   verb.option({.flag = "--seed", .group = "Data", .help = "of the split", .min = 0}, options->seed);
   verb.option({.flag = "--threads", .group = "Data", .help = "threads that decode; 0 is all cores", .min = 0},
               options->threads);
-  verb.option({.flag = "--json", .group = "Output", .help = "print one JSON object"}, options->is_json);
+  verb.output_options(options->is_json, options->is_quiet);
   verb.example("  graft data inspect images/");
   verb.run([options] { return run_inspect(*options); });
 }

@@ -87,9 +87,9 @@ double (*field_of(const DemoImage& image))(Point) {
 
 using Colour = std::array<double, 3>;
 
-Colour random_colour(Random& random) { return {random.uniform(), random.uniform(), random.uniform()}; }
-
-double contrast(const Colour& a, const Colour& b) { return std::hypot(a[0] - b[0], a[1] - b[1], a[2] - b[2]); }
+Colour random_colour(Random& random, double darkest, double brightest) {
+  return {random.uniform(darkest, brightest), random.uniform(darkest, brightest), random.uniform(darkest, brightest)};
+}
 
 /// What varies from image to image and says nothing about the class.
 struct Scene {
@@ -101,10 +101,8 @@ struct Scene {
     period = size * random.uniform(0.12, 0.26);
     shift_u = random.uniform(-1.5, 1.5), shift_v = random.uniform(-1.5, 1.5);
     light_x = random.uniform(-0.3, 0.3), light_y = random.uniform(-0.3, 0.3);
-    noise = random.uniform(0.03, 0.16);
-    do {
-      figure = random_colour(random), ground = random_colour(random);
-    } while (contrast(figure, ground) < 0.45);
+    noise = random.uniform(0.02, 0.1);
+    figure = random_colour(random, 0, 0.45), ground = random_colour(random, 0.5, 1);  // dark on bright
   }
 };
 

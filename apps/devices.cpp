@@ -10,6 +10,10 @@
 namespace graft {
 namespace {
 
+struct DevicesOptions {
+  bool is_json = false, is_quiet = false;
+};
+
 struct DeviceRow {
   std::string name, description, reason;  // reason: why it cannot be used; empty when it can
 };
@@ -75,9 +79,9 @@ int run_devices(bool is_json) {
 
 void add_devices_verb(Command& program) {
   Command verb = program.verb("devices", "List devices, and why some cannot be used");
-  auto is_json = std::make_shared<bool>(false);
-  verb.option({.flag = "--json", .group = "Output", .help = "print one JSON object"}, *is_json);
-  verb.run([is_json] { return run_devices(*is_json); });
+  auto options = std::make_shared<DevicesOptions>();
+  verb.output_options(options->is_json, options->is_quiet);
+  verb.run([options] { return run_devices(options->is_json); });
 }
 
 }  // namespace graft

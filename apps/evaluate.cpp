@@ -43,8 +43,7 @@ void add_evaluate_verb(Command& program) {
       options->job.split);
   options->settings.add_to(verb, {"train.batch", "train.size", "train.val_fraction", "train.test_fraction",
                                   "train.skip_bad", "train.device", "train.threads", "train.seed", "train.precision"});
-  verb.option({.flag = "--json", .group = "Output", .help = "print one JSON object"}, options->is_json);
-  verb.option({.flag = "-q,--quiet", .group = "Output", .help = "only results and errors"}, options->is_quiet);
+  verb.output_options(options->is_json, options->is_quiet);
   verb.example("  graft evaluate runs/first images/ --split test --json");
   verb.run([options] { return run_evaluate(*options); });
 }

@@ -98,9 +98,8 @@ void add_predict_verb(Command& program) {
   verb.arguments("IMAGE", "Files and folders, searched to the bottom", options->job.images);
   verb.option({.flag = "--top", .group = "Output", .help = "classes to show per image", .min = 1}, options->top);
   verb.option({.flag = "--logits", .group = "Output", .help = "add the logits"}, options->shows_logits);
-  verb.option({.flag = "--json", .group = "Output", .help = "print one JSON object"}, options->is_json);
+  verb.output_options(options->is_json, options->is_quiet);
   verb.option({.flag = "--csv", .group = "Output", .help = "print path,rank,index,label,probability"}, options->is_csv);
-  verb.option({.flag = "-q,--quiet", .group = "Output", .help = "only results and errors"}, options->is_quiet);
   options->settings.add_to(
       verb, {"train.batch", "train.size", "train.device", "train.threads", "train.seed", "train.precision"});
   verb.example("  graft predict resnet50.h5 photo.jpg photos/ --top 3 --json");

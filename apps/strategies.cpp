@@ -50,7 +50,7 @@ std::string strategy_text(const StrategyInfo& info) {
 
 struct StrategiesOptions {
   std::string name;
-  bool is_json = false;
+  bool is_json = false, is_quiet = false;
 };
 
 }  // namespace
@@ -59,7 +59,7 @@ void add_strategies_verb(Command& program) {
   Command verb = program.verb("strategies", "List fine-tuning strategies, or explain one");
   auto options = std::make_shared<StrategiesOptions>();
   verb.argument("NAME", "Strategy to explain", options->name);
-  verb.option({.flag = "--json", .group = "Output", .help = "print one JSON object"}, options->is_json);
+  verb.output_options(options->is_json, options->is_quiet);
   verb.example("  graft strategies linear-probe");
   verb.run([options] {
     if (!options->name.empty()) {

@@ -61,8 +61,7 @@ void add_train_verb(Command& program) {
   options->settings.add_to(verb);
   verb.option({.flag = "--print-config", .group = "Run", .help = "print every key with its value as TOML and exit"},
               options->prints_config);
-  verb.option({.flag = "--json", .group = "Output", .help = "print the summary as JSON"}, options->is_json);
-  verb.option({.flag = "-q,--quiet", .group = "Output", .help = "only results and errors"}, options->is_quiet);
+  verb.output_options(options->is_json, options->is_quiet);
   verb.example(
       "  graft train images/ --weights resnet50.h5 --strategy linear-probe --lr 0.001 --epochs 10 -o runs/probe\n"
       "  graft train -o runs/probe --resume");

@@ -115,8 +115,7 @@ void add_weights_import_verb(Command& weights) {
               request.preprocess);
   verb.option({.flag = "--resize", .group = "Input", .help = "shorter side before the crop in pixels; 256", .min = 1},
               request.resize);
-  verb.option({.flag = "--json", .group = "Output", .help = "print one JSON object"}, options->is_json);
-  verb.option({.flag = "-q,--quiet", .group = "Output", .help = "only results and errors"}, options->is_quiet);
+  verb.output_options(options->is_json, options->is_quiet);
   verb.example("  graft weights import resnet50-0676ba61.pth -o resnet50.h5 --arch resnet50 --labels imagenet.json");
   verb.run([options] { return run_import(*options); });
 }

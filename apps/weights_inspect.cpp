@@ -12,7 +12,7 @@ namespace {
 
 struct InspectOptions {
   std::string file;
-  bool is_json = false;
+  bool is_json = false, is_quiet = false;
 };
 
 std::string network_text(const NetworkShape& network) {
@@ -106,7 +106,7 @@ void add_weights_inspect_verb(Command& weights) {
   Command verb = weights.verb("inspect", "Show what a weight file holds and what is missing");
   auto options = std::make_shared<InspectOptions>();
   verb.argument("FILE", "Weight file: .pth, safetensors, Keras .h5 or graft model file", options->file);
-  verb.option({.flag = "--json", .group = "Output", .help = "print one JSON object"}, options->is_json);
+  verb.output_options(options->is_json, options->is_quiet);
   verb.example("  graft weights inspect resnet50.h5");
   verb.run([options] {
     if (options->file.empty()) throw UsageError("weights inspect: no file given; name a weight file");

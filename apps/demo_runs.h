@@ -1,0 +1,46 @@
+// The experiment of `graft demo`: two image sets, one pre-training, three contenders on the target task. Each training
+// is a list of settings from which both the run and the command line that repeats it are made. Printing is demo.cpp's.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "apps/demo_images.h"
+#include "strategies/run.h"
+
+namespace graft {
+
+// Chosen on validation images of other seeds, so that all trainings together take under four minutes on two cores.
+inline constexpr std::int64_t kDemoSide = 73;  // pixels; the network sees the 64 in the middle
+inline constexpr DemoCounts kDemoSource{.train = 120, .val = 16};
+inline constexpr DemoCounts kDemoTarget{.train = 12, .val = 12, .test = 40};
+
+/// One training: settings by key, as texts.
+struct DemoStep {
+  std::string name, title;
+  std::vector<std::pair<std::string, std::string>> keys;
+};
+
+struct DemoResult {
+  DemoStep step;
+  RunResult run;
+  double seconds = 0;
+};
+
+struct DemoReport {
+  bool was_interrupted = false;
+  DemoResult source;
+  std::vector<DemoResult> target;
+};
+
+/// Makes the folder the demo's: empty of earlier sets and runs, and marked.
+/// Errors: it is a file, or holds something else than a demo.
+void claim_demo_folder(const std::filesystem::path& folder);
+
+/// Draws and trains; `base` brings device, threads and seed.
+DemoReport run_demo_steps(const std::filesystem::path& folder, const TrainSettings& base, Context& context,
+                          const std::atomic<bool>& stop, ProgressSink& progress);
+
+}  // namespace graft

@@ -1,0 +1,157 @@
+// Where the program writes: results on stdout and nothing else there, colours only for people, pipes that close.
+#include <signal.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/apps/program_testing.h"
+
+namespace graft::testing {
+namespace {
+
+using nlohmann::json;
+
+/// Exactly one JSON object, on one line.
+json only_object(const Outcome& outcome) {
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(std::count(outcome.out.begin(), outcome.out.end(), '\n'), 1) << outcome.out;
+  json parsed = json::parse(outcome.out, nullptr, false);
+  EXPECT_TRUE(parsed.is_object()) << outcome.out;
+  return parsed;
+}
+
+TEST(Output, DevicesAndStrategiesAsJson) {
+  const json devices = only_object(graft({"devices", "--json"}));
+  ASSERT_GE(devices["devices"].size(), 3u);
+  for (const json& device : devices["devices"]) {
+    EXPECT_NE(device["usable"].get<bool>(), device["description"].get<std::string>().empty()) << device;
+    EXPECT_NE(device["usable"].get<bool>(), !device["reason"].get<std::string>().empty()) << device;
+  }
+  const json strategies = only_object(graft({"strategies", "--json"}));
+  EXPECT_EQ(strategies["strategies"][0]["name"], "full");
+  EXPECT_EQ(only_object(graft({"strategies", "linear-probe", "--json"}))["name"], "linear-probe");
+}
+
+TEST(Output, PredictAsJson) {
+  const Workshop& shop = Workshop::get();
+  const Outcome outcome = graft({"predict", shop.model(), shop.one_image(), shop.images() + "/val/waves", "--top", "2",
+                                 "--logits", "--json", "--device", "cpu"});
+  const json all = only_object(outcome);
+  EXPECT_EQ(all["model"], shop.model());
+  ASSERT_EQ(all["images"].size(), 3u);
+  EXPECT_EQ(all["images"][0]["path"], shop.one_image());
+  for (const json& image : all["images"]) {
+    ASSERT_EQ(image["top"].size(), 2u);
+    ASSERT_EQ(image["logits"].size(), 6u);
+    // The most probable class is the one with the largest logit, and its probability is the softmax of that.
+    double largest = -1e300, sum = 0;
+    for (const json& logit : image["logits"]) largest = std::max(largest, logit.get<double>());
+    for (const json& logit : image["logits"]) sum += std::exp(logit.get<double>() - largest);
+    const std::size_t index = image["top"][0]["index"];
+    EXPECT_EQ(image["logits"][index].get<double>(), largest);
+    EXPECT_NEAR(image["top"][0]["probability"].get<double>(), 1 / sum, 1e-9);
+    EXPECT_GE(image["top"][0]["probability"], image["top"][1]["probability"]);
+  }
+  const std::string label = all["images"][0]["top"][0]["label"];
+  EXPECT_TRUE(label == "circles" || label == "crosses" || label == "honeycomb" || label == "spiral" ||
+              label == "triangles" || label == "waves")
+      << label;
+  EXPECT_FALSE(
+      only_object(graft({"predict", shop.model(), shop.one_image(), "--json"}))["images"][0].contains("logits"));
+}
+
+TEST(Output, PredictAsCsvAndAsText) {
+  const Workshop& shop = Workshop::get();
+  const Outcome csv = graft({"predict", shop.model(), shop.one_image(), "--top", "3", "--csv", "--quiet"});
+  EXPECT_EQ(csv.exit_code, 0) << csv.err;
+  EXPECT_EQ(csv.err, "");
+  EXPECT_TRUE(csv.out.starts_with("path,rank,index,label,probability\n" + shop.one_image() + ",1,")) << csv.out;
+  EXPECT_EQ(std::count(csv.out.begin(), csv.out.end(), '\n'), 4);
+  const Outcome text = graft({"predict", shop.model(), shop.one_image()});
+  EXPECT_EQ(std::count(text.out.begin(), text.out.end(), '\n'), 6) << text.out;  // the path and five classes
+}
+
+TEST(Output, EvaluateAsJsonAndAsText) {
+  const Workshop& shop = Workshop::get();
+  const json scores = only_object(graft({"evaluate", shop.model(), shop.images(), "--split", "val", "--json"}));
+  EXPECT_EQ(scores["n"], 12);
+  for (const char* key : {"loss", "accuracy", "macro_accuracy", "macro_f1", "kappa", "auc", "average_precision"}) {
+    EXPECT_TRUE(scores.contains(key)) << key;
+  }
+  EXPECT_EQ(scores["confusion"].size(), 6u);
+  const Outcome text = graft({"evaluate", shop.model(), shop.images(), "--quiet"});
+  EXPECT_NE(text.out.find("test: 12 images"), std::string::npos) << text.out << text.err;
+  EXPECT_EQ(text.err, "");
+}
+
+TEST(Output, DataInspectAsJsonAndAsText) {
+  const Workshop& shop = Workshop::get();
+  const json report = only_object(graft({"data", "inspect", shop.images(), "--json"}));
+  EXPECT_EQ(report["images"], 48);
+  EXPECT_EQ(report["counts"]["train"]["spiral"], 4);
+  EXPECT_EQ(report["sizes"][0], (json{{"width", 36}, {"height", 36}, {"images", 48}}));
+  EXPECT_EQ(report["duplicates"].size(), 0u);
+  EXPECT_EQ(report["unreadable"].size(), 0u);
+  const Outcome text = graft({"data", "inspect", shop.images()});
+  EXPECT_NE(text.out.find("48 images, 6 classes"), std::string::npos) << text.out;
+}
+
+TEST(Output, WeightsInspectAsJsonAndAsText) {
+  const Workshop& shop = Workshop::get();
+  const json report = only_object(graft({"weights", "inspect", shop.model(), "--json"}));
+  EXPECT_EQ(report["format"], "graft-model");
+  EXPECT_EQ(report["architecture"], "densenet121");
+  EXPECT_EQ(report["num_classes"], 6);
+  EXPECT_EQ(report["missing"].size(), 0u);
+  EXPECT_EQ(report["tensors"].size(), 606u);  // 364 parameters and 2 x 121 running statistics
+  const Outcome text = graft({"weights", "inspect", shop.model()});
+  EXPECT_NE(text.out.find("features.conv0.weight"), std::string::npos) << text.out;
+  EXPECT_NE(text.out.find("[64,3,7,7]"), std::string::npos);
+}
+
+TEST(Output, ColoursAreForTerminalsAlone) {
+  const std::string escape = "\033[";
+  const Call plain{.arguments = {"strategies"}};
+  EXPECT_EQ(run(plain).out.find(escape), std::string::npos);
+  Call on_terminal{.arguments = {"strategies"}, .on_terminal = true};
+  EXPECT_NE(run(on_terminal).out.find(escape), std::string::npos);
+  on_terminal.environment = {{"NO_COLOR", "1"}};
+  EXPECT_EQ(run(on_terminal).out.find(escape), std::string::npos);
+  on_terminal.environment = {{"TERM", "dumb"}};
+  EXPECT_EQ(run(on_terminal).out.find(escape), std::string::npos);
+}
+
+TEST(Output, ABarOnATerminalAndALinePerEpochElsewhere) {
+  const Workshop& shop = Workshop::get();
+  const TemporaryFolder folder;
+  Call training{.arguments = small_training(shop.images(), folder / "bar", {"--epochs", "1"}), .on_terminal = true};
+  const Outcome seen = run(training);
+  EXPECT_EQ(seen.exit_code, 0) << seen.out;
+  EXPECT_NE(seen.out.find("epoch 1/1 train ["), std::string::npos) << seen.out;
+  EXPECT_NE(seen.out.find("\r\033[K"), std::string::npos);
+
+  const Outcome plain = graft(small_training(shop.images(), folder / "plain", {"--epochs", "2"}));
+  EXPECT_EQ(plain.err.find('\r'), std::string::npos) << plain.err;
+  EXPECT_NE(plain.err.find("\nepoch 1/2  lr "), std::string::npos) << plain.err;
+  EXPECT_NE(plain.err.find("\nepoch 2/2  lr "), std::string::npos) << plain.err;
+
+  const Outcome quiet = graft(small_training(shop.images(), folder / "quiet", {"--epochs", "1", "--quiet", "--json"}));
+  EXPECT_EQ(quiet.err, "");
+  EXPECT_EQ(only_object({quiet.exit_code, json::parse(quiet.out).dump() + "\n", ""})["test"]["n"], 12);
+}
+
+TEST(Output, AClosedPipeIsNoError) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  close(ends[0]);
+  const Outcome outcome = run({.arguments = {"--help"}, .stdout_path = "/dev/fd/" + std::to_string(ends[1])});
+  close(ends[1]);
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_EQ(outcome.err, "");
+}
+
+TEST(Output, AFullDiskIsOne) {
+  expect_error(run({.arguments = {"--help"}, .stdout_path = "/dev/full"}), 1, "No space left");
+}
+
+}  // namespace
+}  // namespace graft::testing

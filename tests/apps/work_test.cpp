@@ -1,0 +1,136 @@
+// The verbs at work, end to end: train, interrupt, resume, refuse to overwrite, import; and bad input that leaves
+// nothing behind.
+#include <signal.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "data/files.h"
+#include "tests/apps/program_testing.h"
+
+namespace graft::testing {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+void expect_no_temporaries(const std::string& folder) {
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
+    EXPECT_EQ(entry.path().filename().string().find(".tmp."), std::string::npos) << entry.path();
+  }
+}
+
+TEST(Work, ARunHoldsWhatTheContractNames) {
+  const TemporaryFolder folder;
+  const std::string output = folder / "run";
+  const Outcome outcome = graft(small_training(Workshop::get().images(), output, {"--epochs", "2", "--json"}));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(json::parse(outcome.out), json::parse(read_text(output + "/summary.json")));
+  for (const char* name : {"config.toml", "environment.json", "split.csv", "epochs.csv", "predictions.csv",
+                           "summary.json", "best.h5", "last.h5"}) {
+    EXPECT_TRUE(fs::exists(output + "/" + name)) << name;
+  }
+  EXPECT_TRUE(read_text(output + "/split.csv").starts_with("path,label,split,group\n"));
+  EXPECT_TRUE(read_text(output + "/predictions.csv").starts_with("path,split,label,predicted,p_circles,"));
+  // The recorded configuration is the resolved one: reading it back gives the same run.
+  const Outcome again = graft({"train", "--config", output + "/config.toml", "-o", folder / "again", "--quiet"});
+  ASSERT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_EQ(read_text(output + "/predictions.csv"), read_text((folder / "again") + "/predictions.csv"));
+
+  expect_error(graft(small_training(Workshop::get().images(), output, {"--epochs", "2"})), 1, "--overwrite");
+  const json evaluated = json::parse(graft({"evaluate", output, Workshop::get().images(), "--json"}).out);
+  EXPECT_NEAR(evaluated["loss"].get<double>(), json::parse(outcome.out)["test"]["loss"].get<double>(), 1e-5);
+}
+
+TEST(Work, InterruptedRunsResumeToTheSameBits) {
+  const TemporaryFolder folder;
+  const auto arguments = [&](const char* name) {
+    return small_training(Workshop::get().images(), folder / name, {"--epochs", "4", "--patience", "0"});
+  };
+  ASSERT_EQ(graft(arguments("whole")).exit_code, 0);
+  const Outcome stopped = run({.arguments = arguments("parts"), .signal_after = "epoch 2/4  lr", .signal = SIGINT});
+  EXPECT_EQ(stopped.exit_code, 130) << stopped.err;
+  EXPECT_NE(stopped.err.find("--resume"), std::string::npos) << stopped.err;
+  EXPECT_FALSE(fs::exists(folder / "parts/summary.json"));
+  // Everything else is in the run's own config.toml.
+  const Outcome resumed = graft({"train", "-o", folder / "parts", "--resume"});
+  ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
+  EXPECT_EQ(read_text(folder / "whole/predictions.csv"), read_text(folder / "parts/predictions.csv"));
+  EXPECT_EQ(graft({"train", "-o", folder / "parts", "--resume"}).exit_code, 0);
+  expect_no_temporaries(folder / "parts");
+}
+
+TEST(Work, TerminatedProgramsSayOneHundredAndThirty) {
+  const Workshop& shop = Workshop::get();
+  const TemporaryFolder folder;
+  const Outcome outcome = run({.arguments = small_training(shop.images(), folder / "run", {"--epochs", "50"}),
+                               .signal_after = "epoch  1/50  lr",
+                               .signal = SIGTERM});
+  EXPECT_EQ(outcome.exit_code, 130) << outcome.err;
+  EXPECT_TRUE(fs::exists(folder / "run/last.h5"));
+}
+
+TEST(Work, BadInputIsOneLineAndLeavesNothing) {
+  const Workshop& shop = Workshop::get();
+  const TemporaryFolder folder;
+  const std::string damaged = folder / "damaged.h5", text = folder / "text.png", corrupt = folder / "set";
+  const std::vector<std::uint8_t> model = read_file(shop.model());
+  write_atomically(damaged, std::span(model).first(model.size() / 2));
+  write_atomically(text, std::string_view("not an image"));
+  expect_error(graft({"predict", damaged, shop.one_image()}), 1, "damaged.h5");
+  expect_error(graft({"predict", shop.model(), text}), 1, "text.png");
+  expect_error(graft({"weights", "import", text, "-o", folder / "out.h5", "--arch", "resnet50"}), 1, "text.png");
+  EXPECT_FALSE(fs::exists(folder / "out.h5"));
+
+  fs::copy(shop.images(), corrupt, fs::copy_options::recursive);
+  write_atomically(fs::path(corrupt) / "train/spiral/001.png", std::string_view("broken"));
+  const Outcome refused = graft(small_training(corrupt, folder / "refused", {"--epochs", "1"}));
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_NE(refused.err.find("001.png"), std::string::npos) << refused.err;
+  EXPECT_FALSE(fs::exists(folder / "refused"));
+  const Outcome skipped = graft(small_training(corrupt, folder / "skipped", {"--max-steps", "0", "--skip-bad"}));
+  EXPECT_EQ(skipped.exit_code, 0) << skipped.err;
+  EXPECT_NE(skipped.err.find("train/spiral/001.png"), std::string::npos) << skipped.err;
+
+  expect_error(graft(small_training(shop.images(), "/dev/null/run")), 1, "/dev/null/run");
+  expect_error(graft({"weights", "import", shop.model(), "-o", "/dev/null/out.h5", "--arch", "densenet121"}), 1, "");
+  expect_no_temporaries(folder / "skipped");
+}
+
+TEST(Work, ImportSaysWhatDoesNotFit) {
+  const std::string fixture = std::string(GRAFT_SOURCE_DIR) + "/tests/data/fixtures/zip.pth";
+  const TemporaryFolder folder;
+  const Outcome outcome = graft({"weights", "import", fixture, "-o", folder / "out.h5", "--arch", "resnet50"});
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_NE(outcome.err.find("missing"), std::string::npos) << outcome.err;
+  const std::size_t last_line = outcome.err.rfind('\n', outcome.err.size() - 2);
+  EXPECT_EQ(outcome.err.substr(last_line + 1, 14), "graft: error: ") << outcome.err;
+  EXPECT_FALSE(fs::exists(folder / "out.h5"));
+}
+
+/// The published numbers for a photograph, through import, model file and prediction.
+TEST(Work, RealWeightsClassifyARealPhotograph) {
+  const char* given = std::getenv("GRAFT_TEST_DATA");
+  const fs::path data = given != nullptr ? given : fs::path(GRAFT_SOURCE_DIR).parent_path() / "shared/data";
+  const fs::path weights = data / "weights/resnet50_imagenet_keras_v1_f16.safetensors";
+  if (!fs::exists(weights)) GTEST_SKIP() << "no " << weights << "; set GRAFT_TEST_DATA";
+  const TemporaryFolder folder;
+  const std::string cat = data / "photos/chelsea.png";
+  const auto probability = [&](const std::string& stride) {
+    const std::string model = folder / ("r50_" + stride + ".h5");
+    const Outcome imported =
+        graft({"weights", "import", weights, "-o", model, "--arch", "resnet50", "--stride-on", stride, "--preprocess",
+               "caffe", "--labels", data / "weights/imagenet_labels.json"});
+    EXPECT_EQ(imported.exit_code, 0) << imported.err;
+    const json top =
+        json::parse(graft({"predict", model, cat, "--json", "--device", "cpu"}).out)["images"][0]["top"][0];
+    EXPECT_EQ(top["index"], 285);
+    return top["probability"].get<double>();
+  };
+  EXPECT_NEAR(probability("1x1"), 0.784, 0.01);  // He's network: stride on the 1x1 convolutions
+  EXPECT_NEAR(probability("3x3"), 0.665, 0.01);  // the wrong strides are seen
+}
+
+}  // namespace
+}  // namespace graft::testing
