@@ -1,5 +1,5 @@
-// oneDNN falls back to plain loops, a hundred times too slow, when a shape or format does not suit its kernels, and says
-// nothing. These tests run one training step of every network at its real size and read what was chosen.
+// oneDNN falls back to plain loops, a hundred times too slow, when a shape or format does not suit its kernels, and
+// says nothing. These tests run one training step of every network at its real size and read what was chosen.
 #include <gtest/gtest.h>
 
 #include "kernels/cpu/cpu_backend.h"
@@ -34,8 +34,8 @@ TEST_P(OneDnnImplementation, IsNeverPlainLoops) {
   EXPECT_GE(forward, 9);  // distinct shapes: VGG-19 has the fewest
   EXPECT_EQ(weight, forward);
   EXPECT_EQ(data, forward - 1);  // the images need no gradient
-  // Only the images change their format: everything else stays in oneDNN's blocks from end to end, but for the step from
-  // the last feature map to the classifier.
+  // Only the images change their format: everything else stays in oneDNN's blocks from end to end, but for the step
+  // from the last feature map to the classifier.
   EXPECT_LE(context.reorders, 2);
 }
 
