@@ -67,7 +67,7 @@ void ParameterSet::prepare_gradients() {
     if (p.is_trainable) p.gradient_offset = trainable_size_, trainable_size_ += aligned(p.shape.size());
   }
   if (trainable_size_ == 0) return;
-  gradients_ = zeros(*context_, {1, trainable_size_, 1, 1});
+  gradients_ = empty(*context_, {1, trainable_size_, 1, 1});  // untouched, so it costs nothing until training
   for (Parameter& p : parameters_)
     if (p.is_trainable) p.value.variable()->grad = gradients_.window(p.gradient_offset, p.shape);
 }
