@@ -97,12 +97,12 @@ struct Scene {
   Colour figure, ground;
 
   Scene(Random& random, double size) {
-    angle = random.uniform(0, 2 * kPi);
-    period = size * random.uniform(0.12, 0.26);
+    angle = random.uniform(-0.4, 0.4);
+    period = size * random.uniform(0.14, 0.22);
     shift_u = random.uniform(-1.5, 1.5), shift_v = random.uniform(-1.5, 1.5);
     light_x = random.uniform(-0.3, 0.3), light_y = random.uniform(-0.3, 0.3);
-    noise = random.uniform(0.02, 0.1);
-    figure = random_colour(random, 0, 0.45), ground = random_colour(random, 0.5, 1);  // dark on bright
+    noise = random.uniform(0.02, 0.06);
+    figure = random_colour(random, 0, 0.35), ground = random_colour(random, 0.6, 1);  // dark on bright
   }
 };
 

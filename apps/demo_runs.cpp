@@ -21,9 +21,9 @@ DemoStep pretraining(const fs::path& folder) {
           {{"train.data", folder / "source"},
            {"train.from_scratch", "true"},
            {"train.size", "64"},
-           {"train.epochs", "5"},
-           {"train.batch", "32"},
-           {"train.lr", "0.001"}}};
+           {"train.epochs", "4"},
+           {"train.batch", "8"},
+           {"train.lr", "0.0005"}}};
 }
 
 std::vector<DemoStep> contenders(const fs::path& folder) {
@@ -34,25 +34,25 @@ std::vector<DemoStep> contenders(const fs::path& folder) {
            {data,
             weights,
             {"strategy.name", "linear-probe"},
-            {"train.epochs", "15"},
-            {"train.batch", "16"},
-            {"train.lr", "0.01"}}},
+            {"train.epochs", "20"},
+            {"train.batch", "8"},
+            {"train.lr", "0.003"}}},
           {"full",
            "full fine-tuning of the pre-trained network",
            {data,
             weights,
             {"strategy.name", "full"},
-            {"train.epochs", "15"},
-            {"train.batch", "16"},
-            {"train.lr", "0.001"}}},
+            {"train.epochs", "12"},
+            {"train.batch", "8"},
+            {"train.lr", "0.0001"}}},
           {"scratch",
            "training from scratch",
            {data,
             {"train.from_scratch", "true"},
             {"train.size", "64"},
-            {"train.epochs", "15"},
-            {"train.batch", "16"},
-            {"train.lr", "0.001"}}}};
+            {"train.epochs", "12"},
+            {"train.batch", "8"},
+            {"train.lr", "0.0005"}}}};
 }
 
 std::string command_of(const DemoStep& step, const TrainSettings& settings) {

@@ -12,10 +12,11 @@
 
 namespace graft {
 
-// Chosen on validation images of other seeds, so that all trainings together take under four minutes on two cores.
+// Sizes, and the rates in demo_runs.cpp (two tried per contender), were chosen on validation images of seed 7; the demo
+// runs with seed 0.
 inline constexpr std::int64_t kDemoSide = 73;  // pixels; the network sees the 64 in the middle
-inline constexpr DemoCounts kDemoSource{.train = 120, .val = 16};
-inline constexpr DemoCounts kDemoTarget{.train = 12, .val = 12, .test = 40};
+inline constexpr DemoCounts kDemoSource{.train = 96, .val = 12};
+inline constexpr DemoCounts kDemoTarget{.train = 16, .val = 12, .test = 40};
 
 /// One training: settings by key, as texts.
 struct DemoStep {
