@@ -27,7 +27,12 @@ struct Parameter {
   Tensor value;
   mutable std::shared_ptr<void> packed;  // the device's copy in its own format, for the current version
 
-  WeightView weight_view() const { return {value.view(), version, &packed}; }
+  /// A device's packed copy pays while the values stay; with `changes_soon` none is kept, which saves the memory of
+  /// two.
+  WeightView weight_view(bool changes_soon = false) const {
+    if (changes_soon) packed.reset();
+    return {value.view(), version, changes_soon ? nullptr : &packed};
+  }
   /// The gradient of the last backward pass. Errors: not trainable.
   Tensor gradient() const;
   bool has_gradient() const { return value.variable() && value.variable()->grad_written; }

@@ -39,7 +39,9 @@ Tensor conv2d(const Tensor& input, const Parameter& weight, const Parameter* bia
   }
   Tensor y(x.context(), spec.y(), formats.y, x.dtype());
   const bool has_relu = activation == Activation::relu;
-  device.conv(spec, y.view(), x.view(), weight.weight_view(), {bias ? bias->value.view() : View{}, has_relu});
+  const bool changes_soon = weight.is_trainable && x.context().is_recording();
+  device.conv(spec, y.view(), x.view(), weight.weight_view(changes_soon),
+              {bias ? bias->value.view() : View{}, has_relu});
 
   const Tensor saved_x = weight.is_trainable ? x : Tensor{};
   const Tensor saved_y = has_relu ? y : Tensor{};
@@ -50,9 +52,10 @@ Tensor conv2d(const Tensor& input, const Parameter& weight, const Parameter* bia
         g.accumulate(2, [&](View db, Write w) { device.channel_sum(db, w, dy.view()); });
         Destination dx = g.destination(0);
         if (!dx) return;
-        if (!reorders) return device.conv_data_grad(spec, dx.view(), dx.write, dy.view(), weight.weight_view());
+        const WeightView weights = weight.weight_view(changes_soon);
+        if (!reorders) return device.conv_data_grad(spec, dx.view(), dx.write, dy.view(), weights);
         Tensor dense(dy.context(), spec.x, formats.x, dy.dtype());
-        device.conv_data_grad(spec, dense.view(), Write::overwrite, dy.view(), weight.weight_view());
+        device.conv_data_grad(spec, dense.view(), Write::overwrite, dy.view(), weights);
         device.copy(dx.view(), dx.write, dense.view());
       });
 }
