@@ -12,7 +12,11 @@ Session open_session(const TrainSettings& settings) {
   }
   std::string why;
   const Device device = parse_device(settings.device, &why);
-  auto context = std::make_unique<Context>(make_backend(device, {.threads = static_cast<int>(settings.threads)}));
+  if (settings.winograd && device.kind != DeviceKind::cpu) {
+    throw UsageError("train.winograd: an algorithm of the cpu device; leave it out or use --device cpu");
+  }
+  auto context = std::make_unique<Context>(
+      make_backend(device, {.threads = static_cast<int>(settings.threads), .allows_winograd = settings.winograd}));
   std::string heading = fmt::format("device: {}", context->backend().description());
   if (!why.empty()) heading += fmt::format(" ({})", why);
   return {std::move(context), std::move(heading)};

@@ -5,8 +5,8 @@
     bench/compare_torch.py predict --model MODEL.h5 --image FILE [--rounds 7]
 
 `step` times forward + backward + SGD update. Every contender is a process of its own that waits for its turn: graft's
-build/*/bin/graft_train_step, and PyTorch under each --python, in its default and its channels_last memory format. The
-ratio is against the fastest PyTorch. Peak memory is the process's (VmHWM). `predict` times whole processes, from start
+build/*/bin/graft_train_step, with direct and with Winograd convolutions, and PyTorch under each --python, in its default
+and its channels_last memory format. The ratios are against the fastest PyTorch. Peak memory is the process's (VmHWM). `predict` times whole processes, from start
 to exit, after one warm-up each. Medians over the rounds are printed, with the spread; --out FILE appends them as
 Markdown with the machine and the versions.
 """
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 
+OURS = ("direct", "winograd")
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 TORCH_STEP = r"""
@@ -109,16 +110,19 @@ class Worker:
 
 
 def report(title, rows, out):
-    """rows: (name, seconds, peak bytes or 0); the first is graft."""
+    """rows: (name, seconds, peak bytes or 0); those of graft begin with "graft"."""
     lines = [f"### {title}", "", "| contender | median s | min | max | peak MiB |", "|---|---|---|---|---|"]
     for name, seconds, peak in rows:
         lines.append(f"| {name} | {statistics.median(seconds):.3f} | {min(seconds):.3f} | {max(seconds):.3f} | "
                      f"{peak / 2**20:.0f} |")
-    ours = statistics.median(rows[0][1])
-    best = min(rows[1:], key=lambda r: statistics.median(r[1]))
-    per_round = [b / a for a, b in zip(rows[0][1], best[1])]
-    lines += ["", f"{best[0]} / graft: {statistics.median(best[1]) / ours:.2f}x (medians); per round "
-              f"{statistics.median(per_round):.2f}x [{min(per_round):.2f}, {max(per_round):.2f}].",
+    ours = [r for r in rows if r[0].startswith("graft")]
+    best = min((r for r in rows if r not in ours), key=lambda r: statistics.median(r[1]))
+    lines.append("")
+    for name, seconds, _ in ours:
+        per_round = [b / a for a, b in zip(seconds, best[1])]
+        lines.append(f"{best[0]} / {name}: {statistics.median(best[1]) / statistics.median(seconds):.2f}x (medians); per "
+                     f"round {statistics.median(per_round):.2f}x [{min(per_round):.2f}, {max(per_round):.2f}].")
+    lines += ["",
               f"Machine: {cpu_model()}, {platform.platform()}. Rounds: {len(rows[0][1])}. Load before: {LOAD}.",
               f"Command: `{' '.join([os.path.relpath(sys.argv[0], ROOT)] + sys.argv[1:])}`", ""]
     print("\n".join(lines))
@@ -131,7 +135,7 @@ def compare_steps(a):
     program = os.path.join(a.bin, "graft_train_step") if a.bin else find_program("graft_train_step")
     common = [a.arch, str(a.batch), str(a.size), str(a.threads)]
     env = dict(os.environ, OMP_NUM_THREADS=str(a.threads))
-    workers = [Worker([program] + common, env)]
+    workers = [Worker([program] + common + [a], env) for a in OURS]
     for python in a.python:
         workers += [Worker([python, "-c", TORCH_STEP] + common + [f], env) for f in ("default", "channels_last")]
     for w in workers:

@@ -1,6 +1,6 @@
-// One training step, timed on demand: compare_torch.py alternates this program with PyTorch. Reads a number of steps per
-// line from standard input and answers each line with their seconds and the process's peak memory, as JSON.
-//     graft_train_step ARCHITECTURE BATCH SIZE THREADS
+// One training step, timed on demand: compare_torch.py alternates this program with PyTorch. Reads a number of steps
+// per line from standard input and answers each line with their seconds and the process's peak memory, as JSON.
+//     graft_train_step ARCHITECTURE BATCH SIZE THREADS winograd|direct
 #include <fmt/format.h>
 
 #include <chrono>
@@ -24,8 +24,8 @@ std::int64_t peak_bytes() {
   throw Error("train_step: no VmHWM in /proc/self/status");
 }
 
-void run(const std::string& architecture, std::int64_t batch, std::int64_t size, int threads) {
-  Context context(make_backend({DeviceKind::cpu, 0}, {.threads = threads}));
+void run(const std::string& architecture, std::int64_t batch, std::int64_t size, const BackendOptions& options) {
+  Context context(make_backend({DeviceKind::cpu, 0}, options));
   ModelInfo info;
   info.architecture = architecture;
   info.num_classes = 1000;
@@ -73,8 +73,9 @@ void run(const std::string& architecture, std::int64_t batch, std::int64_t size,
 
 int main(int argc, char** argv) {
   try {
-    if (argc != 5) throw graft::Error("train_step: needs ARCHITECTURE BATCH SIZE THREADS");
-    run(argv[1], std::stoll(argv[2]), std::stoll(argv[3]), std::stoi(argv[4]));
+    if (argc != 6) throw graft::Error("train_step: needs ARCHITECTURE BATCH SIZE THREADS winograd|direct");
+    run(argv[1], std::stoll(argv[2]), std::stoll(argv[3]),
+        {.threads = std::stoi(argv[4]), .allows_winograd = std::string_view(argv[5]) == "winograd"});
   } catch (const std::exception& e) {
     fmt::print(stderr, "{}\n", e.what());
     return 1;

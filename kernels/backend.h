@@ -234,9 +234,10 @@ void Backend::map(const F& f, View out, Write write, std::initializer_list<Const
   run_map(call);
 }
 
-/// Threads and reproducibility of a backend.
+/// Threads and arithmetic of a backend.
 struct BackendOptions {
-  int threads = 0;  // 0: all cores this process may use
+  int threads = 0;               // 0: all cores this process may use
+  bool allows_winograd = false;  // CPU: 3 x 3 convolutions by F(4,3) where oneDNN has it; faster, rounds more
 };
 
 /// Creates a device. Errors: the device is not built in or not usable, with the reason.

@@ -130,6 +130,8 @@ std::vector<Setting<T>> make_table() {
           range(0)),
       row("train.precision", "--precision", kRun, &T::precision, "arithmetic of the device",
           one_of({"f32", "tf32", "bf16", "fp16"})),
+      row("train.winograd", "--winograd", kRun, &T::winograd,
+          "3 x 3 convolutions by Winograd's F(4,3), on CPUs with AVX-512: faster, rounds more"),
       row("train.resume", "--resume", kRun, &T::resume, "continue an interrupted run", of_one_call()),
       row("train.overwrite", "--overwrite", kRun, &T::overwrite, "replace an existing run", of_one_call()),
   };

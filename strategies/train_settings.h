@@ -48,6 +48,7 @@ struct TrainSettings {
   // Machine
   std::string device = "auto", precision = "f32";
   std::int64_t threads = 0, seed = 0;
+  bool winograd = false;
 };
 
 /// One row per member above except `strategy_settings`, in the order of --help.

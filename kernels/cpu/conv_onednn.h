@@ -37,16 +37,18 @@ struct PackKey {
 
 class ConvPrimitives {
  public:
-  ConvPrimitives();
+  explicit ConvPrimitives(bool uses_winograd);
   const ConvPrimitive& get(const ConvKey& key);
   /// Packs (forward, data_grad) or unpacks (weight_grad) weights.
   const dnnl::reorder& pack(const ConvKey& key, bool adds);
   ConvFormats formats(const ConvSpec& spec);
   dnnl::engine& engine() { return engine_; }
   dnnl::stream& stream() { return stream_; }
+  bool uses_winograd() const { return uses_winograd_; }
   std::vector<std::string> implementations() const;
 
  private:
+  bool uses_winograd_;
   dnnl::engine engine_;
   dnnl::stream stream_;
   std::map<ConvKey, ConvPrimitive> primitives_;

@@ -29,7 +29,8 @@ std::int64_t columns(const ConstView& v) { return v.shape.size() / v.shape.n; }
 }  // namespace
 
 CpuBackend::CpuBackend(const BackendOptions& options)
-    : threads_(options.threads > 0 ? options.threads : omp_get_num_procs()), conv_(std::make_unique<ConvPrimitives>()) {
+    : threads_(options.threads > 0 ? options.threads : omp_get_num_procs()),
+      conv_(std::make_unique<ConvPrimitives>(options.allows_winograd)) {
   omp_set_num_threads(threads_);
 }
 
@@ -46,11 +47,10 @@ std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options) {
 
 std::string CpuBackend::description() const {
   const dnnl_version_t& v = *dnnl::version();
-  const char* isa = __builtin_cpu_supports("avx512bf16") ? "AVX-512 with bf16"
-                    : __builtin_cpu_supports("avx512f")  ? "AVX-512"
-                                                         : "AVX2";
-  return fmt::format("cpu, {}, oneDNN {}.{}.{}, {} thread{}", isa, v.major, v.minor, v.patch, threads_,
-                     threads_ == 1 ? "" : "s");
+  const bool has_avx512 = __builtin_cpu_supports("avx512f");
+  const char* isa = __builtin_cpu_supports("avx512bf16") ? "AVX-512 with bf16" : has_avx512 ? "AVX-512" : "AVX2";
+  return fmt::format("cpu, {}, oneDNN {}.{}.{}{}, {} thread{}", isa, v.major, v.minor, v.patch,
+                     conv_->uses_winograd() && has_avx512 ? " with Winograd" : "", threads_, threads_ == 1 ? "" : "s");
 }
 
 void CpuBackend::linear(View y, ConstView x, WeightView w, ConstView bias) {

@@ -1,14 +1,15 @@
 // Every op case on every device against the reference device: results, and that nothing else in memory was touched.
+#include "kernels/cpu/cpu_backend.h"
 #include "tests/kernels/kernel_testing.h"
 
 namespace graft {
 namespace {
 
 void expect_equal(const OpCase& op, const Operand& o, DType device_type, const std::vector<double>& actual,
-                  const std::vector<double>& expected, bool exact) {
+                  const std::vector<double>& expected, bool exact, double slack = 1) {
   const DType type = o.dtype.value_or(device_type);
   const bool whole = type == DType::u8 || type == DType::i32;
-  const double tolerance = whole || exact ? 0 : rounding_tolerance(type, op.terms) * largest(expected);
+  const double tolerance = whole || exact ? 0 : slack * rounding_tolerance(type, op.terms) * largest(expected);
   std::int64_t wrong = 0, worst = -1;
   double most = 0;
   for (std::size_t i = 0; i < expected.size(); ++i) {
@@ -45,6 +46,30 @@ TEST_P(OpCases, EqualTheReference) {
 
 INSTANTIATE_TEST_SUITE_P(Cpu, OpCases, ::testing::ValuesIn(cases_on(DeviceKind::cpu)), CaseName{});
 INSTANTIATE_TEST_SUITE_P(Cuda, OpCases, ::testing::ValuesIn(cases_on(DeviceKind::cuda)), CaseName{});
+
+// Winograd's transforms multiply by up to 8 and cancel again, which costs about a decimal digit.
+TEST(Winograd, ConvolutionsEqualTheReference) {
+  constexpr double kSlack = 10;
+  const std::unique_ptr<Backend> cpu = make_backend({DeviceKind::cpu, 0},
+                                                    {.threads = kTestThreads, .allows_winograd = true}),
+                                 reference = make_backend({DeviceKind::reference, 0});
+  for (const auto& [kind, op, write] : cases_on(DeviceKind::cpu)) {
+    if (!op->call.starts_with("conv")) continue;
+    SCOPED_TRACE(op->name);
+    const std::vector<Format> formats = formats_of(*op, *cpu);
+    CaseOperands actual(*cpu, *op, write, formats), expected(*reference, *op, write, formats);
+    op->run(*cpu, actual, write);
+    op->run(*reference, expected, write);
+    for (const Operand& o : op->operands)
+      if (is_result(o.role))
+        expect_equal(*op, o, DType::f32, actual.values(o.name), expected.values(o.name), false, kSlack);
+    EXPECT_EQ(actual.damage(), "");
+  }
+  const std::vector<std::string> used = cpu_implementations(*cpu);
+  const bool is_used =
+      std::ranges::any_of(used, [](const std::string& line) { return line.find("wino") != line.npos; });
+  EXPECT_EQ(is_used, bool(__builtin_cpu_supports("avx512f")));
+}
 
 TEST(ReferenceFormats, DoNotChangeResults) {
   const std::unique_ptr<Backend> cpu = make_backend({DeviceKind::cpu, 0}),

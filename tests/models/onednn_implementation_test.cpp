@@ -9,13 +9,14 @@
 namespace graft {
 namespace {
 
-class OneDnnImplementation : public testing::TestWithParam<const char*> {};
+class OneDnnImplementation : public testing::TestWithParam<std::tuple<const char*, bool>> {};
 
 TEST_P(OneDnnImplementation, IsNeverPlainLoops) {
   constexpr std::int64_t kBatch = 2, kSize = 224;
-  Context context(make_cpu_backend({}));
+  const auto& [architecture, allows_winograd] = GetParam();
+  Context context(make_cpu_backend({.allows_winograd = allows_winograd}));
   ModelInfo info;
-  info.architecture = GetParam();
+  info.architecture = architecture;
   const auto network = make_network(context, info);
   network->parameters().prepare_gradients();
   const Tensor x = zeros(context, {kBatch, 3, kSize, kSize});
@@ -23,13 +24,20 @@ TEST_P(OneDnnImplementation, IsNeverPlainLoops) {
   context.tape().backward(softmax_cross_entropy(network->forward(x), labels).loss);
 
   const std::vector<std::string> lines = cpu_implementations(context.backend());
-  int forward = 0, data = 0, weight = 0;
+  int forward = 0, data = 0, weight = 0, winograd = 0;
   for (const std::string& line : lines) {
     EXPECT_EQ(line.find("ref"), std::string::npos) << line;
     EXPECT_NE(line.find("jit"), std::string::npos) << line;
     forward += line.starts_with("forward");
     data += line.starts_with("data gradient");
     weight += line.starts_with("weight gradient");
+    winograd += line.find("wino") != std::string::npos;
+  }
+  // Every network has 3 x 3 convolutions that it suits, forward and both gradients.
+  if (allows_winograd && __builtin_cpu_supports("avx512f")) {
+    EXPECT_GE(winograd, 6);
+  } else {
+    EXPECT_EQ(winograd, 0);
   }
   EXPECT_GE(forward, 9);  // distinct shapes: VGG-19 has the fewest
   EXPECT_EQ(weight, forward);
@@ -39,8 +47,13 @@ TEST_P(OneDnnImplementation, IsNeverPlainLoops) {
   EXPECT_LE(context.reorders, 2);
 }
 
-INSTANTIATE_TEST_SUITE_P(Networks, OneDnnImplementation, testing::Values("resnet50", "densenet121", "vgg19"),
-                         [](const auto& instance) { return std::string(instance.param); });
+std::string name_of(const testing::TestParamInfo<std::tuple<const char*, bool>>& test) {
+  return std::string(std::get<0>(test.param)) + (std::get<1>(test.param) ? "_winograd" : "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Networks, OneDnnImplementation,
+                         testing::Combine(testing::Values("resnet50", "densenet121", "vgg19"), testing::Bool()),
+                         name_of);
 
 }  // namespace
 }  // namespace graft
