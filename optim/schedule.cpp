@@ -23,6 +23,13 @@ double one_cycle(const Schedule& s, std::int64_t step) {
   return anneal(s.lr, last, std::fmin(1.0, (position - peak) / std::fmax(total - 1 - peak, 1e-12)));
 }
 
+double slanted_triangular(const Schedule& s, std::int64_t step) {
+  const double total = double(s.epochs * s.steps_per_epoch), t = double(step);
+  const double cut = std::fmax(1, std::floor(total * s.cut));
+  const double p = t < cut ? t / cut : 1 - (t - cut) / std::fmax(total - cut, 1);
+  return s.lr * (1 + std::fmax(p, 0) * (s.ratio - 1)) / s.ratio;
+}
+
 }  // namespace
 
 ScheduleKind parse_schedule(std::string_view name) {
@@ -30,11 +37,14 @@ ScheduleKind parse_schedule(std::string_view name) {
   if (name == "step") return ScheduleKind::step;
   if (name == "cosine") return ScheduleKind::cosine;
   if (name == "one-cycle") return ScheduleKind::one_cycle;
-  throw UsageError("schedule: '" + std::string(name) + "' is unknown; choose constant, step, cosine or one-cycle");
+  if (name == "slanted-triangular") return ScheduleKind::slanted_triangular;
+  throw UsageError("schedule: '" + std::string(name) +
+                   "' is unknown; choose constant, step, cosine, one-cycle or slanted-triangular");
 }
 
 double Schedule::at(std::int64_t epoch, std::int64_t step) const {
   if (kind == ScheduleKind::one_cycle) return one_cycle(*this, epoch * steps_per_epoch + step);
+  if (kind == ScheduleKind::slanted_triangular) return slanted_triangular(*this, epoch * steps_per_epoch + step);
   const double warmup_steps = std::round(warmup_epochs * double(steps_per_epoch));
   const double steps_done = double(epoch * steps_per_epoch + step) + 1;
   if (steps_done < warmup_steps) return lr * steps_done / warmup_steps;

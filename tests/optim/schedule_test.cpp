@@ -54,8 +54,25 @@ TEST(Schedule, ConstantStaysAndWarmupClimbsEvenlyThenHandsOver) {
   EXPECT_DOUBLE_EQ(s.at(4, 0), 0.25);  // and spans the four epochs left
 }
 
+TEST(Schedule, SlantedTriangleClimbsAndFallsAsInUlmfit) {
+  const Schedule s{.kind = ScheduleKind::slanted_triangular, .lr = 0.64, .epochs = 4, .steps_per_epoch = 10};
+  // By hand from the paper's formula: T = 40, cut = 4, ratio = 32.
+  EXPECT_DOUBLE_EQ(s.at(0, 0), 0.64 / 32);
+  EXPECT_DOUBLE_EQ(s.at(0, 1), 0.64 * (1 + 0.25 * 31) / 32);
+  EXPECT_DOUBLE_EQ(s.at(0, 4), 0.64);
+  EXPECT_DOUBLE_EQ(s.at(2, 2), 0.64 * (1 + 0.5 * 31) / 32);  // t = 22, half way down
+  EXPECT_DOUBLE_EQ(s.at(3, 9), 0.64 * (1 + 31.0 / 36) / 32);
+  for (std::int64_t steps : {1, 2, 3, 19, 29})  // where T cut is not whole
+    for (std::int64_t t = 0; t < steps; ++t) {
+      const double lr = Schedule{.kind = s.kind, .lr = 1, .epochs = 1, .steps_per_epoch = steps}.at(0, t);
+      EXPECT_GE(lr, 1.0 / 32) << t << " of " << steps;
+      EXPECT_LE(lr, 1.0) << t << " of " << steps;
+    }
+}
+
 TEST(Schedule, NamesAreChecked) {
   EXPECT_EQ(parse_schedule("one-cycle"), ScheduleKind::one_cycle);
+  EXPECT_EQ(parse_schedule("slanted-triangular"), ScheduleKind::slanted_triangular);
   EXPECT_THROW(parse_schedule("linear"), UsageError);
 }
 
