@@ -24,7 +24,13 @@ ordered_json strategy_json(const StrategyInfo& info) {
     if (!s.choices.empty()) row["choices"] = s.choices;
     settings.push_back(std::move(row));
   }
-  return {{"name", info.name}, {"summary", info.summary}, {"source", info.source}, {"settings", std::move(settings)}};
+  ordered_json defaults = ordered_json::object();
+  for (const StrategyDefault& d : info.defaults) defaults[std::string(d.key)] = value_json(d.value);
+  return {{"name", info.name},
+          {"summary", info.summary},
+          {"source", info.source},
+          {"settings", std::move(settings)},
+          {"defaults", std::move(defaults)}};
 }
 
 std::string list_text() {
@@ -37,6 +43,8 @@ std::string list_text() {
 std::string strategy_text(const StrategyInfo& info) {
   std::string text =
       fmt::format("{}: {}\nsource: {}\n", emphasised(info.name, Emphasis::bold, stdout), info.summary, info.source);
+  for (const StrategyDefault& d : info.defaults)
+    text += fmt::format("default: {} is {} unless set\n", d.key, to_string(d.value));
   if (info.settings.empty()) return text + "It has no settings of its own.\n";
   TextTable table({"setting", "default", "meaning"});
   table.align_left(1), table.align_left(2);

@@ -14,6 +14,8 @@ void visit_counters(State& s, const Visit& visit) {
   visit("epochs_without_better", s.epochs_without_better);
   visit("correct", s.correct);
   visit("images", s.images);
+  visit("frozen_tensors", s.frozen_tensors);
+  visit("frozen_checks", s.frozen_checks);
 }
 template <class State, class Visit>
 void visit_numbers(State& s, const Visit& visit) {

@@ -24,6 +24,9 @@ struct TrainState {
   // Sums over the images of the unfinished epoch.
   double loss_sum = 0, penalty_sum = 0;
   std::int64_t correct = 0, images = 0;
+  // What the proof has shown so far: the most tensors and statistics frozen at one time, and how often all were
+  // compared.
+  std::int64_t frozen_tensors = 0, frozen_checks = 0;
   double train_seconds = 0;           // of all training passes
   double epoch_seconds = 0;           // of the unfinished epoch's training pass
   std::vector<double> strategy = {};  // Strategy::state()

@@ -7,6 +7,7 @@
 
 #include "models/network_io.h"
 #include "strategies/inference.h"
+#include "strategies/truth_table.h"
 
 namespace graft {
 namespace {
@@ -89,27 +90,34 @@ void Fit::open_logs() {
 bool Fit::run() {
   open_logs();
   while (!is_done()) {
-    if (!begin_epoch()) return save_last(), false;
+    if (!begin_epoch()) return verify_frozen(), save_last(), false;
     const EpochEnd end = train_epoch();
     count_correct();
     steps_csv_->flush();
-    if (end == EpochEnd::stopped) return save_last(), false;
-    if (!finish_epoch(end == EpochEnd::out_of_steps)) return save_last(), false;
+    if (end == EpochEnd::stopped) return verify_frozen(), save_last(), false;
+    if (!finish_epoch(end == EpochEnd::out_of_steps)) return verify_frozen(), save_last(), false;
     if (end == EpochEnd::out_of_steps) break;
   }
-  if (plan_ && !proof_.is_empty()) {
-    proof_.verify(parameters_);
-    progress_.note(fmt::format("frozen tensors and statistics: {} of {} unchanged, bit for bit (SHA-256)",
-                               proof_.tensors(), proof_.tensors()));
-  }
+  verify_frozen();
+  if (state_.frozen_tensors > 0)
+    progress_.note(fmt::format(
+        "frozen tensors and statistics: {} of {} unchanged, bit for bit (SHA-256, {} comparison{})",
+        state_.frozen_tensors, state_.frozen_tensors, state_.frozen_checks, state_.frozen_checks == 1 ? "" : "s"));
   return true;
+}
+
+void Fit::verify_frozen() {
+  if (proof_.is_empty()) return;
+  proof_.verify(parameters_);
+  state_.frozen_tensors = std::max(state_.frozen_tensors, proof_.tensors());
+  ++state_.frozen_checks;
 }
 
 bool Fit::begin_epoch() {
   const bool is_fresh = state_.batches_in_epoch == 0;
   const EpochPlan plan = strategy_->plan({state_.epoch, spec_.settings.epochs, parameters_, spec_.network.blocks()});
   const bool is_new = !plan_ || !(plan_->freeze == plan.freeze);
-  if (plan_ && is_new) proof_.verify(parameters_);
+  if (is_new) verify_frozen();
   if (plan.starts_from_best && is_fresh && state_.best_epoch > 0)
     load_weights(spec_.network, read_model_file(spec_.directory.best()).weights);
   if (plan.freeze.apply(parameters_)) optimizer_.prepare();
@@ -122,11 +130,10 @@ bool Fit::begin_epoch() {
   if (plan.resets_optimizer && is_fresh) optimizer_.reset();
   std::int64_t i = 0;
   for (const Parameter& p : parameters_.parameters())
-    optimizer_.set_group(i++, plan.block_lr_factors.empty() ? 1 : plan.block_lr_factors.at(std::size_t(p.block)),
-                         spec_.settings.weight_decay);
+    optimizer_.set_group(i, plan.rate_factor(i, p.block), spec_.settings.weight_decay), ++i;
   plan_ = plan;
   backbone_is_fixed_ = is_backbone_fixed(spec_.network, plan.freeze);
-  note_plan(plan, is_new);
+  note_plan(plan);
   const std::string obstacle = spec_.batches.features_impossible();
   if (!backbone_is_fixed_ || !obstacle.empty()) {
     if (backbone_is_fixed_ && is_new)
@@ -139,15 +146,16 @@ bool Fit::begin_epoch() {
   return spec_.batches.use_features(progress_, spec_.stop);
 }
 
-void Fit::note_plan(const EpochPlan& plan, bool is_new) {
-  if (!is_new) return;
-  progress_.note(fmt::format("epoch {}: what trains\n{}", state_.epoch + 1,
-                             truth_table({.parameters = parameters_,
-                                          .block_names = spec_.network.blocks(),
-                                          .plan = plan.freeze,
-                                          .lr = spec_.settings.lr * plan.lr_factor,
-                                          .weight_decay = spec_.settings.weight_decay,
-                                          .block_lr_factors = plan.block_lr_factors})));
+void Fit::note_plan(const EpochPlan& plan) {
+  std::string table = truth_table({.parameters = parameters_,
+                                   .block_names = spec_.network.blocks(),
+                                   .plan = plan,
+                                   .lr = spec_.settings.lr,
+                                   .weight_decay = spec_.settings.weight_decay});
+  if (table == truth_table_) return;
+  progress_.note(fmt::format("epoch {}: what {} (rates before the schedule)\n{}", state_.epoch + 1,
+                             truth_table_.empty() ? "trains" : "changes", changed_lines(table, truth_table_)));
+  truth_table_ = std::move(table);
 }
 
 std::int64_t Fit::usable_batches() const {
@@ -184,7 +192,9 @@ double Fit::learning_rate() const {
                           .gamma = s.step_gamma,
                           .pct_start = s.one_cycle_pct_start,
                           .div = s.one_cycle_div,
-                          .final_div = s.one_cycle_final_div};
+                          .final_div = s.one_cycle_final_div,
+                          .cut = s.slanted_cut,
+                          .ratio = s.slanted_ratio};
   return schedule.at(state_.epoch - plan_->schedule_begin, state_.steps_in_epoch);
 }
 
@@ -302,7 +312,8 @@ bool Fit::finish_epoch(bool is_partial) {
     state_.best_value = report.val_macro_accuracy;
   }
   if (!is_partial) {
-    state_.epochs_without_better = report.is_best ? 0 : state_.epochs_without_better + 1;
+    // Only the last stage may stop early, and its patience begins with it.
+    state_.epochs_without_better = report.is_best || !plan_->may_stop_early ? 0 : state_.epochs_without_better + 1;
     ++state_.epoch;
     state_.train_seconds += state_.epoch_seconds;
     state_.batches_in_epoch = state_.steps_in_epoch = state_.correct = state_.images = 0;

@@ -52,7 +52,8 @@ class Fit {
 
   void open_logs();
   bool begin_epoch();
-  void note_plan(const EpochPlan& plan, bool is_new);
+  void note_plan(const EpochPlan& plan);
+  void verify_frozen();
   EpochEnd train_epoch();
   std::int64_t usable_batches() const;
   Window next_window(const std::vector<std::int64_t>& order) const;
@@ -79,6 +80,7 @@ class Fit {
   TrainState state_;
   std::optional<Checkpoint> resumed_;  // until its moments are restored
   std::optional<EpochPlan> plan_;
+  std::string truth_table_;  // as last shown
   bool backbone_is_fixed_ = false;
   FrozenProof proof_;
 

@@ -1,10 +1,17 @@
 #include "strategies/freeze_plan.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
+#include "strategies/settings.h"
+
 namespace graft {
+namespace {
+
+bool selects(const Selection& s, std::string_view name, int block, LayerType type) {
+  return (s.block < 0 || s.block == block) && (!s.type || *s.type == type) && matches_pattern(name, s.name);
+}
+
+}  // namespace
 
 FreezePlan FreezePlan::frozen(const ParameterSet& parameters) { return FreezePlan(parameters, false, kBatchNormFixed); }
 FreezePlan FreezePlan::trainable(const ParameterSet& parameters) {
@@ -12,20 +19,34 @@ FreezePlan FreezePlan::trainable(const ParameterSet& parameters) {
 }
 
 void FreezePlan::train_block(const ParameterSet& parameters, int block, NormSwitches norm) {
-  for (std::size_t i = 0; i < trains_.size(); ++i)
-    if (parameters.parameters()[i].block == block) trains_[i] = true;
-  for (std::size_t i = 0; i < norms_.size(); ++i)
-    if (parameters.statistics()[i].block == block) norms_[i] = norm;
+  set_trains(parameters, {.block = block}, true);
+  set_norms(parameters, {.block = block}, norm);
 }
 
 std::int64_t FreezePlan::train_matching(const ParameterSet& parameters, std::string_view pattern) {
-  std::int64_t matched = 0;
+  return set_trains(parameters, {.name = pattern}, true);
+}
+
+std::int64_t FreezePlan::set_trains(const ParameterSet& parameters, const Selection& selection, bool trains) {
+  std::int64_t selected = 0;
   for (std::size_t i = 0; i < trains_.size(); ++i) {
-    if (!matches_pattern(parameters.parameters()[i].name, pattern)) continue;
-    trains_[i] = true;
-    ++matched;
+    const Parameter& p = parameters.parameters()[i];
+    if (!selects(selection, p.name, p.block, layer_type(parameters, std::int64_t(i)))) continue;
+    trains_[i] = trains;
+    ++selected;
   }
-  return matched;
+  return selected;
+}
+
+std::int64_t FreezePlan::set_norms(const ParameterSet& parameters, const Selection& selection, NormSwitches norm) {
+  std::int64_t selected = 0;
+  for (std::size_t i = 0; i < norms_.size(); ++i) {
+    const RunningStatistics& s = parameters.statistics()[i];
+    if (!selects(selection, s.name, s.block, LayerType::batch_norm)) continue;
+    norms_[i] = norm;
+    ++selected;
+  }
+  return selected;
 }
 
 void FreezePlan::train_head(const ParameterSet& parameters, HeadPart part) {
@@ -67,40 +88,28 @@ std::vector<std::int64_t> head_parameters(const ParameterSet& parameters, HeadPa
   return indices;
 }
 
-std::string truth_table(const TruthTableInput& in) {
-  struct Row {
-    std::int64_t trained = 0, all = 0, norms = 0, batch = 0, moving = 0;
-  };
-  std::vector<Row> rows(in.block_names.size());
-  for (std::size_t i = 0; i < in.parameters.parameters().size(); ++i) {
-    const Parameter& p = in.parameters.parameters()[i];
-    rows.at(p.block).all += p.shape.size();
-    if (in.plan.trains(std::int64_t(i))) rows[p.block].trained += p.shape.size();
+LayerType layer_type(const ParameterSet& parameters, std::int64_t parameter) {
+  const auto& all = parameters.parameters();
+  switch (all[std::size_t(parameter)].role) {
+    case Role::conv_weight:
+      return LayerType::convolution;
+    case Role::linear_weight:
+      return LayerType::linear;
+    case Role::bias:  // its weight stands before it
+      return all[std::size_t(parameter - 1)].role == Role::linear_weight ? LayerType::linear : LayerType::convolution;
+    default:
+      return LayerType::batch_norm;
   }
-  for (std::size_t i = 0; i < in.parameters.statistics().size(); ++i) {
-    Row& row = rows.at(in.parameters.statistics()[i].block);
-    const NormSwitches norm = in.plan.norm(std::int64_t(i));
-    ++row.norms;
-    row.batch += norm.uses_batch_statistics;
-    row.moving += norm.updates_running;
-  }
-  const auto share = [](std::int64_t some, std::int64_t all, const char* yes, const char* no) {
-    return some == all ? std::string(yes) : some == 0 ? std::string(no) : fmt::format("{}/{} {}", some, all, yes);
-  };
-  std::string text = fmt::format("{:<14} {:>12} {:>12}  {:<24} {:>10} {:>10}\n", "block", "trainable", "of",
-                                 "batch norm", "lr", "decay");
-  for (std::size_t b = 0; b < rows.size(); ++b) {
-    const Row& r = rows[b];
-    const std::string norm = r.norms == 0 ? "-"
-                                          : share(r.batch, r.norms, "batch", "running") + ", " +
-                                                share(r.moving, r.norms, "updated", "fixed");
-    const double factor = in.block_lr_factors.empty() ? 1 : in.block_lr_factors.at(b);
-    const bool trains = r.trained > 0;
-    text += fmt::format("{:<14} {:>12} {:>12}  {:<24} {:>10} {:>10}\n", in.block_names[b], r.trained, r.all, norm,
-                        trains ? fmt::format("{:g}", in.lr * factor) : "-",
-                        trains ? fmt::format("{:g}", in.weight_decay) : "-");
-  }
-  return text;
+}
+
+int block_index(const std::vector<std::string>& blocks, std::string_view name) {
+  const auto found = std::ranges::find(blocks, name);
+  if (found != blocks.end()) return int(found - blocks.begin());
+  std::string list;
+  for (const std::string& block : blocks) list += (list.empty() ? "" : ", ") + block;
+  const std::string near = nearest_name(name, {blocks.begin(), blocks.end()});
+  throw UsageError("block: '" + std::string(name) + "' is unknown" +
+                   (near.empty() ? "" : ", did you mean '" + near + "'?") + "; the network has " + list);
 }
 
 bool matches_pattern(std::string_view text, std::string_view pattern) {

@@ -3,6 +3,7 @@
 // the training loop applies them. Masks over output channels are Parameter::row_mask.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +21,15 @@ inline constexpr NormSwitches kBatchNormTrains{true, true};
 inline constexpr NormSwitches kBatchNormFixed{false, false};
 
 enum class HeadPart { last_linear, all_linear };
+enum class LayerType { convolution, linear, batch_norm };
+
+/// Which layers a switch applies to: those for which everything that is given holds.
+///   {.block = 3}   {.name = "layer1.*.bias"}   {.block = 0, .type = LayerType::batch_norm}
+struct Selection {
+  int block = -1;               // index into the network's blocks, see block_index; -1: any
+  std::string_view name = "*";  // of a parameter ("layer1.0.bn1.weight") or of a batch norm ("layer1.0.bn1")
+  std::optional<LayerType> type = {};
+};
 
 class FreezePlan {
  public:
@@ -34,8 +44,11 @@ class FreezePlan {
   std::int64_t train_matching(const ParameterSet& parameters, std::string_view pattern);
   /// Lets the head train: the last linear layer, or (VGG-19) all linear layers.
   void train_head(const ParameterSet& parameters, HeadPart part = HeadPart::last_linear);
-  /// Freezes a parameter or sets its training again, by index.
+  /// The first switch, for one parameter by index or for all that are selected; returns how many.
   void set_trains(std::int64_t parameter, bool trains) { trains_[parameter] = trains; }
+  std::int64_t set_trains(const ParameterSet& parameters, const Selection& selection, bool trains);
+  /// The second and third switch, for the batch norms that are selected; returns how many.
+  std::int64_t set_norms(const ParameterSet& parameters, const Selection& selection, NormSwitches norm);
   void set_all_norms(NormSwitches norm) { norms_.assign(norms_.size(), norm); }
 
   bool trains(std::int64_t parameter) const { return trains_[parameter] != 0; }
@@ -58,16 +71,13 @@ class FreezePlan {
 /// Indices of the head's parameters.
 std::vector<std::int64_t> head_parameters(const ParameterSet& parameters, HeadPart part = HeadPart::last_linear);
 
-/// One line per block: trainable parameters of all, batch-norm mode, learning rate and decay.
-struct TruthTableInput {
-  const ParameterSet& parameters;
-  const std::vector<std::string>& block_names;
-  const FreezePlan& plan;
-  double lr = 0, weight_decay = 0;
-  const std::vector<double>& block_lr_factors;  // empty: all 1
-};
-std::string truth_table(const TruthTableInput& input);
+/// The kind of layer that a parameter belongs to.
+LayerType layer_type(const ParameterSet& parameters, std::int64_t parameter);
 
+/// Where a block of that name stands. Errors (UsageError): there is none, with the nearest name.
+int block_index(const std::vector<std::string>& blocks, std::string_view name);
+
+/// `*` any text, `?` one character.
 bool matches_pattern(std::string_view text, std::string_view pattern);
 
 }  // namespace graft

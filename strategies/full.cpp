@@ -1,38 +1,32 @@
 // Full fine-tuning: everything trains, in every epoch.
 #include "strategies/registry.h"
+#include "strategies/shared_settings.h"
 
 namespace graft {
 namespace {
 
 class Full : public Strategy {
  public:
-  explicit Full(const StrategyOptions& options) : trains_norm_(options.text("batch_norm") == "batch") {}
+  explicit Full(const StrategyOptions& options) : batch_norm_(options.text("batch_norm")) {}
 
   EpochPlan plan(const EpochView& view) override {
     FreezePlan freeze = FreezePlan::trainable(view.parameters);
-    if (!trains_norm_) freeze.set_all_norms(kBatchNormFixed);
+    choose_batch_norm(freeze, view.parameters, batch_norm_);
     return {.freeze = std::move(freeze)};
   }
 
  private:
-  bool trains_norm_;
+  std::string batch_norm_;
 };
 
 }  // namespace
 
 StrategyInfo full_strategy() {
-  return {
-      .name = "full",
-      .summary = "Full fine-tuning: every parameter trains in every epoch",
-      .source = "FT in Davila, Colan, Hasegawa 2024",
-      .settings = {{{.key = "batch_norm",
-                     .help = "statistics that batch norm uses: batch (and moves the running ones) or running (fixed)",
-                     .choices = {"batch", "running"}},
-                    std::string("batch")}},
-      .create = [](const StrategyOptions& options) -> std::unique_ptr<Strategy> {
-        return std::make_unique<Full>(options);
-      },
-  };
+  return {.name = "full",
+          .summary = "Full fine-tuning: every parameter trains in every epoch",
+          .source = "FT in Davila, Colan, Hasegawa 2024",
+          .settings = {batch_norm_setting()},
+          .create = create_strategy<Full>};
 }
 
 }  // namespace graft

@@ -8,8 +8,17 @@ const std::vector<StrategyInfo>& strategies() {
   static const std::vector<StrategyInfo> all{
       full_strategy(),
       linear_probe_strategy(),
+      gradual_last_first_strategy(),
+      gradual_first_last_strategy(),
+      lp_ft_strategy(),
+      discriminative_strategy(),
+      bn_only_strategy(),
   };
   return all;
+}
+
+double EpochPlan::rate_factor(std::int64_t, int block) const {
+  return block_lr_factors.empty() ? 1 : block_lr_factors.at(std::size_t(block));
 }
 
 const StrategyInfo& find_strategy(std::string_view name) {

@@ -8,5 +8,10 @@ namespace graft {
 
 StrategyInfo full_strategy();
 StrategyInfo linear_probe_strategy();
+StrategyInfo gradual_last_first_strategy();
+StrategyInfo gradual_first_last_strategy();
+StrategyInfo lp_ft_strategy();
+StrategyInfo discriminative_strategy();
+StrategyInfo bn_only_strategy();
 
 }  // namespace graft

@@ -16,7 +16,8 @@ namespace graft {
 struct EpochView {
   std::int64_t epoch = 0, epochs = 1;  // from 0
   const ParameterSet& parameters;
-  const std::vector<std::string>& blocks;  // names, first to last
+  const std::vector<std::string>& blocks;  // names, first to last; the head is in the last
+  int last_block() const { return int(blocks.size()) - 1; }
 };
 
 /// What holds during one epoch.
@@ -29,11 +30,16 @@ struct EpochPlan {
   bool may_stop_early = true;     // false: a later stage is still to come
   bool starts_from_best = false;  // the best weights so far are restored before this epoch
   bool resets_optimizer = false;  // moments start at zero with this epoch
+
+  /// The factor on the rate of one parameter.
+  double rate_factor(std::int64_t parameter, int block) const;
 };
 
 class Strategy {
  public:
   virtual ~Strategy() = default;
+  /// Asked before every epoch, and once before a run writes anything. Errors (UsageError): the run cannot be planned,
+  /// for example because it has fewer epochs than stages.
   virtual EpochPlan plan(const EpochView& view) = 0;
   /// Numbers that a checkpoint must keep for the strategy to continue; most have none.
   virtual std::vector<double> state() const { return {}; }
@@ -58,13 +64,26 @@ class StrategyOptions {
   std::map<std::string, SettingValue> values_;
 };
 
+/// Another default for a setting of `graft train`, by its whole key: {"train.weight_decay", 1e-4}.
+struct StrategyDefault {
+  std::string_view key;
+  SettingValue value;
+};
+
 struct StrategyInfo {
   std::string_view name;     // "linear-probe"
   std::string_view summary;  // one line
   std::string_view source;   // paper or official code
-  std::vector<StrategySetting> settings;
-  std::unique_ptr<Strategy> (*create)(const StrategyOptions&);
+  std::vector<StrategySetting> settings = {};
+  std::vector<StrategyDefault> defaults = {};  // hold until the user says otherwise
+  std::unique_ptr<Strategy> (*create)(const StrategyOptions&) = nullptr;
 };
+
+/// For StrategyInfo::create.
+template <class T>
+std::unique_ptr<Strategy> create_strategy(const StrategyOptions& options) {
+  return std::make_unique<T>(options);
+}
 
 /// All strategies, in the order of `graft strategies`.
 const std::vector<StrategyInfo>& strategies();

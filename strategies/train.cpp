@@ -114,6 +114,9 @@ Json summary_head(const TrainSettings& s, const Network& network, const TrainSta
   j["stopped_early"] = state.stopped_early;
   j["best_epoch"] = state.best_epoch;
   j["best_val_macro_accuracy"] = state.best_value;
+  // A change would have been an error; without a comparison nothing is known.
+  j["frozen"] = {{"tensors", state.frozen_tensors}, {"comparisons", state.frozen_checks}, {"unchanged", nullptr}};
+  if (state.frozen_checks > 0) j["frozen"]["unchanged"] = true;
   j["train_seconds"] = state.train_seconds + state.epoch_seconds;
   return j;
 }
@@ -138,6 +141,9 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
   if (settings.dropout >= 0) model.network->set_dropout(settings.dropout);
   for (const std::string& line : model.notes) progress.note(line);
   Network& network = *model.network;
+
+  // A run that cannot be planned fails before it writes anything.
+  if (!resumes) make_strategy(settings)->plan({0, settings.epochs, network.parameters(), network.blocks()});
 
   directory.prepare(existing);
   if (resumes) {

@@ -84,7 +84,7 @@ std::vector<Setting<T>> make_table() {
           "compute a frozen backbone's features once, when nothing random touches the images", off_switch()),
 
       row("train.schedule", "--schedule", kSchedule, &T::schedule, "course of the learning rate",
-          one_of({"constant", "cosine", "step", "one-cycle"})),
+          one_of({"constant", "cosine", "step", "one-cycle", "slanted-triangular"})),
       row("train.warmup_epochs", "--warmup-epochs", kSchedule, &T::warmup_epochs,
           "epochs of even climb to the learning rate", range(0)),
       row("train.min_lr", "", kSchedule, &T::min_lr, "where cosine ends", range(0)),
@@ -97,6 +97,10 @@ std::vector<Setting<T>> make_table() {
       row("train.one_cycle_div", "", kSchedule, &T::one_cycle_div, "one-cycle: starts at lr / this", above(0)),
       row("train.one_cycle_final_div", "", kSchedule, &T::one_cycle_final_div, "one-cycle: ends at its start / this",
           above(0)),
+      row("train.slanted_cut", "", kSchedule, &T::slanted_cut, "slanted-triangular: share of steps that climb",
+          {.min = 0, .max = 1, .excludes_min = true, .excludes_max = true}),
+      row("train.slanted_ratio", "", kSchedule, &T::slanted_ratio,
+          "slanted-triangular: its highest rate over its lowest", range(1)),
 
       row("train.size", "--size", kData, &T::size, "side of the square images in pixels; 0 is the model's", range(0)),
       row("train.resize", "--resize", kData, &T::resize,
@@ -142,7 +146,13 @@ const StrategySetting* find_strategy_setting(const StrategyInfo& info, std::stri
   return found == info.settings.end() ? nullptr : &*found;
 }
 
-constexpr std::string_view kStrategyPrefix = "strategy.";
+constexpr std::string_view kStrategyPrefix = "strategy.", kStrategyName = "strategy.name";
+
+const Setting<T>& find_setting(std::string_view key) {
+  const auto found = std::ranges::find(settings_table(), key, &Setting<T>::key);
+  if (found == settings_table().end()) throw Error("settings: a strategy names the unknown key " + std::string(key));
+  return *found;
+}
 
 [[noreturn]] void unknown_key(const TrainSettings& settings, std::string_view key) {
   std::vector<std::string> names;
@@ -161,7 +171,21 @@ const std::vector<Setting<TrainSettings>>& settings_table() {
   return table;
 }
 
+void choose_strategy(TrainSettings& settings, std::string_view name) {
+  static const TrainSettings plain;
+  const StrategyInfo &before = find_strategy(settings.strategy), &now = find_strategy(name);
+  for (const StrategyDefault& d : before.defaults)
+    if (const Setting<T>& s = find_setting(d.key); s.get(settings) == d.value) set(settings, s, s.get(plain));
+  for (const StrategyDefault& d : now.defaults)
+    if (const Setting<T>& s = find_setting(d.key); s.get(settings) == s.get(plain)) set(settings, s, d.value);
+  settings.strategy = name;
+}
+
 void set_by_key(TrainSettings& settings, std::string_view key, const SettingValue& value) {
+  if (key == kStrategyName) {
+    const SettingValue name = convert(find_setting(key), SettingValue(std::string()), value);
+    return choose_strategy(settings, std::get<std::string>(name));
+  }
   for (const Setting<T>& setting : settings_table())
     if (setting.key == key) return set(settings, setting, value);
   if (key.starts_with(kStrategyPrefix)) {
@@ -188,6 +212,8 @@ void check(const TrainSettings& s) {
     throw UsageError("train.precision: " + s.precision + " is not offered by this device; use f32");
   if (s.schedule == "one-cycle" && s.warmup_epochs > 0)
     throw UsageError("train.warmup_epochs: one-cycle has its own climb; set train.one_cycle_pct_start instead");
+  if (s.schedule == "slanted-triangular" && s.warmup_epochs > 0)
+    throw UsageError("train.warmup_epochs: slanted-triangular has its own climb; set train.slanted_cut instead");
   if (s.nesterov && s.momentum == 0) throw UsageError("train.nesterov: needs a momentum above 0");
   if (s.dropout != -1 && s.dropout < 0) throw UsageError("train.dropout: expects -1 or 0 to 1");
   if (s.min_lr > s.lr) throw UsageError("train.min_lr: must not exceed train.lr");

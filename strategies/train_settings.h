@@ -32,6 +32,7 @@ struct TrainSettings {
   double warmup_epochs = 0, min_lr = 0;
   std::int64_t cosine_t_max = 0, step_epochs = 10;
   double step_gamma = 0.1, one_cycle_pct_start = 0.3, one_cycle_div = 25, one_cycle_final_div = 1e4;
+  double slanted_cut = 0.1, slanted_ratio = 32;
   std::string class_weights = "none";
   double label_smoothing = 0, dropout = -1;
   bool feature_cache = true;
@@ -55,8 +56,13 @@ struct TrainSettings {
 const std::vector<Setting<TrainSettings>>& settings_table();
 
 /// Keys that a file or --set may name: those of the table and "strategy.<key>" of the chosen strategy.
+/// Naming a strategy also adopts its defaults, so "strategy.name" comes before the keys that override them.
 /// Errors (UsageError): unknown key, with the nearest known one; a value of the wrong type or out of range.
 void set_by_key(TrainSettings& settings, std::string_view key, const SettingValue& value);
+
+/// Names the strategy and adopts the defaults that it brings (StrategyInfo::defaults) for settings that still have
+/// graft's; those of the strategy named before are taken back. Errors (UsageError): an unknown name.
+void choose_strategy(TrainSettings& settings, std::string_view name);
 
 /// What no single row can see: data and output given, weights or from_scratch, known strategy and its settings, resume
 /// against overwrite, precision available. Errors (UsageError): the first contradiction found.

@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "strategies/frozen_proof.h"
-#include "strategies/strategy.h"
+#include "strategies/truth_table.h"
 #include "tests/strategies/strategies_testing.h"
 
 namespace graft {
@@ -53,6 +53,24 @@ TEST(FreezePlan, SelectsHeadBlockAndPattern) {
   EXPECT_EQ(pattern.train_matching(s.set, "fc?.w*"), 2);
 }
 
+TEST(FreezePlan, EverySwitchIsSelectedByBlockNameAndLayerType) {
+  const Small s;
+  FreezePlan plan = FreezePlan::frozen(s.set);
+  EXPECT_EQ(plan.set_trains(s.set, {.type = LayerType::batch_norm}, true), 2);
+  EXPECT_EQ(s.trained(plan), "bn1.weight bn1.bias ");
+  EXPECT_EQ(plan.set_trains(s.set, {.type = LayerType::linear}, true), 4);  // biases belong to their layer's type
+  EXPECT_EQ(plan.set_trains(s.set, {.block = 1, .name = "*.bias"}, false), 2);
+  EXPECT_EQ(s.trained(plan), "bn1.weight bn1.bias fc1.weight fc2.weight ");
+  EXPECT_EQ(plan.set_trains(s.set, {.block = 1, .type = LayerType::convolution}, true), 0);
+  EXPECT_EQ(plan.norm(0), kBatchNormFixed);  // the switches are independent
+  EXPECT_EQ(plan.set_norms(s.set, {.block = 1}, kBatchNormTrains), 0);
+  EXPECT_EQ(plan.set_norms(s.set, {.type = LayerType::linear}, kBatchNormTrains), 0);
+  EXPECT_EQ(plan.set_norms(s.set, {.name = "bn?"}, {.uses_batch_statistics = false, .updates_running = true}), 1);
+  EXPECT_EQ(plan.norm(0), (NormSwitches{false, true}));
+  EXPECT_EQ(block_index({"stem", "layer1", "fc"}, "layer1"), 1);
+  EXPECT_TRUE(contains(error_of([] { block_index({"stem", "layer1"}, "layer2"); }), "did you mean 'layer1'"));
+}
+
 TEST(FreezePlan, ApplySetsTheThreeSwitchesAndLaysOutGradients) {
   Small s;
   FreezePlan plan = FreezePlan::frozen(s.set);
@@ -70,22 +88,29 @@ TEST(FreezePlan, ApplySetsTheThreeSwitchesAndLaysOutGradients) {
   EXPECT_FALSE(s.set.statistics()[0].update_running);
 }
 
-TEST(FreezePlan, TableSaysWhatTrains) {
+TEST(TruthTable, SaysWhatTrainsAndThenWhatAStageChanges) {
   const Small s;
-  FreezePlan plan = FreezePlan::frozen(s.set);
-  plan.train_head(s.set);
-  const std::string table = truth_table({.parameters = s.set,
-                                         .block_names = {"stem", "fc"},
-                                         .plan = plan,
-                                         .lr = 0.5,
-                                         .weight_decay = 0.25,
-                                         .block_lr_factors = {1, 0.5}});
+  const std::vector<std::string> blocks{"stem", "fc"};
+  EpochPlan plan{.freeze = FreezePlan::frozen(s.set), .lr_factor = 0.5, .block_lr_factors = {0.125, 0.5}};
+  plan.freeze.train_head(s.set);
+  const auto table = [&] {
+    return truth_table({.parameters = s.set, .block_names = blocks, .plan = plan, .lr = 0.5, .weight_decay = 0.25});
+  };
+  const std::string first = table();
   EXPECT_TRUE(
-      contains(table, "stem                      0          116  running, fixed                    -          -"))
-      << table;
+      contains(first, "stem                      0          116  running, fixed                    -          -"))
+      << first;
   EXPECT_TRUE(
-      contains(table, "fc                       12           37  -                              0.25       0.25"))
-      << table;
+      contains(first, "fc                       12           37  -                             0.125       0.25"))
+      << first;
+  EXPECT_EQ(changed_lines(first, ""), first);
+  plan.freeze.train_block(s.set, 0);
+  const std::string changes = changed_lines(table(), first);
+  EXPECT_TRUE(
+      contains(changes, "stem                    116          116  batch, updated              0.03125       0.25"))
+      << changes;
+  EXPECT_TRUE(contains(changes, "trainable"));
+  EXPECT_FALSE(contains(changes, "fc ")) << changes;
 }
 
 TEST(FrozenProof, NoticesOneBitInAWeightOrAStatistic) {

@@ -59,6 +59,18 @@ TEST(SettingsTable, MistakesNameTheNearestKeyOrWhatIsAllowed) {
   EXPECT_TRUE(contains(message("strategy.name", std::string("linear-prob")), "did you mean 'linear-probe'"));
 }
 
+TEST(SettingsTable, AStrategyBringsDefaultsThatGoWithIt) {
+  TrainSettings s;
+  set_by_key(s, "strategy.name", SettingValue(std::string("discriminative")));
+  EXPECT_EQ(s.schedule, "slanted-triangular");
+  set_by_key(s, "strategy.name", SettingValue(std::string("full")));
+  EXPECT_EQ(s.schedule, "cosine");
+  set_by_key(s, "strategy.name", SettingValue(std::string("discriminative")));
+  set_by_key(s, "train.schedule", SettingValue(std::string("step")));
+  set_by_key(s, "strategy.name", SettingValue(std::string("full")));
+  EXPECT_EQ(s.schedule, "step");
+}
+
 TEST(SettingsTable, ContradictionsAreErrors) {
   TrainSettings good;
   good.data = "d", good.output = "o", good.weights = "w";
@@ -84,6 +96,8 @@ TEST(Strategies, AreListedWithSourcesAndFoundByName) {
     EXPECT_EQ(find_strategy(s.name).name, s.name);
     for (const StrategySetting& setting : s.settings)
       EXPECT_EQ(convert(setting, setting.default_value, setting.default_value), setting.default_value);
+    TrainSettings settings;
+    EXPECT_NO_THROW(choose_strategy(settings, s.name)) << s.name;
   }
   EXPECT_THROW(find_strategy("ful"), UsageError);
 }

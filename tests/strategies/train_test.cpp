@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <set>
 
 #include "data/csv.h"
 #include "tests/strategies/strategies_testing.h"
@@ -156,6 +157,77 @@ TEST(Train, ResumesToTheSameBitsFromTheMiddleOfAValidation) {
 TEST(Train, ResumesToTheSameBitsWithKeptFeatures) {
   expect_resumes_to_the_same_bits(short_run(""),
                                   [](const PassProgress& p) { return p.pass == "train" && p.epoch == 2; });
+}
+
+TEST(Train, AnInterruptedGradualUnfreezingContinuesInItsStageToTheSameBits) {
+  TrainSettings s = short_run("", "gradual-last-first");
+  s.epochs = 11, s.batch = 6, s.lr = 1e-3;  // nine stages of an epoch each
+  expect_resumes_to_the_same_bits(s, [](const PassProgress& p) { return p.pass == "train" && p.epoch == 3; });
+  // Before the first step of stage 3: its newly unfrozen tensors have no moments yet.
+  expect_resumes_to_the_same_bits(s, [](const PassProgress& p) { return p.pass == "validate" && p.epoch == 3; });
+}
+
+TEST(Train, AnInterruptedLpFtContinuesInItsPhaseToTheSameBits) {
+  TrainSettings s = short_run("", "lp-ft");
+  s.epochs = 4, s.strategy_settings["probe_epochs"] = std::int64_t{2};
+  expect_resumes_to_the_same_bits(s, [](const PassProgress& p) { return p.pass == "validate" && p.epoch == 2; });
+  expect_resumes_to_the_same_bits(s, [](const PassProgress& p) { return p.pass == "train" && p.epoch == 3; });
+}
+
+TEST(Train, FrozenBlocksKeepEveryBitWhileOthersTrainWithDecayMomentumAndBatchNorm) {
+  TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "run", "gradual-last-first");
+  s.optimizer = "sgd", s.momentum = 0.9, s.weight_decay = 0.1, s.lr = 1e-3;
+  s.batch = 2, s.epochs = 27, s.max_steps = 50;  // stage 0: 21 steps, stage 1: 18, then stage 2
+  const Ran ran = run(s);
+  EXPECT_EQ(ran.result.steps, 50);
+  std::set<std::string> moved, all;
+  for (const std::string& name : differing_tensors(Workshop::get().model(), folder / "run" / "last.h5"))
+    moved.insert(name);
+  const ModelFile before = read_model_file(Workshop::get().model());
+  for (const WeightTensor& t : before.weights.tensors()) all.insert(t.name);
+  for (const std::string& name : all) {
+    const bool trains = contains(name, "denseblock4") || contains(name, "transition3") || contains(name, "norm5") ||
+                        contains(name, "classifier");
+    EXPECT_EQ(moved.contains(name), trains) << name;
+  }
+  EXPECT_TRUE(contains(ran.sink.notes, "epoch 4: what changes")) << ran.sink.notes;
+  EXPECT_TRUE(contains(ran.sink.notes, "unchanged, bit for bit (SHA-256, 3 comparisons)")) << ran.sink.notes;
+  const auto frozen = nlohmann::json::parse(ran.result.summary_json).at("frozen");
+  EXPECT_TRUE(frozen.at("unchanged").get<bool>());
+  EXPECT_EQ(frozen.at("comparisons").get<int>(), 3);
+  EXPECT_EQ(frozen.at("tensors").get<int>(), 362 + 121);  // stage 0: all but the head, and all statistics
+}
+
+TEST(Train, LpFtTunesFromTheBestHeadThatProbingFound) {
+  TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "run", "lp-ft");
+  s.epochs = 5, s.strategy_settings["probe_epochs"] = std::int64_t{4};
+  s.lr = 3, s.schedule = "constant";                  // wild steps: heads differ
+  s.strategy_settings["finetune_lr_factor"] = 1e-30;  // so that phase 2 leaves in last.h5 what it started from
+  const Ran ran = run(s);
+  const auto better = [](const EpochReport& a, const EpochReport& b) {
+    return a.val_macro_accuracy < b.val_macro_accuracy;
+  };
+  const auto best = std::max_element(ran.sink.epochs.begin(), ran.sink.epochs.begin() + 4, better);
+  EXPECT_LT(best->epoch, 4) << "the test needs a best head that is not the last";
+  EXPECT_EQ(ran.sink.epochs[4].val_loss, best->val_loss);
+}
+
+TEST(Train, EarlyStoppingWaitsForTheLastStageAndItsPatienceBeginsThere) {
+  TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "run", "lp-ft");
+  s.lr = 1e-12, s.epochs = 12, s.patience = 2;  // nothing ever improves; four epochs of probing
+  const Ran ran = run(s);
+  EXPECT_EQ(ran.result.epochs, 6);
+  EXPECT_TRUE(contains(ran.sink.notes, "stopped early"));
+}
+
+TEST(Train, ARunThatCannotBePlannedWritesNothing) {
+  TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "run", "gradual-first-last");
+  EXPECT_TRUE(contains(error_of([&] { run(s); }), "9 stages, which need at least 9 epochs, got 2"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "run"));
 }
 
 TEST(Train, AnExistingRunIsKeptUnlessAskedAndOtherSettingsDoNotContinueIt) {

@@ -1,0 +1,56 @@
+#include "strategies/shared_settings.h"
+
+namespace graft {
+
+StrategySetting batch_norm_setting(const char* default_choice) {
+  return {{.key = "batch_norm",
+           .help = "batch norm of what trains: batch statistics, running ones (fixed), or scale and shift frozen too",
+           .choices = {"batch", "running", "frozen"}},
+          std::string(default_choice)};
+}
+
+void choose_batch_norm(FreezePlan& freeze, const ParameterSet& parameters, const std::string& batch_norm, int block) {
+  freeze.set_norms(parameters, {.block = block}, batch_norm == "batch" ? kBatchNormTrains : kBatchNormFixed);
+  if (batch_norm == "frozen") freeze.set_trains(parameters, {.block = block, .type = LayerType::batch_norm}, false);
+}
+
+StrategySetting frozen_batch_norm_setting() {
+  return {{.key = "frozen_batch_norm",
+           .help = "batch norm of what is frozen: fixed, its statistics updated, or scale and shift trained too",
+           .choices = {"fixed", "updated", "trained"}},
+          std::string("fixed")};
+}
+
+FreezePlan frozen_plan(const ParameterSet& parameters, const std::string& frozen_batch_norm) {
+  FreezePlan freeze = FreezePlan::frozen(parameters);
+  if (frozen_batch_norm != "fixed") freeze.set_all_norms(kBatchNormTrains);
+  if (frozen_batch_norm == "trained") freeze.set_trains(parameters, {.type = LayerType::batch_norm}, true);
+  return freeze;
+}
+
+StrategySetting head_setting() {
+  return {{.key = "head",
+           .help = "what counts as the head: the last linear layer, or all of them (VGG-19 has three)",
+           .choices = {"last", "all"}},
+          std::string("last")};
+}
+
+HeadPart head_part(const StrategyOptions& options) {
+  return options.text("head") == "all" ? HeadPart::all_linear : HeadPart::last_linear;
+}
+
+StrategySetting lr_divisor_setting(double default_divisor) {
+  return {{.key = "lr_divisor",
+           .help = "a block's rate is that of the block above it divided by this; 1 is one rate for all",
+           .min = 1},
+          default_divisor};
+}
+
+std::vector<double> falling_rates(const EpochView& view, double divisor) {
+  std::vector<double> factors(view.blocks.size(), 1.0);
+  for (int block = view.last_block() - 1; block >= 0; --block)
+    factors[std::size_t(block)] = factors[std::size_t(block + 1)] / divisor;
+  return factors;
+}
+
+}  // namespace graft

@@ -1,0 +1,83 @@
+#include "strategies/truth_table.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+namespace graft {
+namespace {
+
+/// What holds in one block.
+struct Row {
+  std::int64_t trained = 0, all = 0;              // elements
+  std::int64_t norms = 0, batch = 0, moving = 0;  // batch norms
+  std::set<double> rates;
+};
+
+std::vector<Row> rows_of(const TruthTableInput& in) {
+  std::vector<Row> rows(in.block_names.size());
+  std::int64_t i = 0;
+  for (const Parameter& p : in.parameters.parameters()) {
+    Row& row = rows.at(std::size_t(p.block));
+    row.all += p.shape.size();
+    if (in.plan.freeze.trains(i)) {
+      row.trained += p.shape.size();
+      row.rates.insert(in.lr * in.plan.lr_factor * in.plan.rate_factor(i, p.block));
+    }
+    ++i;
+  }
+  for (std::size_t s = 0; s < in.parameters.statistics().size(); ++s) {
+    Row& row = rows.at(std::size_t(in.parameters.statistics()[s].block));
+    const NormSwitches norm = in.plan.freeze.norm(std::int64_t(s));
+    ++row.norms;
+    row.batch += norm.uses_batch_statistics;
+    row.moving += norm.updates_running;
+  }
+  return rows;
+}
+
+std::string share(std::int64_t some, std::int64_t all, const char* yes, const char* no) {
+  return some == all ? std::string(yes) : some == 0 ? std::string(no) : fmt::format("{}/{} {}", some, all, yes);
+}
+
+std::string norm_text(const Row& r) {
+  if (r.norms == 0) return "-";
+  return share(r.batch, r.norms, "batch", "running") + ", " + share(r.moving, r.norms, "updated", "fixed");
+}
+
+std::string range_text(const std::set<double>& values) {
+  if (values.empty()) return "-";
+  if (values.size() == 1) return fmt::format("{:.4g}", *values.begin());
+  return fmt::format("{:.2g}..{:.2g}", *values.begin(), *values.rbegin());
+}
+
+std::vector<std::string_view> lines_of(std::string_view text) {
+  std::vector<std::string_view> lines;
+  for (std::size_t end; (end = text.find('\n')) != std::string_view::npos; text.remove_prefix(end + 1))
+    lines.push_back(text.substr(0, end));
+  return lines;
+}
+
+}  // namespace
+
+std::string truth_table(const TruthTableInput& in) {
+  std::string text = fmt::format("{:<14} {:>12} {:>12}  {:<24} {:>10} {:>10}\n", "block", "trainable", "of",
+                                 "batch norm", "lr", "decay");
+  const std::vector<Row> rows = rows_of(in);
+  for (std::size_t b = 0; b < rows.size(); ++b)
+    text += fmt::format("{:<14} {:>12} {:>12}  {:<24} {:>10} {:>10}\n", in.block_names[b], rows[b].trained, rows[b].all,
+                        norm_text(rows[b]), range_text(rows[b].rates),
+                        rows[b].trained > 0 ? fmt::format("{:g}", in.weight_decay) : "-");
+  return text;
+}
+
+std::string changed_lines(std::string_view table, std::string_view before) {
+  const std::vector<std::string_view> lines = lines_of(table), known = lines_of(before);
+  std::string text;
+  for (std::size_t i = 0; i < lines.size(); ++i)
+    if (i == 0 || i >= known.size() || lines[i] != known[i]) text += std::string(lines[i]) + "\n";
+  return text;
+}
+
+}  // namespace graft
