@@ -40,6 +40,11 @@ struct Transition {
   Conv2d conv;
 };
 
+/// What a block gives: all its channels, before the norm that follows, and their batch statistics if a norm needs them.
+struct DenseOutput {
+  Tensor channels, statistics;
+};
+
 class DenseBlock {
  public:
   DenseBlock(const LayerPlace& at, int layers, std::int64_t in, double epsilon) : epsilon_(epsilon) {
@@ -47,8 +52,8 @@ class DenseBlock {
       layers_.emplace_back(at / ("denselayer" + std::to_string(i + 1)), in + i * kGrowth, epsilon);
   }
 
-  /// Returns relu(next(all channels)): the norm behind the block reads the buffer and its statistics too.
-  Tensor operator()(const Tensor& x, const BatchNorm2d& next) const {
+  /// `next`: the norm behind the block, which reads the buffer and its statistics too.
+  DenseOutput operator()(const Tensor& x, const BatchNorm2d& next) const {
     Context& context = x.context();
     const std::int64_t in = x.shape().c, all = in + std::int64_t(layers_.size()) * kGrowth;
     Shape shape = x.shape();
@@ -70,7 +75,7 @@ class DenseBlock {
       fill(filled, layer(buffer.channels(0, filled), batch ? stats.channels(0, filled) : Tensor{}));
       filled += kGrowth;
     }
-    return next.with_statistics(buffer, stats, Activation::relu);
+    return {buffer, stats};
   }
 
  private:
@@ -101,17 +106,42 @@ class DenseNet121 : public Network {
     add_head(last / "classifier", in);
   }
 
-  Tensor features(const Tensor& x) const override {
-    Tensor y = norm0_(conv0_(x), Activation::relu);
-    y = max_pool(y, {.window_h = 3, .window_w = 3, .stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1});
-    for (std::size_t i = 0; i < transitions_.size(); ++i) {
-      y = transitions_[i].conv(blocks_[i](y, transitions_[i].norm));
-      y = avg_pool(y, {.window_h = 2, .window_w = 2, .stride_h = 2, .stride_w = 2});
+  Tensor run_body(const Tensor& x, int begin, int end) const override {
+    DenseOutput y{x, {}};
+    for (int part = begin; part < end; ++part) {
+      const std::size_t i = std::size_t(part - 1) / 2;  // of the dense blocks and what follows them
+      if (part == 0) {
+        y.channels = norm0_(conv0_(y.channels), Activation::relu);
+        y.channels =
+            max_pool(y.channels, {.window_h = 3, .window_w = 3, .stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1});
+      } else if (part % 2 == 1) {
+        y = blocks_[i](y.channels, norm_after(i));
+      } else if (part == last_block()) {
+        y = {activated(y, *norm5_), {}};
+        y.channels = adaptive_avg_pool(y.channels, 1, 1);
+      } else {
+        y = {activated(y, transitions_[i].norm), {}};
+        y.channels = transitions_[i].conv(y.channels);
+        y.channels = avg_pool(y.channels, {.window_h = 2, .window_w = 2, .stride_h = 2, .stride_w = 2});
+      }
     }
-    return adaptive_avg_pool(blocks_.back()(y, *norm5_), 1, 1);
+    return y.channels;
   }
 
  private:
+  const BatchNorm2d& norm_after(std::size_t block) const {
+    return block < transitions_.size() ? transitions_[block].norm : *norm5_;
+  }
+
+  /// relu(norm(x)); a run that starts here has no statistics yet.
+  Tensor activated(const DenseOutput& x, const BatchNorm2d& norm) const {
+    Context& context = x.channels.context();
+    Tensor stats = x.statistics;
+    if (!stats && norm.uses_batch_statistics(context))
+      stats = batch_statistics(x.channels, empty(context, {2, x.channels.shape().c, 1, 1}), info().bn_epsilon);
+    return norm.with_statistics(x.channels, stats, Activation::relu);
+  }
+
   Conv2d conv0_;
   BatchNorm2d norm0_;
   std::vector<DenseBlock> blocks_;

@@ -1,10 +1,23 @@
 #include "models/network.h"
 
+#include <algorithm>
+
 #include "models/constructors.h"
 
 namespace graft {
 
-Tensor Network::head(const Tensor& features) const { return (*head_)(dropout(features, dropout_)); }
+Tensor Network::run_parts(const Tensor& x, int begin, int end) const {
+  if (begin < 0 || begin > end || end > parts())
+    throw Error("network: no parts [" + std::to_string(begin) + ", " + std::to_string(end) + ") among " +
+                std::to_string(parts()));
+  const Tensor y = begin < head_part() ? run_body(x, begin, std::min(end, head_part())) : x;
+  return begin <= head_part() && end == parts() ? (*head_)(dropout(y, dropout_)) : y;
+}
+
+const std::string& Network::part_name(int part) const {
+  static const std::string kHead = "the head";
+  return part == head_part() ? kHead : blocks_.at(std::size_t(part));
+}
 
 bool Network::is_head(const Parameter& parameter) const {
   const auto& all = parameters_.parameters();

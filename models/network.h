@@ -1,6 +1,6 @@
-// The three networks behind one interface: images in, logits out, with the point before the last linear layer exposed
-// so that a linear probe can cache it. Each architecture is one file (resnet.cpp, densenet.cpp, vgg.cpp); weights come
-// from files through network_io.h or at random through initialise.h.
+// The three networks behind one interface: images in, logits out, whole or in parts, so that what a frozen prefix gives
+// can be kept. Each architecture is one file (resnet.cpp, densenet.cpp, vgg.cpp); weights come from files through
+// network_io.h or at random through initialise.h.
 #pragma once
 
 #include <memory>
@@ -20,11 +20,21 @@ class Network {
   virtual ~Network() = default;
 
   /// x [N,3,H,W] -> logits [N,classes,1,1].
-  Tensor forward(const Tensor& x) const { return head(features(x)); }
+  Tensor forward(const Tensor& x) const { return run_parts(x, 0, parts()); }
   /// x [N,3,H,W] -> the input of the head, [N,F,1,1].
-  virtual Tensor features(const Tensor& x) const = 0;
-  /// The last linear layer, after its dropout: [N,F,1,1] -> [N,classes,1,1].
-  Tensor head(const Tensor& features) const;
+  Tensor features(const Tensor& x) const { return run_parts(x, 0, head_part()); }
+
+  Tensor head(const Tensor& features) const { return run_parts(features, head_part(), parts()); }
+
+  /// The network in parts that run one after another: part i is block i, but the last block is two parts, what leads to
+  /// the input of the head, and the head: the last linear layer after its dropout.
+  int parts() const { return int(blocks_.size()) + 1; }
+  int head_part() const { return int(blocks_.size()); }
+  /// "layer4"; of the last two "<block>" and "the head".
+  const std::string& part_name(int part) const;
+  /// Runs parts [begin, end): the input of part `begin` -> the input of part `end`, logits when end == parts().
+  /// In evaluation mode, running two ranges one after the other gives what running them as one gives.
+  Tensor run_parts(const Tensor& x, int begin, int end) const;
 
   const ModelInfo& info() const { return info_; }
   std::int64_t num_classes() const { return info_.num_classes; }
@@ -45,6 +55,9 @@ class Network {
 
  protected:
   Network(const ModelInfo& info, std::vector<std::string> blocks) : info_(info), blocks_(std::move(blocks)) {}
+
+  /// Parts [begin, end) of those before the head.
+  virtual Tensor run_body(const Tensor& x, int begin, int end) const = 0;
 
   /// Derived constructors declare their layers in state_dict order, the head last.
   LayerPlace place() { return {parameters_}; }

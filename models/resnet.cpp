@@ -66,28 +66,37 @@ class ResNet50 : public Network {
       const Stage& s = kStages[stage];
       const LayerPlace at = place().in_block(stage + 1) / ("layer" + std::to_string(stage + 1));
       for (int i = 0; i < s.blocks; ++i) {
-        blocks_.emplace_back(at / std::to_string(i), BottleneckSpec{.in = in,
-                                                                    .width = s.width,
-                                                                    .stride = i == 0 ? s.stride : 1,
-                                                                    .strides_on_1x1 = info.stride_on == "1x1",
-                                                                    .epsilon = info.bn_epsilon});
+        layers_[std::size_t(stage)].emplace_back(at / std::to_string(i),
+                                                 BottleneckSpec{.in = in,
+                                                                .width = s.width,
+                                                                .stride = i == 0 ? s.stride : 1,
+                                                                .strides_on_1x1 = info.stride_on == "1x1",
+                                                                .epsilon = info.bn_epsilon});
         in = kExpansion * s.width;
       }
     }
     add_head(place().in_block(last_block()) / "fc", in);
   }
 
-  Tensor features(const Tensor& x) const override {
-    Tensor y = bn1_(conv1_(x), Activation::relu);
-    y = max_pool(y, {.window_h = 3, .window_w = 3, .stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1});
-    for (const Bottleneck& block : blocks_) y = block(y);
-    return adaptive_avg_pool(y, 1, 1);
+  Tensor run_body(const Tensor& x, int begin, int end) const override {
+    Tensor y = x;
+    for (int part = begin; part < end; ++part) {
+      if (part == 0) {
+        y = bn1_(conv1_(y), Activation::relu);
+        y = max_pool(y, {.window_h = 3, .window_w = 3, .stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1});
+      } else if (part == last_block()) {
+        y = adaptive_avg_pool(y, 1, 1);
+      } else {
+        for (const Bottleneck& block : layers_[std::size_t(part - 1)]) y = block(y);
+      }
+    }
+    return y;
   }
 
  private:
   Conv2d conv1_;
   BatchNorm2d bn1_;
-  std::vector<Bottleneck> blocks_;
+  std::array<std::vector<Bottleneck>, kStages.size()> layers_;
 };
 
 }  // namespace

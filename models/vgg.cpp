@@ -20,7 +20,7 @@ class Vgg19 : public Network {
     int index = 0;  // in torchvision's sequence of convolution, ReLU, ..., pooling
     for (int stage = 0; stage < int(kStages.size()); ++stage) {
       for (int i = 0; i < kStages[stage].convolutions; ++i, index += 2) {
-        convolutions_.emplace_back(
+        stages_[std::size_t(stage)].emplace_back(
             place().in_block(stage) / "features" / std::to_string(index),
             Conv2dSpec{.in = in, .out = kStages[stage].width, .window = 3, .padding = 1, .has_bias = true});
         in = kStages[stage].width;
@@ -38,21 +38,29 @@ class Vgg19 : public Network {
     set_dropout(0.5);
   }
 
-  Tensor features(const Tensor& x) const override {
+  Tensor run_body(const Tensor& x, int begin, int end) const override {
     Tensor y = x;
-    std::size_t next = 0;
-    for (const Stage& stage : kStages) {
-      for (int i = 0; i < stage.convolutions; ++i) y = convolutions_[next++](y, Activation::relu);
-      y = max_pool(y, {.window_h = 2, .window_w = 2, .stride_h = 2, .stride_w = 2});
-    }
+    for (int part = begin; part < end; ++part) y = part == last_block() ? to_head(y) : run_stage(y, part);
+    return y;
+  }
+
+ private:
+  Tensor run_stage(const Tensor& x, int stage) const {
+    Tensor y = x;
+    for (const Conv2d& convolution : stages_[std::size_t(stage)]) y = convolution(y, Activation::relu);
+    return max_pool(y, {.window_h = 2, .window_w = 2, .stride_h = 2, .stride_w = 2});
+  }
+
+  /// The last pooling's output -> the input of the last linear layer.
+  Tensor to_head(const Tensor& x) const {
+    Tensor y = x;
     if (!fc1_) return adaptive_avg_pool(y, 1, 1);
     if (y.shape().h != kSide || y.shape().w != kSide) y = adaptive_avg_pool(y, kSide, kSide);
     y = (*fc1_)(y, Activation::relu);
     return (*fc2_)(dropout(y, dropout_probability()), Activation::relu);
   }
 
- private:
-  std::vector<Conv2d> convolutions_;
+  std::array<std::vector<Conv2d>, kStages.size()> stages_;
   std::optional<Linear> fc1_, fc2_;
 };
 
