@@ -214,7 +214,7 @@ std::int64_t Loader::batches_per_epoch() const { return state_->batches(); }
 
 std::vector<std::int64_t> Loader::order(std::int64_t epoch) const {
   std::vector<std::int64_t> result = state_->spec.indices;
-  if (!state_->spec.shuffles) return result;
+  if (!state_->spec.shuffles || epoch == kListingOrder) return result;
   // Fisher-Yates with a draw per place.
   Random random({.seed = state_->spec.seed, .stream = RandomStream::order, .epoch = static_cast<std::uint32_t>(epoch)});
   for (std::size_t last = result.size() - 1; last > 0; --last) {

@@ -66,6 +66,9 @@ struct LoaderSpec {
   std::int64_t batches_ahead = 3;
 };
 
+/// In place of an epoch's number: the samples in the order of LoaderSpec::indices, even if epochs are shuffled.
+inline constexpr std::int64_t kListingOrder = -1;
+
 /// Iterates over epochs. The last batch of an epoch may be smaller. Use from one thread; the dataset must outlive it.
 class Loader {
  public:

@@ -24,8 +24,6 @@ class Network {
   /// x [N,3,H,W] -> the input of the head, [N,F,1,1].
   Tensor features(const Tensor& x) const { return run_parts(x, 0, head_part()); }
 
-  Tensor head(const Tensor& features) const { return run_parts(features, head_part(), parts()); }
-
   /// The network in parts that run one after another: part i is block i, but the last block is two parts, what leads to
   /// the input of the head, and the head: the last linear layer after its dropout.
   int parts() const { return int(blocks_.size()) + 1; }

@@ -24,16 +24,6 @@ OptimizerSpec optimizer_spec(const TrainSettings& s) {
           .epsilon = s.epsilon};
 }
 
-/// Whether only the last linear layer trains and all statistics are fixed, so that features never change.
-bool is_backbone_fixed(const Network& network, const FreezePlan& plan) {
-  std::int64_t i = 0;
-  for (const Parameter& p : network.parameters().parameters())
-    if (plan.trains(i++) && !network.is_head(p)) return false;
-  for (std::int64_t s = 0; s < std::int64_t(network.parameters().statistics().size()); ++s)
-    if (plan.norm(s) != kBatchNormFixed) return false;
-  return true;
-}
-
 constexpr std::size_t kGuessesKept = 64;  // batches whose probabilities stay on the device before they are counted
 
 }  // namespace
@@ -51,12 +41,12 @@ std::vector<double> balanced_class_weights(const Dataset& dataset) {
   return weights;
 }
 
-Fit::Fit(const FitSpec& spec, ProgressSink& progress)
+Fit::Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> strategy)
     : spec_(spec),
       progress_(progress),
       context_(spec.network.context()),
       parameters_(spec.network.parameters()),
-      strategy_(make_strategy(spec.settings)),
+      strategy_(strategy ? std::move(strategy) : make_strategy(spec.settings)),
       optimizer_(parameters_, optimizer_spec(spec.settings)),
       class_weights_(spec.settings.class_weights == "balanced" ? balanced_class_weights(spec.dataset)
                                                                : std::vector<double>{}),
@@ -116,10 +106,10 @@ void Fit::verify_frozen() {
 bool Fit::begin_epoch() {
   const bool is_fresh = state_.batches_in_epoch == 0;
   const EpochPlan plan = strategy_->plan({state_.epoch, spec_.settings.epochs, parameters_, spec_.network.blocks()});
-  const bool is_new = !plan_ || !(plan_->freeze == plan.freeze);
+  const bool restores_best = plan.starts_from_best && is_fresh && state_.best_epoch > 0;
+  const bool is_new = !plan_ || !(plan_->freeze == plan.freeze) || restores_best;
   if (is_new) verify_frozen();
-  if (plan.starts_from_best && is_fresh && state_.best_epoch > 0)
-    load_weights(spec_.network, read_model_file(spec_.directory.best()).weights);
+  if (restores_best) load_weights(spec_.network, read_model_file(spec_.directory.best()).weights);
   if (plan.freeze.apply(parameters_)) optimizer_.prepare();
   if (parameters_.trainable_size() == 0)
     throw Error("strategy " + spec_.settings.strategy + ": nothing trains in epoch " +
@@ -132,18 +122,10 @@ bool Fit::begin_epoch() {
   for (const Parameter& p : parameters_.parameters())
     optimizer_.set_group(i, plan.rate_factor(i, p.block), spec_.settings.weight_decay), ++i;
   plan_ = plan;
-  backbone_is_fixed_ = is_backbone_fixed(spec_.network, plan.freeze);
   note_plan(plan);
-  const std::string obstacle = spec_.batches.features_impossible();
-  if (!backbone_is_fixed_ || !obstacle.empty()) {
-    if (backbone_is_fixed_ && is_new)
-      progress_.note("the backbone is frozen, but its features are not kept: " + obstacle);
-    spec_.batches.use_images();
-    return true;
-  }
-  if (!spec_.batches.gives_features())
-    progress_.note("the backbone is frozen and images do not change: its features are computed once and kept");
-  return spec_.batches.use_features(progress_, spec_.stop);
+  if (!is_new) return true;
+  prefix_ = frozen_prefix(spec_.network, plan.freeze);
+  return spec_.batches.start_behind({prefix_, proof_.digest(), spec_.stop}, progress_);
 }
 
 void Fit::note_plan(const EpochPlan& plan) {
@@ -228,14 +210,14 @@ Fit::EpochEnd Fit::train_epoch() {
 }
 
 Tensor Fit::logits(const DeviceBatch& batch) {
-  if (spec_.batches.gives_features()) return spec_.network.head(batch.x);
-  if (!backbone_is_fixed_) return spec_.network.forward(batch.x);
+  const Network& network = spec_.network;
+  if (batch.part >= prefix_.parts) return network.run_parts(batch.x, batch.part, network.parts());
   Tensor features;
   {
     const EvaluationMode evaluation(context_);
-    features = spec_.network.features(batch.x);
+    features = network.run_parts(batch.x, batch.part, prefix_.parts);
   }
-  return spec_.network.head(features);
+  return network.run_parts(features, prefix_.parts, network.parts());
 }
 
 void Fit::train_window(BatchSource& source, const Window& window) {

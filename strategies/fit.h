@@ -26,7 +26,8 @@ struct FitSpec {
 
 class Fit {
  public:
-  Fit(const FitSpec& spec, ProgressSink& progress);
+  /// `strategy`: another than the one that the settings name.
+  Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> strategy = nullptr);
 
   /// Continues from a checkpoint whose weights the network already holds.
   void resume(const Checkpoint& checkpoint);
@@ -81,7 +82,7 @@ class Fit {
   std::optional<Checkpoint> resumed_;  // until its moments are restored
   std::optional<EpochPlan> plan_;
   std::string truth_table_;  // as last shown
-  bool backbone_is_fixed_ = false;
+  FrozenPrefix prefix_;  // of plan_
   FrozenProof proof_;
 
   std::optional<GrowingCsv> epochs_csv_, steps_csv_;

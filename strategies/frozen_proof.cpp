@@ -56,6 +56,16 @@ std::map<std::string, std::string> frozen_hashes(const ParameterSet& parameters)
 
 }  // namespace
 
+std::string FrozenProof::digest() const {
+  std::vector<std::uint8_t> all;
+  for (const auto& [name, hash] : hashes_) {
+    all.insert(all.end(), name.begin(), name.end());
+    all.push_back(0);
+    all.insert(all.end(), hash.begin(), hash.end());
+  }
+  return sha256_hex(all);
+}
+
 FrozenProof FrozenProof::take(const ParameterSet& parameters) {
   FrozenProof proof;
   proof.hashes_ = frozen_hashes(parameters);

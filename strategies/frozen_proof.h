@@ -18,6 +18,9 @@ class FrozenProof {
   /// Throws an Error naming the tensors whose bits differ from when the proof was taken.
   void verify(const ParameterSet& parameters) const;
 
+  /// 64 hexadecimal digits: equal when the same tensors are frozen at the same values.
+  std::string digest() const;
+
   std::int64_t tensors() const { return std::int64_t(hashes_.size()); }
   bool is_empty() const { return hashes_.empty(); }
 

@@ -27,7 +27,7 @@ Answers answer(const Network& network, BatchSource& batches, const AnswerCall& c
   batches.start(0);
   for (DeviceBatch batch; batches.next(batch);) {
     if (call.stop && *call.stop) break;
-    const Tensor logits = batches.gives_features() ? network.head(batch.x) : network.forward(batch.x);
+    const Tensor logits = network.run_parts(batch.x, batch.part, network.parts());
     const std::vector<double> rows = logits.to_host();
     answers.logits.insert(answers.logits.end(), rows.begin(), rows.end());
     answers.labels.insert(answers.labels.end(), batch.labels.begin(), batch.labels.end());

@@ -4,6 +4,7 @@
 
 #include "data/metrics.h"
 #include "strategies/batch_source.h"
+#include "strategies/progress.h"
 #include "strategies/run.h"
 
 namespace graft {

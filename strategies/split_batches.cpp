@@ -1,5 +1,8 @@
 #include "strategies/split_batches.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <thread>
 
 namespace graft {
@@ -36,7 +39,7 @@ ImageBatches& SplitBatches::images(Split split) {
 }
 
 BatchSource& SplitBatches::training() {
-  if (gives_features_) return *training_features_;
+  if (training_features_) return *training_features_;
   if (!training_) {
     LoaderSpec spec = loader_spec(Split::train);
     spec.shuffles = spec_.settings.shuffle;
@@ -47,34 +50,78 @@ BatchSource& SplitBatches::training() {
 }
 
 BatchSource& SplitBatches::evaluation(Split split) {
-  if (gives_features_ && evaluation_features_[index(split)]) return *evaluation_features_[index(split)];
+  if (split == Split::val && validation_features_) return *validation_features_;
   return images(split);
 }
 
-bool SplitBatches::use_features(ProgressSink& progress, const std::atomic<bool>* stop) {
-  if (!cache_) {
-    auto cache = std::make_unique<FeatureCache>(spec_.network, spec_.dataset);
-    gives_features_ = false;
-    BatchSource& training = this->training();
-    for (Split split : {Split::train, Split::val}) {
-      if (count(split) == 0) continue;
-      // Training images are taken through the training loader, whose image cache later epochs may need.
-      if (!cache->add(split == Split::train ? training : images(split), count(split), progress, stop)) return false;
+std::string SplitBatches::obstacle(const FeatureRequest& request) const {
+  if (request.prefix.parts == 0) return request.prefix.limit;
+  if (!spec_.settings.feature_cache) return "train.feature_cache is off";
+  if (!augmentation_.is_none()) return "augmentation changes the images in every epoch";
+  const std::int64_t most = spec_.settings.max_steps * spec_.settings.batch * spec_.settings.accumulate;
+  if (most >= 0 && most < count(Split::train))
+    return fmt::format("train.max_steps lets only {} of {} training images be used", most, count(Split::train));
+  return {};
+}
+
+bool SplitBatches::start_behind(const FeatureRequest& request, ProgressSink& progress) {
+  if (cache_ && cache_->parts() == request.prefix.parts && cache_digest_ == request.digest) return true;
+  use_images();
+  const bool everything_trains = std::ranges::all_of(spec_.network.parameters().parameters(), &Parameter::is_trainable);
+  if (everything_trains) return true;
+  std::string reason = obstacle(request);
+  if (reason.empty()) {
+    try {
+      return compute_features(request, progress);
+    } catch (const NoSpace& e) {
+      reason = e.what();
     }
-    cache_ = std::move(cache);
-    training_features_ = std::make_unique<FeatureBatches>(*cache_, training, spec_.settings.batch);
-    if (count(Split::val) > 0)
-      evaluation_features_[index(Split::val)] =
-          std::make_unique<FeatureBatches>(*cache_, images(Split::val), spec_.settings.batch);
   }
-  gives_features_ = true;
+  const int frozen = request.prefix.frozen_parameters;
+  progress.note((frozen > 0
+                     ? "the blocks before " + spec_.network.part_name(frozen) + " are frozen, but their output is"
+                     : std::string("features are")) +
+                " not kept: " + reason);
   return true;
 }
 
-std::string SplitBatches::features_impossible() const {
-  if (!spec_.settings.feature_cache) return "train.feature_cache is off";
-  if (!augmentation_.is_none()) return "augmentation changes the images in every epoch";
-  return {};
+bool SplitBatches::compute_features(const FeatureRequest& request, ProgressSink& progress) {
+  const ParameterSet& parameters = spec_.network.parameters();
+  const std::int64_t weights_bytes = parameters.values().shape().size() * size_of(parameters.values().dtype());
+  auto cache = std::make_unique<FeatureCache>(FeatureCacheSpec{
+      .network = spec_.network,
+      .dataset = spec_.dataset,
+      .parts = request.prefix.parts,
+      .images = count(Split::train) + count(Split::val),
+      .memory_bytes = spec_.settings.feature_cache_mb << 20,
+      .folder = spec_.folder,
+      // best.h5, last.h5 with two moments, and the copy of it that is being written.
+      .spare_bytes = 7 * weights_bytes,
+      .stop = request.stop,
+  });
+  if (!cache->add(training(), progress)) return false;
+  if (count(Split::val) > 0 && !cache->add(images(Split::val), progress)) return false;
+  training_features_ = std::make_unique<FeatureBatches>(*cache, training(), spec_.settings.batch);
+  if (count(Split::val) > 0)
+    validation_features_ = std::make_unique<FeatureBatches>(*cache, images(Split::val), spec_.settings.batch);
+  cache_ = std::move(cache);
+  cache_digest_ = request.digest;
+  const FrozenPrefix& prefix = request.prefix;
+  progress.note("the blocks before " + spec_.network.part_name(prefix.parts) +
+                " are frozen: their output is computed once and kept, " + cache_->description() +
+                (prefix.frozen_parameters > prefix.parts ? "; no further, since " + prefix.limit : ""));
+  return true;
+}
+
+void SplitBatches::keep_features_of(const std::string& digest) {
+  if (cache_digest_ != digest) use_images();
+}
+
+void SplitBatches::use_images() {
+  training_features_.reset();
+  validation_features_.reset();
+  cache_.reset();
+  cache_digest_.clear();
 }
 
 Augmentation augmentation_of(const TrainSettings& s) {

@@ -1,11 +1,12 @@
-// The batches of one run, split by split: images from loaders, or the head's inputs computed once when the backbone
-// cannot change and nothing random touches the images.
+// The batches of one run, split by split: images from loaders, or what a frozen prefix of the network gives for them,
+// computed once when nothing random touches the images.
 #pragma once
 
 #include <array>
 #include <string>
 
-#include "strategies/batch_source.h"
+#include "strategies/feature_cache.h"
+#include "strategies/frozen_prefix.h"
 #include "strategies/train_settings.h"
 
 namespace graft {
@@ -15,6 +16,14 @@ struct SplitBatchesSpec {
   const Dataset& dataset;
   const TrainSettings& settings;
   Transform transform;
+  std::filesystem::path folder;  // for features that memory may not hold; empty: they are not kept
+};
+
+/// What training starts from while a plan holds.
+struct FeatureRequest {
+  FrozenPrefix prefix;
+  std::string digest;  // of what is frozen (FrozenProof::digest): other values, other features
+  const std::atomic<bool>* stop = nullptr;
 };
 
 class SplitBatches {
@@ -27,28 +36,32 @@ class SplitBatches {
   BatchSource& evaluation(Split split);
   std::int64_t count(Split split) const { return std::int64_t(samples_[index(split)].size()); }
 
-  /// From now on training and validation give features; computes those that are missing. False if `stop` was raised.
-  bool use_features(ProgressSink& progress, const std::atomic<bool>* stop);
-  void use_images() { gives_features_ = false; }
-  bool gives_features() const { return gives_features_; }
-
-  /// Why features cannot be kept whatever the plan: augmentation, or switched off. Empty: they can.
-  std::string features_impossible() const;
+  /// From now on training and validation start behind the frozen prefix, if it is worth while and possible; else from
+  /// images. Computes features that are not at hand, those of another request are dropped. Tells `progress` what is
+  /// kept, or why nothing is. False if `stop` was raised.
+  bool start_behind(const FeatureRequest& request, ProgressSink& progress);
+  /// Goes back to images unless features of this digest are at hand.
+  void keep_features_of(const std::string& digest);
+  void use_images();
+  bool has_features() const { return cache_ != nullptr; }
 
  private:
   static std::size_t index(Split split) { return std::size_t(split); }
   LoaderSpec loader_spec(Split split) const;
   ImageBatches& images(Split split);
+  /// Why the prefix's output is not kept; empty: it is.
+  std::string obstacle(const FeatureRequest& request) const;
+  bool compute_features(const FeatureRequest& request, ProgressSink& progress);
 
   SplitBatchesSpec spec_;
   Augmentation augmentation_;
   std::array<std::vector<std::int64_t>, 3> samples_;
   std::unique_ptr<ImageBatches> training_;
   std::array<std::unique_ptr<ImageBatches>, 3> evaluation_;
-  bool gives_features_ = false;
-  std::unique_ptr<FeatureCache> cache_;
-  std::unique_ptr<FeatureBatches> training_features_;
-  std::array<std::unique_ptr<FeatureBatches>, 3> evaluation_features_;
+
+  std::unique_ptr<FeatureCache> cache_;  // null: batches are images
+  std::string cache_digest_;
+  std::unique_ptr<FeatureBatches> training_features_, validation_features_;
 };
 
 /// The settings' preset with what they override.

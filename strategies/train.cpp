@@ -158,7 +158,7 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
   directory.write("config.toml", call.config_toml);
   directory.write("split.csv", dataset.split_csv());
 
-  SplitBatches batches({network, dataset, settings, transform_of(network.info())});
+  SplitBatches batches({network, dataset, settings, transform_of(network.info()), directory.path()});
   Fit fit({network, dataset, settings, batches, directory, call.stop}, progress);
   if (resumes) {
     fit.resume(read_checkpoint(directory.last()));
@@ -180,6 +180,7 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
   Json summary = summary_head(settings, network, fit.state());
   if (fit.state().best_epoch > 0) {
     load_weights(network, read_model_file(directory.best()).weights);
+    if (batches.has_features()) batches.keep_features_of(FrozenProof::take(network.parameters()).digest());
     if (!measure(network, dataset, batches, call, directory, progress, result, summary)) {
       result.was_interrupted = true;
       return result;

@@ -81,7 +81,7 @@ std::vector<Setting<T>> make_table() {
       row("train.max_steps", "--max-steps", kTraining, &T::max_steps,
           "updates at most; 0 only writes the initial model, -1 is no limit", range(-1)),
       row("train.feature_cache", "--no-feature-cache", kTraining, &T::feature_cache,
-          "compute a frozen backbone's features once, when nothing random touches the images", off_switch()),
+          "compute the output of frozen first blocks once, when nothing random touches the images", off_switch()),
 
       row("train.schedule", "--schedule", kSchedule, &T::schedule, "course of the learning rate",
           one_of({"constant", "cosine", "step", "one-cycle", "slanted-triangular"})),
@@ -115,6 +115,8 @@ std::vector<Setting<T>> make_table() {
           "threads that decode; 0 is as --threads", range(0)),
       row("train.image_cache_mb", "--image-cache-mb", kData, &T::image_cache_mb,
           "memory for decoded images kept between epochs, in MiB", range(0)),
+      row("train.feature_cache_mb", "--feature-cache-mb", kData, &T::feature_cache_mb,
+          "memory for features of frozen blocks, in MiB; more go to a file in the run directory", range(0)),
 
       row("train.augment", "--augment", kAugment, &T::augment, "random changes to training images", augment_choices()),
       row("train.crop_scale_min", "", kAugment, &T::crop_scale_min,

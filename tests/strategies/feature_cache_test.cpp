@@ -1,0 +1,364 @@
+// Which prefix a plan freezes, that what is kept of it is what the network gives, and that whole runs from kept
+// features equal runs from images: at every boundary, through memory and file, interrupted or not.
+#include "strategies/feature_cache.h"
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <csignal>
+#include <cstring>
+#include <numeric>
+
+#include "strategies/fit.h"
+#include "strategies/inference.h"
+#include "tests/strategies/strategies_testing.h"
+
+namespace graft {
+namespace {
+
+using testing::contains;
+using testing::differing_tensors;
+using testing::RecordingSink;
+using testing::short_run;
+using testing::TemporaryFolder;
+using testing::Workshop;
+
+/// At 32 px, two classes; its weights are zero.
+std::unique_ptr<Network> small_network(Context& context, const std::string& architecture) {
+  ModelInfo info;
+  info.architecture = architecture;
+  info.num_classes = 2;
+  info.input_size = info.resize = 32;
+  return make_network(context, info);
+}
+
+TEST(FrozenPrefix, EndsAtTheFirstBlockThatTrainsOrWhoseStatisticsMove) {
+  Context context(make_backend({DeviceKind::cpu}, {.threads = 1}));
+  const auto network = small_network(context, "resnet50");
+  const ParameterSet& set = network->parameters();
+  const FreezePlan frozen = FreezePlan::frozen(set);
+
+  FreezePlan plan = frozen;
+  plan.train_head(set);
+  EXPECT_EQ(frozen_prefix(*network, plan).parts, network->head_part());
+  EXPECT_EQ(frozen_prefix(*network, plan).limit, "the head trains");
+  plan.train_block(set, 4);
+  EXPECT_EQ(frozen_prefix(*network, plan).parts, 4);
+  EXPECT_EQ(frozen_prefix(*network, plan).limit, "layer4 trains");
+  plan = frozen;
+  plan.train_matching(set, "layer2.1.bn2.bias");
+  EXPECT_EQ(frozen_prefix(*network, plan).parts, 2);
+
+  plan = frozen;
+  plan.train_head(set);
+  plan.set_all_norms({.uses_batch_statistics = false, .updates_running = true});
+  FrozenPrefix prefix = frozen_prefix(*network, plan);
+  EXPECT_EQ(prefix.parts, 0);
+  EXPECT_EQ(prefix.frozen_parameters, network->head_part());
+  EXPECT_EQ(prefix.limit, "batch norm of stem updates its running statistics");
+  plan = frozen;
+  plan.train_block(set, 3);  // its statistics move, and then its parameters are frozen again
+  for (std::int64_t i = 0; i < std::int64_t(set.parameters().size()); ++i) plan.set_trains(i, false);
+  plan.train_head(set);
+  prefix = frozen_prefix(*network, plan);
+  EXPECT_EQ(prefix.parts, 3);
+  EXPECT_EQ(prefix.frozen_parameters, network->head_part());
+  EXPECT_EQ(prefix.limit, "batch norm of layer3 uses batch statistics");
+}
+
+TEST(FrozenPrefix, CountsWhatSharesTheHeadsBlockAsBeforeTheHead) {
+  Context context(make_backend({DeviceKind::cpu}, {.threads = 1}));
+  for (const char* architecture : {"densenet121", "vgg19"}) {
+    const auto network = small_network(context, architecture);
+    const ParameterSet& set = network->parameters();
+    FreezePlan plan = FreezePlan::frozen(set);
+    plan.train_head(set);
+    EXPECT_EQ(frozen_prefix(*network, plan).parts, network->head_part());
+    plan.train_block(set, network->head_part() - 1);
+    EXPECT_EQ(frozen_prefix(*network, plan).parts, network->head_part() - 1);
+    EXPECT_EQ(frozen_prefix(*network, plan).limit, "classifier trains");
+    EXPECT_EQ(frozen_prefix(*network, FreezePlan::trainable(set)).parts, 0);
+  }
+}
+
+Dataset workshop_images() { return Dataset::open({.path = Workshop::get().images()}); }
+
+LoaderSpec loader_of(const Dataset& dataset, std::int64_t batch) {
+  return {.indices = dataset.indices(Split::train),
+          .batch = batch,
+          .transform = {.resize = 32, .crop = 32},
+          .augmentation = {},
+          .threads = 2};
+}
+
+TEST(FeatureCache, KeepsWhatTheNetworkGivesAtEveryBoundary) {
+  const Dataset dataset = workshop_images();
+  TemporaryFolder folder;
+  struct Boundaries {
+    const char* architecture;
+    std::vector<int> parts;
+  };
+  // All of DenseNet's; of VGG-19's the one with dropout before it.
+  for (const Boundaries& b : {Boundaries{"resnet50", {1, 4, 5, 6}},
+                              Boundaries{"densenet121", {1, 2, 3, 4, 5, 6, 7, 8, 9}}, Boundaries{"vgg19", {5, 6}}}) {
+    Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
+    const auto network = small_network(context, b.architecture);
+    initialise_from_scratch(*network, 3);
+    context.set_training(true);  // dropout and batch statistics would show
+    const std::int64_t count = std::int64_t(dataset.indices(Split::train).size());
+    ImageBatches images(context, dataset, loader_of(dataset, count));
+    for (int parts : b.parts) {
+      SCOPED_TRACE(std::string(b.architecture) + " before " + network->part_name(parts));
+      RecordingSink sink;
+      FeatureCache memory({.network = *network,
+                           .dataset = dataset,
+                           .parts = parts,
+                           .images = count,
+                           .memory_bytes = 1 << 30,
+                           .folder = {}});
+      FeatureCache file({.network = *network,
+                         .dataset = dataset,
+                         .parts = parts,
+                         .images = count,
+                         .memory_bytes = 0,
+                         .folder = folder.path()});
+      ASSERT_TRUE(memory.add(images, sink));
+      ASSERT_TRUE(file.add(images, sink));
+      EXPECT_TRUE(context.is_training());
+      EXPECT_TRUE(contains(memory.description(), "in memory"));
+      EXPECT_TRUE(contains(file.description(), "in a file in " + folder.path().string()));
+      EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+
+      images.start(0, 0);
+      DeviceBatch batch;
+      ASSERT_TRUE(images.next(batch));
+      const NoGrad no_grad(context);
+      const EvaluationMode evaluation(context);
+      const std::vector<double> expected = network->run_parts(batch.x, 0, parts).to_host();
+      EXPECT_EQ(memory.gather(batch.samples).to_host(), expected);
+      EXPECT_EQ(file.gather(batch.samples).to_host(), expected);
+      // Any samples in any order.
+      const std::vector<std::int64_t> two = {batch.samples[5], batch.samples[2]};
+      const std::vector<double> some = file.gather(two).to_host();
+      const std::size_t row = some.size() / 2;
+      EXPECT_TRUE(
+          std::equal(some.begin(), some.begin() + std::ptrdiff_t(row), expected.begin() + std::ptrdiff_t(5 * row)));
+      EXPECT_TRUE(
+          std::equal(some.begin() + std::ptrdiff_t(row), some.end(), expected.begin() + std::ptrdiff_t(2 * row)));
+      EXPECT_THROW((void)memory.gather(std::vector<std::int64_t>{dataset.indices(Split::test)[0]}), Error);
+    }
+  }
+}
+
+TEST(FeatureCache, WithoutRoomItSaysHowMuchIsMissing) {
+  const Dataset dataset = workshop_images();
+  Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
+  const auto network = small_network(context, "resnet50");
+  ImageBatches images(context, dataset, loader_of(dataset, 13));
+  RecordingSink sink;
+  FeatureCache cache({.network = *network, .dataset = dataset, .parts = 4, .images = 13, .memory_bytes = 1 << 10});
+  EXPECT_TRUE(contains(testing::error_of([&] { cache.add(images, sink); }),
+                       "they take 0.2 MiB and 0.0 MiB of memory are allowed"));
+}
+
+/// One block more trains with every epoch, from the head down; then two epochs of the head alone, from the best
+/// weights.
+class Descent : public Strategy {
+ public:
+  EpochPlan plan(const EpochView& view) override {
+    FreezePlan freeze = FreezePlan::frozen(view.parameters);
+    freeze.train_head(view.parameters);
+    const int blocks = int(view.blocks.size());
+    if (view.epoch <= blocks)
+      for (int block = blocks - int(view.epoch); block < blocks; ++block) freeze.train_block(view.parameters, block);
+    return {.freeze = std::move(freeze), .may_stop_early = false, .starts_from_best = view.epoch == blocks + 2};
+  }
+};
+
+struct FitRun {
+  RecordingSink sink;
+  bool was_complete = false;
+};
+
+/// Fit with the strategy above on the workshop's images, to `s.output`; continues where last.h5 is.
+FitRun descend(
+    const TrainSettings& s, DeviceKind device,
+    const std::function<bool(const PassProgress&)>& stops = [](const PassProgress&) { return false; }) {
+  FitRun result;
+  Context context(make_backend({device}, {.threads = 2}));
+  const Dataset dataset = workshop_images();
+  const RunDirectory directory(s.output);
+  directory.prepare(RunDirectory::Existing::resume);
+  const bool resumes = directory.has("last.h5");
+  std::unique_ptr<Network> network = resumes ? load_network(context, directory.last())
+                                             : load_backbone(context, Workshop::get().model(), {.num_classes = 2});
+  SplitBatches batches({*network, dataset, s, {.resize = 32, .crop = 32}, directory.path()});
+  std::atomic<bool> stop = false;
+  result.sink.on_advance = [&](const PassProgress& p) { stop = stop || stops(p); };
+  Fit fit({*network, dataset, s, batches, directory, &stop}, result.sink, std::make_unique<Descent>());
+  if (resumes) fit.resume(read_checkpoint(directory.last()));
+  result.was_complete = fit.run();
+  return result;
+}
+
+TrainSettings descent_settings(const std::filesystem::path& output, std::int64_t batch) {
+  TrainSettings s = short_run(output);
+  s.epochs = 12, s.batch = batch, s.lr = 1e-3;
+  return s;
+}
+
+std::vector<std::string> lines_with(const std::string& text, std::string_view part) {
+  std::vector<std::string> found;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);)
+    if (contains(line, part)) found.push_back(line);
+  return found;
+}
+
+TEST(FeatureCache, RunsEqualThoseFromImagesAtEveryBoundary) {
+  TemporaryFolder folder;
+  TrainSettings s = descent_settings(folder / "memory", 13);  // every pass is one batch: rounding is the same too
+  const FitRun memory = descend(s, DeviceKind::cpu);
+  s.output = (folder / "file").string(), s.feature_cache_mb = 0;
+  const FitRun file = descend(s, DeviceKind::cpu);
+  s.output = (folder / "images").string(), s.feature_cache = false;
+  const FitRun images = descend(s, DeviceKind::cpu);
+  ASSERT_TRUE(memory.was_complete && file.was_complete && images.was_complete);
+
+  const std::vector<std::string> kept = lines_with(memory.sink.notes, "computed once and kept");
+  ASSERT_EQ(kept.size(), 11u) << memory.sink.notes;  // the head, eight boundaries below, the head twice more
+  EXPECT_TRUE(contains(kept[0], "before the head")) << kept[0];
+  EXPECT_TRUE(contains(kept[0], "1024 values for each of 19 images, 0.1 MiB in memory")) << kept[0];
+  EXPECT_TRUE(contains(kept[1], "before classifier")) << kept[1];
+  EXPECT_TRUE(contains(kept[8], "before denseblock1")) << kept[8];
+  EXPECT_TRUE(contains(kept[10], "before the head")) << kept[10];
+  EXPECT_EQ(lines_with(file.sink.notes, "in a file in " + (folder / "file").string()).size(), 11u);
+  EXPECT_EQ(lines_with(images.sink.notes, "not kept: train.feature_cache is off").size(), 11u);
+
+  for (const char* run : {"memory", "file"}) {
+    EXPECT_EQ(read_text(folder / run / "steps.csv"), read_text(folder / "images" / "steps.csv")) << run;
+    for (const char* model : {"last.h5", "best.h5"})
+      EXPECT_EQ(differing_tensors(folder / run / model, folder / "images" / model), std::vector<std::string>{}) << run;
+    for (const auto& entry : std::filesystem::directory_iterator(folder / run))
+      EXPECT_TRUE(entry.path().extension() == ".csv" || entry.path().extension() == ".h5") << entry.path();
+  }
+  for (std::size_t e = 0; e < images.sink.epochs.size(); ++e)
+    EXPECT_EQ(memory.sink.epochs[e].val_loss, images.sink.epochs[e].val_loss) << e;
+}
+
+TEST(FeatureCache, SmallBatchesChangeNothingInDoublePrecision) {
+  TemporaryFolder folder;
+  TrainSettings s = descent_settings(folder / "kept", 4);
+  s.epochs = 3;
+  descend(s, DeviceKind::reference);
+  s.output = (folder / "images").string(), s.feature_cache = false;
+  descend(s, DeviceKind::reference);
+  EXPECT_EQ(read_text(folder / "kept" / "steps.csv"), read_text(folder / "images" / "steps.csv"));
+  EXPECT_EQ(differing_tensors(folder / "kept" / "last.h5", folder / "images" / "last.h5"), std::vector<std::string>{});
+}
+
+TEST(FeatureCache, ResumesToTheSameBits) {
+  TemporaryFolder folder;
+  TrainSettings s = descent_settings(folder / "straight", 4);
+  ASSERT_TRUE(descend(s, DeviceKind::cpu).was_complete);
+  s.output = (folder / "broken").string();
+  // In the middle of an epoch, while features are computed, and before the stage that starts from the best weights.
+  const std::vector<std::function<bool(const PassProgress&)>> stops = {
+      [](const PassProgress& p) { return p.pass == "train" && p.epoch == 3; },
+      [](const PassProgress& p) { return p.pass == "features"; },
+      [](const PassProgress& p) { return p.pass == "validate" && p.epoch == 10; },
+      [](const PassProgress& p) { return p.pass == "train" && p.epoch == 11; }};
+  for (const auto& stop : stops) EXPECT_FALSE(descend(s, DeviceKind::cpu, stop).was_complete);
+  EXPECT_TRUE(descend(s, DeviceKind::cpu).was_complete);
+  EXPECT_EQ(read_text(folder / "straight" / "steps.csv"), read_text(folder / "broken" / "steps.csv"));
+  for (const char* model : {"last.h5", "best.h5"})
+    EXPECT_EQ(differing_tensors(folder / "straight" / model, folder / "broken" / model), std::vector<std::string>{});
+}
+
+/// The lines about features of a run of `s`, one epoch of the head alone.
+std::string notes_of(TrainSettings s) {
+  s.epochs = 1;
+  const FitRun run = descend(s, DeviceKind::cpu);
+  EXPECT_TRUE(run.was_complete);
+  return run.sink.notes;
+}
+
+TEST(FeatureCache, SaysWhyFeaturesAreNotKept) {
+  TemporaryFolder folder;
+  TrainSettings s = descent_settings(folder / "augmented", 4);
+  s.augment = "light";
+  EXPECT_TRUE(
+      contains(notes_of(s), "the blocks before the head are frozen, but their output is not kept: augmentation"));
+  s = descent_settings(folder / "short", 4);
+  s.max_steps = 3;
+  EXPECT_TRUE(contains(notes_of(s), "not kept: train.max_steps lets only 12 of 13 training images be used"));
+}
+
+TEST(FeatureCache, AFullDiskIsSaidAndTrainingGoesOnFromImages) {
+  TemporaryFolder folder;
+  TrainSettings s = descent_settings(folder / "run", 13);
+  s.feature_cache_mb = 0;
+  const Dataset dataset = workshop_images();
+  Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
+  const auto network = load_backbone(context, Workshop::get().model(), {.num_classes = 2});
+  SplitBatches batches({*network, dataset, s, {.resize = 32, .crop = 32}, folder.path()});
+  FreezePlan plan = FreezePlan::frozen(network->parameters());
+  plan.train_head(network->parameters());
+  plan.apply(network->parameters());
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit small = before;
+  small.rlim_cur = 1000;
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
+  RecordingSink sink;
+  const bool goes_on = batches.start_behind({frozen_prefix(*network, plan), "digest", nullptr}, sink);
+  setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  EXPECT_TRUE(goes_on);
+  EXPECT_FALSE(batches.has_features());
+  EXPECT_TRUE(contains(sink.notes, "not kept: cannot reserve")) << sink.notes;
+  EXPECT_EQ(lines_with(sink.notes, "").size(), 1u);
+  DeviceBatch batch;
+  batches.training().start(0);
+  ASSERT_TRUE(batches.training().next(batch));
+  EXPECT_EQ(batch.part, 0);
+}
+
+TEST(FeatureCache, FeaturesOfOtherWeightsAreNotUsed) {
+  TemporaryFolder folder;
+  const TrainSettings s = descent_settings(folder / "run", 13);
+  const Dataset dataset = workshop_images();
+  Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
+  const auto network = load_backbone(context, Workshop::get().model(), {.num_classes = 2});
+  SplitBatches batches({*network, dataset, s, {.resize = 32, .crop = 32}, folder.path()});
+  ParameterSet& set = network->parameters();
+  FreezePlan plan = FreezePlan::frozen(set);
+  plan.train_head(set);
+  plan.apply(set);
+  const FrozenPrefix prefix = frozen_prefix(*network, plan);
+  const auto start = [&] {
+    RecordingSink sink;
+    EXPECT_TRUE(batches.start_behind({prefix, FrozenProof::take(set).digest(), nullptr}, sink));
+    return sink.notes;
+  };
+  EXPECT_TRUE(contains(start(), "computed once"));
+  EXPECT_EQ(start(), "");  // they are at hand
+  Parameter& bias = set.find("classifier.bias");
+  bias.value.from_host(std::vector<double>(2, 0.5));  // not in the prefix
+  EXPECT_EQ(start(), "");
+  Parameter& frozen = set.find("features.norm5.bias");
+  frozen.value.from_host(std::vector<double>(std::size_t(frozen.shape.size()), 0.25));
+  batches.keep_features_of(FrozenProof::take(set).digest());
+  EXPECT_FALSE(batches.has_features());
+  EXPECT_TRUE(contains(start(), "computed once"));
+  FreezePlan all = FreezePlan::trainable(set);
+  all.apply(set);
+  RecordingSink sink;
+  EXPECT_TRUE(batches.start_behind({frozen_prefix(*network, all), FrozenProof::take(set).digest(), nullptr}, sink));
+  EXPECT_EQ(sink.notes, "");
+  EXPECT_FALSE(batches.has_features());
+}
+
+}  // namespace
+}  // namespace graft
