@@ -5,10 +5,10 @@
     bench/compare_torch.py predict --model MODEL.h5 --image FILE [--rounds 7]
 
 `step` times forward + backward + SGD update. Every contender is a process of its own that waits for its turn: graft's
-build/*/bin/graft_train_step, with direct and with Winograd convolutions, and PyTorch under each --python, in its default
-and its channels_last memory format. The ratios are against the fastest PyTorch. Peak memory is the process's (VmHWM). `predict` times whole processes, from start
-to exit, after one warm-up each. Medians over the rounds are printed, with the spread; --out FILE appends them as
-Markdown with the machine and the versions.
+build/*/bin/graft_train_step, with direct and with Winograd convolutions, and PyTorch under each --python, in its
+default and its channels_last memory format. The ratios are against the fastest PyTorch. Peak memory is the process's
+(VmHWM). `predict` times whole processes, from start to exit, after one warm-up each. Medians over the rounds are
+printed, with the spread; --out FILE appends them as Markdown with the machine and the versions.
 """
 import argparse
 import json
