@@ -1,12 +1,17 @@
 #!/usr/bin/env python3
-"""Fine-tunes ResNet-50 on five medical image sets and writes the table of docs/results.md.
+"""Fine-tunes ResNet-50 on medical image sets and writes the tables of docs/results.md.
 
     scripts/real_data.py --graft build/ci/bin/graft --model resnet50.h5 --data DIR [-o runs] [--table FILE.md]
+                         [--part probe|full|strategies]
 
-DIR holds one folder per set with a manifest.csv (path,label,split,patient). For each set: a linear probe with three
-seeds, and full fine-tuning with one seed for 6 epochs, after two learning rates were tried for 2 epochs each and the
-better one was chosen by macro accuracy on validation images (held out of the training images, patients kept whole).
-The test split is read once per finished run. Runs that are finished are not repeated, so the script resumes.
+DIR holds one folder per set with a manifest.csv (path,label,split,patient). Three parts:
+  probe       a linear probe with three seeds, on all five sets;
+  full        full fine-tuning with one seed, on all five sets;
+  strategies  every strategy of the study with one seed, on two sets.
+In the last two, two learning rates are tried for 2 epochs each and the better one, by macro accuracy on validation
+images (held out of the training images, patients kept whole), trains for 6 epochs. Gradual unfreezing has more stages
+than that, so its rates are tried in the first 2 of 6 epochs. The test split is read once per finished run. Runs that
+are finished are not repeated, so the script resumes; what a run printed is beside it, as NAME.log.
 """
 import argparse
 import json
@@ -17,10 +22,20 @@ import sys
 import time
 
 SETS = ["xray_nih", "mri_brain", "histology_lc25000", "dermoscopy_isic9", "endoscopy_kvasir_patches"]
+STRATEGY_SETS = ["xray_nih", "dermoscopy_isic9"]
 PROBE = ["--strategy", "linear-probe", "--epochs", "60", "--patience", "10", "--batch", "32", "--lr", "1e-3"]
-FULL = ["--strategy", "full", "--batch", "16", "--patience", "0"]
-RATES = ["1e-4", "3e-5"]
-TUNING_EPOCHS, EPOCHS = "2", "6"
+TUNED = ["--batch", "16", "--patience", "0", "--seed", "1"]
+RATES = {
+    "full": ["1e-4", "3e-5"],
+    "linear-probe": ["3e-3", "1e-3"],
+    "gradual-last-first": ["3e-4", "1e-4"],
+    "gradual-first-last": ["3e-4", "1e-4"],
+    "lp-ft": ["1e-3", "3e-4"],
+    "l1-sp": ["1e-4", "3e-5"],
+    "l2-sp": ["1e-4", "3e-5"],
+    "auto-rgn": ["1e-2", "1e-3"],
+}
+TUNING_EPOCHS, EPOCHS = 2, 6
 SEEDS = ["1", "2", "3"]
 SCORES = ["accuracy", "macro_accuracy", "macro_f1", "auc"]
 
@@ -33,12 +48,39 @@ def run(a, name, manifest, options):
     if not os.path.exists(summary):
         resume = ["--resume"] if os.path.exists(directory) else []
         start = time.time()
-        done = subprocess.run(command + resume + ["--quiet"])
+        with open(directory + ".log", "a") as log:
+            done = subprocess.run(command + resume, stdout=log, stderr=subprocess.STDOUT)
         if done.returncode:
-            sys.exit(f"real_data: {name} ended with exit code {done.returncode}; run the script again to resume")
+            sys.exit(f"real_data: {name} ended with exit code {done.returncode}, see {directory}.log; "
+                     "run the script again to resume")
         print(f"{name}: {time.time() - start:.0f} s", flush=True)
     with open(summary) as f:
         return json.load(f), command
+
+
+def tuned(a, name, strategy, commands):
+    """Tries the strategy's two rates for two epochs and trains six with the better one; its row of the table."""
+    manifest = os.path.join(a.data, name, "manifest.csv")
+    common = ["--strategy", strategy] + TUNED
+    tried = {}
+    for rate in RATES[strategy]:
+        epochs = ["--epochs", str(TUNING_EPOCHS)]
+        if strategy.startswith("gradual"):
+            epochs = ["--epochs", str(EPOCHS), "--max-steps", str(TUNING_EPOCHS * steps_per_epoch(a, name))]
+        summary, command = run(a, f"{name}-{strategy}-tune-{rate}", manifest, common + epochs + ["--lr", rate])
+        tried[rate] = summary["best_val_macro_accuracy"]
+        commands.append(command)
+    best = max(tried, key=tried.get)
+    summary, command = run(a, f"{name}-{strategy}", manifest, common + ["--epochs", str(EPOCHS), "--lr", best])
+    commands.append(command)
+    tuning = ", ".join(f"lr {rate}: {value:.3f}" for rate, value in tried.items())
+    return row(f"{name}, {strategy}", [summary], f"lr {best}; validation macro accuracy when tuning: {tuning}")
+
+
+def steps_per_epoch(a, name):
+    """Of a run that is finished: every strategy sees the same images."""
+    with open(os.path.join(a.output, f"{name}-full", "summary.json")) as f:
+        return json.load(f)["steps"] // EPOCHS
 
 
 def row(name, summaries, note):
@@ -56,32 +98,22 @@ def main():
     parser.add_argument("-o", "--output", default="runs")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--table")
-    parser.add_argument("--only", choices=["linear-probe", "full"])
+    parser.add_argument("--part", choices=["probe", "full", "strategies"])
     a = parser.parse_args()
     os.makedirs(a.output, exist_ok=True)
     lines = ["| set, strategy | " + " | ".join(s.replace("_", " ") for s in SCORES) + " | test images | training min | how |",
              "|---" * (len(SCORES) + 4) + "|"]
     commands = []
-    if a.only != "full":
+    if a.part in (None, "probe"):
         for name in SETS:
             manifest = os.path.join(a.data, name, "manifest.csv")
             done = [run(a, f"{name}-probe-{seed}", manifest, PROBE + ["--seed", seed]) for seed in SEEDS]
             lines.append(row(f"{name}, linear probe", [s for s, _ in done], f"mean ± s.d. of {len(SEEDS)} seeds, lr 1e-3"))
             commands.append(done[0][1])
-    if a.only != "linear-probe":
-        for name in SETS:
-            manifest = os.path.join(a.data, name, "manifest.csv")
-            tried = {}
-            for rate in RATES:
-                summary, command = run(a, f"{name}-full-tune-{rate}", manifest,
-                                       FULL + ["--epochs", TUNING_EPOCHS, "--lr", rate, "--seed", SEEDS[0]])
-                tried[rate] = summary["best_val_macro_accuracy"]
-                commands.append(command)
-            best = max(RATES, key=lambda rate: tried[rate])
-            summary, command = run(a, f"{name}-full", manifest, FULL + ["--epochs", EPOCHS, "--lr", best, "--seed", SEEDS[0]])
-            commands.append(command)
-            tuning = ", ".join(f"lr {r}: {tried[r]:.3f}" for r in RATES)
-            lines.append(row(f"{name}, full", [summary], f"lr {best}; validation macro accuracy when tuning: {tuning}"))
+    if a.part in (None, "full"):
+        lines += [tuned(a, name, "full", commands) for name in SETS]
+    if a.part in (None, "strategies"):
+        lines += [tuned(a, name, strategy, commands) for name in STRATEGY_SETS for strategy in RATES]
     text = "\n".join(lines) + "\n"
     print(text)
     if a.table:
