@@ -226,8 +226,10 @@ TEST_P(NetworkParity, Float64EqualsPyTorch) {
 /// The float32 device against the float64 truth, beside PyTorch's float32; distances are relative to the truth.
 ///
 /// A ReLU input within rounding of zero may fall on either side, and one that does moves the gradients of all earlier
-/// layers by up to a per cent: for one batch the distance is such luck, and 1e-5 without it. An error of ours would be
-/// in every batch. Hence four of them, two of which must stay within twice the largest of PyTorch's.
+/// layers by up to a per cent: for one batch the distance is such luck, and 1e-5 without it. So every tensor's root
+/// mean square over four batches is held against PyTorch's over eight, in the worse of its two memory formats (which
+/// differ more than twofold in a third of DenseNet's tensors). Flips decide which few are above twice that, so two per
+/// cent may be, and none may be above twice the largest distance that PyTorch ever had.
 void compare_float32(const std::string& name) {
   constexpr std::size_t kBatches = 4;
   const Json expected = reference(name);
@@ -251,18 +253,19 @@ void compare_float32(const std::string& name) {
   EXPECT_LE(largest_logits, 1e-4);
 
   std::vector<double> ratios;
-  for (auto& [parameter, distances] : gradients) {
+  for (const auto& [parameter, distances] : gradients) {
+    const double rms = norm(distances) / std::sqrt(double(kBatches));
     const double torch_rms = expected["float32_gradient_distance"][parameter][0];
     const double torch_largest = expected["float32_gradient_distance"][parameter][1];
-    ratios.push_back(norm(distances) / std::sqrt(double(kBatches)) / torch_rms);
-    std::ranges::sort(distances);
-    EXPECT_LE(distances[1], 2 * torch_largest) << parameter;
+    ratios.push_back(rms / torch_rms);
+    EXPECT_LE(rms, 2 * torch_largest) << parameter;
   }
   std::ranges::sort(ratios);
-  std::printf("  gradients' distance over PyTorch's, rms over batches: median %.2f, largest %.2f; %td of %zu above 2\n",
-              ratios[ratios.size() / 2], ratios.back(), ratios.end() - std::ranges::upper_bound(ratios, 2.0),
-              ratios.size());
-  EXPECT_LE(ratios[ratios.size() / 2], 2);
+  const auto above = std::size_t(ratios.end() - std::ranges::upper_bound(ratios, 2.0));
+  std::printf("  gradients' distance over PyTorch's, rms over batches: median %.2f, largest %.2f; %zu of %zu above 2\n",
+              ratios[ratios.size() / 2], ratios.back(), above, ratios.size());
+  EXPECT_LE(above, ratios.size() / 50);
+  EXPECT_LE(ratios[ratios.size() / 2], 1.5);
 }
 
 TEST_P(NetworkParity, Float32GradientsAreAsGoodAsPyTorchs) {
@@ -285,9 +288,7 @@ INSTANTIATE_TEST_SUITE_P(Networks, VariantParity, testing::Values("resnet50_v1",
 INSTANTIATE_TEST_SUITE_P(Networks, NetworkParity, testing::Values("resnet50", "densenet121", "vgg19"),
                          [](const auto& test) { return std::string(test.param); });
 
-TEST(NetworkParityFullSize, Float32GradientsAreAsGoodAsPyTorchs) {
-  compare_float32("resnet50_224");
-}
+TEST(NetworkParityFullSize, Float32GradientsAreAsGoodAsPyTorchs) { compare_float32("resnet50_224"); }
 
 // The comparisons above can fail: one layer scaled by 1.01 is far outside their limits, in its own gradient and in the
 // first layer's, and so is one weight of 2359296 changed by its own size.
