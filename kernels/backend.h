@@ -92,13 +92,18 @@ struct SoftmaxSpec {
   ConstView class_weights;  // [1,C,1,1]; data == nullptr: all one
 };
 
-/// One parameter inside the optimizer's arenas. Values lie in one arena; gradients and moments share another layout,
-/// which holds trainable parameters only.
+/// One parameter inside the optimizer's arenas. Values and anchors lie in one layout; gradients and moments share
+/// another, which holds trainable parameters only.
 struct UpdateSegment {
   std::int64_t value_offset = 0, state_offset = 0, size = 0;  // elements
   double lr_scale = 1, decay = 0;
   std::int64_t row_size = 0;                // elements per output channel (size / dimension 0)
   const std::uint32_t* row_mask = nullptr;  // host; bit k set: row k trains. null: all rows train
+  PenaltySpec penalty;
+  int rate_group = -1;  // whose relative rate multiplies lr, see measure_gradients; -1: none
+  /// Number of the step before this segment's first: the step `step.step` is its update number step.step - first_step,
+  /// less the skipped ones that `control` has counted.
+  std::int64_t first_step = 0;
 };
 
 struct UpdateArena {
@@ -106,7 +111,35 @@ struct UpdateArena {
   ConstView gradients;    // state layout
   View moment1, moment2;  // state layout; moment2 unused by SGD
   std::span<const UpdateSegment> segments;
+  ConstView anchors;  // values' layout; data == nullptr: none are kept
+  View control;       // as measure_gradients left it; data == nullptr: gradients as they are, no relative rates
+  View sums;          // f64 [segments,5] (kUpdateSums); data == nullptr: not wanted
 };
+
+/// What `UpdateArena::sums` holds of every segment's trainable elements, in this order: the sums of g^2 (as stored),
+/// w^2, (change of w)^2, (w - w0)^2 and |w - w0|, with w before the update. w0 is 0 for a penalty towards zero and
+/// where no anchors are kept, else the anchor.
+inline constexpr std::int64_t kUpdateSums = 5;
+
+/// Whether a segment's w0 is its anchor, rather than 0.
+inline bool uses_anchor(const UpdateSegment& s, const UpdateArena& arena) {
+  if (s.penalty.kind != PenaltyKind::none) return s.penalty.to_anchor;
+  return arena.sums.data && arena.anchors.data;
+}
+
+/// What `measure_gradients` is asked for.
+struct MeasureSpec {
+  double loss_scale = 1;         // stored gradients are this many times the loss's
+  double max_gradient_norm = 0;  // 0: gradients are not clipped
+  bool relative_rates = false;   // the rest is read only if set
+  std::int64_t groups = 0;       // rate groups are 0 .. groups - 1
+  double epsilon = 0, min_weight_norm = 1e-8;
+  std::int64_t window = 1;  // steps over which ratios are averaged
+};
+
+/// f64 [1,3 + groups,1,1]: [0] factor on gradients, 0 for a step that is skipped; [1] norm of the loss's gradient;
+/// [2 + k] relative rate of group k; the last: how many steps were skipped since the caller set it to 0.
+inline constexpr std::int64_t control_size(std::int64_t groups) { return 3 + groups; }
 
 struct MemoryUse {
   std::int64_t live_bytes = 0, peak_bytes = 0, reserved_bytes = 0;
@@ -193,6 +226,20 @@ class Backend {
   virtual void softmax_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities,
                                           ConstView labels, const SoftmaxSpec&) = 0;
 
+  /// What an update must know of all gradients before it begins: their norm over the arena's segments, whether all are
+  /// finite, and (Auto-RGN, every step) the relative rate of each group of segments:
+  ///   r_k = |g_k| / (|w_k| + epsilon), averaged over the last `window` measurements; rate_k = r_k / max r
+  /// A group with |w_k| < min_weight_norm is left out of the maximum and gets rate 1, as do all when every r is 0.
+  /// Norms are of the loss's gradient, unclipped and without penalties; masked elements count in none. A gradient that
+  /// is not finite sets control[0] = 0, counts the skipped step and changes neither rates nor history.
+  /// Shapes: control as control_size says; history f64 [groups,1 + window], row k = number of entries ever, the last
+  /// ones in a ring; zeros at first, null data without relative_rates. Reads of `arena` values, gradients, segments.
+  /// Deterministic: sums are taken in an order that depends on the segments alone. Does not wait for the device.
+  /// Source: Lee et al. 2023 (Auto-RGN); clipping as PyTorch's clip_grad_norm_.
+  virtual void measure_gradients(View control, View history, const UpdateArena& arena, const MeasureSpec&) = 0;
+  /// One step of a rule over all segments, penalties included, in one pass; formulas in functors.h. With control[0] ==
+  /// 0 nothing changes (sums are taken all the same). Gradients are never written, masked elements never visited.
+  /// Errors: a penalty towards anchors that are not there.
   virtual void update(const UpdateArena&, const SgdStep&) = 0;
   virtual void update(const UpdateArena&, const AdamStep&) = 0;
 

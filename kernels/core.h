@@ -103,4 +103,24 @@ struct PoolSpec {
   friend bool operator==(const PoolSpec&, const PoolSpec&) = default;
 };
 
+/// A penalty R(w) that the optimizer's update applies to a parameter; w0 is the anchor (pre-trained value), or 0.
+///   l2: R = strength/2 * sum (w - w0)^2, gradient strength * (w - w0)
+///   l1: R = strength * sum |w - w0|,     gradient strength * sign(w - w0), where sign(0) = 0
+/// Units: strength is loss per squared weight (l2) or per weight (l1).
+/// Source: Li, Grandvalet, Davoine 2018 (L2-SP, L1-SP).
+enum class PenaltyKind : std::uint8_t { none, l2, l1 };
+
+/// How a penalty acts. coupled: its gradient joins the task's before the moments, as automatic differentiation of the
+/// sum would have it. decoupled: w -= lr * gradient beside the step (the gradient at the weight before the step).
+/// proximal: after the step w becomes argmin_u (u - w)^2/2 + lr * R(u), which for l1 reaches w0 exactly.
+enum class PenaltyMode : std::uint8_t { coupled, decoupled, proximal };
+
+struct PenaltySpec {
+  PenaltyKind kind = PenaltyKind::none;
+  PenaltyMode mode = PenaltyMode::coupled;
+  bool to_anchor = false;
+  double strength = 0;
+  friend bool operator==(const PenaltySpec&, const PenaltySpec&) = default;
+};
+
 }  // namespace graft

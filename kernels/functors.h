@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <tuple>
 
+#include "kernels/core.h"
 #include "kernels/philox.h"
 
 #if defined(__CUDACC__) || defined(GRAFT_HOST_MODEL)
@@ -84,36 +85,128 @@ struct Dropout {
 
 using MapFunctors = std::tuple<Relu, ReluGrad, Identity, Add, Multiply, Scale, Dropout>;
 
+/// What the elements of one segment share in one update; made by `update_terms`.
+template <class T>
+struct UpdateTerms {
+  T gradient_factor;  // on the stored gradient: clipping / loss scale
+  T lr;               // the step's rate * the segment's scale * its relative rate
+  T decay;
+  T strength;      // of the penalty
+  T step_size;     // Adam: lr / (1 - beta1^n) at the segment's n-th update
+  T inverse_root;  // Adam: 1 / sqrt(1 - beta2^n)
+  PenaltyKind kind;
+  PenaltyMode mode;
+};
+
 /// Constants of one SGD step. PyTorch's rule: g += decay*w; v = momentum*v + g (v = g at the first step); w -= lr*v
 /// (Nesterov: w -= lr*(g + momentum*v)).
 struct SgdStep {
+  static constexpr int kMoments = 1;
   double lr = 0, momentum = 0;
   bool nesterov = false;
+  std::int64_t step = 1;  // number of this step, from 1; see UpdateSegment::first_step
   template <class T>
-  GRAFT_HD void operator()(T& w, T g, T& v, T lr_scale, T decay) const {
-    g += decay * w;
+  GRAFT_HD void count(UpdateTerms<T>&, std::int64_t) const {}
+  template <class T>
+  GRAFT_HD void operator()(const UpdateTerms<T>& t, T& w, T g, T& v, T&) const {
+    g += t.decay * w;
     v = T(momentum) * v + g;
-    w -= T(lr) * lr_scale * (nesterov ? g + T(momentum) * v : v);
+    w -= t.lr * (nesterov ? g + T(momentum) * v : v);
   }
 };
 
-/// Constants of one Adam or AdamW step as PyTorch defines them. `correction1` = 1 - beta1^t, `correction2` = 1 -
-/// beta2^t. Adam adds decay*w to the gradient; AdamW (`decoupled`) shrinks w by lr*decay first.
+/// Constants of one Adam or AdamW step as PyTorch defines them. Adam adds decay*w to the gradient; AdamW (`decoupled`)
+/// shrinks w by lr*decay first.
 struct AdamStep {
-  double lr = 0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, correction1 = 1, correction2 = 1;
+  static constexpr int kMoments = 2;
+  double lr = 0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
   bool decoupled = false;
+  std::int64_t step = 1;
+  /// Bias corrections of a segment's n-th update.
   template <class T>
-  GRAFT_HD void operator()(T& w, T g, T& m, T& v, T lr_scale, T decay) const {
-    const T rate = T(lr) * lr_scale;
+  GRAFT_HD void count(UpdateTerms<T>& t, std::int64_t n) const {
+    using std::pow;
+    using std::sqrt;
+    t.step_size = T(double(t.lr) / (1 - pow(beta1, double(n))));
+    t.inverse_root = T(1 / sqrt(1 - pow(beta2, double(n))));
+  }
+  template <class T>
+  GRAFT_HD void operator()(const UpdateTerms<T>& t, T& w, T g, T& m, T& v) const {
     if (decoupled)
-      w -= rate * decay * w;
+      w -= t.lr * t.decay * w;
     else
-      g += decay * w;
+      g += t.decay * w;
     using std::sqrt;
     m = T(beta1) * m + T(1 - beta1) * g;
     v = T(beta2) * v + T(1 - beta2) * g * g;
-    w -= rate / T(correction1) * m / (sqrt(v) / sqrt(T(correction2)) + T(epsilon));
+    w -= t.step_size * m / (sqrt(v) * t.inverse_root + T(epsilon));
   }
 };
+
+/// The terms of a segment's n-th update.
+template <class T, class Step>
+GRAFT_HD UpdateTerms<T> update_terms(const Step& step, double lr_scale, double decay, const PenaltySpec& penalty,
+                                     std::int64_t n, double gradient_factor) {
+  UpdateTerms<T> t{};
+  t.gradient_factor = T(gradient_factor);
+  t.lr = T(step.lr * lr_scale);
+  t.decay = T(decay);
+  t.strength = T(penalty.strength);
+  t.kind = penalty.kind;
+  t.mode = penalty.mode;
+  step.count(t, n);
+  return t;
+}
+
+/// One element's update: the penalty around the rule. `w0` is what the penalty pulls to.
+template <class T, class Step>
+GRAFT_HD void update_element(const Step& step, const UpdateTerms<T>& t, T& w, T g, T& m, T& v, T w0) {
+  g *= t.gradient_factor;
+  if (t.kind == PenaltyKind::none) {
+    step(t, w, g, m, v);
+    return;
+  }
+  const T d = w - w0;
+  const T pull = t.strength * (t.kind == PenaltyKind::l2 ? d : T(d > T(0)) - T(d < T(0)));
+  if (t.mode == PenaltyMode::coupled) g += pull;
+  step(t, w, g, m, v);
+  if (t.mode == PenaltyMode::decoupled) w -= t.lr * pull;
+  if (t.mode != PenaltyMode::proximal) return;
+  const T far = w - w0, reach = t.lr * t.strength;
+  using std::abs;
+  using std::copysign;
+  if (t.kind == PenaltyKind::l2)
+    w = w0 + far / (T(1) + reach);
+  else
+    w = abs(far) <= reach ? w0 : w0 + (far - copysign(reach, far));  // a NaN stays a NaN
+}
+
+/// The factor on stored gradients whose squares sum to `squares`: 1 / loss_scale, times PyTorch's clip_grad_norm_ for
+/// max_norm > 0, i.e. min(1, max_norm / (norm + 1e-6)); 0 when a gradient is not finite.
+GRAFT_HD double gradient_factor(double squares, double loss_scale, double max_norm) {
+  using std::sqrt;
+  if (!(squares - squares == 0)) return 0;
+  const double clip = max_norm > 0 ? max_norm / (sqrt(squares) / loss_scale + 1e-6) : 1;
+  return (clip < 1 ? clip : 1.0) / loss_scale;
+}
+
+/// Auto-RGN's ratio of a group of tensors: enters `row` = [entries so far, the last `window` ratios], whose mean it
+/// returns. -1 where the weights are too small for a ratio to mean anything; then nothing is entered.
+GRAFT_HD double enter_ratio(double* row, std::int64_t window, double gradient_norm, double weight_norm, double epsilon,
+                            double min_weight_norm) {
+  if (weight_norm < min_weight_norm) return -1;
+  const std::int64_t entries = std::int64_t(row[0]) + 1;
+  row[0] = double(entries);
+  row[1 + (entries - 1) % window] = gradient_norm / (weight_norm + epsilon);
+  const std::int64_t count = entries < window ? entries : window;
+  double sum = 0;
+  for (std::int64_t i = 1; i <= count; ++i) sum += row[i];
+  return sum / double(count);
+}
+
+/// A group's multiplier: its mean ratio over the largest; 1 where it has none or all gradients are 0.
+GRAFT_HD double relative_rate(double ratio, double largest) {
+  return ratio < 0 || !(largest > 0) ? 1 : ratio / largest;
+}
 
 }  // namespace graft

@@ -1,7 +1,7 @@
 #include "optim/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
-#include <map>
 
 namespace graft {
 namespace {
@@ -10,6 +10,24 @@ std::int64_t row_size(const Parameter& p) {
   const bool is_weight = p.role == Role::conv_weight || p.role == Role::linear_weight;
   return is_weight ? p.shape.size() / p.shape.n : 1;
 }
+
+bool is_penalty_strength(double x) { return x >= 0 && std::isfinite(x); }
+
+/// f64 on every device.
+Tensor filled(Context& context, const Shape& shape, std::span<const double> values) {
+  Tensor t(context, shape, kNhwc, DType::f64);
+  context.backend().copy_in(t.view().data, values.data(), shape.size() * size_of(DType::f64));
+  return t;
+}
+
+/// Elements of an f64 tensor in memory order. Waits for the device.
+std::vector<double> read(const Tensor& t) {
+  std::vector<double> values(static_cast<std::size_t>(t.shape().size()));
+  t.backend().copy_out(values.data(), t.view().data, t.shape().size() * size_of(DType::f64));
+  return values;
+}
+
+View view_or_null(const Tensor& t) { return t ? t.view() : View{}; }
 
 }  // namespace
 
@@ -21,11 +39,12 @@ OptimizerKind parse_optimizer(std::string_view name) {
 }
 
 Optimizer::Optimizer(ParameterSet& parameters, const OptimizerSpec& spec)
-    : parameters_(parameters), spec_(spec), groups_(parameters.parameters().size()) {
+    : parameters_(parameters), spec_(spec), states_(parameters.parameters().size()) {
   prepare();
 }
 
 void Optimizer::prepare() {
+  settle();
   Context& context = parameters_.context();
   const std::int64_t size = parameters_.trainable_size();
   const Tensor old1 = moment1_, old2 = moment2_;
@@ -33,79 +52,264 @@ void Optimizer::prepare() {
   moment2_ = size > 0 && moment_count() == 2 ? zeros(context, {1, size, 1, 1}) : Tensor{};
   std::size_t i = 0;
   for (const Parameter& p : parameters_.parameters()) {
-    Group& group = groups_[i++];
-    if (p.is_trainable && group.offset >= 0) {
+    State& state = states_[i++];
+    if (p.is_trainable && state.offset >= 0) {
       const auto keep = [&](const Tensor& to, const Tensor& from) {
         context.backend().copy(to.window(p.gradient_offset, p.shape).view(), Write::overwrite,
-                               from.window(group.offset, p.shape).view());
+                               from.window(state.offset, p.shape).view());
       };
       keep(moment1_, old1);
       if (moment2_) keep(moment2_, old2);
     } else {
-      group.steps = 0;
+      state.steps = 0;
     }
-    group.offset = p.is_trainable ? p.gradient_offset : -1;
+    state.offset = p.is_trainable ? p.gradient_offset : -1;
   }
 }
 
 void Optimizer::reset() {
+  settle();
   for (const Tensor& moment : {moment1_, moment2_})
     if (moment) moment.backend().zero(moment.view().data, moment.shape().size() * size_of(moment.dtype()));
-  for (Group& group : groups_) group.steps = 0;
+  for (State& state : states_) state.steps = 0;
 }
 
-void Optimizer::set_group(std::int64_t i, double lr_scale, double decay) {
-  groups_[i].lr_scale = lr_scale;
-  groups_[i].decay = decay;
+void Optimizer::set_group(std::size_t i, const ParameterGroup& group) {
+  const std::string& name = parameters_.parameters().at(i).name;
+  if (!is_penalty_strength(group.penalty.strength) || !is_penalty_strength(group.decay))
+    throw Error("optimizer: penalties and weight decay must be 0 or more; " + name + " has " +
+                std::to_string(group.penalty.strength) + " and " + std::to_string(group.decay));
+  if (!std::isfinite(group.lr_scale) || group.rate_group < -1)
+    throw Error("optimizer: " + name + " needs a finite lr_scale and a rate group of -1 or more");
+  states_[i].group = group;
 }
 
-void Optimizer::step(double lr) {
-  // Parameters unfrozen later have taken fewer steps; Adam's bias correction is each parameter's own.
-  std::map<std::int64_t, std::vector<UpdateSegment>> by_steps;
+void Optimizer::keep_anchors() {
+  const Tensor& values = parameters_.values();
+  if (!anchors_) anchors_ = empty_like(values);
+  anchors_.backend().copy(anchors_.view(), Write::overwrite, values.view());
+}
+
+Tensor Optimizer::anchor(std::size_t i) const {
+  const Parameter& p = parameters_.parameters().at(i);
+  if (!anchors_) throw Error("optimizer: no anchors are kept, not even that of " + p.name + "; call keep_anchors()");
+  return anchors_.window(p.offset, p.shape);
+}
+
+void Optimizer::check(const StepSpec& spec) const {
+  if (!std::isfinite(spec.lr)) throw Error("optimizer: the learning rate is not finite");
+  if (!(spec.loss_scale > 0) || !std::isfinite(spec.loss_scale))
+    throw Error("optimizer: loss_scale must be positive and finite, got " + std::to_string(spec.loss_scale));
+  if (!(spec.max_gradient_norm >= 0))
+    throw Error("optimizer: max_gradient_norm must be 0 (off) or more, got " + std::to_string(spec.max_gradient_norm));
+  if (!spec.relative_rates) return;
+  const RelativeRates& r = *spec.relative_rates;
+  if (!(r.epsilon >= 0) || !(r.min_weight_norm >= 0) || r.window < 1)
+    throw Error("optimizer: relative rates need epsilon and min_weight_norm of 0 or more and a window of 1 or more");
+}
+
+std::vector<std::size_t> Optimizer::parameters_with_gradient() const {
+  std::vector<std::size_t> found;
   std::size_t i = 0;
   for (const Parameter& p : parameters_.parameters()) {
-    Group& group = groups_[i++];
-    if (!p.is_trainable || !p.has_gradient()) continue;
-    if (group.offset != p.gradient_offset)
-      throw Error("optimizer: the set of trainable parameters changed at " + p.name + "; call prepare() first");
-    by_steps[++group.steps].push_back({.value_offset = p.offset,
-                                       .state_offset = p.gradient_offset,
-                                       .size = p.shape.size(),
-                                       .lr_scale = group.lr_scale,
-                                       .decay = group.decay,
-                                       .row_size = row_size(p),
-                                       .row_mask = p.row_mask.empty() ? nullptr : p.row_mask.data()});
+    if (p.is_trainable && p.has_gradient()) {
+      if (states_[i].offset != p.gradient_offset)
+        throw Error("optimizer: the set of trainable parameters changed at " + p.name + "; call prepare() first");
+      found.push_back(i);
+    }
+    ++i;
   }
-  for (const auto& [steps, segments] : by_steps) update(lr, steps, segments);
-  parameters_.values_changed();
+  return found;
 }
 
-void Optimizer::update(double lr, std::int64_t steps, std::span<const UpdateSegment> segments) {
-  Backend& device = parameters_.context().backend();
+void Optimizer::make_segments(const std::vector<std::size_t>& updated, bool has_rates) {
+  segments_.clear();
+  for (std::size_t i : updated) {
+    const Parameter& p = parameters_.parameters()[i];
+    const State& state = states_[i];
+    segments_.push_back({.value_offset = p.offset,
+                         .state_offset = p.gradient_offset,
+                         .size = p.shape.size(),
+                         .lr_scale = state.group.lr_scale,
+                         .decay = state.group.decay,
+                         .row_size = row_size(p),
+                         .row_mask = p.row_mask.empty() ? nullptr : p.row_mask.data(),
+                         .penalty = state.group.penalty,
+                         .rate_group = has_rates ? state.group.rate_group : -1,
+                         .first_step = step_ - state.steps});
+  }
+}
+
+void Optimizer::step(const StepSpec& spec) {
+  check(spec);
+  const std::vector<std::size_t> updated = parameters_with_gradient();
+  const bool measures = spec.loss_scale != 1 || spec.max_gradient_norm > 0 || spec.relative_rates;
+  // The device counts skipped steps for all parameters at once.
+  if (updated != updated_ || !measures) settle();
+  if (measures) prepare_control(spec);
+  updated_ = updated;
+  ++step_;
+  for (std::size_t i : updated_) ++states_[i].steps;  // parameters unfrozen later have taken fewer
+  make_segments(updated_, spec.relative_rates.has_value());
+  loss_scale_ = spec.loss_scale;
+  has_measured_ = measures;
+  has_recorded_ = spec.records;
+  has_rates_ = spec.relative_rates.has_value();
+  if (spec.records)
+    sums_ = Tensor(parameters_.context(),
+                   {std::max<std::int64_t>(1, std::int64_t(segments_.size())), kUpdateSums, 1, 1}, kNhwc, DType::f64);
+  if (segments_.empty()) return;
   const UpdateArena arena{.values = parameters_.values().view(),
                           .gradients = parameters_.gradients().view(),
                           .moment1 = moment1_.view(),
-                          .moment2 = moment2_ ? moment2_.view() : View{},
-                          .segments = segments};
-  if (spec_.kind == OptimizerKind::sgd) {
-    device.update(arena, SgdStep{.lr = lr, .momentum = spec_.momentum, .nesterov = spec_.nesterov});
+                          .moment2 = view_or_null(moment2_),
+                          .segments = segments_,
+                          .anchors = view_or_null(anchors_),
+                          .control = measures ? control_.view() : View{},
+                          .sums = spec.records ? sums_.view() : View{}};
+  if (measures) measure(arena, spec);
+  update(arena, spec.lr);
+  parameters_.values_changed();
+}
+
+std::int64_t Optimizer::rate_groups() const {
+  int last = -1;
+  for (const State& state : states_) last = std::max(last, state.group.rate_group);
+  return last + 1;
+}
+
+void Optimizer::prepare_control(const StepSpec& spec) {
+  Context& context = parameters_.context();
+  const std::int64_t groups = spec.relative_rates ? rate_groups() : 0;
+  if (!control_ || control_.shape().c != control_size(groups)) {
+    settle();
+    std::vector<double> start(std::size_t(control_size(groups)), 1.0);  // every rate
+    start.back() = 0;
+    control_ = filled(context, {1, control_size(groups), 1, 1}, start);
+  }
+  if (!spec.relative_rates || groups == 0) return;
+  const std::int64_t width = 1 + spec.relative_rates->window;
+  if (history_ && history_.shape() == Shape{groups, width, 1, 1}) return;
+  std::vector<double> rows;
+  if (history_ && history_.shape().c == width) rows = read(history_);  // groups came or went
+  rows.resize(std::size_t(groups * width), 0.0);
+  history_ = filled(context, {groups, width, 1, 1}, rows);
+}
+
+void Optimizer::measure(const UpdateArena& arena, const StepSpec& spec) {
+  MeasureSpec measured{.loss_scale = spec.loss_scale,
+                       .max_gradient_norm = spec.max_gradient_norm,
+                       .relative_rates = spec.relative_rates.has_value()};
+  if (spec.relative_rates) {
+    measured.groups = rate_groups();
+    measured.epsilon = spec.relative_rates->epsilon;
+    measured.min_weight_norm = spec.relative_rates->min_weight_norm;
+    measured.window = spec.relative_rates->window;
+  }
+  parameters_.context().backend().measure_gradients(control_.view(), view_or_null(history_), arena, measured);
+  may_have_skipped_ = true;
+}
+
+void Optimizer::update(const UpdateArena& arena, double lr) {
+  Backend& device = parameters_.context().backend();
+  if (spec_.kind == OptimizerKind::sgd)
+    device.update(arena, SgdStep{.lr = lr, .momentum = spec_.momentum, .nesterov = spec_.nesterov, .step = step_});
+  else
+    device.update(arena, AdamStep{.lr = lr,
+                                  .beta1 = spec_.beta1,
+                                  .beta2 = spec_.beta2,
+                                  .epsilon = spec_.epsilon,
+                                  .decoupled = spec_.kind == OptimizerKind::adamw,
+                                  .step = step_});
+}
+
+std::int64_t Optimizer::skipped() const { return may_have_skipped_ ? std::int64_t(read(control_).back()) : 0; }
+
+void Optimizer::settle() {
+  const std::int64_t count = skipped();
+  may_have_skipped_ = false;
+  if (count == 0) return;
+  for (std::size_t i : updated_) states_[i].steps -= count;
+  std::vector<double> control = read(control_);
+  control.back() = 0;
+  control_ = filled(parameters_.context(), control_.shape(), control);
+}
+
+std::vector<ParameterSums> Optimizer::sums() const {
+  if (!has_recorded_) throw Error("optimizer: the last step kept no sums; set StepSpec::records");
+  std::vector<ParameterSums> all(states_.size());
+  if (updated_.empty()) return all;
+  const std::vector<double> values = read(sums_);
+  for (std::size_t k = 0; k < updated_.size(); ++k) {
+    const double* s = &values[k * std::size_t(kUpdateSums)];
+    all[updated_[k]] = {s[0] / (loss_scale_ * loss_scale_), s[1], s[2], s[3], s[4]};
+  }
+  return all;
+}
+
+double Optimizer::penalty() const {
+  const std::vector<ParameterSums> all = sums();
+  double total = 0;
+  for (std::size_t k = 0; k < updated_.size(); ++k) {
+    const PenaltySpec& penalty = segments_[k].penalty;
+    const ParameterSums& s = all[updated_[k]];
+    if (penalty.kind == PenaltyKind::l2) total += penalty.strength / 2 * s.distance_squares;
+    if (penalty.kind == PenaltyKind::l1) total += penalty.strength * s.distance;
+  }
+  return total;
+}
+
+double Optimizer::gradient_norm() const {
+  if (!has_measured_)
+    throw Error("optimizer: the last step did not measure its gradients; set StepSpec::max_gradient_norm");
+  return read(control_)[1];
+}
+
+bool Optimizer::was_skipped() const { return has_measured_ && read(control_)[0] == 0; }
+
+std::vector<double> Optimizer::rates() const {
+  std::vector<double> all(states_.size(), 1.0);
+  if (!has_rates_) return all;
+  const std::vector<double> control = read(control_);
+  for (std::size_t i : updated_)
+    if (states_[i].group.rate_group >= 0) all[i] = control[std::size_t(2 + states_[i].group.rate_group)];
+  return all;
+}
+
+std::int64_t Optimizer::steps(std::int64_t i) const {
+  const bool is_updated = std::find(updated_.begin(), updated_.end(), std::size_t(i)) != updated_.end();
+  return states_[std::size_t(i)].steps - (is_updated ? skipped() : 0);
+}
+
+void Optimizer::set_steps(std::int64_t i, std::int64_t steps) {
+  settle();
+  states_[std::size_t(i)].steps = steps;
+}
+
+Optimizer::RateHistory Optimizer::rate_history() const {
+  if (!history_) return {};
+  return {int(history_.shape().c - 1), read(history_)};
+}
+
+void Optimizer::restore_rate_history(const RateHistory& history) {
+  const std::size_t width = std::size_t(1 + history.window);
+  if (history.rows.empty()) {
+    history_ = {};
     return;
   }
-  device.update(arena, AdamStep{.lr = lr,
-                                .beta1 = spec_.beta1,
-                                .beta2 = spec_.beta2,
-                                .epsilon = spec_.epsilon,
-                                .correction1 = 1 - std::pow(spec_.beta1, double(steps)),
-                                .correction2 = 1 - std::pow(spec_.beta2, double(steps)),
-                                .decoupled = spec_.kind == OptimizerKind::adamw});
+  if (history.window < 1 || history.rows.size() % width != 0)
+    throw Error("optimizer: a gradient history of window " + std::to_string(history.window) + " cannot have " +
+                std::to_string(history.rows.size()) + " numbers");
+  history_ = filled(parameters_.context(), {std::int64_t(history.rows.size() / width), std::int64_t(width), 1, 1},
+                    history.rows);
 }
 
 Tensor Optimizer::moment(int which, std::int64_t i) const {
-  const Parameter& p = parameters_.parameters()[i];
+  const Parameter& p = parameters_.parameters()[std::size_t(i)];
   const Tensor& moments = which == 1 ? moment1_ : moment2_;
-  if (groups_[i].offset < 0 || !moments)
+  if (states_[std::size_t(i)].offset < 0 || !moments)
     throw Error("optimizer: " + p.name + " is frozen or has no moment " + std::to_string(which));
-  return moments.window(groups_[i].offset, p.shape);
+  return moments.window(states_[std::size_t(i)].offset, p.shape);
 }
 
 }  // namespace graft

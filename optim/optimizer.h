@@ -1,9 +1,11 @@
 // SGD with momentum, Adam and AdamW over a network's parameter arenas: one device call updates all trainable
-// parameters and never visits a frozen one. Gradients are read only. Which rule and which constants is fixed at
-// construction; rates, decays and the set of trainable parameters may change between steps. Formulas:
-// kernels/functors.h.
+// parameters and never visits a frozen or masked element. Penalties, Auto-RGN's rates of every step, gradient clipping
+// and loss scaling belong to the same update; clipping, scaling and rates cost one more call that measures the
+// gradients. Gradients are read only. Which rule and which constants is fixed at construction; rates, decays, penalties
+// and the set of trainable parameters may change between steps. Formulas: kernels/functors.h.
 #pragma once
 
+#include <optional>
 #include <string_view>
 
 #include "tensor/parameter.h"
@@ -22,6 +24,41 @@ struct OptimizerSpec {
   double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;  // adam, adamw
 };
 
+/// How the optimizer treats one parameter.
+struct ParameterGroup {
+  double lr_scale = 1;  // on the step's rate
+  double decay = 0;     // coupled; for AdamW decoupled
+  PenaltySpec penalty;
+  /// Parameters of one group share their relative rate, from their common norms; -1: no relative rate. A group's
+  /// number must name the same parameters all through a run: the gradient history goes by it.
+  int rate_group = -1;
+};
+
+/// Auto-RGN of every step: group k's rate is multiplied by r_k / max r, where r_k is the mean over the last `window`
+/// steps of |g_k| / (|w_k| + epsilon). Groups of |w_k| < min_weight_norm stay out of the maximum, with multiplier 1.
+struct RelativeRates {
+  double epsilon;
+  double min_weight_norm = 1e-8;
+  int window = 5;
+};
+
+struct StepSpec {
+  double lr;
+  /// The gradients are those of loss * loss_scale. Unless it is 1, they are checked: one that is not finite skips the
+  /// step.
+  double loss_scale = 1;
+  /// Gradients are scaled down to this norm over all trainable elements; 0: off, and infinity only measures and checks.
+  double max_gradient_norm = 0;
+  bool records = false;  // keep sums()
+  std::optional<RelativeRates> relative_rates;
+};
+
+/// Sums over a parameter's trainable elements at a step: g of the loss, unclipped and without penalties; w before the
+/// step. w0 is 0 for a penalty towards zero and where no anchors are kept, else the anchor.
+struct ParameterSums {
+  double gradient_squares = 0, weight_squares = 0, change_squares = 0, distance_squares = 0, distance = 0;
+};
+
 /// Requires the parameter set to outlive it. Parameters are named by their index in ParameterSet::parameters().
 class Optimizer {
  public:
@@ -30,35 +67,89 @@ class Optimizer {
   /// Follows the parameters' present `is_trainable`; call after every ParameterSet::prepare_gradients. Moments of
   /// parameters that stay trainable are kept, those of new ones start at zero, as does their step count.
   void prepare();
-  /// All moments and step counts to zero.
+  /// All moments and step counts to zero. Anchors and the gradient history stay.
   void reset();
 
-  /// The rate of parameter `i` is lr * lr_scale; its decay is coupled, for AdamW decoupled.
-  void set_group(std::int64_t i, double lr_scale, double decay);
+  /// Errors: a penalty or decay below 0 or not finite, lr_scale not finite, a rate group below -1.
+  void set_group(std::size_t i, const ParameterGroup& group);
+  const ParameterGroup& group(std::size_t i) const { return states_.at(i).group; }
+
+  /// Copies the present values as the anchors w0 of all parameters.
+  void keep_anchors();
+  bool has_anchors() const { return bool(anchors_); }
+  /// Parameter `i`'s anchor, in its shape; writing to it moves the anchor. Errors: none are kept.
+  Tensor anchor(std::size_t i) const;
 
   /// One update from the gradients of the last backward pass. A parameter that got no gradient is skipped, as in
-  /// PyTorch. Masked rows keep value and moments.
-  void step(double lr);
+  /// PyTorch. Masked rows keep value and moments. A gradient that is not finite, where gradients are measured
+  /// (loss_scale
+  /// != 1, max_gradient_norm > 0, relative_rates), makes the whole step a no-op: values, moments, step counts and
+  /// history stay.
+  /// Errors: a spec out of range; a penalty towards anchors that are not kept; prepare() was forgotten.
+  void step(const StepSpec& spec);
+  void step(double lr) { step(StepSpec{.lr = lr}); }
+
+  // Of the last step; all but none wait for the device.
+  /// One entry per parameter; zeros where it was not updated. Squares of gradients are not finite in a skipped step.
+  /// Errors: it did not record.
+  std::vector<ParameterSums> sums() const;
+  /// Value of all penalties before the step, in loss units. Errors: it did not record.
+  double penalty() const;
+  /// Norm of the loss's gradient before clipping. Errors: it did not measure gradients.
+  double gradient_norm() const;
+  bool was_skipped() const;
+  /// Multiplier of every parameter from relative_rates; 1 where it has none.
+  std::vector<double> rates() const;
 
   // For checkpoints. A parameter has state once it was updated; moment 2 exists for Adam and AdamW only.
   int moment_count() const { return spec_.kind == OptimizerKind::sgd ? 1 : 2; }
-  std::int64_t steps(std::int64_t i) const { return groups_[i].steps; }
+  /// Updates that parameter `i` has had.
+  std::int64_t steps(std::int64_t i) const;
   /// Moment `which` (1 or 2) of parameter `i`, in the parameter's shape. Errors: the parameter is frozen.
   Tensor moment(int which, std::int64_t i) const;
-  void set_steps(std::int64_t i, std::int64_t steps) { groups_[i].steps = steps; }
+  void set_steps(std::int64_t i, std::int64_t steps);
+
+  /// Past gradient ratios of every rate group: [groups][1 + window], the number of ratios ever, then the last ones in a
+  /// ring. Empty before the first step with relative_rates.
+  struct RateHistory {
+    int window = 0;
+    std::vector<double> rows;
+  };
+  RateHistory rate_history() const;
+  /// Errors: rows that are not whole.
+  void restore_rate_history(const RateHistory& history);
 
  private:
-  struct Group {
-    double lr_scale = 1, decay = 0;
-    std::int64_t steps = 0;
+  struct State {
+    ParameterGroup group;
+    std::int64_t steps = 0;    // begun; those skipped since `settle` are still counted
     std::int64_t offset = -1;  // into the moments; -1: frozen
   };
-  void update(double lr, std::int64_t steps, std::span<const UpdateSegment> segments);
+  void check(const StepSpec& spec) const;
+  std::vector<std::size_t> parameters_with_gradient() const;
+  void make_segments(const std::vector<std::size_t>& updated, bool has_rates);
+  void prepare_control(const StepSpec& spec);
+  void measure(const UpdateArena& arena, const StepSpec& spec);
+  void update(const UpdateArena& arena, double lr);
+  std::int64_t skipped() const;
+  /// Takes the steps that were skipped out of the counts. Waits for the device.
+  void settle();
+  std::int64_t rate_groups() const;
 
   ParameterSet& parameters_;
   OptimizerSpec spec_;
-  std::vector<Group> groups_;  // one per parameter
-  Tensor moment1_, moment2_;   // in the layout of the gradient arena
+  std::vector<State> states_;        // one per parameter
+  Tensor moment1_, moment2_;         // in the layout of the gradient arena
+  Tensor anchors_;                   // in the layout of the value arena
+  Tensor control_, history_, sums_;  // f64, as Backend::measure_gradients and update describe them
+
+  std::int64_t step_ = 0;  // begun so far
+  // The last step: which parameters it updated, and how.
+  std::vector<std::size_t> updated_;
+  std::vector<UpdateSegment> segments_;
+  double loss_scale_ = 1;
+  bool has_measured_ = false, has_recorded_ = false, has_rates_ = false;
+  bool may_have_skipped_ = false;  // since `settle`
 };
 
 }  // namespace graft

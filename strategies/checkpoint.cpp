@@ -48,6 +48,34 @@ std::vector<double> as_doubles(const NumberArray& array) {
 }
 
 std::string moment_name(const Parameter& p, int which) { return p.name + ".moment" + std::to_string(which); }
+std::string anchor_name(const Parameter& p) { return p.name + ".anchor"; }
+constexpr const char* kRateHistory = "rate_history";
+constexpr const char* kRateWindow = "rate_window";
+
+void save_rate_history(StateGroup& group, const Optimizer& optimizer) {
+  const Optimizer::RateHistory history = optimizer.rate_history();
+  if (history.rows.empty()) return;
+  group.arrays[kRateHistory] = history.rows;
+  group.arrays[kRateWindow] = Integers{history.window};
+}
+
+void restore_rate_history(const StateGroup& group, Optimizer& optimizer) {
+  if (!group.arrays.contains(kRateHistory)) return;
+  optimizer.restore_rate_history({int(find<Integers>(group, kRateWindow).at(0)), find<Doubles>(group, kRateHistory)});
+}
+
+/// All anchors or none.
+void restore_anchors(const StateGroup& group, const ParameterSet& parameters, Optimizer& optimizer) {
+  if (!group.arrays.contains(anchor_name(parameters.parameters().front()))) return;
+  optimizer.keep_anchors();  // makes room
+  std::size_t i = 0;
+  for (const Parameter& p : parameters.parameters()) {
+    const auto found = group.arrays.find(anchor_name(p));
+    if (found == group.arrays.end())
+      throw Error("checkpoint: it holds no " + anchor_name(p) + "; start the run again with --overwrite");
+    optimizer.anchor(i++).from_host(as_doubles(found->second));
+  }
+}
 
 }  // namespace
 
@@ -65,8 +93,10 @@ Checkpoint make_checkpoint(const TrainState& state, const ParameterSet& paramete
       for (int which = 1; which <= optimizer.moment_count(); ++which)
         c.optimizer.arrays[moment_name(p, which)] = to_array(optimizer.moment(which, i));
     }
+    if (optimizer.has_anchors()) c.optimizer.arrays[anchor_name(p)] = to_array(optimizer.anchor(std::size_t(i)));
     ++i;
   }
+  save_rate_history(c.optimizer, optimizer);
   return c;
 }
 
@@ -94,6 +124,8 @@ void restore_optimizer(const Checkpoint& c, const ParameterSet& parameters, Opti
       optimizer.moment(which, index).from_host(as_doubles(found->second));
     }
   }
+  restore_anchors(c.optimizer, parameters, optimizer);
+  restore_rate_history(c.optimizer, optimizer);
 }
 
 }  // namespace graft

@@ -1,6 +1,6 @@
 // What a run must remember to continue with the same bits: counters, early stopping, the unfinished epoch's sums, the
-// strategy's numbers and the optimizer's moments. Random numbers need nothing: they are functions of seed, epoch and
-// index. The file is a model file with two more groups (data/model_file.h).
+// strategy's numbers, the optimizer's moments, anchors and gradient history. Random numbers need nothing: they are
+// functions of seed, epoch and index. The file is a model file with two more groups (data/model_file.h).
 #pragma once
 
 #include <string>
@@ -32,13 +32,14 @@ struct TrainState {
   std::vector<double> strategy = {};  // Strategy::state()
 };
 
-/// The two groups. Moments are stored in the device's precision under "<parameter>.moment1".
+/// The two groups. Moments and anchors are stored in the device's precision under "<parameter>.moment1" and
+/// "<parameter>.anchor", the gradient history of relative rates under "rate_history".
 Checkpoint make_checkpoint(const TrainState& state, const ParameterSet& parameters, const Optimizer& optimizer);
 
 /// Errors: the checkpoint has no training state (a plain model file).
 TrainState read_state(const Checkpoint& checkpoint);
-/// Moments of the parameters that the checkpoint and the present freeze plan both train.
-/// Errors: a moment of another size.
+/// Moments of the parameters that the checkpoint and the present freeze plan both train; anchors and the gradient
+/// history if it holds them, in place of those the optimizer has. Errors: a moment or anchor of another size.
 void restore_optimizer(const Checkpoint& checkpoint, const ParameterSet& parameters, Optimizer& optimizer);
 
 }  // namespace graft

@@ -118,9 +118,12 @@ bool Fit::begin_epoch() {
   if (resumed_) restore_optimizer(*resumed_, parameters_, optimizer_);
   resumed_.reset();
   if (plan.resets_optimizer && is_fresh) optimizer_.reset();
-  std::int64_t i = 0;
-  for (const Parameter& p : parameters_.parameters())
-    optimizer_.set_group(i, plan.rate_factor(i, p.block), spec_.settings.weight_decay), ++i;
+  std::size_t i = 0;
+  for (const Parameter& p : parameters_.parameters()) {
+    optimizer_.set_group(
+        i, {.lr_scale = plan.rate_factor(std::int64_t(i), p.block), .decay = spec_.settings.weight_decay});
+    ++i;
+  }
   plan_ = plan;
   note_plan(plan);
   if (!is_new) return true;

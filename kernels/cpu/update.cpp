@@ -1,63 +1,189 @@
-// The optimizer's pass over the arenas: one loop over chunks of all segments, formulas from functors.h. Frozen rows are
-// never visited.
+// The optimizer's passes over the arenas, bound by memory: each element is read once by measure_gradients and read and
+// written once by update. Work is cut into chunks; sums are taken per chunk and added in the chunks' order, so results
+// do not depend on the number of threads. Every combination of rule and penalty has its own loop, without branches, for
+// the compiler to vectorise.
+#include <array>
+#include <cmath>
 #include <vector>
 
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/update_control.h"
 
 namespace graft {
 namespace {
 
 struct Chunk {
-  const UpdateSegment* segment;
-  std::int64_t begin, end;  // elements within the segment
+  std::int64_t segment, begin, end;  // elements within the segment
 };
 
-/// Trainable pieces of every segment, at most `kChunk` elements each.
+/// Trainable pieces of every segment, in order, at most `kChunk` elements each.
 std::vector<Chunk> chunks_of(std::span<const UpdateSegment> segments) {
   constexpr std::int64_t kChunk = 1 << 14;
   std::vector<Chunk> chunks;
-  const auto cut = [&](const UpdateSegment& s, std::int64_t begin, std::int64_t end) {
-    for (; begin < end; begin += kChunk) chunks.push_back({&s, begin, std::min(end, begin + kChunk)});
-  };
-  for (const UpdateSegment& s : segments) {
-    if (!s.row_mask) {
-      cut(s, 0, s.size);
-      continue;
-    }
-    for (std::int64_t row = 0; row * s.row_size < s.size; ++row)
-      if (s.row_mask[row / 32] >> (row % 32) & 1) cut(s, row * s.row_size, (row + 1) * s.row_size);
-  }
+  for (std::size_t s = 0; s < segments.size(); ++s)
+    for_each_trainable_range(segments[s], [&](std::int64_t begin, std::int64_t end) {
+      for (; begin < end; begin += kChunk) chunks.push_back({std::int64_t(s), begin, std::min(end, begin + kChunk)});
+    });
   return chunks;
 }
 
+/// Where a chunk's numbers lie. Pointers that a loop does not use may be null.
+struct ChunkPointers {
+  std::int64_t count;
+  float* w;
+  const float* g;
+  float *m, *v;
+  const float* anchor;
+};
+
+ChunkPointers pointers(const UpdateArena& arena, const Chunk& c) {
+  const UpdateSegment& s = arena.segments[std::size_t(c.segment)];
+  const std::int64_t value = s.value_offset + c.begin, state = s.state_offset + c.begin;
+  const auto at = [](auto* base, std::int64_t i) { return base ? base + i : nullptr; };
+  return {.count = c.end - c.begin,
+          .w = arena.values.as<float>() + value,
+          .g = arena.gradients.as<float>() + state,
+          .m = at(arena.moment1.as<float>(), state),
+          .v = at(arena.moment2.as<float>(), state),
+          .anchor = at(arena.anchors.as<float>(), value)};
+}
+
+template <PenaltyKind Kind, PenaltyMode Mode, bool HasAnchor, bool HasSums>
+struct Variant {};
+
+template <class Step, PenaltyKind Kind, PenaltyMode Mode, bool HasAnchor, bool HasSums>
+void update_chunk(Variant<Kind, Mode, HasAnchor, HasSums>, const Step& step_in, const UpdateTerms<float>& terms_in,
+                  const ChunkPointers& p, double* sums) {
+  const Step step = step_in;
+  UpdateTerms<float> terms = terms_in;
+  terms.kind = Kind, terms.mode = Mode;
+  double g2 = 0, w2 = 0, change2 = 0, distance2 = 0, distance = 0;
+#pragma omp simd reduction(+ : g2, w2, change2, distance2, distance)
+  for (std::int64_t i = 0; i < p.count; ++i) {
+    const float before = p.w[i], g = p.g[i], w0 = HasAnchor ? p.anchor[i] : 0;
+    float w = before, m = Step::kMoments > 0 ? p.m[i] : 0, v = Step::kMoments > 1 ? p.v[i] : 0;
+    update_element(step, terms, w, g, m, v, w0);
+    p.w[i] = w;
+    if constexpr (Step::kMoments > 0) p.m[i] = m;
+    if constexpr (Step::kMoments > 1) p.v[i] = v;
+    if constexpr (HasSums) {
+      const double change = double(w - before), d = double(before - w0);
+      g2 += double(g) * double(g);
+      w2 += double(before) * double(before);
+      change2 += change * change;
+      distance2 += d * d;
+      distance += std::abs(d);
+    }
+  }
+  if constexpr (HasSums) {
+    const std::array<double, kUpdateSums> all{g2, w2, change2, distance2, distance};
+    std::copy(all.begin(), all.end(), sums);
+  }
+}
+
+/// Calls body(Variant) with the variant that a penalty, an anchor and the wish for sums ask for.
+template <bool HasAnchor, bool HasSums, class Body>
+void with_penalty(const PenaltySpec& penalty, const Body& body) {
+  using enum PenaltyKind;
+  using enum PenaltyMode;
+  const auto with_mode = [&]<PenaltyKind Kind>() {
+    switch (penalty.mode) {
+      case coupled:
+        return body(Variant<Kind, coupled, HasAnchor, HasSums>{});
+      case decoupled:
+        return body(Variant<Kind, decoupled, HasAnchor, HasSums>{});
+      case proximal:
+        return body(Variant<Kind, proximal, HasAnchor, HasSums>{});
+    }
+  };
+  switch (penalty.kind) {
+    case none:
+      return body(Variant<none, coupled, HasAnchor, HasSums>{});
+    case l2:
+      return with_mode.template operator()<l2>();
+    case l1:
+      return with_mode.template operator()<l1>();
+  }
+}
+
 template <class Body>
-void for_each_chunk(const UpdateArena& arena, const Body& body) {
+void with_variant(const PenaltySpec& penalty, bool has_anchor, bool has_sums, const Body& body) {
+  if (has_anchor)
+    has_sums ? with_penalty<true, true>(penalty, body) : with_penalty<true, false>(penalty, body);
+  else
+    has_sums ? with_penalty<false, true>(penalty, body) : with_penalty<false, false>(penalty, body);
+}
+
+/// Adds every chunk's `width` sums, in the chunks' order, to its segment's.
+void add_chunk_sums(const std::vector<Chunk>& chunks, const std::vector<double>& partial, std::int64_t width,
+                    double* sums, std::int64_t segments) {
+  std::fill(sums, sums + segments * width, 0.0);
+  for (std::size_t i = 0; i < chunks.size(); ++i)
+    for (std::int64_t k = 0; k < width; ++k)
+      sums[chunks[i].segment * width + k] += partial[i * std::size_t(width) + std::size_t(k)];
+}
+
+template <class Step>
+void update_all(const UpdateArena& arena, const Step& step) {
   const std::vector<Chunk> chunks = chunks_of(arena.segments);
+  std::vector<UpdateTerms<float>> terms;
+  for (const UpdateSegment& s : arena.segments) terms.push_back(terms_of<float>(s, arena, step));
+  const bool has_sums = arena.sums.data != nullptr;
+  std::vector<double> partial(has_sums ? chunks.size() * std::size_t(kUpdateSums) : 0);
   const std::int64_t count = std::int64_t(chunks.size());
 #pragma omp parallel for schedule(static)
   for (std::int64_t i = 0; i < count; ++i) {
     const Chunk& c = chunks[std::size_t(i)];
-    const std::int64_t state = c.segment->state_offset + c.begin;
-    float* w = arena.values.as<float>() + c.segment->value_offset + c.begin;
-    body(*c.segment, c.end - c.begin, w, arena.gradients.as<float>() + state, state);
+    const UpdateSegment& s = arena.segments[std::size_t(c.segment)];
+    double* sums = has_sums ? &partial[std::size_t(i * kUpdateSums)] : nullptr;
+    const PenaltySpec penalty = Step::kMoments > 0 ? s.penalty : PenaltySpec{};  // a skipped step has none
+    with_variant(penalty, uses_anchor(s, arena), has_sums, [&](auto variant) {
+      update_chunk(variant, step, terms[std::size_t(c.segment)], pointers(arena, c), sums);
+    });
   }
+  if (has_sums)
+    add_chunk_sums(chunks, partial, kUpdateSums, arena.sums.as<double>(), std::int64_t(arena.segments.size()));
+}
+
+template <class Step>
+void run_update(const UpdateArena& arena, const Step& step) {
+  check_update(arena);
+  if (!is_skipped(arena))
+    update_all(arena, step);
+  else if (arena.sums.data)
+    update_all(arena, SkippedStep{});
+}
+
+/// Sums of g^2 and, if `HasWeights`, w^2.
+template <bool HasWeights>
+void measure_chunk(const ChunkPointers& p, double* sums) {
+  double g2 = 0, w2 = 0;
+#pragma omp simd reduction(+ : g2, w2)
+  for (std::int64_t i = 0; i < p.count; ++i) {
+    g2 += double(p.g[i]) * double(p.g[i]);
+    if constexpr (HasWeights) w2 += double(p.w[i]) * double(p.w[i]);
+  }
+  sums[0] = g2, sums[1] = w2;
 }
 
 }  // namespace
 
-void CpuBackend::update(const UpdateArena& arena, const SgdStep& step) {
-  for_each_chunk(arena, [&](const UpdateSegment& s, std::int64_t count, float* w, const float* g, std::int64_t state) {
-    float* m = arena.moment1.as<float>() + state;
-    for (std::int64_t i = 0; i < count; ++i) step(w[i], g[i], m[i], float(s.lr_scale), float(s.decay));
-  });
+void CpuBackend::measure_gradients(View control, View history, const UpdateArena& arena, const MeasureSpec& spec) {
+  check_measure(control, history, arena, spec);
+  const std::vector<Chunk> chunks = chunks_of(arena.segments);
+  std::vector<double> partial(2 * chunks.size()), sums(2 * arena.segments.size());
+  const std::int64_t count = std::int64_t(chunks.size());
+#pragma omp parallel for schedule(static)
+  for (std::int64_t i = 0; i < count; ++i) {
+    const ChunkPointers p = pointers(arena, chunks[std::size_t(i)]);
+    double* to = &partial[2 * std::size_t(i)];
+    spec.relative_rates ? measure_chunk<true>(p, to) : measure_chunk<false>(p, to);
+  }
+  add_chunk_sums(chunks, partial, 2, sums.data(), std::int64_t(arena.segments.size()));
+  finish_measure(control, history, arena.segments, sums.data(), spec);
 }
 
-void CpuBackend::update(const UpdateArena& arena, const AdamStep& step) {
-  for_each_chunk(arena, [&](const UpdateSegment& s, std::int64_t count, float* w, const float* g, std::int64_t state) {
-    float* m = arena.moment1.as<float>() + state;
-    float* v = arena.moment2.as<float>() + state;
-    for (std::int64_t i = 0; i < count; ++i) step(w[i], g[i], m[i], v[i], float(s.lr_scale), float(s.decay));
-  });
-}
+void CpuBackend::update(const UpdateArena& arena, const SgdStep& step) { run_update(arena, step); }
+void CpuBackend::update(const UpdateArena& arena, const AdamStep& step) { run_update(arena, step); }
 
 }  // namespace graft

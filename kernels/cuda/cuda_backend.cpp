@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "kernels/update_control.h"
+
 namespace graft {
 
 void CudaBackend::run_map(const MapCall& call) {
@@ -99,22 +101,54 @@ gpu::DeviceArena CudaBackend::device_arena(const UpdateArena& arena) {
     device_table_ = allocate(std::int64_t(bytes.size()));
     copy_in(device_table_, bytes.data(), std::int64_t(bytes.size()));
   }
+  if (!update_ticket_) {
+    update_ticket_ = allocate(sizeof(unsigned));
+    zero(update_ticket_, sizeof(unsigned));
+  }
   const auto* table = static_cast<const std::byte*>(device_table_);
   return {.values = arena.values.as<float>(),
           .gradients = arena.gradients.as<float>(),
           .moment1 = arena.moment1.as<float>(),
           .moment2 = arena.moment2.as<float>(),
+          .anchors = arena.anchors.as<float>(),
+          .control = arena.control.as<double>(),
+          .sums = arena.sums.as<double>(),
+          .groups = arena.control.data ? arena.control.shape.c - control_size(0) : 0,
           .segments = reinterpret_cast<const gpu::DeviceSegment*>(table),
           .masks = reinterpret_cast<const std::uint32_t*>(table + update_table_.masks_offset()),
+          .group_begin = reinterpret_cast<const std::int32_t*>(table + update_table_.group_begin_offset()),
+          .group_segments = reinterpret_cast<const std::int32_t*>(table + update_table_.group_segments_offset()),
+          .table_groups = update_table_.group_count(),
           .segment_count = update_table_.segment_count(),
-          .chunk_count = update_table_.chunk_count()};
+          .chunk_count = update_table_.chunk_count(),
+          .partials = nullptr,
+          .ticket = static_cast<unsigned*>(update_ticket_)};
 }
 
-void CudaBackend::update(const UpdateArena& arena, const SgdStep& step) {
-  if (!arena.segments.empty()) gpu::update(device_arena(arena), step, stream());
+template <class Step>
+void CudaBackend::run_update(const UpdateArena& arena, const Step& step) {
+  check_update(arena);
+  if (arena.segments.empty()) return;
+  gpu::DeviceArena on_device = device_arena(arena);
+  if (!arena.sums.data) {
+    gpu::update(on_device, step, stream());
+    return;
+  }
+  const CudaScratch partials(*this, gpu::update_scratch_bytes(on_device.chunk_count, on_device.segment_count));
+  on_device.partials = partials.as<double>();
+  gpu::update(on_device, step, stream());
 }
-void CudaBackend::update(const UpdateArena& arena, const AdamStep& step) {
-  if (!arena.segments.empty()) gpu::update(device_arena(arena), step, stream());
+
+void CudaBackend::update(const UpdateArena& arena, const SgdStep& step) { run_update(arena, step); }
+void CudaBackend::update(const UpdateArena& arena, const AdamStep& step) { run_update(arena, step); }
+
+void CudaBackend::measure_gradients(View control, View history, const UpdateArena& arena, const MeasureSpec& spec) {
+  check_measure(control, history, arena, spec);
+  if (arena.segments.empty()) return;
+  gpu::DeviceArena on_device = device_arena(arena);
+  const CudaScratch partials(*this, gpu::update_scratch_bytes(on_device.chunk_count, on_device.segment_count));
+  on_device.partials = partials.as<double>();
+  gpu::measure_gradients(control.as<double>(), history.as<double>(), on_device, spec, stream());
 }
 
 }  // namespace graft

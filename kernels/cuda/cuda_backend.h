@@ -67,6 +67,7 @@ class CudaBackend final : public Backend {
   void softmax_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities, ConstView labels,
                                   const SoftmaxSpec&) override;
 
+  void measure_gradients(View control, View history, const UpdateArena&, const MeasureSpec&) override;
   void update(const UpdateArena&, const SgdStep&) override;
   void update(const UpdateArena&, const AdamStep&) override;
 
@@ -83,6 +84,8 @@ class CudaBackend final : public Backend {
   struct Gemm;
   void gemm(const Gemm& gemm, float* c, const float* a, const float* b);
   gpu::DeviceArena device_arena(const UpdateArena& arena);
+  template <class Step>
+  void run_update(const UpdateArena& arena, const Step& step);
 
   /// Pinned memory that host data passes through, so that copy_in need not wait for the stream.
   struct Staging {
@@ -106,7 +109,8 @@ class CudaBackend final : public Backend {
   gpu::Handle<cublasHandle_t, cublasDestroy> cublas_;  // created when first needed, as cuDNN's is
   std::unique_ptr<ConvPlans> conv_plans_;
   UpdateTable update_table_;
-  void* device_table_ = nullptr;  // update_table_'s bytes on the GPU, from allocate()
+  void* device_table_ = nullptr;   // update_table_'s bytes on the GPU, from allocate()
+  void* update_ticket_ = nullptr;  // an unsigned 0 between launches, from allocate()
 };
 
 /// Memory that a call needs only while its kernels run.

@@ -60,23 +60,46 @@ void softmax_cross_entropy_grad(View dlogits, Write write, ConstView dloss, Cons
                                 const SoftmaxSpec& spec, double* scratch, cudaStream_t stream);
 
 // update.cu
-/// One parameter as the kernel sees it; built from UpdateSegment by update_table.cpp.
+/// One parameter as the kernels see it; built from UpdateSegment by update_table.cpp. No padding: tables are compared
+/// byte by byte.
 struct DeviceSegment {
   std::int64_t value_offset, state_offset, size, row_size;
   std::int64_t first_chunk;  // chunks of all earlier segments
   std::int64_t mask_word;    // first word of its row mask; -1: all rows train
-  float lr_scale, decay;
+  std::int64_t first_step;
+  double lr_scale, decay, strength;
+  std::int32_t rate_group;
+  PenaltyKind penalty;
+  PenaltyMode mode;
+  std::uint8_t to_anchor;
+  std::uint8_t takes_four;  // offsets, size and rows allow elements to be moved four at a time
 };
+static_assert(sizeof(DeviceSegment) == 10 * 8 + 4 + 4);
 inline constexpr std::int64_t kUpdateChunk = 4096;  // elements per block
 struct DeviceArena {
   float* values;
   const float* gradients;
   float *moment1, *moment2;
+  const float* anchors;   // null: none
+  const double* control;  // null: plain gradients
+  double* sums;           // null: not wanted
+  std::int64_t groups;    // that control has room for
   const DeviceSegment* segments;
   const std::uint32_t* masks;
+  /// Segments of rate group k: group_segments[group_begin[k]] .. [group_begin[k + 1] - 1], for k < table_groups.
+  const std::int32_t *group_begin, *group_segments;
+  std::int64_t table_groups;
   std::int64_t segment_count, chunk_count;
+  double* partials;  // update_scratch_bytes of the arena; needed for sums and for measuring
+  unsigned* ticket;  // 0 before and after every launch
 };
+inline std::int64_t update_scratch_bytes(std::int64_t chunks, std::int64_t segments) {
+  return (chunks + segments) * kUpdateSums * 8;
+}
 void update(const DeviceArena& arena, const SgdStep& step, cudaStream_t stream);
 void update(const DeviceArena& arena, const AdamStep& step, cudaStream_t stream);
+/// arena.control and arena.sums are not looked at.
+void measure_gradients(double* control, double* history, const DeviceArena& arena, const MeasureSpec& spec,
+                       cudaStream_t stream);
 
 }  // namespace graft::gpu

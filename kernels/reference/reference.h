@@ -65,6 +65,7 @@ class ReferenceBackend final : public Backend {
   void softmax_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities, ConstView labels,
                                   const SoftmaxSpec&) override;
 
+  void measure_gradients(View control, View history, const UpdateArena&, const MeasureSpec&) override;
   void update(const UpdateArena&, const SgdStep&) override;
   void update(const UpdateArena&, const AdamStep&) override;
 

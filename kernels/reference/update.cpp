@@ -1,41 +1,76 @@
-// The optimizer's pass over the arenas, row by row; frozen rows are never visited.
+// The optimizer's passes over the arenas, segment by segment; masked rows are never visited.
+#include <cmath>
+
 #include "kernels/reference/reference.h"
+#include "kernels/update_control.h"
 
 namespace graft {
 namespace {
 
-bool trains(const UpdateSegment& s, std::int64_t row) {
-  return !s.row_mask || (s.row_mask[row / 32] >> (row % 32) & 1);
+/// One segment's update; `sums` (5) may be null.
+template <class Step>
+void update_segment(const UpdateSegment& s, const UpdateArena& arena, const Step& step, double* sums) {
+  const UpdateTerms<double> terms = terms_of<double>(s, arena, step);
+  const double* anchors = uses_anchor(s, arena) ? arena.anchors.as<double>() : nullptr;
+  double unused = 0;
+  for_each_trainable_range(s, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t value = s.value_offset + i, state = s.state_offset + i;
+      double& w = arena.values.as<double>()[value];
+      const double before = w, w0 = anchors ? anchors[value] : 0, g = arena.gradients.as<double>()[state];
+      update_element(step, terms, w, g, Step::kMoments > 0 ? arena.moment1.as<double>()[state] : unused,
+                     Step::kMoments > 1 ? arena.moment2.as<double>()[state] : unused, w0);
+      if (!sums) continue;
+      sums[0] += g * g;
+      sums[1] += before * before;
+      sums[2] += (w - before) * (w - before);
+      sums[3] += (before - w0) * (before - w0);
+      sums[4] += std::abs(before - w0);
+    }
+  });
 }
 
-/// Calls body(segment, element in the values, element in the state) for every element that trains.
-template <class Body>
-void for_each_element(const UpdateArena& arena, int threads, const Body& body) {
-  for (const UpdateSegment& s : arena.segments) {
-    const std::int64_t row_size = s.row_mask ? s.row_size : 1;
-#pragma omp parallel for num_threads(threads)
-    for (std::int64_t row = 0; row < s.size / row_size; ++row) {
-      if (!trains(s, row)) continue;
-      for (std::int64_t i = row * row_size; i < (row + 1) * row_size; ++i)
-        body(s, s.value_offset + i, s.state_offset + i);
-    }
-  }
+template <class Step>
+void update_all(const UpdateArena& arena, const Step& step, int threads) {
+  double* sums = arena.sums.as<double>();
+  if (sums) std::fill(sums, sums + std::int64_t(arena.segments.size()) * kUpdateSums, 0.0);
+#pragma omp parallel for num_threads(threads) schedule(dynamic)
+  for (std::int64_t i = 0; i < std::int64_t(arena.segments.size()); ++i)
+    update_segment(arena.segments[std::size_t(i)], arena, step, sums ? sums + i * kUpdateSums : nullptr);
+}
+
+template <class Step>
+void run_update(const UpdateArena& arena, const Step& step, int threads) {
+  check_update(arena);
+  if (!is_skipped(arena))
+    update_all(arena, step, threads);
+  else if (arena.sums.data)
+    update_all(arena, SkippedStep{}, threads);
 }
 
 }  // namespace
 
-void ReferenceBackend::update(const UpdateArena& arena, const SgdStep& step) {
-  for_each_element(arena, threads_, [&](const UpdateSegment& s, std::int64_t value, std::int64_t state) {
-    step(arena.values.as<double>()[value], arena.gradients.as<double>()[state], arena.moment1.as<double>()[state],
-         s.lr_scale, s.decay);
-  });
+void ReferenceBackend::measure_gradients(View control, View history, const UpdateArena& arena,
+                                         const MeasureSpec& spec) {
+  check_measure(control, history, arena, spec);
+  std::vector<double> sums(2 * arena.segments.size(), 0.0);
+#pragma omp parallel for num_threads(threads_) schedule(dynamic)
+  for (std::int64_t i = 0; i < std::int64_t(arena.segments.size()); ++i) {
+    const UpdateSegment& s = arena.segments[std::size_t(i)];
+    const double* g = arena.gradients.as<double>() + s.state_offset;
+    const double* w = arena.values.as<double>() + s.value_offset;
+    double* to = &sums[2 * std::size_t(i)];
+    for_each_trainable_range(s, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t e = begin; e < end; ++e) {
+        to[0] += g[e] * g[e];
+        to[1] += w[e] * w[e];
+      }
+    });
+  }
+  finish_measure(control, history, arena.segments, sums.data(), spec);
 }
 
-void ReferenceBackend::update(const UpdateArena& arena, const AdamStep& step) {
-  for_each_element(arena, threads_, [&](const UpdateSegment& s, std::int64_t value, std::int64_t state) {
-    step(arena.values.as<double>()[value], arena.gradients.as<double>()[state], arena.moment1.as<double>()[state],
-         arena.moment2.as<double>()[state], s.lr_scale, s.decay);
-  });
-}
+void ReferenceBackend::update(const UpdateArena& arena, const SgdStep& step) { run_update(arena, step, threads_); }
+void ReferenceBackend::update(const UpdateArena& arena, const AdamStep& step) { run_update(arena, step, threads_); }
 
 }  // namespace graft

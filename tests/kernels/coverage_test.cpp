@@ -69,7 +69,7 @@ TEST(Coverage, EveryGradientIsChecked) {
     if (!op.claims.empty()) checked.insert(op.call);
   std::set<std::string> needed{"channel_sum", "map:ReluGrad", "map:Add", "map:Multiply", "map:Scale", "map:Dropout"};
   for (const std::string& name : calls_in_header())
-    if (name.find("grad") != std::string::npos) needed.insert(name);
+    if (name.find("grad") != std::string::npos && name != "measure_gradients") needed.insert(name);  // takes norms
   EXPECT_GE(needed.size(), 16u);
   for (const std::string& name : needed) EXPECT_TRUE(checked.contains(name)) << name << " claims no gradient";
 }

@@ -79,7 +79,7 @@ class Trial {
     Optimizer optimizer(network_->parameters(), spec);
     optimizer.prepare();
     const auto count = std::int64_t(network_->parameters().parameters().size());
-    for (std::int64_t i = 0; i < count; ++i) optimizer.set_group(i, 1, weight_decay);
+    for (std::int64_t i = 0; i < count; ++i) optimizer.set_group(std::size_t(i), {.decay = weight_decay});
     std::vector<double> losses;
     for (int step = 0; step < steps; ++step) {
       losses.push_back(run(step).loss);

@@ -59,8 +59,8 @@ void expect_equals_torch(const OptimizerSpec& spec, double decay, std::span<cons
                          DeviceKind kind = DeviceKind::reference, double tolerance = 1e-14) {
   Fixture f(kind);
   Optimizer optimizer(f.set, spec);
-  optimizer.set_group(0, 1, decay);
-  optimizer.set_group(1, 0.2, 0.03);
+  optimizer.set_group(0, {.decay = decay});
+  optimizer.set_group(1, {.lr_scale = 0.2, .decay = 0.03});
   ASSERT_EQ(expected.size(), std::size_t(kSteps * 10));
   for (int step = 0; step < kSteps; ++step) {
     f.set.clear_gradients();
@@ -109,7 +109,7 @@ TEST(Optimizer, MaskedRowsKeepValueAndMoments) {
       masked.b.row_mask = {0b0101};  // elements 0 and 2 of 4
       Optimizer with(masked.set, {.kind = rule}), without(whole.set, {.kind = rule});
       const std::vector<double> before = masked.values();
-      for (Optimizer* o : {&with, &without}) o->set_group(0, 1, 0.1), o->set_group(1, 1, 0.1);
+      for (Optimizer* o : {&with, &without}) o->set_group(0, {.decay = 0.1}), o->set_group(1, {.decay = 0.1});
       for (int step = 0; step < 3; ++step) {
         masked.set_gradients(step), whole.set_gradients(step);
         with.step(0.01), without.step(0.01);
@@ -131,7 +131,7 @@ TEST(Optimizer, MaskedRowsKeepValueAndMoments) {
 TEST(Optimizer, FrozenParameterFeelsNeitherDecayNorMomentum) {
   Fixture f;
   Optimizer optimizer(f.set, {.kind = OptimizerKind::sgd, .momentum = 0.9});
-  optimizer.set_group(0, 1, 0.5);
+  optimizer.set_group(0, {.decay = 0.5});
   f.set_gradients(0);
   optimizer.step(0.05);
   f.a.is_trainable = false;

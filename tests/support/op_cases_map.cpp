@@ -1,8 +1,4 @@
-// Cases of the element-wise formulas, of copies between memory orders, and of the optimizers' pass.
-#include <cmath>
-#include <limits>
-#include <memory>
-#include <type_traits>
+// Cases of the element-wise formulas and of copies between memory orders.
 
 #include "tests/support/op_cases.h"
 
@@ -89,73 +85,6 @@ void add_copy(std::vector<OpCase>& table, const std::string& name, const Operand
   table.push_back(c);
 }
 
-/// Three parameters in the arenas: one with 3 of 5 rows frozen, one whole, one with more rows than a mask word has
-/// bits; frozen elements between them. Frozen gradients and moments are NaN: a visit would carry them into the values.
-struct Arena {
-  std::int64_t values = 0, states = 0;
-  std::vector<UpdateSegment> segments;
-  std::vector<std::vector<std::uint32_t>> masks;
-};
-
-std::shared_ptr<const Arena> small_arena() {
-  auto a = std::make_shared<Arena>();
-  a->masks = {{0b10010}, {0xA5A50FF1, 0x2B}};
-  a->segments = {{.value_offset = 3,
-                  .state_offset = 0,
-                  .size = 20,
-                  .lr_scale = 0.3,
-                  .decay = 0.2,
-                  .row_size = 4,
-                  .row_mask = a->masks[0].data()},
-                 {.value_offset = 31, .state_offset = 20, .size = 17, .lr_scale = 1.5, .decay = 0.05, .row_size = 17},
-                 {.value_offset = 50, .state_offset = 40, .size = 111, .row_size = 3, .row_mask = a->masks[1].data()}};
-  a->values = 170, a->states = 155;
-  return a;
-}
-
-std::shared_ptr<const Arena> real_arena() {  // a quarter of ResNet-50's parameters
-  auto a = std::make_shared<Arena>();
-  for (std::int64_t i = 0; i < 40; ++i)
-    a->segments.push_back({.value_offset = i * 159731, .state_offset = i * 159731, .size = 159731, .row_size = 159731});
-  a->values = a->states = 40 * 159731;
-  return a;
-}
-
-/// Sets the gradients or moments of what `a` freezes to NaN.
-std::function<void(std::vector<double>&)> poison_frozen(std::shared_ptr<const Arena> a) {
-  return [a](std::vector<double>& v) {
-    std::vector<double> kept(v.size(), std::numeric_limits<double>::quiet_NaN());
-    for (const UpdateSegment& s : a->segments)
-      for (std::int64_t i = 0; i < s.size; ++i) {
-        const std::int64_t row = i / s.row_size;
-        if (s.row_mask && !(s.row_mask[row / 32] >> (row % 32) & 1)) continue;
-        const std::size_t at = std::size_t(s.state_offset + i);
-        kept[at] = v[at];
-      }
-    v = kept;
-  };
-}
-
-template <class Step>
-void add_update(std::vector<OpCase>& table, const std::string& call, const std::string& name, const Step& step,
-                std::shared_ptr<const Arena> arena) {
-  OpCase c{.call = "update:" + call, .name = "update/" + name};
-  const Shape values{1, arena->values, 1, 1}, states{1, arena->states, 1, 1};
-  c.operands = {updated("w", values), input("g", states).adjusted(poison_frozen(arena)),
-                updated("m", states).adjusted(poison_frozen(arena))};
-  constexpr bool kAdam = std::is_same_v<Step, AdamStep>;
-  if (kAdam) c.operands.push_back(updated("v", states, uniform(0.01, 1)).adjusted(poison_frozen(arena)));
-  c.run = [step, arena](Backend& d, CaseOperands& o, Write) {
-    d.update({.values = o["w"],
-              .gradients = o["g"],
-              .moment1 = o["m"],
-              .moment2 = kAdam ? o["v"] : View{},
-              .segments = arena->segments},
-             step);
-  };
-  table.push_back(c);
-}
-
 }  // namespace
 
 void add_map_cases(std::vector<OpCase>& table, CaseSize size) {
@@ -180,23 +109,6 @@ void add_copy_cases(std::vector<OpCase>& table, CaseSize size) {
   add_copy(table, "f64_to_f32", output("y", odd).of(DType::f32).in(kNchw), input("x", odd).of(DType::f64).slice(1, 0));
   add_copy(table, "f32_to_f32", output("y", odd).of(DType::f32), input("x", odd).of(DType::f32));
   add_copy(table, "f64_to_f64", output("y", odd).of(DType::f64), input("x", odd).of(DType::f64));
-}
-
-void add_update_cases(std::vector<OpCase>& table, CaseSize size) {
-  const std::shared_ptr<const Arena> arena = size == CaseSize::real ? real_arena() : small_arena();
-  const SgdStep sgd{.lr = 0.07, .momentum = 0.9};
-  const AdamStep adam{
-      .lr = 0.03, .beta1 = 0.8, .beta2 = 0.95, .epsilon = 1e-3, .correction1 = 0.36, .correction2 = 0.1};
-  SgdStep nesterov = sgd;
-  nesterov.nesterov = true;
-  AdamStep decoupled = adam;
-  decoupled.decoupled = true;
-  add_update(table, "SgdStep", "sgd_momentum", sgd, arena);
-  add_update(table, "AdamStep", "adam", adam, arena);
-  if (size == CaseSize::real) return;
-  add_update(table, "SgdStep", "sgd_plain", SgdStep{.lr = 0.11}, arena);
-  add_update(table, "SgdStep", "sgd_nesterov", nesterov, arena);
-  add_update(table, "AdamStep", "adamw", decoupled, arena);
 }
 
 }  // namespace graft
