@@ -61,10 +61,34 @@ void FeatureCache::write(std::int64_t row, std::span<const std::byte> rows) {
   std::memcpy(memory_.data() + row * row_bytes_, rows.data(), rows.size());
 }
 
+void FeatureCache::take(const std::filesystem::path& file, std::span<const std::int64_t> samples) {
+  taken_.emplace(file);
+  const FeatureRows rows = parse_feature_file(taken_->bytes(), file.string());
+  if (rows.shape.n != std::int64_t(samples.size()) || rows.value_bytes != size_of(spec_.network.context().dtype()))
+    throw Error(file.string() + ": its features are of other images or another device; remove the file");
+  taken_from_ = file;
+  shape_ = rows.shape;
+  shape_.n = 1;
+  row_bytes_ = shape_.size() * rows.value_bytes;
+  row_of_sample_.assign(std::size_t(spec_.dataset.size()), -1);
+  for (std::int64_t sample : samples) row_of_sample_[std::size_t(sample)] = rows_++;
+}
+
+FeatureRows FeatureCache::rows() const {
+  Shape shape = shape_;
+  shape.n = rows_;
+  return {.shape = shape, .value_bytes = row_bytes_ / shape_.size(), .bytes = values()};
+}
+
+std::span<const std::byte> FeatureCache::values() const {
+  if (taken_) return std::as_bytes(taken_->bytes()).last(std::size_t(bytes()));  // behind the header
+  return file_ ? file_->bytes() : bytes_of(memory_);
+}
+
 std::span<const std::byte> FeatureCache::row(std::int64_t sample) const {
   const std::int64_t row = row_of_sample_.at(std::size_t(sample));
   if (row < 0) throw Error("feature cache: sample " + std::to_string(sample) + " was not added");
-  return (file_ ? file_->bytes() : bytes_of(memory_)).subspan(std::size_t(row * row_bytes_), std::size_t(row_bytes_));
+  return values().subspan(std::size_t(row * row_bytes_), std::size_t(row_bytes_));
 }
 
 Tensor FeatureCache::gather(std::span<const std::int64_t> samples) const {
@@ -88,7 +112,9 @@ std::string FeatureCache::description() const {
   const std::string values =
       shape_.pixels() == 1 ? fmt::format("{}", shape_.c) : fmt::format("{} x {} x {}", shape_.h, shape_.w, shape_.c);
   return fmt::format("{} values for each of {} images, {:.1f} MiB in {}", values, spec_.images, double(bytes()) / kMiB,
-                     file_ ? "a file in " + spec_.folder.string() : "memory");
+                     taken_  ? taken_from_.string()
+                     : file_ ? "a file in " + spec_.folder.string()
+                             : "memory");
 }
 
 void FeatureBatches::start(std::int64_t epoch, std::int64_t first_batch) {

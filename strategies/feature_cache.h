@@ -7,8 +7,10 @@
 #include <atomic>
 #include <optional>
 
+#include "data/mapped_file.h"
 #include "data/scratch_file.h"
 #include "strategies/batch_source.h"
+#include "strategies/feature_file.h"
 #include "strategies/progress.h"
 
 namespace graft {
@@ -31,6 +33,11 @@ class FeatureCache {
   /// Runs the prefix, in evaluation mode, over `images` in the order of their listing. False when `stop` was raised.
   /// Errors (NoSpace): neither memory nor disk may hold the features.
   bool add(BatchSource& images, ProgressSink& progress);
+  /// Instead of `add`: the rows of a feature file, which are those of `samples`. Errors: they do not fit, or are
+  /// damaged.
+  void take(const std::filesystem::path& file, std::span<const std::int64_t> samples);
+  /// All rows, as a feature file has them.
+  FeatureRows rows() const;
   /// Features of the given samples, [N,C,H,W] in NHWC: the input of part `parts`. Errors: a sample that was not added.
   Tensor gather(std::span<const std::int64_t> samples) const;
   /// Tells the system that these samples are next.
@@ -45,6 +52,7 @@ class FeatureCache {
  private:
   void reserve(const Tensor& features);
   void write(std::int64_t row, std::span<const std::byte> rows);
+  std::span<const std::byte> values() const;
   std::span<const std::byte> row(std::int64_t sample) const;
 
   FeatureCacheSpec spec_;
@@ -52,6 +60,8 @@ class FeatureCache {
   std::int64_t row_bytes_ = 0, rows_ = 0;
   std::vector<std::byte> memory_;
   std::optional<ScratchFile> file_;
+  std::optional<MappedFile> taken_;
+  std::filesystem::path taken_from_;
   std::vector<std::int64_t> row_of_sample_;  // -1: absent
   mutable std::vector<std::byte> gathered_;
 };

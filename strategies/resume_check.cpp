@@ -10,9 +10,9 @@
 namespace graft {
 namespace {
 
-constexpr std::array<std::string_view, 13> kMayChange{
-    "epochs",           "max_steps", "patience", "threads", "loader_threads", "image_cache_mb", "feature_cache",
-    "feature_cache_mb", "output",    "device",   "data",    "weights",        "skip_bad"};
+constexpr std::array<std::string_view, 14> kMayChange{
+    "epochs",           "max_steps",         "patience", "threads", "loader_threads", "image_cache_mb", "feature_cache",
+    "feature_cache_mb", "feature_cache_dir", "output",   "device",  "data",           "weights",        "skip_bad"};
 
 std::string trimmed(std::string_view text) {
   const std::size_t begin = text.find_first_not_of(" \t\r");

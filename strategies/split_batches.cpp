@@ -72,7 +72,7 @@ bool SplitBatches::start_behind(const FeatureRequest& request, ProgressSink& pro
   std::string reason = obstacle(request);
   if (reason.empty()) {
     try {
-      return compute_features(request, progress);
+      return keep_features(request, progress);
     } catch (const NoSpace& e) {
       reason = e.what();
     }
@@ -85,30 +85,77 @@ bool SplitBatches::start_behind(const FeatureRequest& request, ProgressSink& pro
   return true;
 }
 
-bool SplitBatches::compute_features(const FeatureRequest& request, ProgressSink& progress) {
+std::filesystem::path SplitBatches::shared_file(const FeatureRequest& request,
+                                                std::span<const std::int64_t> samples) const {
+  const TrainSettings& s = spec_.settings;
+  if (s.feature_cache_dir.empty()) return {};
+  const std::string key = feature_key({.network = spec_.network,
+                                       .dataset = spec_.dataset,
+                                       .transform = spec_.transform,
+                                       .samples = samples,
+                                       .batch = s.batch,
+                                       .parts = request.prefix.parts,
+                                       .digest = request.digest,
+                                       .threads = loader_threads(s.loader_threads, s.threads)});
+  return std::filesystem::path(s.feature_cache_dir) / (key + ".features");
+}
+
+bool SplitBatches::take_features(FeatureCache& cache, const std::filesystem::path& shared,
+                                 std::span<const std::int64_t> samples, ProgressSink& progress) const {
+  if (shared.empty() || !std::filesystem::exists(shared)) return false;
+  try {
+    cache.take(shared, samples);
+    return true;
+  } catch (const Error& e) {
+    progress.note(std::string("features are computed anew: ") + e.what());
+    return false;
+  }
+}
+
+bool SplitBatches::compute_features(FeatureCache& cache, const std::filesystem::path& shared, ProgressSink& progress) {
+  if (!cache.add(training(), progress)) return false;
+  if (count(Split::val) > 0 && !cache.add(images(Split::val), progress)) return false;
+  if (shared.empty()) return true;
+  try {
+    write_feature_file(shared, cache.rows());
+  } catch (const Error& e) {
+    progress.note(std::string("features are not shared with other runs: ") + e.what());
+  }
+  return true;
+}
+
+bool SplitBatches::keep_features(const FeatureRequest& request, ProgressSink& progress) {
   const ParameterSet& parameters = spec_.network.parameters();
   const std::int64_t weights_bytes = parameters.values().shape().size() * size_of(parameters.values().dtype());
-  auto cache = std::make_unique<FeatureCache>(FeatureCacheSpec{
+  std::vector<std::int64_t> samples = samples_[index(Split::train)];
+  samples.insert(samples.end(), samples_[index(Split::val)].begin(), samples_[index(Split::val)].end());
+  const FeatureCacheSpec spec{
       .network = spec_.network,
       .dataset = spec_.dataset,
       .parts = request.prefix.parts,
-      .images = count(Split::train) + count(Split::val),
+      .images = std::int64_t(samples.size()),
       .memory_bytes = spec_.settings.feature_cache_mb << 20,
       .folder = spec_.folder,
       // best.h5, last.h5 with two moments, and the copy of it that is being written.
       .spare_bytes = 7 * weights_bytes,
       .stop = request.stop,
-  });
-  if (!cache->add(training(), progress)) return false;
-  if (count(Split::val) > 0 && !cache->add(images(Split::val), progress)) return false;
+  };
+  const std::filesystem::path shared = shared_file(request, samples);
+  auto cache = std::make_unique<FeatureCache>(spec);
+  const bool is_taken = take_features(*cache, shared, samples, progress);
+  if (!is_taken) {
+    cache = std::make_unique<FeatureCache>(spec);
+    if (!compute_features(*cache, shared, progress)) return false;
+  }
   training_features_ = std::make_unique<FeatureBatches>(*cache, training(), spec_.settings.batch);
   if (count(Split::val) > 0)
     validation_features_ = std::make_unique<FeatureBatches>(*cache, images(Split::val), spec_.settings.batch);
   cache_ = std::move(cache);
   cache_digest_ = request.digest;
   const FrozenPrefix& prefix = request.prefix;
-  progress.note("the blocks before " + spec_.network.part_name(prefix.parts) +
-                " are frozen: their output is computed once and kept, " + cache_->description() +
+  progress.note("the blocks before " + spec_.network.part_name(prefix.parts) + " are frozen: their output " +
+                (is_taken ? "was computed by an earlier run, " : "is computed once and kept, ") +
+                cache_->description() +
                 (prefix.frozen_parameters > prefix.parts ? "; no further, since " + prefix.limit : ""));
   return true;
 }

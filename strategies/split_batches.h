@@ -51,7 +51,14 @@ class SplitBatches {
   ImageBatches& images(Split split);
   /// Why the prefix's output is not kept; empty: it is.
   std::string obstacle(const FeatureRequest& request) const;
-  bool compute_features(const FeatureRequest& request, ProgressSink& progress);
+  bool keep_features(const FeatureRequest& request, ProgressSink& progress);
+  /// The file that shares these features among runs; empty: they are not shared.
+  std::filesystem::path shared_file(const FeatureRequest& request, std::span<const std::int64_t> samples) const;
+  /// False: there is none that can be used.
+  bool take_features(FeatureCache& cache, const std::filesystem::path& shared, std::span<const std::int64_t> samples,
+                     ProgressSink& progress) const;
+  /// False if stopped.
+  bool compute_features(FeatureCache& cache, const std::filesystem::path& shared, ProgressSink& progress);
 
   SplitBatchesSpec spec_;
   Augmentation augmentation_;

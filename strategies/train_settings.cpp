@@ -115,6 +115,8 @@ std::vector<Setting<T>> make_table() {
           "threads that decode; 0 is as --threads", range(0)),
       row("train.image_cache_mb", "--image-cache-mb", kData, &T::image_cache_mb,
           "memory for decoded images kept between epochs, in MiB", range(0)),
+      row("train.feature_cache_dir", "--feature-cache", kData, &T::feature_cache_dir,
+          "folder where features stay for other runs of the same images and frozen weights"),
       row("train.feature_cache_mb", "--feature-cache-mb", kData, &T::feature_cache_mb,
           "memory for features of frozen blocks, in MiB; more go to a file in the run directory", range(0)),
 

@@ -36,6 +36,7 @@ struct TrainSettings {
   std::string class_weights = "none";
   double label_smoothing = 0, dropout = -1;
   bool feature_cache = true;
+  std::string feature_cache_dir;
 
   // Data
   std::int64_t size = 0, resize = 0;

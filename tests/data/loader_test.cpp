@@ -109,6 +109,7 @@ TEST_F(LoaderTest, EveryEpochShowsEverySampleOnce) {
     std::sort(order.begin(), order.end());
     EXPECT_EQ(order, shuffled.indices);
   }
+  EXPECT_EQ(loader.order(kListingOrder), shuffled.indices);
 }
 
 TEST_F(LoaderTest, AnEpochCanStartInTheMiddleAndBeLeft) {

@@ -7,7 +7,8 @@
 
 #include <csignal>
 #include <cstring>
-#include <numeric>
+#include <set>
+#include <sstream>
 
 #include "strategies/fit.h"
 #include "strategies/inference.h"
@@ -358,6 +359,81 @@ TEST(FeatureCache, FeaturesOfOtherWeightsAreNotUsed) {
   EXPECT_TRUE(batches.start_behind({frozen_prefix(*network, all), FrozenProof::take(set).digest(), nullptr}, sink));
   EXPECT_EQ(sink.notes, "");
   EXPECT_FALSE(batches.has_features());
+}
+
+std::vector<std::filesystem::path> files_in(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) files.push_back(entry.path());
+  return files;
+}
+
+TEST(SharedFeatures, ServeOtherRunsOfTheSameImagesAndWeights) {
+  TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "plain");
+  testing::run(s);
+  s.output = (folder / "first").string(), s.feature_cache_dir = (folder / "shared").string();
+  EXPECT_TRUE(contains(testing::run(s).sink.notes, "computed once and kept"));
+  ASSERT_EQ(files_in(folder / "shared").size(), 1u);
+  s.output = (folder / "second").string();
+  EXPECT_TRUE(contains(testing::run(s).sink.notes, "their output was computed by an earlier run, 1024 values"));
+  for (const char* run : {"first", "second"}) {
+    EXPECT_EQ(differing_tensors(folder / "plain" / "last.h5", folder / run / "last.h5"), std::vector<std::string>{});
+    EXPECT_EQ(read_text(folder / "plain" / "predictions.csv"), read_text(folder / run / "predictions.csv"));
+  }
+
+  // LP-FT's first stage, and another rate; then another batch size, which may round otherwise.
+  TrainSettings probe_first = s;
+  probe_first.strategy = "lp-ft", probe_first.output = (folder / "lp-ft").string(), probe_first.lr = 1e-4;
+  EXPECT_TRUE(contains(testing::run(probe_first).sink.notes, "computed by an earlier run"));
+  EXPECT_EQ(files_in(folder / "shared").size(), 1u);
+  s.output = (folder / "other batch").string(), s.batch = 3;
+  EXPECT_TRUE(contains(testing::run(s).sink.notes, "computed once and kept"));
+  EXPECT_EQ(files_in(folder / "shared").size(), 2u);
+}
+
+TEST(SharedFeatures, ADamagedFileIsReplaced) {
+  TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "first");
+  s.feature_cache_dir = (folder / "shared").string();
+  testing::run(s);
+  const std::filesystem::path file = files_in(folder / "shared").at(0);
+  const std::vector<std::uint8_t> good = read_file(file);
+  std::vector<std::uint8_t> bad = good;
+  bad[1000] ^= 1;
+  write_atomically(file, bad);
+  s.output = (folder / "second").string();
+  const std::string notes = testing::run(s).sink.notes;
+  EXPECT_TRUE(contains(notes, "features are computed anew: " + file.string() + ": its checksum is wrong")) << notes;
+  EXPECT_EQ(read_file(file), good);
+  for (const auto& [size, reason] : {std::pair<std::size_t, const char*>{10, "too short"}, {100, "its size is not"}}) {
+    const std::vector<std::uint8_t> cut(good.begin(), good.begin() + std::ptrdiff_t(size));
+    EXPECT_TRUE(contains(testing::error_of([&] { parse_feature_file(cut, "cut.features"); }), reason));
+  }
+}
+
+TEST(SharedFeatures, TheKeyFollowsWhatValuesDependOn) {
+  const Dataset dataset = workshop_images();
+  Context context(make_backend({DeviceKind::cpu}, {.threads = 1}));
+  const auto network = small_network(context, "resnet50");
+  const Transform transform{.resize = 32, .crop = 32};
+  Transform other = transform;
+  other.std[1] += 1e-6F;
+  const std::vector<std::int64_t> samples = dataset.indices(Split::train), reversed(samples.rbegin(), samples.rend());
+  const auto key = [&](const Transform& t, const std::vector<std::int64_t>& of, std::int64_t batch, int parts,
+                       const char* digest) {
+    return feature_key({.network = *network,
+                        .dataset = dataset,
+                        .transform = t,
+                        .samples = of,
+                        .batch = batch,
+                        .parts = parts,
+                        .digest = digest});
+  };
+  const std::set<std::string> keys = {key(transform, samples, 4, 2, "a"),  key(other, samples, 4, 2, "a"),
+                                      key(transform, reversed, 4, 2, "a"), key(transform, samples, 5, 2, "a"),
+                                      key(transform, samples, 4, 3, "a"),  key(transform, samples, 4, 2, "b")};
+  EXPECT_EQ(keys.size(), 6u);
+  EXPECT_TRUE(keys.contains(key(transform, samples, 4, 2, "a")));
 }
 
 }  // namespace
