@@ -24,7 +24,8 @@ OptimizerSpec optimizer_spec(const TrainSettings& s) {
           .epsilon = s.epsilon};
 }
 
-constexpr std::size_t kGuessesKept = 64;  // batches whose probabilities stay on the device before they are counted
+constexpr double kCheckpointSeconds = 10;  // that training may lose when the machine fails, or an epoch if that is more
+constexpr std::size_t kGuessesKept = 64;   // batches whose probabilities stay on the device before they are counted
 
 }  // namespace
 
@@ -57,10 +58,13 @@ Fit::Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> 
 void Fit::resume(const Checkpoint& checkpoint) {
   state_ = read_state(checkpoint);
   strategy_->restore(state_.strategy);
+  saved_steps_ = state_.steps;
   resumed_ = checkpoint;
 }
 
 void Fit::save_last() {
+  saved_at_ = Clock::now();
+  saved_steps_ = state_.steps;
   state_.strategy = strategy_->state();
   save_network(spec_.directory.last(), spec_.network, make_checkpoint(state_, parameters_, optimizer_));
 }
@@ -89,6 +93,7 @@ bool Fit::run() {
     if (end == EpochEnd::out_of_steps) break;
   }
   verify_frozen();
+  if (saved_steps_ != state_.steps) save_last();
   if (state_.frozen_tensors > 0)
     progress_.note(fmt::format(
         "frozen tensors and statistics: {} of {} unchanged, bit for bit (SHA-256, {} comparison{})",
@@ -313,7 +318,8 @@ bool Fit::finish_epoch(bool is_partial) {
   }
   // The best weights carry no moments: nothing continues from them but a strategy's next stage, which starts afresh.
   if (report.is_best) save_network(spec_.directory.best(), spec_.network);
-  save_last();
+  // Epochs on kept features last milliseconds, less than writing a checkpoint. best.h5 never gets ahead of last.h5.
+  if (report.is_best || seconds_since(saved_at_) > kCheckpointSeconds) save_last();
   return true;
 }
 

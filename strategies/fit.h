@@ -2,6 +2,7 @@
 // It knows nothing of command lines, model import or test results; train.cpp surrounds it with those.
 #pragma once
 
+#include <chrono>
 #include <optional>
 
 #include "nn/losses.h"
@@ -81,8 +82,10 @@ class Fit {
   TrainState state_;
   std::optional<Checkpoint> resumed_;  // until its moments are restored
   std::optional<EpochPlan> plan_;
+  std::chrono::steady_clock::time_point saved_at_;  // last.h5, and how many steps it knows of
+  std::int64_t saved_steps_ = -1;
   std::string truth_table_;  // as last shown
-  FrozenPrefix prefix_;  // of plan_
+  FrozenPrefix prefix_;      // of plan_
   FrozenProof proof_;
 
   std::optional<GrowingCsv> epochs_csv_, steps_csv_;

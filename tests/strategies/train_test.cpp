@@ -6,6 +6,7 @@
 #include <set>
 
 #include "data/csv.h"
+#include "strategies/checkpoint.h"
 #include "tests/strategies/strategies_testing.h"
 
 namespace graft {
@@ -288,6 +289,7 @@ TEST(Train, StopsEarlyAndTestsTheBestWeights) {
   EXPECT_EQ(ran.result.epochs, 3);
   EXPECT_EQ(ran.result.best_epoch, 1);
   EXPECT_TRUE(contains(ran.sink.notes, "stopped early"));
+  EXPECT_EQ(read_state(read_checkpoint(folder / "run" / "last.h5")).epoch, 3) << "though no later epoch was the best";
   const auto summary = nlohmann::json::parse(ran.result.summary_json);
   EXPECT_TRUE(summary.at("stopped_early").get<bool>());
   EXPECT_EQ(summary.at("val").at("macro_accuracy").get<double>(), ran.sink.epochs[0].val_macro_accuracy);
