@@ -103,6 +103,7 @@ void add_copy_cases(std::vector<OpCase>& table, CaseSize size) {
   add_copy(table, "blocks16_to_nchw", y.in(kNchw), x.in({16}));
   add_copy(table, "nchw_to_nhwc", output("y", odd), input("x", odd).in(kNchw));
   add_copy(table, "slice_to_slice", output("y", odd).slice(2, 3), input("x", odd).slice(4, 1));
+  add_copy(table, "quads_slice_to_slice", output("y", s).slice(8, 4), input("x", s).slice(4, 12));
   add_copy(table, "blocks8_slice_to_blocks16_slice", y.in({16}).slice(16, 32), x.in({8}).slice(24, 8));
   add_copy(table, "nhwc_slice_to_nchw", output("y", odd).in(kNchw).slice(1, 2), input("x", odd).slice(0, 3));
   add_copy(table, "f32_to_f64", output("y", odd).of(DType::f64), input("x", odd).of(DType::f32).in(kNchw));

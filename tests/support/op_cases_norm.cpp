@@ -27,7 +27,9 @@ std::vector<NormLayout> layouts(CaseSize size) {
           {"blocks8_slice", {3, 24, 5, 2}, {8}, 8},
           {"blocks16", {2, 32, 3, 7}, {16}},
           {"many_pixels", {2, 19, 33, 35}},
-          {"one_pixel", {9, 33, 1, 1}}};
+          {"one_pixel", {9, 33, 1, 1}},
+          {"quads", {2, 140, 3, 5}},  // channels that a GPU moves four at a time
+          {"quads_slice", {3, 12, 5, 2}, kNhwc, 4}};
 }
 
 Operand stats_of(const NormLayout& l, const char* name = "stats") {

@@ -20,7 +20,9 @@ std::vector<PoolCase> max_pools(CaseSize size) {
           {"resnet_blocks16", {.x = {2, 16, 9, 8}, .window_h = 3, .window_w = 3, .pad_h = 1, .pad_w = 1}, {16}},
           {"vgg_blocks8", {.x = {1, 24, 7, 6}}, {8}},
           {"into_slice", {.x = {2, 19, 5, 8}, .window_h = 3, .window_w = 2, .stride_h = 1, .pad_h = 1}, kNhwc, 3, 2},
-          {"nchw", {.x = {2, 3, 6, 7}, .window_h = 2, .window_w = 3, .stride_h = 2, .stride_w = 1}, kNchw}};
+          {"nchw", {.x = {2, 3, 6, 7}, .window_h = 2, .window_w = 3, .stride_h = 2, .stride_w = 1}, kNchw},
+          // Channels that a GPU moves four at a time; the same for averages below.
+          {"quads", {.x = {2, 12, 5, 7}, .window_h = 3, .window_w = 2, .stride_w = 1, .pad_h = 1}, kNhwc, 4, 8}};
 }
 
 std::vector<PoolCase> avg_pools(CaseSize size) {
@@ -32,7 +34,8 @@ std::vector<PoolCase> avg_pools(CaseSize size) {
   return {{"odd", odd},
           {"odd_inside_only", inside},
           {"densenet_blocks16", {.x = {2, 32, 7, 8}}, {16}},
-          {"into_slice", {.x = {2, 70, 4, 6}}, kNhwc, 1, 4}};
+          {"into_slice", {.x = {2, 70, 4, 6}}, kNhwc, 1, 4},
+          {"quads", {.x = {2, 12, 5, 7}, .window_h = 3, .window_w = 2, .stride_w = 1, .pad_h = 1}, kNhwc, 4, 8}};
 }
 
 struct AdaptiveCase {
@@ -49,7 +52,8 @@ std::vector<AdaptiveCase> adaptive_pools(CaseSize size) {
   return {{"odd", {2, 5, 10, 9}, 4, 7},
           {"to_one_blocks16", {3, 32, 5, 4}, 1, 1, {16}, kNhwc},
           {"upwards", {2, 70, 2, 3}, 7, 5},
-          {"blocks8", {2, 24, 7, 6}, 3, 2, {8}, {8}}};
+          {"blocks8", {2, 24, 7, 6}, 3, 2, {8}, {8}},
+          {"quads", {2, 12, 7, 6}, 3, 4}};
 }
 
 void add_max(std::vector<OpCase>& table, const PoolCase& p, bool ties) {
