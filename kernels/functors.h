@@ -10,7 +10,7 @@
 #include "kernels/core.h"
 #include "kernels/philox.h"
 
-#if defined(__CUDACC__) || defined(GRAFT_HOST_MODEL)
+#if defined(__CUDACC__)
 #define GRAFT_HD __host__ __device__ __forceinline__
 #else
 #define GRAFT_HD inline

@@ -1,6 +1,6 @@
-// What a kernel file may use of CUDA: the language, checked launches and nothing else. A model of the device that runs
-// kernels on the host replaces this one header by its own, found earlier on the include path; so kernels use no <<<>>>,
-// no extern shared memory, no inline assembly, and every thread of a block reaches every barrier.
+// What a kernel file may use of CUDA: the language, checked launches and nothing else. The tests also run kernels on
+// the host, with a cuda_runtime.h of their own; so kernels use no <<<>>>, no extern shared memory, no inline assembly,
+// and every thread of a block reaches every barrier. All rules: tests/host_model/README.md.
 #pragma once
 
 #include <cuda_runtime.h>

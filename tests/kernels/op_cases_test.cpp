@@ -5,30 +5,6 @@
 namespace graft {
 namespace {
 
-void expect_equal(const OpCase& op, const Operand& o, DType device_type, const std::vector<double>& actual,
-                  const std::vector<double>& expected, bool exact, double slack = 1) {
-  const DType type = o.dtype.value_or(device_type);
-  const bool whole = type == DType::u8 || type == DType::i32;
-  // Sums in f64 of a device that computes in f32 carry its rounding.
-  const DType precision = type == DType::f64 ? device_type : type;
-  const double tolerance = whole || exact ? 0 : slack * rounding_tolerance(precision, op.terms) * largest(expected);
-  std::int64_t wrong = 0, worst = -1;
-  double most = 0;
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    const double off = std::abs(actual[i] - expected[i]);
-    const bool equal = std::isnan(expected[i]) ? std::isnan(actual[i]) : off <= tolerance;
-    if (equal) continue;
-    ++wrong;
-    if (worst < 0 || std::isnan(off) || off > most) worst = std::int64_t(i), most = off;
-  }
-  EXPECT_EQ(wrong, 0) << o.name << " " << to_string(o.shape) << ": " << wrong << " of " << expected.size()
-                      << " elements are off by more than " << tolerance << "; worst at " << worst << ": "
-                      << actual[std::size_t(std::max<std::int64_t>(worst, 0))] << ", expected "
-                      << expected[std::size_t(std::max<std::int64_t>(worst, 0))];
-}
-
-bool is_result(Role role) { return role == Role::output || role == Role::fresh || role == Role::updated; }
-
 class OpCases : public DeviceCaseTest {};
 
 TEST_P(OpCases, EqualTheReference) {
@@ -90,23 +66,8 @@ TEST(ReferenceFormats, DoNotChangeResults) {
   }
 }
 
-/// Results are the same bits run after run; on the reference, and for loops that are graft's own on the CPU, also for
-/// every number of threads.
-std::vector<std::vector<double>> results(Backend& device, const OpCase& op, Write write) {
-  CaseOperands operands(device, op, write, formats_of(op, device));
-  op.run(device, operands, write);
-  std::vector<std::vector<double>> values;
-  for (const Operand& o : op.operands)
-    if (is_result(o.role)) values.push_back(operands.values(o.name));
-  return values;
-}
-
-bool same_bits(const std::vector<std::vector<double>>& a, const std::vector<std::vector<double>>& b) {
-  const auto same = [](double x, double y) { return std::memcmp(&x, &y, sizeof x) == 0; };
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [&](const auto& x, const auto& y) {
-    return std::equal(x.begin(), x.end(), y.begin(), y.end(), same);
-  });
-}
+// Results are the same bits run after run; on the reference, and for loops that are graft's own on the CPU, also for
+// every number of threads.
 
 class Determinism : public ::testing::TestWithParam<DeviceKind> {};
 

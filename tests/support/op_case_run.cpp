@@ -12,7 +12,6 @@
 namespace graft {
 namespace {
 
-constexpr std::int64_t kGuardBytes = 256;
 constexpr unsigned char kPoison = 0xFF;  // NaN in f32 and f64
 
 std::uint64_t hash(const std::string& text) {  // FNV-1a
@@ -150,19 +149,20 @@ std::vector<Format> formats_of(const OpCase& op, Backend& backend) {
   return formats;
 }
 
-CaseOperands::CaseOperands(Backend& backend, const OpCase& op, Write write, const std::vector<Format>& formats)
-    : backend_(backend) {
+CaseOperands::CaseOperands(Backend& backend, const OpCase& op, Write write, const std::vector<Format>& formats,
+                           std::int64_t guard_bytes)
+    : backend_(backend), guard_bytes_(guard_bytes) {
   for (std::size_t i = 0; i < op.operands.size(); ++i) {
     const Operand& o = op.operands[i];
     Buffer b{o, formats[i], o.dtype.value_or(backend.compute_type())};
     const std::int64_t size = o.shape.n * o.pitch() * o.shape.pixels() * size_of(b.dtype);
-    b.bytes.assign(static_cast<std::size_t>(size + 2 * kGuardBytes), kPoison);
+    b.bytes.assign(static_cast<std::size_t>(size + 2 * guard_bytes_), kPoison);
     b.block = backend.allocate(static_cast<std::int64_t>(b.bytes.size()));
     if (!buffers_.emplace(o.name, std::move(b)).second) throw Error("op case: two operands are named " + o.name);
     if (has_values(o.role, write))
       set(o.name, draw(o));
     else
-      backend_.copy_in(find(o.name).block, find(o.name).bytes.data(), size + 2 * kGuardBytes);
+      backend_.copy_in(find(o.name).block, find(o.name).bytes.data(), size + 2 * guard_bytes_);
   }
   backend_.synchronize();
 }
@@ -178,7 +178,7 @@ const CaseOperands::Buffer& CaseOperands::find(const std::string& name) const {
 }
 
 View CaseOperands::view_in(const Buffer& b, void* block) const {
-  View v{static_cast<unsigned char*>(block) + kGuardBytes, b.dtype, b.format, b.operand.shape, b.operand.pitch()};
+  View v{static_cast<unsigned char*>(block) + guard_bytes_, b.dtype, b.format, b.operand.shape, b.operand.pitch()};
   const std::int64_t before = b.operand.channels_before;
   const std::int64_t first = b.format == kNhwc ? before : before / b.format.block * strides_of(v).group;
   v.data = v.as<unsigned char>() + first * size_of(b.dtype);

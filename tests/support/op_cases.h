@@ -99,8 +99,11 @@ struct OpCase {
 /// The operands of a case on a device, each in memory of its own between guard bytes of NaN.
 class CaseOperands {
  public:
-  /// formats: as formats_of returned them.
-  CaseOperands(Backend& backend, const OpCase& op, Write write, const std::vector<Format>& formats);
+  static constexpr std::int64_t kGuardBytes = 256;  // keeps the alignment of the device's blocks
+
+  /// formats: as formats_of returned them. guard_bytes: before and after each operand.
+  CaseOperands(Backend& backend, const OpCase& op, Write write, const std::vector<Format>& formats,
+               std::int64_t guard_bytes = kGuardBytes);
   CaseOperands(const CaseOperands&) = delete;
   CaseOperands& operator=(const CaseOperands&) = delete;
   ~CaseOperands();
@@ -127,6 +130,7 @@ class CaseOperands {
   View view_in(const Buffer& b, void* block) const;
 
   Backend& backend_;
+  std::int64_t guard_bytes_;
   std::map<std::string, Buffer> buffers_;
 };
 

@@ -1,0 +1,67 @@
+// Every op case whose work is done by kernels of graft, on the host model, against the reference device: in three
+// orders of threads and blocks, which must give the same bits.
+#include <cmath>
+#include <limits>
+#include <map>
+
+#include <fmt/format.h>
+
+#include "tests/host_model/backend.h"
+#include "tests/host_model/case_testing.h"
+#include "tests/host_model/host_model.h"
+
+namespace graft {
+namespace {
+
+using host_model::Order;
+
+constexpr std::uint64_t kSeed = 7;  // of the random order
+
+/// The race check, which is slow, finds in one order what it finds in another.
+std::vector<Order> orders() {
+  if (host_model::checks_races()) return {Order::random};
+  return {Order::forward, Order::reverse, Order::random};
+}
+
+class HostModelCases : public ::testing::TestWithParam<CaseOnDevice> {};
+
+TEST_P(HostModelCases, EqualTheReferenceInEveryOrder) {
+  const auto& [kind, op, write] = GetParam();
+  const std::unique_ptr<Backend> device = host_model::make_backend(),
+                                 reference = make_backend({DeviceKind::reference, 0});
+  const std::vector<Format> formats = formats_of(*op, *device);
+  CaseOperands expected(*reference, *op, write, formats);
+  op->run(*reference, expected, write);
+  for (const std::int64_t guard : kGuards) {
+    std::map<std::string, std::vector<double>> in_first_order;
+    for (const Order order : orders()) {
+      SCOPED_TRACE(fmt::format("guards of {} bytes, order {}", guard, int(order)));
+      host_model::set_order(order, kSeed);
+      CaseOperands actual(*device, *op, write, formats, guard);
+      op->run(*device, actual, write);
+      for (const Operand& o : op->operands) {
+        if (!is_result(o.role)) continue;
+        const std::vector<double> values = actual.values(o.name);
+        expect_equal(*op, o, DType::f32, values, expected.values(o.name), op->exact && write == Write::overwrite);
+        const auto [first, is_new] = in_first_order.emplace(o.name, values);
+        EXPECT_TRUE(is_new || same_bits({first->second}, {values})) << o.name << " depends on the order of threads";
+      }
+      EXPECT_EQ(actual.damage(), "");
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(OwnKernels, HostModelCases, ::testing::ValuesIn(cases_here()), CaseName{});
+
+TEST(HostModelAllFinite, FindsWhatIsNot) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const std::unique_ptr<Backend> device = host_model::make_backend();
+  for (const Order order : orders()) {
+    host_model::set_order(order, kSeed);
+    EXPECT_TRUE(is_found_finite(*device, {}));
+    for (const double bad : {std::nan(""), kInfinity, -kInfinity}) EXPECT_FALSE(is_found_finite(*device, bad)) << bad;
+  }
+}
+
+}  // namespace
+}  // namespace graft
