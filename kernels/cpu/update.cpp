@@ -54,18 +54,22 @@ struct Variant {};
 template <class Step, PenaltyKind Kind, PenaltyMode Mode, bool HasAnchor, bool HasSums>
 void update_chunk(Variant<Kind, Mode, HasAnchor, HasSums>, const Step& step_in, const UpdateTerms<float>& terms_in,
                   const ChunkPointers& p, double* sums) {
+  // Copies, which no store can change: else the compiler reads them again for every element.
   const Step step = step_in;
   UpdateTerms<float> terms = terms_in;
   terms.kind = Kind, terms.mode = Mode;
+  const std::int64_t count = p.count;
+  float *const pw = p.w, *const pm = p.m, *const pv = p.v;
+  const float *const pg = p.g, *const anchor = p.anchor;
   double g2 = 0, w2 = 0, change2 = 0, distance2 = 0, distance = 0;
 #pragma omp simd reduction(+ : g2, w2, change2, distance2, distance)
-  for (std::int64_t i = 0; i < p.count; ++i) {
-    const float before = p.w[i], g = p.g[i], w0 = HasAnchor ? p.anchor[i] : 0;
-    float w = before, m = Step::kMoments > 0 ? p.m[i] : 0, v = Step::kMoments > 1 ? p.v[i] : 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const float before = pw[i], g = pg[i], w0 = HasAnchor ? anchor[i] : 0;
+    float w = before, m = Step::kMoments > 0 ? pm[i] : 0, v = Step::kMoments > 1 ? pv[i] : 0;
     update_element(step, terms, w, g, m, v, w0);
-    p.w[i] = w;
-    if constexpr (Step::kMoments > 0) p.m[i] = m;
-    if constexpr (Step::kMoments > 1) p.v[i] = v;
+    pw[i] = w;
+    if constexpr (Step::kMoments > 0) pm[i] = m;
+    if constexpr (Step::kMoments > 1) pv[i] = v;
     if constexpr (HasSums) {
       const double change = double(w - before), d = double(before - w0);
       g2 += double(g) * double(g);
@@ -157,11 +161,13 @@ void run_update(const UpdateArena& arena, const Step& step) {
 /// Sums of g^2 and, if `HasWeights`, w^2.
 template <bool HasWeights>
 void measure_chunk(const ChunkPointers& p, double* sums) {
+  const std::int64_t count = p.count;
+  const float *const w = p.w, *const g = p.g;
   double g2 = 0, w2 = 0;
 #pragma omp simd reduction(+ : g2, w2)
-  for (std::int64_t i = 0; i < p.count; ++i) {
-    g2 += double(p.g[i]) * double(p.g[i]);
-    if constexpr (HasWeights) w2 += double(p.w[i]) * double(p.w[i]);
+  for (std::int64_t i = 0; i < count; ++i) {
+    g2 += double(g[i]) * double(g[i]);
+    if constexpr (HasWeights) w2 += double(w[i]) * double(w[i]);
   }
   sums[0] = g2, sums[1] = w2;
 }
