@@ -51,6 +51,24 @@ ChunkPointers pointers(const UpdateArena& arena, const Chunk& c) {
 template <PenaltyKind Kind, PenaltyMode Mode, bool HasAnchor, bool HasSums>
 struct Variant {};
 
+/// The sums of one run: `before` and the new `w` are still in the first cache.
+template <bool HasAnchor>
+void add_sums(std::int64_t count, const float* before, const float* w, const float* g, const float* anchor,
+              double* sums) {
+  double g2 = 0, w2 = 0, change2 = 0, distance2 = 0, distance = 0;
+#pragma omp simd reduction(+ : g2, w2, change2, distance2, distance)
+  for (std::int64_t i = 0; i < count; ++i) {
+    const double change = double(w[i] - before[i]), d = double(before[i] - (HasAnchor ? anchor[i] : 0));
+    g2 += double(g[i]) * double(g[i]);
+    w2 += double(before[i]) * double(before[i]);
+    change2 += change * change;
+    distance2 += d * d;
+    distance += std::abs(d);
+  }
+  const std::array<double, kUpdateSums> all{g2, w2, change2, distance2, distance};
+  for (std::size_t k = 0; k < all.size(); ++k) sums[k] += all[k];
+}
+
 template <class Step, PenaltyKind Kind, PenaltyMode Mode, bool HasAnchor, bool HasSums>
 void update_chunk(Variant<Kind, Mode, HasAnchor, HasSums>, const Step& step_in, const UpdateTerms<float>& terms_in,
                   const ChunkPointers& p, double* sums) {
@@ -58,30 +76,23 @@ void update_chunk(Variant<Kind, Mode, HasAnchor, HasSums>, const Step& step_in, 
   const Step step = step_in;
   UpdateTerms<float> terms = terms_in;
   terms.kind = Kind, terms.mode = Mode;
-  const std::int64_t count = p.count;
-  float *const pw = p.w, *const pm = p.m, *const pv = p.v;
-  const float *const pg = p.g, *const anchor = p.anchor;
-  double g2 = 0, w2 = 0, change2 = 0, distance2 = 0, distance = 0;
-#pragma omp simd reduction(+ : g2, w2, change2, distance2, distance)
-  for (std::int64_t i = 0; i < count; ++i) {
-    const float before = pw[i], g = pg[i], w0 = HasAnchor ? anchor[i] : 0;
-    float w = before, m = Step::kMoments > 0 ? pm[i] : 0, v = Step::kMoments > 1 ? pv[i] : 0;
-    update_element(step, terms, w, g, m, v, w0);
-    pw[i] = w;
-    if constexpr (Step::kMoments > 0) pm[i] = m;
-    if constexpr (Step::kMoments > 1) pv[i] = v;
-    if constexpr (HasSums) {
-      const double change = double(w - before), d = double(before - w0);
-      g2 += double(g) * double(g);
-      w2 += double(before) * double(before);
-      change2 += change * change;
-      distance2 += d * d;
-      distance += std::abs(d);
+  constexpr std::int64_t kRun = 1024;
+  for (std::int64_t begin = 0; begin < p.count; begin += kRun) {
+    const std::int64_t count = std::min(kRun, p.count - begin);
+    const auto from = [&](auto* pointer, bool is_used) { return is_used ? pointer + begin : nullptr; };
+    float *const pw = p.w + begin, *const pm = from(p.m, Step::kMoments > 0), *const pv = from(p.v, Step::kMoments > 1);
+    const float *const pg = p.g + begin, *const anchor = from(p.anchor, HasAnchor);
+    std::array<float, kRun> before;
+    if constexpr (HasSums) std::copy(pw, pw + count, before.begin());
+#pragma omp simd
+    for (std::int64_t i = 0; i < count; ++i) {
+      float w = pw[i], m = Step::kMoments > 0 ? pm[i] : 0, v = Step::kMoments > 1 ? pv[i] : 0;
+      update_element(step, terms, w, pg[i], m, v, HasAnchor ? anchor[i] : 0);
+      pw[i] = w;
+      if constexpr (Step::kMoments > 0) pm[i] = m;
+      if constexpr (Step::kMoments > 1) pv[i] = v;
     }
-  }
-  if constexpr (HasSums) {
-    const std::array<double, kUpdateSums> all{g2, w2, change2, distance2, distance};
-    std::copy(all.begin(), all.end(), sums);
+    if constexpr (HasSums) add_sums<HasAnchor>(count, before.data(), pw, pg, anchor, sums);
   }
 }
 
