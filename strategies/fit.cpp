@@ -7,7 +7,6 @@
 
 #include "models/network_io.h"
 #include "strategies/inference.h"
-#include "strategies/truth_table.h"
 
 namespace graft {
 namespace {
@@ -101,51 +100,20 @@ bool Fit::run() {
   return true;
 }
 
-void Fit::verify_frozen() {
-  if (proof_.is_empty()) return;
-  proof_.verify(parameters_);
-  state_.frozen_tensors = std::max(state_.frozen_tensors, proof_.tensors());
-  ++state_.frozen_checks;
-}
-
 bool Fit::begin_epoch() {
   const bool is_fresh = state_.batches_in_epoch == 0;
+  if (is_fresh && strategy_->probe_batches() > 0 && !probe()) return false;
   const EpochPlan plan = strategy_->plan({state_.epoch, spec_.settings.epochs, parameters_, spec_.network.blocks()});
-  const bool restores_best = plan.starts_from_best && is_fresh && state_.best_epoch > 0;
-  const bool is_new = !plan_ || !(plan_->freeze == plan.freeze) || restores_best;
-  if (is_new) verify_frozen();
-  if (restores_best) load_weights(spec_.network, read_model_file(spec_.directory.best()).weights);
-  if (plan.freeze.apply(parameters_)) optimizer_.prepare();
+  if (plan.starts_from_best && is_fresh && state_.best_epoch > 0) restore_best();
+  const bool is_new = adopt(plan.freeze);
   if (parameters_.trainable_size() == 0)
     throw Error("strategy " + spec_.settings.strategy + ": nothing trains in epoch " +
                 std::to_string(state_.epoch + 1));
-  if (is_new) proof_ = FrozenProof::take(parameters_);
-  if (resumed_) restore_optimizer(*resumed_, parameters_, optimizer_);
-  resumed_.reset();
   if (plan.resets_optimizer && is_fresh) optimizer_.reset();
-  std::size_t i = 0;
-  for (const Parameter& p : parameters_.parameters()) {
-    optimizer_.set_group(
-        i, {.lr_scale = plan.rate_factor(std::int64_t(i), p.block), .decay = spec_.settings.weight_decay});
-    ++i;
-  }
+  set_groups(plan);
   plan_ = plan;
   note_plan(plan);
-  if (!is_new) return true;
-  prefix_ = frozen_prefix(spec_.network, plan.freeze);
-  return spec_.batches.start_behind({prefix_, proof_.digest(), spec_.stop}, progress_);
-}
-
-void Fit::note_plan(const EpochPlan& plan) {
-  std::string table = truth_table({.parameters = parameters_,
-                                   .block_names = spec_.network.blocks(),
-                                   .plan = plan,
-                                   .lr = spec_.settings.lr,
-                                   .weight_decay = spec_.settings.weight_decay});
-  if (table == truth_table_) return;
-  progress_.note(fmt::format("epoch {}: what {} (rates before the schedule)\n{}", state_.epoch + 1,
-                             truth_table_.empty() ? "trains" : "changes", changed_lines(table, truth_table_)));
-  truth_table_ = std::move(table);
+  return !is_new || start_behind_prefix();
 }
 
 std::int64_t Fit::usable_batches() const {
@@ -230,6 +198,7 @@ Tensor Fit::logits(const DeviceBatch& batch) {
 
 void Fit::train_window(BatchSource& source, const Window& window) {
   parameters_.clear_gradients();
+  const std::int64_t images_before = state_.images;
   double window_loss = 0;
   for (std::int64_t b = 0; b < window.batches; ++b) {
     DeviceBatch batch;
@@ -249,11 +218,26 @@ void Fit::train_window(BatchSource& source, const Window& window) {
     guesses_.push_back({result.probabilities, batch.labels});
   }
   const double lr = learning_rate();
-  optimizer_.step(lr);
+  const double penalty = step(lr);
+  state_.penalty_sum += penalty * double(state_.images - images_before);
   ++state_.steps;
   ++state_.steps_in_epoch;
-  steps_csv_->add(fmt::format("{},{:.12g},{:.12g},{:.12g}", state_.steps, window_loss, 0.0, lr));
+  steps_csv_->add(fmt::format("{},{:.12g},{:.12g},{:.12g}", state_.steps, window_loss, penalty, lr));
   if (guesses_.size() >= kGuessesKept) count_correct();
+}
+
+double Fit::step(double lr) {
+  const bool has_penalty = !plan_->penalties.empty();
+  optimizer_.step({.lr = lr,
+                   .max_gradient_norm = spec_.settings.clip_norm,
+                   .records = has_penalty,
+                   .relative_rates = plan_->relative_rates});
+  if ((spec_.settings.clip_norm > 0 || plan_->relative_rates) && optimizer_.was_skipped())
+    throw Error(
+        fmt::format("training: the gradient is not finite at step {} (epoch {}), while the loss is; lower "
+                    "train.lr (now {:g})",
+                    state_.steps + 1, state_.epoch + 1, spec_.settings.lr));
+  return has_penalty ? optimizer_.penalty() : 0;
 }
 
 void Fit::count_correct() {

@@ -54,12 +54,18 @@ class Fit {
 
   void open_logs();
   bool begin_epoch();
+  bool probe();
+  void restore_best();
+  bool adopt(const FreezePlan& freeze);
+  bool start_behind_prefix();
+  void set_groups(const EpochPlan& plan);
   void note_plan(const EpochPlan& plan);
   void verify_frozen();
   EpochEnd train_epoch();
   std::int64_t usable_batches() const;
   Window next_window(const std::vector<std::int64_t>& order) const;
   void train_window(BatchSource& source, const Window& window);
+  double step(double lr);
   Tensor logits(const DeviceBatch& batch);
   double sample_weight(std::int32_t label) const;
   double learning_rate() const;
@@ -82,10 +88,11 @@ class Fit {
   TrainState state_;
   std::optional<Checkpoint> resumed_;  // until its moments are restored
   std::optional<EpochPlan> plan_;
+  std::optional<FreezePlan> adopted_;               // what the parameters follow
   std::chrono::steady_clock::time_point saved_at_;  // last.h5, and how many steps it knows of
   std::int64_t saved_steps_ = -1;
   std::string truth_table_;  // as last shown
-  FrozenPrefix prefix_;      // of plan_
+  FrozenPrefix prefix_;      // of adopted_
   FrozenProof proof_;
 
   std::optional<GrowingCsv> epochs_csv_, steps_csv_;

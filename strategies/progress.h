@@ -8,7 +8,7 @@
 
 namespace graft {
 
-/// One pass over data: "train", "validate", "test", "features", "predict".
+/// One pass over data: "train", "validate", "test", "features", "probe", "predict".
 struct PassProgress {
   std::string_view pass;
   std::int64_t epoch = 0, epochs = 0;  // from 1; 0: not part of an epoch

@@ -6,19 +6,25 @@ namespace graft {
 
 const std::vector<StrategyInfo>& strategies() {
   static const std::vector<StrategyInfo> all{
+      // The eight of Davila, Colan, Hasegawa 2024, then their neighbours.
       full_strategy(),
       linear_probe_strategy(),
       gradual_last_first_strategy(),
       gradual_first_last_strategy(),
       lp_ft_strategy(),
+      l1_sp_strategy(),
+      l2_sp_strategy(),
+      auto_rgn_strategy(),
       discriminative_strategy(),
       bn_only_strategy(),
+      auto_snr_strategy(),
   };
   return all;
 }
 
-double EpochPlan::rate_factor(std::int64_t, int block) const {
-  return block_lr_factors.empty() ? 1 : block_lr_factors.at(std::size_t(block));
+double EpochPlan::rate_factor(std::int64_t parameter, int block) const {
+  return (block_lr_factors.empty() ? 1 : block_lr_factors.at(std::size_t(block))) *
+         (parameter_lr_factors.empty() ? 1 : parameter_lr_factors.at(std::size_t(parameter)));
 }
 
 const StrategyInfo& find_strategy(std::string_view name) {

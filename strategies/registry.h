@@ -11,7 +11,11 @@ StrategyInfo linear_probe_strategy();
 StrategyInfo gradual_last_first_strategy();
 StrategyInfo gradual_first_last_strategy();
 StrategyInfo lp_ft_strategy();
+StrategyInfo l1_sp_strategy();
+StrategyInfo l2_sp_strategy();
+StrategyInfo auto_rgn_strategy();
 StrategyInfo discriminative_strategy();
 StrategyInfo bn_only_strategy();
+StrategyInfo auto_snr_strategy();
 
 }  // namespace graft

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "optim/optimizer.h"
 #include "strategies/freeze_plan.h"
 #include "strategies/train_settings.h"
 
@@ -17,14 +18,23 @@ struct EpochView {
   std::int64_t epoch = 0, epochs = 1;  // from 0
   const ParameterSet& parameters;
   const std::vector<std::string>& blocks;  // names, first to last; the head is in the last
+  bool is_probe = false;  // asks for the plan under which gradients are observed, see Strategy::observe
   int last_block() const { return int(blocks.size()) - 1; }
 };
 
 /// What holds during one epoch.
 struct EpochPlan {
   FreezePlan freeze;
-  double lr_factor = 1;                       // on the schedule's rate
-  std::vector<double> block_lr_factors = {};  // on top of it, per block; empty: all 1
+  double lr_factor = 1;  // on the schedule's rate
+  // Factors on top of it, by block and by parameter; empty: all 1.
+  std::vector<double> block_lr_factors = {}, parameter_lr_factors = {};
+  /// By parameter; empty: none. Anchors are the weights that the run started from, kept if the first epoch's plan has a
+  /// penalty towards them.
+  std::vector<PenaltySpec> penalties = {};
+  /// Rates that every step measures anew, for groups of parameters (by parameter, -1: in none; a group's number means
+  /// the same parameters in every epoch).
+  std::optional<RelativeRates> relative_rates = {};
+  std::vector<int> rate_groups = {};
   /// One course of the schedule spans the epochs [schedule_begin, schedule_end); -1: to the last.
   std::int64_t schedule_begin = 0, schedule_end = -1;
   bool may_stop_early = true;     // false: a later stage is still to come
@@ -41,6 +51,12 @@ class Strategy {
   /// Asked before every epoch, and once before a run writes anything. Errors (UsageError): the run cannot be planned,
   /// for example because it has fewer epochs than stages.
   virtual EpochPlan plan(const EpochView& view) = 0;
+  /// Batches at the beginning of every epoch on which gradients are observed before the epoch is planned: those that it
+  /// trains on afterwards, without changing weights, statistics or random numbers. 0: none.
+  virtual int probe_batches() const { return 0; }
+  /// Called after each of them, with the gradients of the task's loss in place for what the probe's plan trains. That
+  /// plan must train all that the epoch's will. An epoch shorter than probe_batches gives the batches it has.
+  virtual void observe(const ParameterSet&) {}
   /// Numbers that a checkpoint must keep for the strategy to continue; most have none.
   virtual std::vector<double> state() const { return {}; }
   virtual void restore(const std::vector<double>&) {}

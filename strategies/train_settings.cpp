@@ -67,6 +67,8 @@ std::vector<Setting<T>> make_table() {
       row("train.lr", "--lr", kTraining, &T::lr, "learning rate", above(0)),
       row("train.weight_decay", "--weight-decay", kTraining, &T::weight_decay, "decay of all trainable weights",
           range(0)),
+      row("train.clip_norm", "--clip-norm", kTraining, &T::clip_norm,
+          "the gradient of all that trains is scaled down to this norm; 0 leaves it", range(0)),
       row("train.momentum", "--momentum", kTraining, &T::momentum, "of sgd", half_open(0, 1)),
       row("train.nesterov", "--nesterov", kTraining, &T::nesterov, "Nesterov's momentum, of sgd"),
       row("train.beta1", "", kTraining, &T::beta1, "decay of adam's first moment", half_open(0, 1)),

@@ -13,7 +13,14 @@ struct Row {
   std::int64_t trained = 0, all = 0;              // elements
   std::int64_t norms = 0, batch = 0, moving = 0;  // batch norms
   std::set<double> rates;
+  std::set<std::string> penalties;
 };
+
+void add_penalty(std::set<std::string>& texts, const PenaltySpec& p) {
+  if (p.kind == PenaltyKind::none) return;
+  texts.insert(fmt::format("{} {:g} to {}", p.kind == PenaltyKind::l1 ? "l1" : "l2", p.strength,
+                           p.to_anchor ? "start" : "zero"));
+}
 
 std::vector<Row> rows_of(const TruthTableInput& in) {
   std::vector<Row> rows(in.block_names.size());
@@ -24,6 +31,7 @@ std::vector<Row> rows_of(const TruthTableInput& in) {
     if (in.plan.freeze.trains(i)) {
       row.trained += p.shape.size();
       row.rates.insert(in.lr * in.plan.lr_factor * in.plan.rate_factor(i, p.block));
+      if (!in.plan.penalties.empty()) add_penalty(row.penalties, in.plan.penalties.at(std::size_t(i)));
     }
     ++i;
   }
@@ -62,13 +70,25 @@ std::vector<std::string_view> lines_of(std::string_view text) {
 }  // namespace
 
 std::string truth_table(const TruthTableInput& in) {
-  std::string text = fmt::format("{:<14} {:>12} {:>12}  {:<24} {:>10} {:>10}\n", "block", "trainable", "of",
-                                 "batch norm", "lr", "decay");
   const std::vector<Row> rows = rows_of(in);
+  const bool has_penalties = !in.plan.penalties.empty();
+  std::string text = fmt::format("{:<14} {:>12} {:>12}  {:<24} {:>10} {:>10}{}\n", "block", "trainable", "of",
+                                 "batch norm", "lr", "decay", has_penalties ? "  penalty" : "");
+  for (std::size_t b = 0; b < rows.size(); ++b) {
+    const Row& r = rows[b];
+    text += fmt::format("{:<14} {:>12} {:>12}  {:<24} {:>10} {:>10}", in.block_names[b], r.trained, r.all, norm_text(r),
+                        range_text(r.rates), r.trained > 0 ? fmt::format("{:g}", in.weight_decay) : "-");
+    if (has_penalties) text += "  " + (r.penalties.empty() ? "-" : fmt::format("{}", fmt::join(r.penalties, ", ")));
+    text += "\n";
+  }
+  return text;
+}
+
+std::string block_rates(const TruthTableInput& in) {
+  const std::vector<Row> rows = rows_of(in);
+  std::string text;
   for (std::size_t b = 0; b < rows.size(); ++b)
-    text += fmt::format("{:<14} {:>12} {:>12}  {:<24} {:>10} {:>10}\n", in.block_names[b], rows[b].trained, rows[b].all,
-                        norm_text(rows[b]), range_text(rows[b].rates),
-                        rows[b].trained > 0 ? fmt::format("{:g}", in.weight_decay) : "-");
+    text += fmt::format("{}{} {}", b == 0 ? "" : ", ", in.block_names[b], range_text(rows[b].rates));
   return text;
 }
 

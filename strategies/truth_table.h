@@ -17,8 +17,12 @@ struct TruthTableInput {
   double lr = 0, weight_decay = 0;  // before the plan's factors
 };
 
-/// A heading and a line per block. Rates that differ within a block are shown as "smallest..largest".
+/// A heading and a line per block. Rates that differ within a block are shown as "smallest..largest"; penalties get a
+/// column if there are any: "l2 0.1 to start".
 std::string truth_table(const TruthTableInput& input);
+
+/// Every block's rates in one line: "stem 1e-05..0.0002, layer1 0.0001".
+std::string block_rates(const TruthTableInput& input);
 
 /// The lines of `table` that `before` does not have, below the heading: what a stage changes. All of it if `before` is
 /// empty.

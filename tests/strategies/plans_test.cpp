@@ -166,6 +166,14 @@ TEST_F(Plans, DiscriminativeRatesFallFromBlockToBlock) {
   EXPECT_EQ(p.block_lr_factors, (std::vector<double>{1 / 2.6 / 2.6, 1 / 2.6, 1}));
 }
 
+// CONTRIBUTING.md promises that a strategy takes under 40 lines, and names these.
+TEST(StrategyFiles, ExamplesAreUnder40Lines) {
+  for (const char* name : {"bn_only.cpp", "full.cpp", "linear_probe.cpp"}) {
+    const std::string text = read_text(std::filesystem::path(GRAFT_SOURCE_DIR) / "strategies" / name);
+    EXPECT_LT(std::ranges::count(text, '\n'), 40) << name;
+  }
+}
+
 TEST_F(Plans, BnOnlyTrainsNormsAndHead) {
   const std::string norms_and_head = "stem.bn stem.bn.bias layer1.bn layer1.bn.bias " + norm_ + head_;
   EXPECT_EQ(trained(plan("bn-only", 0, 1)), norms_and_head);

@@ -175,6 +175,52 @@ TEST(Train, AnInterruptedLpFtContinuesInItsPhaseToTheSameBits) {
   expect_resumes_to_the_same_bits(s, [](const PassProgress& p) { return p.pass == "train" && p.epoch == 3; });
 }
 
+TEST(Train, InterruptedPenaltiesAndMeasuredRatesContinueToTheSameBits) {
+  const auto in_epoch_2 = [](const PassProgress& p) { return p.pass == "train" && p.epoch == 2; };
+  for (const char* name : {"l2-sp", "auto-rgn", "auto-snr"}) {
+    SCOPED_TRACE(name);
+    TrainSettings s = short_run("", name);
+    s.lr = 1e-3, s.epochs = 3, s.augment = "standard";
+    expect_resumes_to_the_same_bits(s, in_epoch_2);
+  }
+  TrainSettings s = short_run("", "auto-rgn");
+  s.lr = 1e-3, s.epochs = 3, s.strategy_settings["every"] = std::string("step");
+  expect_resumes_to_the_same_bits(s, in_epoch_2);
+}
+
+TEST(Train, AProbeChangesNothingButRates) {
+  TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "a", "auto-rgn");
+  s.lr = 1e-30, s.strategy_settings["batch_norm"] = std::string("batch"), s.epochs = 1, s.max_steps = 1,
+  s.dropout = 0.3;
+  run(s);
+  s.output = (folder / "b").string(), s.strategy = "full", s.strategy_settings.clear();
+  run(s);
+  // The first loss and the running statistics after one step are those of a run without a probe.
+  EXPECT_EQ(column(csv(folder / "a" / "steps.csv"), "loss"), column(csv(folder / "b" / "steps.csv"), "loss"));
+  for (const char* name : {"features.norm0.running_mean", "features.norm5.running_var"})
+    EXPECT_EQ(largest_difference(folder / "a" / "last.h5", folder / "b" / "last.h5", name), 0) << name;
+}
+
+TEST(Train, GradientsAreClipped) {
+  TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "run");
+  s.optimizer = "sgd", s.momentum = 0, s.lr = 1, s.schedule = "constant", s.max_steps = 0;
+  run(s);
+  const std::filesystem::path start = folder / "start.h5";
+  std::filesystem::copy_file(folder / "run" / "last.h5", start);
+  s.clip_norm = 1e-3, s.max_steps = 1, s.overwrite = true;
+  run(s);
+  double squares = 0;
+  for (const char* name : {"classifier.weight", "classifier.bias"}) {
+    const WeightTable before = read_model_file(start).weights,
+                      after = read_model_file(folder / "run" / "last.h5").weights;
+    for (std::size_t i = 0; i < before.at(name).values.size(); ++i)
+      squares += std::pow(double(after.at(name).values[i]) - before.at(name).values[i], 2);
+  }
+  EXPECT_NEAR(std::sqrt(squares), 1e-3, 1e-5);  // the gradient's norm is far above it
+}
+
 TEST(Train, FrozenBlocksKeepEveryBitWhileOthersTrainWithDecayMomentumAndBatchNorm) {
   TemporaryFolder folder;
   TrainSettings s = short_run(folder / "run", "gradual-last-first");
