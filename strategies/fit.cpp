@@ -156,9 +156,13 @@ double Fit::learning_rate() const {
   return schedule.at(state_.epoch - plan_->schedule_begin, state_.steps_in_epoch);
 }
 
-Fit::EpochEnd Fit::train_epoch() {
+void Fit::check_has_batches() const {
   if (usable_batches() == 0)
     throw Error("train: one training image gives batch norm no statistics; add images or use fixed statistics");
+}
+
+Fit::EpochEnd Fit::train_epoch() {
+  check_has_batches();
   BatchSource& source = spec_.batches.training();
   const std::vector<std::int64_t> order = source.order(state_.epoch);
   PassProgress report{
@@ -174,7 +178,7 @@ Fit::EpochEnd Fit::train_epoch() {
       end = is_out_of_steps() ? EpochEnd::out_of_steps : EpochEnd::stopped;
       break;
     }
-    train_window(source, next_window(order));
+    train_window(source, next_window(order), learning_rate());
     state_.epoch_seconds = seconds_before + seconds_since(begin);
     report.done = state_.images;
     report.loss = state_.loss_sum / double(state_.images);
@@ -183,6 +187,37 @@ Fit::EpochEnd Fit::train_epoch() {
   }
   progress_.end_pass();
   return end;
+}
+
+bool Fit::sweep(const SweepSpec& sweep) {
+  state_.epoch = sweep.epoch;
+  if (!begin_epoch()) return false;
+  check_has_batches();
+  while (state_.steps < sweep.steps && sweep_epoch(sweep)) {
+    ++state_.epoch;  // another order of the images; the plan stays
+    state_.batches_in_epoch = 0;
+  }
+  return !is_stopping();
+}
+
+/// False when the sweep is over before its last step.
+bool Fit::sweep_epoch(const SweepSpec& sweep) {
+  BatchSource& source = spec_.batches.training();
+  const std::vector<std::int64_t> order = source.order(state_.epoch);
+  source.start(state_.epoch);
+  context_.set_training(true);
+  while (state_.batches_in_epoch < usable_batches() && state_.steps < sweep.steps) {
+    if (is_stopping()) return false;
+    const std::int64_t step = state_.steps;
+    try {
+      const double loss = train_window(source, next_window(order), sweep.lr(step) * plan_->lr_factor);
+      if (!sweep.take_loss(step, loss)) return false;
+    } catch (const LossNotFinite&) {
+      sweep.take_loss(step, std::numeric_limits<double>::quiet_NaN());
+      return false;
+    }
+  }
+  return true;
 }
 
 Tensor Fit::logits(const DeviceBatch& batch) {
@@ -196,7 +231,8 @@ Tensor Fit::logits(const DeviceBatch& batch) {
   return network.run_parts(features, prefix_.parts, network.parts());
 }
 
-void Fit::train_window(BatchSource& source, const Window& window) {
+/// One update; returns the task's loss before it.
+double Fit::train_window(BatchSource& source, const Window& window, double lr) {
   parameters_.clear_gradients();
   const std::int64_t images_before = state_.images;
   double window_loss = 0;
@@ -217,13 +253,13 @@ void Fit::train_window(BatchSource& source, const Window& window) {
     ++state_.batches_in_epoch;
     guesses_.push_back({result.probabilities, batch.labels});
   }
-  const double lr = learning_rate();
   const double penalty = step(lr);
   state_.penalty_sum += penalty * double(state_.images - images_before);
   ++state_.steps;
   ++state_.steps_in_epoch;
-  steps_csv_->add(fmt::format("{},{:.12g},{:.12g},{:.12g}", state_.steps, window_loss, penalty, lr));
+  if (steps_csv_) steps_csv_->add(fmt::format("{},{:.12g},{:.12g},{:.12g}", state_.steps, window_loss, penalty, lr));
   if (guesses_.size() >= kGuessesKept) count_correct();
+  return window_loss;
 }
 
 double Fit::step(double lr) {
@@ -233,7 +269,7 @@ double Fit::step(double lr) {
                    .records = has_penalty,
                    .relative_rates = plan_->relative_rates});
   if ((spec_.settings.clip_norm > 0 || plan_->relative_rates) && optimizer_.was_skipped())
-    throw Error(
+    throw LossNotFinite(
         fmt::format("training: the gradient is not finite at step {} (epoch {}), while the loss is; lower "
                     "train.lr (now {:g})",
                     state_.steps + 1, state_.epoch + 1, spec_.settings.lr));
@@ -322,7 +358,7 @@ void Fit::check_weights_finite() const {
 }
 
 void Fit::stop_not_finite(const DeviceBatch& batch, double loss) {
-  steps_csv_->flush();
+  if (steps_csv_) steps_csv_->flush();
   context_.tape().clear();
   const NoGrad no_grad(context_);
   std::string culprit = "every layer's output is finite, only the loss is not";
@@ -336,8 +372,8 @@ void Fit::stop_not_finite(const DeviceBatch& batch, double loss) {
   const std::string kept = std::filesystem::exists(spec_.directory.last())
                                ? "the last good checkpoint is " + spec_.directory.last().string()
                                : "no epoch was completed, so there is no checkpoint";
-  throw Error(fmt::format("training: the loss is {} at step {} (epoch {}); {}; lower train.lr (now {:g}); {}", loss,
-                          state_.steps + 1, state_.epoch + 1, culprit, spec_.settings.lr, kept));
+  throw LossNotFinite(fmt::format("training: the loss is {} at step {} (epoch {}); {}; lower train.lr (now {:g}); {}",
+                                  loss, state_.steps + 1, state_.epoch + 1, culprit, spec_.settings.lr, kept));
 }
 
 }  // namespace graft

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <optional>
 
 #include "nn/losses.h"
@@ -25,6 +26,21 @@ struct FitSpec {
   const std::atomic<bool>* stop = nullptr;
 };
 
+/// The task's loss, or its gradient where that is measured, was NaN or infinite; the message names the step and, of a
+/// loss, the first layer with a bad value.
+struct LossNotFinite : Error {
+  using Error::Error;
+};
+
+/// Updates at other rates than the schedule's, as a learning-rate range test asks for them.
+struct SweepSpec {
+  std::int64_t epoch = 0;  // from 0; its plan holds throughout
+  std::int64_t steps = 0;
+  std::function<double(std::int64_t step)> lr;  // from 0; in place of train.lr, the plan's factors come on top
+  /// Gets the task's loss before each update, NaN once it is not finite, which ends the sweep as `false` does.
+  std::function<bool(std::int64_t step, double loss)> take_loss;
+};
+
 class Fit {
  public:
   /// `strategy`: another than the one that the settings name.
@@ -39,6 +55,9 @@ class Fit {
   /// Errors: a loss or weight that is not finite (the step, the first layer with a bad value; the checkpoints stay as
   /// they were); a frozen tensor that changed.
   bool run();
+  /// Trains the network as it is, pass after pass over the training images. Writes no file and validates nothing; the
+  /// network is left as the last update made it. Takes the place of run(). False when `stop` was raised.
+  bool sweep(const SweepSpec& sweep);
 
   const TrainState& state() const { return state_; }
   /// Whether nothing is left to train.
@@ -62,9 +81,11 @@ class Fit {
   void note_plan(const EpochPlan& plan);
   void verify_frozen();
   EpochEnd train_epoch();
+  bool sweep_epoch(const SweepSpec& sweep);
+  void check_has_batches() const;
   std::int64_t usable_batches() const;
   Window next_window(const std::vector<std::int64_t>& order) const;
-  void train_window(BatchSource& source, const Window& window);
+  double train_window(BatchSource& source, const Window& window, double lr);
   double step(double lr);
   Tensor logits(const DeviceBatch& batch);
   double sample_weight(std::int32_t label) const;

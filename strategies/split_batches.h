@@ -77,6 +77,9 @@ Augmentation augmentation_of(const TrainSettings& settings);
 /// Threads that decode: as set, else as many as compute, else all cores.
 int loader_threads(std::int64_t loader_threads, std::int64_t threads);
 
+/// The images that the settings name, split as they say. Errors: see Dataset::open().
+Dataset open_dataset(const TrainSettings& settings);
+
 /// How the model wants its images.
 Transform transform_of(const ModelInfo& info);
 

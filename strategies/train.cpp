@@ -18,15 +18,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Dataset open_dataset(const TrainSettings& s) {
-  return Dataset::open({.path = s.data,
-                        .val_fraction = s.val_fraction,
-                        .test_fraction = s.test_fraction,
-                        .seed = std::uint64_t(s.seed),
-                        .skip_bad = s.skip_bad,
-                        .threads = loader_threads(s.loader_threads, s.threads)});
-}
-
 void add_predictions(std::string& csv, const Answers& answers, const Dataset& dataset) {
   const std::vector<std::int32_t> predicted = predicted_classes(answers.probabilities, answers.classes);
   for (std::int64_t i = 0; i < answers.n(); ++i) {

@@ -206,26 +206,30 @@ void set_by_key(TrainSettings& settings, std::string_view key, const SettingValu
   unknown_key(settings, key);
 }
 
-void check(const TrainSettings& s) {
-  if (s.data.empty()) throw UsageError("train: no data given; name a folder, a CSV or an .npz");
-  if (s.output.empty()) throw UsageError("train: no run directory given; add -o RUN");
-  if (s.from_scratch && !s.weights.empty())
-    throw UsageError("train: --from-scratch and --weights exclude each other; give one");
+void check_start(const TrainSettings& s, std::string_view verb) {
+  const auto fail = [&](const char* what) { throw UsageError(std::string(verb) + ": " + what); };
+  if (s.data.empty()) fail("no data given; name a folder, a CSV or an .npz");
+  if (s.from_scratch && !s.weights.empty()) fail("--from-scratch and --weights exclude each other; give one");
   if (!s.from_scratch && s.weights.empty())
-    throw UsageError("train: no weights given; add --weights MODEL.h5, or --from-scratch --arch A");
-  if (s.resume && s.overwrite) throw UsageError("train: --resume and --overwrite exclude each other; give one");
+    fail("no weights given; add --weights MODEL.h5, or --from-scratch --arch A");
   if (s.precision != "f32")
     throw UsageError("train.precision: " + s.precision + " is not offered by this device; use f32");
+  if (s.nesterov && s.momentum == 0) throw UsageError("train.nesterov: needs a momentum above 0");
+  if (s.dropout != -1 && s.dropout < 0) throw UsageError("train.dropout: expects -1 or 0 to 1");
+  const StrategyInfo& strategy = find_strategy(s.strategy);
+  for (const auto& [key, value] : s.strategy_settings)
+    if (!find_strategy_setting(strategy, key)) unknown_key(s, std::string(kStrategyPrefix) + key);
+}
+
+void check(const TrainSettings& s) {
+  if (s.output.empty() && !s.data.empty()) throw UsageError("train: no run directory given; add -o RUN");
+  check_start(s, "train");
+  if (s.resume && s.overwrite) throw UsageError("train: --resume and --overwrite exclude each other; give one");
   if (s.schedule == "one-cycle" && s.warmup_epochs > 0)
     throw UsageError("train.warmup_epochs: one-cycle has its own climb; set train.one_cycle_pct_start instead");
   if (s.schedule == "slanted-triangular" && s.warmup_epochs > 0)
     throw UsageError("train.warmup_epochs: slanted-triangular has its own climb; set train.slanted_cut instead");
-  if (s.nesterov && s.momentum == 0) throw UsageError("train.nesterov: needs a momentum above 0");
-  if (s.dropout != -1 && s.dropout < 0) throw UsageError("train.dropout: expects -1 or 0 to 1");
   if (s.min_lr > s.lr) throw UsageError("train.min_lr: must not exceed train.lr");
-  const StrategyInfo& strategy = find_strategy(s.strategy);
-  for (const auto& [key, value] : s.strategy_settings)
-    if (!find_strategy_setting(strategy, key)) unknown_key(s, std::string(kStrategyPrefix) + key);
 }
 
 }  // namespace graft

@@ -65,8 +65,11 @@ void set_by_key(TrainSettings& settings, std::string_view key, const SettingValu
 /// graft's; those of the strategy named before are taken back. Errors (UsageError): an unknown name.
 void choose_strategy(TrainSettings& settings, std::string_view name);
 
-/// What no single row can see: data and output given, weights or from_scratch, known strategy and its settings, resume
-/// against overwrite, precision available. Errors (UsageError): the first contradiction found.
+/// What no single row can see: data given, weights or from_scratch, known strategy and its settings, precision
+/// available. `verb` begins the message. Errors (UsageError): the first contradiction found.
+void check_start(const TrainSettings& settings, std::string_view verb);
+/// Also: output given, resume against overwrite, rates and schedule. Errors (UsageError): the first contradiction
+/// found.
 void check(const TrainSettings& settings);
 
 }  // namespace graft
