@@ -58,10 +58,18 @@ void for_each_value(const toml::table& table, const std::string& prefix, const s
 }  // namespace
 
 void SettingsOptions::add_to(Command& verb, std::initializer_list<std::string_view> keys) {
+  add_matching(verb,
+               [&](std::string_view key) { return keys.size() == 0 || std::ranges::find(keys, key) != keys.end(); });
+}
+
+void SettingsOptions::add_all_but(Command& verb, std::initializer_list<std::string_view> keys) {
+  add_matching(verb, [&](std::string_view key) { return std::ranges::find(keys, key) == keys.end(); });
+}
+
+void SettingsOptions::add_matching(Command& verb, const std::function<bool(std::string_view key)>& is_wanted) {
   static const TrainSettings defaults;
   for (const Setting<TrainSettings>& setting : settings_table()) {
-    const bool is_wanted = keys.size() == 0 || std::ranges::find(keys, setting.key) != keys.end();
-    if (!is_wanted || setting.flag.empty()) continue;
+    if (!is_wanted(setting.key) || setting.flag.empty()) continue;
     verb.option(setting, setting.get(defaults),
                 [this, key = std::string(setting.key)](const SettingValue& value) { flags_[key] = value; });
   }

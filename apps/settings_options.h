@@ -2,6 +2,7 @@
 // of one setting. Keys, limits and help come from strategies/train_settings.h; this file only merges.
 #pragma once
 
+#include <functional>
 #include <initializer_list>
 #include <map>
 #include <string>
@@ -19,6 +20,9 @@ class SettingsOptions {
   /// must outlive the parse.
   void add_to(Command& verb, std::initializer_list<std::string_view> keys = {});
 
+  /// The same, but the flags of all settings except these.
+  void add_all_but(Command& verb, std::initializer_list<std::string_view> keys);
+
   /// As if the flag of `key` had been given.
   void set_flag(std::string_view key, const SettingValue& value) { flags_[std::string(key)] = value; }
 
@@ -30,6 +34,8 @@ class SettingsOptions {
   bool is_given(std::string_view key) const { return given_.contains(key); }
 
  private:
+  void add_matching(Command& verb, const std::function<bool(std::string_view key)>& is_wanted);
+
   struct Assignment {
     std::string key;
     SettingValue value;
