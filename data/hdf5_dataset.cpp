@@ -140,6 +140,61 @@ void Hdf5File::write_array(const std::string& path, const Dimensions& shape, std
   write_raw(path, shape, H5T_STD_I64LE, H5T_NATIVE_INT64, values.data(), 8);
 }
 
+void Hdf5File::create_rows(const std::string& path, std::int64_t width, bool is_integer) {
+  constexpr hsize_t kChunkRows = 64;
+  const int rank = width > 0 ? 2 : 1;
+  const hsize_t columns = static_cast<hsize_t>(width);
+  const hsize_t sizes[] = {0, columns}, most[] = {H5S_UNLIMITED, columns}, chunk[] = {kChunkRows, columns};
+  const Hdf5Handle space(H5Screate_simple(rank, sizes, most), H5Sclose);
+  const Hdf5Handle plan(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
+  H5Pset_chunk(plan.id(), rank, chunk);
+  H5Pset_fletcher32(plan.id());
+  const Hdf5Handle dataset(H5Dcreate2(file_.id(), path.c_str(), is_integer ? H5T_STD_I64LE : H5T_IEEE_F64LE, space.id(),
+                                      H5P_DEFAULT, plan.id(), H5P_DEFAULT),
+                           H5Dclose);
+  if (dataset.id() < 0) fail(fmt::format("dataset {} cannot be created", path));
+}
+
+void Hdf5File::append_raw(const std::string& path, std::int64_t memory_type, const void* values, std::int64_t count) {
+  if (count == 0) return;
+  const Hdf5Handle dataset = open_dataset(path);
+  const Dimensions before = info_of(dataset, path).shape;
+  const std::int64_t width = before.size() == 2 ? before[1] : 1;
+  if (before.empty() || before.size() > 2 || count % width != 0)
+    throw Error(fmt::format("hdf5 {}: dataset {} {} was given {} values, not whole rows", name_, path,
+                            dimensions_text(before), count));
+  const int rank = static_cast<int>(before.size());
+  const hsize_t first[] = {static_cast<hsize_t>(before[0]), 0};
+  const hsize_t added[] = {static_cast<hsize_t>(count / width), static_cast<hsize_t>(width)};
+  const hsize_t sizes[] = {first[0] + added[0], added[1]};
+  if (H5Dset_extent(dataset.id(), sizes) < 0) fail(fmt::format("dataset {} cannot be lengthened", path));
+  const Hdf5Handle space(H5Dget_space(dataset.id()), H5Sclose);
+  const Hdf5Handle memory(H5Screate_simple(rank, added, nullptr), H5Sclose);
+  if (H5Sselect_hyperslab(space.id(), H5S_SELECT_SET, first, nullptr, added, nullptr) < 0 ||
+      H5Dwrite(dataset.id(), memory_type, memory.id(), space.id(), H5P_DEFAULT, values) < 0) {
+    fail(fmt::format("dataset {} cannot be written; check free space", path));
+  }
+}
+
+void Hdf5File::append_rows(const std::string& path, std::span<const double> values) {
+  append_raw(path, H5T_NATIVE_DOUBLE, values.data(), std::ssize(values));
+}
+
+void Hdf5File::append_rows(const std::string& path, std::span<const std::int64_t> values) {
+  append_raw(path, H5T_NATIVE_INT64, values.data(), std::ssize(values));
+}
+
+void Hdf5File::cut_rows(const std::string& path, std::int64_t rows) {
+  const Hdf5Handle dataset = open_dataset(path);
+  const Dimensions before = info_of(dataset, path).shape;
+  if (before.empty() || before[0] < rows)
+    throw Error(
+        fmt::format("hdf5 {}: dataset {} {} cannot be cut to {} rows", name_, path, dimensions_text(before), rows));
+  std::vector<hsize_t> sizes(before.begin(), before.end());
+  sizes[0] = static_cast<hsize_t>(rows);
+  if (H5Dset_extent(dataset.id(), sizes.data()) < 0) fail(fmt::format("dataset {} cannot be cut", path));
+}
+
 Hdf5File::Chunk Hdf5File::single_chunk(const std::string& path, const Hdf5DatasetInfo& info) const {
   const Hdf5Handle dataset = open_dataset(path);
   const Hdf5Handle plan(H5Dget_create_plist(dataset.id()), H5Pclose);

@@ -71,7 +71,11 @@ void Hdf5File::fail(const std::string& what) const {
   throw Error(fmt::format("hdf5 {}: {}: {}", name_, what, library_reason()));
 }
 
-Hdf5File Hdf5File::open(const std::filesystem::path& path) {
+Hdf5File Hdf5File::open(const std::filesystem::path& path) { return open_as(path, H5F_ACC_RDONLY); }
+
+Hdf5File Hdf5File::open_to_append(const std::filesystem::path& path) { return open_as(path, H5F_ACC_RDWR); }
+
+Hdf5File Hdf5File::open_as(const std::filesystem::path& path, unsigned mode) {
   silence_library();
   const std::string name = path.string();
   std::error_code failure;
@@ -92,7 +96,8 @@ Hdf5File Hdf5File::open(const std::filesystem::path& path) {
   }
   Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   H5Pset_fclose_degree(access.id(), H5F_CLOSE_STRONG);
-  Hdf5Handle file(H5Fopen(name.c_str(), H5F_ACC_RDONLY, access.id()), H5Fclose);
+  if (mode == H5F_ACC_RDWR) H5Pset_libver_bounds(access.id(), H5F_LIBVER_V110, H5F_LIBVER_V110);
+  Hdf5Handle file(H5Fopen(name.c_str(), mode, access.id()), H5Fclose);
   if (file.id() < 0) {
     throw Error(fmt::format("hdf5 {}: cannot be opened ({}); it is damaged or truncated", name, library_reason()));
   }

@@ -47,11 +47,14 @@ struct Hdf5DatasetInfo {
 /// A dataset's values: float16 and float32 read as float.
 using NumberArray = std::variant<std::vector<float>, std::vector<double>, std::vector<std::int64_t>>;
 
-/// One open file. Reading calls take any HDF5 file; writing calls need `create`.
+/// One open file. Reading calls take any HDF5 file; writing calls need `create`, those of rows also `open_to_append`.
 class Hdf5File {
  public:
   /// Errors: missing, not HDF5, truncated.
   static Hdf5File open(const std::filesystem::path& path);
+  /// An existing file, to read and to lengthen its rows. Errors: as open(); it is read-only, or a writer left it half
+  /// done.
+  static Hdf5File open_to_append(const std::filesystem::path& path);
   /// Errors: the folder cannot be written. An existing file is replaced.
   static Hdf5File create(const std::filesystem::path& path);
 
@@ -86,6 +89,15 @@ class Hdf5File {
   void write_array(const std::string& path, const Dimensions& shape, std::span<const double> values);
   void write_array(const std::string& path, const Dimensions& shape, std::span<const std::int64_t> values);
 
+  /// A dataset without rows that append_rows lengthens: of shape [rows] if `width` is 0, else [rows, width]; float64,
+  /// or int64 if `is_integer`. Chunks of 64 rows with a Fletcher-32 checksum.
+  void create_rows(const std::string& path, std::int64_t width, bool is_integer = false);
+  /// Whole rows at the end. Errors: not whole rows; no space.
+  void append_rows(const std::string& path, std::span<const double> values);
+  void append_rows(const std::string& path, std::span<const std::int64_t> values);
+  /// Drops all rows from `rows` on. Errors: there are fewer.
+  void cut_rows(const std::string& path, std::int64_t rows);
+
   /// Where a dataset written by write_array lies in the file: `bytes` of values, then 4 bytes of checksum.
   struct Chunk {
     std::int64_t offset = -1;  // -1: another layout, to be read with read_array
@@ -95,6 +107,7 @@ class Hdf5File {
 
  private:
   Hdf5File(Hdf5Handle file, std::string name) : file_(std::move(file)), name_(std::move(name)) {}
+  static Hdf5File open_as(const std::filesystem::path& path, unsigned access);
   Hdf5Handle open_object(const std::string& path) const;
   Hdf5Handle open_attribute(const std::string& object, const std::string& name) const;
   Hdf5Handle open_dataset(const std::string& path) const;
@@ -102,6 +115,7 @@ class Hdf5File {
   Hdf5DatasetInfo info_of(const Hdf5Handle& dataset, const std::string& path) const;
   void write_raw(const std::string& path, const Dimensions& shape, std::int64_t file_type, std::int64_t memory_type,
                  const void* values, std::int64_t item_bytes);
+  void append_raw(const std::string& path, std::int64_t memory_type, const void* values, std::int64_t count);
   void write_attribute(const std::string& object, const std::string& name, std::int64_t type, std::int64_t count,
                        const void* values);
 
