@@ -62,6 +62,7 @@ void Fit::resume(const Checkpoint& checkpoint) {
 }
 
 void Fit::save_last() {
+  if (recorder_) recorder_->flush();
   saved_at_ = Clock::now();
   saved_steps_ = state_.steps;
   state_.strategy = strategy_->state();
@@ -78,6 +79,13 @@ void Fit::open_logs() {
                       "seconds,images_per_second",
                       state_.epoch);
   steps_csv_.emplace(spec_.directory.file("steps.csv"), "step,loss,penalty,lr", state_.steps);
+  if (spec_.settings.record_every == 0) return;
+  recorder_.emplace(InternalsRecorder::Spec{.network = spec_.network,
+                                            .strategy = spec_.settings.strategy,
+                                            .every = spec_.settings.record_every,
+                                            .path = spec_.directory.file("internals.h5"),
+                                            .last_step = state_.steps});
+  if (state_.steps == 0) optimizer_.keep_anchors();  // later the checkpoint has them
 }
 
 bool Fit::run() {
@@ -253,20 +261,25 @@ double Fit::train_window(BatchSource& source, const Window& window, double lr) {
     ++state_.batches_in_epoch;
     guesses_.push_back({result.probabilities, batch.labels});
   }
-  const double penalty = step(lr);
+  const bool records = recorder_ && recorder_->wants(state_.steps + 1);
+  const double penalty = step(lr, records);
   state_.penalty_sum += penalty * double(state_.images - images_before);
   ++state_.steps;
   ++state_.steps_in_epoch;
+  if (records)
+    recorder_->record({.step = state_.steps, .epoch = state_.epoch + 1, .lr = lr, .loss = window_loss}, optimizer_,
+                      plan_->penalties);
   if (steps_csv_) steps_csv_->add(fmt::format("{},{:.12g},{:.12g},{:.12g}", state_.steps, window_loss, penalty, lr));
   if (guesses_.size() >= kGuessesKept) count_correct();
   return window_loss;
 }
 
-double Fit::step(double lr) {
+/// The optimizer's part of an update; returns the value of the penalties before it.
+double Fit::step(double lr, bool records) {
   const bool has_penalty = !plan_->penalties.empty();
   optimizer_.step({.lr = lr,
                    .max_gradient_norm = spec_.settings.clip_norm,
-                   .records = has_penalty,
+                   .records = records || has_penalty,
                    .relative_rates = plan_->relative_rates});
   if ((spec_.settings.clip_norm > 0 || plan_->relative_rates) && optimizer_.was_skipped())
     throw LossNotFinite(

@@ -10,6 +10,7 @@
 #include "optim/schedule.h"
 #include "strategies/checkpoint.h"
 #include "strategies/frozen_proof.h"
+#include "strategies/internals_recorder.h"
 #include "strategies/run.h"
 #include "strategies/run_directory.h"
 #include "strategies/split_batches.h"
@@ -86,7 +87,7 @@ class Fit {
   std::int64_t usable_batches() const;
   Window next_window(const std::vector<std::int64_t>& order) const;
   double train_window(BatchSource& source, const Window& window, double lr);
-  double step(double lr);
+  double step(double lr, bool records);
   Tensor logits(const DeviceBatch& batch);
   double sample_weight(std::int32_t label) const;
   double learning_rate() const;
@@ -117,6 +118,7 @@ class Fit {
   FrozenProof proof_;
 
   std::optional<GrowingCsv> epochs_csv_, steps_csv_;
+  std::optional<InternalsRecorder> recorder_;
   struct Guess {
     Tensor probabilities;
     std::vector<std::int32_t> labels;

@@ -15,9 +15,9 @@
 namespace graft {
 namespace {
 
-constexpr std::array<std::string_view, 9> kFiles{"config.toml",  "environment.json", "split.csv",
-                                                 "epochs.csv",   "steps.csv",        "predictions.csv",
-                                                 "summary.json", "best.h5",          "last.h5"};
+constexpr std::array<std::string_view, 10> kFiles{"config.toml", "environment.json", "split.csv",    "epochs.csv",
+                                                  "steps.csv",   "predictions.csv",  "summary.json", "internals.h5",
+                                                  "best.h5",     "last.h5"};
 
 }  // namespace
 

@@ -142,6 +142,8 @@ std::vector<Setting<T>> make_table() {
           one_of({"f32", "tf32", "bf16", "fp16"})),
       row("train.winograd", "--winograd", kRun, &T::winograd,
           "3 x 3 convolutions by Winograd's F(4,3), on CPUs with AVX-512: faster, rounds more"),
+      row("train.record_every", "--record-internals", kRun, &T::record_every,
+          "steps between records of gradients, updates and drift in internals.h5; 0 records nothing", range(0)),
       row("train.resume", "--resume", kRun, &T::resume, "continue an interrupted run", of_one_call()),
       row("train.overwrite", "--overwrite", kRun, &T::overwrite, "replace an existing run", of_one_call()),
   };

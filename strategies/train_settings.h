@@ -49,7 +49,7 @@ struct TrainSettings {
 
   // Machine
   std::string device = "auto", precision = "f32";
-  std::int64_t threads = 0, seed = 0;
+  std::int64_t threads = 0, seed = 0, record_every = 0;
   bool winograd = false;
 };
 

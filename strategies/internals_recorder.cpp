@@ -1,0 +1,104 @@
+#include "strategies/internals_recorder.h"
+
+#include <cmath>
+#include <limits>
+
+namespace graft {
+namespace {
+
+constexpr std::int64_t kRecordsKept = 64;  // a chunk of the file's datasets
+
+InternalsHeader header_of(const InternalsRecorder::Spec& spec) {
+  const Network& network = spec.network;
+  InternalsHeader header{.architecture = network.info().architecture,
+                         .strategy = spec.strategy,
+                         .record_every = spec.every,
+                         .blocks = network.blocks()};
+  for (const Parameter& p : network.parameters().parameters())
+    header.parameters.push_back({p.name, p.block, p.shape.size()});
+  for (const RunningStatistics& s : network.parameters().statistics())
+    header.norms.push_back({s.name, s.block, s.channels});
+  return header;
+}
+
+/// All running statistics, batch norm after batch norm: one copy from the device, since they lie side by side behind
+/// the parameters in the value arena.
+std::vector<double> statistics_of(const ParameterSet& parameters) {
+  const std::deque<RunningStatistics>& all = parameters.statistics();
+  if (all.empty()) return {};
+  const std::int64_t begin = all.front().offset, end = all.back().offset + 2 * all.back().channels;
+  const std::vector<double> span = parameters.values().window(begin, {1, end - begin, 1, 1}).to_host();
+  std::vector<double> values;
+  for (const RunningStatistics& s : all)
+    values.insert(values.end(), span.begin() + (s.offset - begin), span.begin() + (s.offset - begin + 2 * s.channels));
+  return values;
+}
+
+}  // namespace
+
+NormDrift norm_drift(std::span<const double> statistics, std::span<const double> initial, double epsilon) {
+  const std::size_t channels = statistics.size() / 2;
+  NormDrift drift;
+  for (std::size_t c = 0; c < channels; ++c) {
+    const double variance0 = initial[channels + c] + epsilon, variance = statistics[channels + c] + epsilon;
+    drift.mean += std::abs(statistics[c] - initial[c]) / std::sqrt(variance0) / double(channels);
+    drift.variance += std::abs(std::log(variance / variance0)) / double(channels);
+  }
+  return drift;
+}
+
+InternalsRecorder::InternalsRecorder(const Spec& spec) : spec_(spec) {
+  if (spec.last_step > 0) {
+    initial_ = resume_internals(spec.path, header_of(spec), spec.last_step);
+    return;
+  }
+  initial_ = statistics_of(spec.network.parameters());
+  create_internals(spec.path, header_of(spec), initial_);
+}
+
+void InternalsRecorder::record(const RecordedStep& step, const Optimizer& optimizer,
+                               std::span<const PenaltySpec> penalties) {
+  records_.step.push_back(step.step), records_.epoch.push_back(step.epoch);
+  records_.lr.push_back(step.lr), records_.loss.push_back(step.loss);
+  add_norms(optimizer, penalties);
+  add_drift();
+  if (records_.count() >= kRecordsKept) flush();
+}
+
+void InternalsRecorder::add_norms(const Optimizer& optimizer, std::span<const PenaltySpec> penalties) {
+  constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+  const std::vector<ParameterSums> sums = optimizer.sums();
+  std::size_t i = 0;
+  for (const Parameter& p : spec_.network.parameters().parameters()) {
+    const ParameterSums& s = sums[i];
+    const bool trains = p.is_trainable && p.has_gradient();
+    const bool pulls_to_zero = !penalties.empty() && penalties[i].kind != PenaltyKind::none && !penalties[i].to_anchor;
+    const auto add = [&](ParameterNorm which, double squares) {
+      records_.norms[std::size_t(which)].push_back(trains ? std::sqrt(squares) : kNaN);
+    };
+    add(ParameterNorm::gradient, s.gradient_squares);
+    add(ParameterNorm::weight, s.weight_squares);
+    add(ParameterNorm::update, s.change_squares);
+    add(ParameterNorm::anchor_distance, pulls_to_zero ? kNaN : s.distance_squares);
+    ++i;
+  }
+}
+
+void InternalsRecorder::add_drift() {
+  const std::vector<double> now = statistics_of(spec_.network.parameters());
+  std::size_t at = 0;
+  for (const RunningStatistics& s : spec_.network.parameters().statistics()) {
+    const auto size = std::size_t(2 * s.channels);
+    const NormDrift drift = norm_drift(std::span(now).subspan(at, size), std::span(initial_).subspan(at, size),
+                                       spec_.network.info().bn_epsilon);
+    records_.mean_drift.push_back(drift.mean), records_.variance_drift.push_back(drift.variance);
+    at += size;
+  }
+}
+
+void InternalsRecorder::flush() {
+  append_internals(spec_.path, records_);
+  records_.clear();
+}
+
+}  // namespace graft
