@@ -83,7 +83,30 @@ struct Dropout {
   }
 };
 
-using MapFunctors = std::tuple<Relu, ReluGrad, Identity, Add, Multiply, Scale, Dropout>;
+/// y = factor * (a - b)^2.
+struct SquaredDifference {
+  static constexpr int kInputs = 2;
+  double factor = 1;
+  template <class T>
+  GRAFT_HD T operator()(std::int64_t, T a, T b, T) const {
+    return T(factor) * (a - b) * (a - b);
+  }
+};
+
+/// y = factor * scale[0] * (a - b), where `scale` is one number of the compute type on the device: the derivative of a
+/// sum of SquaredDifference by a, with the sum's gradient as the scale.
+struct ScaledDifference {
+  static constexpr int kInputs = 2;
+  double factor = 1;
+  const void* scale = nullptr;
+  template <class T>
+  GRAFT_HD T operator()(std::int64_t, T a, T b, T) const {
+    return T(factor) * static_cast<const T*>(scale)[0] * (a - b);
+  }
+};
+
+using MapFunctors = std::tuple<Relu, ReluGrad, Identity, Add, Multiply, Scale, Dropout, SquaredDifference,
+                               ScaledDifference>;
 
 /// What the elements of one segment share in one update; made by `update_terms`.
 template <class T>

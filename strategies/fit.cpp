@@ -23,6 +23,11 @@ OptimizerSpec optimizer_spec(const TrainSettings& s) {
           .epsilon = s.epsilon};
 }
 
+std::unique_ptr<Strategy> prepared(std::unique_ptr<Strategy> strategy, const FitSpec& spec) {
+  strategy->prepare(spec.network, {spec.starting_network, std::uint64_t(spec.settings.seed)});
+  return strategy;
+}
+
 constexpr double kCheckpointSeconds = 10;  // that training may lose when the machine fails, or an epoch if that is more
 constexpr std::size_t kGuessesKept = 64;   // batches whose probabilities stay on the device before they are counted
 
@@ -46,7 +51,7 @@ Fit::Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> 
       progress_(progress),
       context_(spec.network.context()),
       parameters_(spec.network.parameters()),
-      strategy_(strategy ? std::move(strategy) : make_strategy(spec.settings)),
+      strategy_(prepared(strategy ? std::move(strategy) : make_strategy(spec.settings), spec)),
       optimizer_(parameters_, optimizer_spec(spec.settings)),
       class_weights_(spec.settings.class_weights == "balanced" ? balanced_class_weights(spec.dataset)
                                                                : std::vector<double>{}),
@@ -139,6 +144,7 @@ Fit::Window Fit::next_window(const std::vector<std::int64_t>& order) const {
   const std::int64_t first = state_.batches_in_epoch, batch = spec_.settings.batch;
   Window window{.batches = std::min(spec_.settings.accumulate, usable_batches() - first)};
   const std::int64_t end = std::min((first + window.batches) * batch, std::int64_t(order.size()));
+  window.images = end - first * batch;
   for (std::int64_t i = first * batch; i < end; ++i)
     window.weight += sample_weight(spec_.dataset.samples()[std::size_t(order[std::size_t(i)])].label);
   return window;
@@ -228,48 +234,71 @@ bool Fit::sweep_epoch(const SweepSpec& sweep) {
   return true;
 }
 
-Tensor Fit::logits(const DeviceBatch& batch) {
+Fit::Forward Fit::forward(const DeviceBatch& batch) {
   const Network& network = spec_.network;
-  if (batch.part >= prefix_.parts) return network.run_parts(batch.x, batch.part, network.parts());
-  Tensor features;
-  {
+  Forward pass{.features = batch.x};
+  int part = batch.part;
+  if (part < prefix_.parts) {
     const EvaluationMode evaluation(context_);
-    features = network.run_parts(batch.x, batch.part, prefix_.parts);
+    pass.features = network.run_parts(pass.features, part, prefix_.parts);
+    part = prefix_.parts;
   }
-  return network.run_parts(features, prefix_.parts, network.parts());
+  for (; strategy_->has_penalty() && part < network.head_part(); ++part) {
+    pass.features = network.run_parts(pass.features, part, part + 1);
+    pass.outputs.push_back(pass.features);
+  }
+  pass.features = network.run_parts(pass.features, part, network.head_part());
+  pass.logits = network.run_parts(pass.features, network.head_part(), network.parts());
+  return pass;
+}
+
+Tensor Fit::penalty(const DeviceBatch& batch, const Forward& pass, const Window& window) {
+  if (!strategy_->has_penalty()) return {};
+  return strategy_->penalty({.images = batch.x, .outputs = pass.outputs, .images_in_update = window.images});
 }
 
 /// One update; returns the task's loss before it.
 double Fit::train_window(BatchSource& source, const Window& window, double lr) {
   parameters_.clear_gradients();
   const std::int64_t images_before = state_.images;
-  double window_loss = 0;
+  double window_loss = 0, window_penalty = 0;
   for (std::int64_t b = 0; b < window.batches; ++b) {
     DeviceBatch batch;
     if (!source.next(batch)) throw Error("training: the epoch ended before its last batch");
     context_.start_step(std::uint64_t(spec_.settings.seed), state_.epoch * usable_batches() + state_.batches_in_epoch);
     const Tensor labels = labels_to_device(context_, batch.labels, spec_.network.num_classes());
-    const CrossEntropyResult result = loss_(logits(batch), labels);
-    const double loss = result.loss.to_host()[0];  // the only value read from the device in a step
-    if (!std::isfinite(loss)) stop_not_finite(batch, loss);
+    Forward pass = forward(batch);
+    const CrossEntropyResult result = loss_(pass.logits, labels);
+    const Tensor penalty = this->penalty(batch, pass, window);
+    pass = {};
+    // The only values read from the device in a step.
+    const double loss = result.loss.to_host()[0], penalty_value = penalty ? penalty.to_host()[0] : 0;
+    if (!std::isfinite(loss + penalty_value)) stop_not_finite(batch, loss + penalty_value);
     double weight = 0;
     for (std::int32_t label : batch.labels) weight += sample_weight(label);
-    context_.tape().backward(result.loss, weight / window.weight);
-    window_loss += loss * weight / window.weight;
+    // Means over a batch become means over the window: the task's by the samples' weights, the penalty's by their
+    // count.
+    const double share = weight / window.weight, penalty_share = double(batch.n()) / double(window.images);
+    context_.tape().backward(penalty ? add_scaled(result.loss, penalty, penalty_share / share) : result.loss, share);
+    window_loss += loss * share;
+    window_penalty += penalty_value * penalty_share;
     state_.loss_sum += loss * double(batch.n());
+    state_.penalty_sum += penalty_value * double(batch.n());
     state_.images += batch.n();
     ++state_.batches_in_epoch;
     guesses_.push_back({result.probabilities, batch.labels});
   }
   const bool records = recorder_ && recorder_->wants(state_.steps + 1);
-  const double penalty = step(lr, records);
-  state_.penalty_sum += penalty * double(state_.images - images_before);
+  const double weight_penalty = step(lr, records);
+  state_.penalty_sum += weight_penalty * double(state_.images - images_before);
   ++state_.steps;
   ++state_.steps_in_epoch;
   if (records)
     recorder_->record({.step = state_.steps, .epoch = state_.epoch + 1, .lr = lr, .loss = window_loss}, optimizer_,
                       plan_->penalties);
-  if (steps_csv_) steps_csv_->add(fmt::format("{},{:.12g},{:.12g},{:.12g}", state_.steps, window_loss, penalty, lr));
+  if (steps_csv_)
+    steps_csv_->add(
+        fmt::format("{},{:.12g},{:.12g},{:.12g}", state_.steps, window_loss, window_penalty + weight_penalty, lr));
   if (guesses_.size() >= kGuessesKept) count_correct();
   return window_loss;
 }

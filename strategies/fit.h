@@ -25,6 +25,7 @@ struct FitSpec {
   SplitBatches& batches;
   const RunDirectory& directory;
   const std::atomic<bool>* stop = nullptr;
+  StartingNetwork starting_network = {};  // for strategies that compare with it
 };
 
 /// The task's loss, or its gradient where that is measured, was NaN or infinite; the message names the step and, of a
@@ -69,7 +70,12 @@ class Fit {
   /// The batches of one update.
   struct Window {
     std::int64_t batches = 0;
+    std::int64_t images = 0;
     double weight = 0;  // of their samples in the loss
+  };
+  struct Forward {
+    Tensor features, logits;      // the head's input and output
+    std::vector<Tensor> outputs;  // if the strategy has a penalty
   };
 
   void open_logs();
@@ -88,7 +94,9 @@ class Fit {
   Window next_window(const std::vector<std::int64_t>& order) const;
   double train_window(BatchSource& source, const Window& window, double lr);
   double step(double lr, bool records);
-  Tensor logits(const DeviceBatch& batch);
+  Forward forward(const DeviceBatch& batch);
+  Tensor logits(const DeviceBatch& batch) { return forward(batch).logits; }
+  Tensor penalty(const DeviceBatch& batch, const Forward& pass, const Window& window);
   double sample_weight(std::int32_t label) const;
   double learning_rate() const;
   void count_correct();

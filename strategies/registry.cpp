@@ -18,6 +18,7 @@ const std::vector<StrategyInfo>& strategies() {
       discriminative_strategy(),
       bn_only_strategy(),
       auto_snr_strategy(),
+      delta_strategy(),
   };
   return all;
 }

@@ -17,5 +17,6 @@ StrategyInfo auto_rgn_strategy();
 StrategyInfo discriminative_strategy();
 StrategyInfo bn_only_strategy();
 StrategyInfo auto_snr_strategy();
+StrategyInfo delta_strategy();
 
 }  // namespace graft

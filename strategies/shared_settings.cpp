@@ -39,6 +39,21 @@ HeadPart head_part(const StrategyOptions& options) {
   return options.text("head") == "all" ? HeadPart::all_linear : HeadPart::last_linear;
 }
 
+std::vector<std::string> split_list(std::string_view list) {
+  std::vector<std::string> texts;
+  for (bool more = true; more;) {
+    const std::size_t comma = list.find(',');
+    more = comma != std::string_view::npos;
+    std::string_view text = list.substr(0, comma);
+    while (text.starts_with(' ')) text.remove_prefix(1);
+    while (text.ends_with(' ')) text.remove_suffix(1);
+    if (text.empty()) throw UsageError("list: a name is missing; write names separated by commas");
+    texts.emplace_back(text);
+    if (more) list.remove_prefix(comma + 1);
+  }
+  return texts;
+}
+
 StrategySetting lr_divisor_setting(double default_divisor) {
   return {{.key = "lr_divisor",
            .help = "a block's rate is that of the block above it divided by this; 1 is one rate for all",

@@ -24,6 +24,9 @@ FreezePlan frozen_plan(const ParameterSet& parameters, const std::string& frozen
 StrategySetting head_setting();
 HeadPart head_part(const StrategyOptions& options);
 
+/// The texts between the commas of a list, without the blanks around them. Errors (UsageError): an empty text.
+std::vector<std::string> split_list(std::string_view list);
+
 /// "lr_divisor": each block's rate is that of the block above it divided by this; 1 is one rate for all.
 StrategySetting lr_divisor_setting(double default_divisor);
 /// Factors per block: 1 for the head's, 1 / divisor for the one below, …

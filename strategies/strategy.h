@@ -3,10 +3,12 @@
 // To add one, copy full.cpp and name it in registry.cpp.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <vector>
 
+#include "models/network.h"
 #include "optim/optimizer.h"
 #include "strategies/freeze_plan.h"
 #include "strategies/train_settings.h"
@@ -45,9 +47,26 @@ struct EpochPlan {
   double rate_factor(std::int64_t parameter, int block) const;
 };
 
+/// One batch as a strategy's penalty sees it, after the forward pass.
+struct PenaltyView {
+  const Tensor& images;                // [N,3,H,W]
+  const std::vector<Tensor>& outputs;  // of the network's blocks
+  std::int64_t images_in_update = 0;   // N, and with accumulation those of the update's other batches
+};
+
+/// Makes the network that the run started from once more: pre-trained weights, the same new head.
+using StartingNetwork = std::function<std::unique_ptr<Network>()>;
+
+struct PrepareCall {
+  StartingNetwork starting_network;
+  std::uint64_t seed = 0;
+};
+
 class Strategy {
  public:
   virtual ~Strategy() = default;
+  /// Told of the network once, before anything is planned or trained, at the start of a run and when it is resumed.
+  virtual void prepare(Network&, const PrepareCall&) {}
   /// Asked before every epoch, and once before a run writes anything. Errors (UsageError): the run cannot be planned,
   /// for example because it has fewer epochs than stages.
   virtual EpochPlan plan(const EpochView& view) = 0;
@@ -57,6 +76,11 @@ class Strategy {
   /// Called after each of them, with the gradients of the task's loss in place for what the probe's plan trains. That
   /// plan must train all that the epoch's will. An epoch shorter than probe_batches gives the batches it has.
   virtual void observe(const ParameterSet&) {}
+  /// Whether penalty() gives one. Plans of such a strategy must train the first block.
+  virtual bool has_penalty() const { return false; }
+  /// A term of the loss beside the task's, on the tape: one number, meant as a mean over the batch's images, as the
+  /// task's is.
+  virtual Tensor penalty(const PenaltyView&) { return {}; }
   /// Numbers that a checkpoint must keep for the strategy to continue; most have none.
   virtual std::vector<double> state() const { return {}; }
   virtual void restore(const std::vector<double>&) {}

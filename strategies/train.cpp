@@ -150,7 +150,8 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
   directory.write("split.csv", dataset.split_csv());
 
   SplitBatches batches({network, dataset, settings, transform_of(network.info()), directory.path()});
-  Fit fit({network, dataset, settings, batches, directory, call.stop}, progress);
+  const auto starting_network = [&] { return starting_model(context, settings, dataset.class_names()).network; };
+  Fit fit({network, dataset, settings, batches, directory, call.stop, starting_network}, progress);
   if (resumes) {
     fit.resume(read_checkpoint(directory.last()));
     if (fit.is_done() && directory.has("summary.json"))

@@ -46,6 +46,8 @@ Tensor append(const Tensor& buffer, std::int64_t begin, const Tensor& x);
 
 Tensor relu(const Tensor& x);
 Tensor add(const Tensor& a, const Tensor& b);
+/// a + factor * b.
+Tensor add_scaled(const Tensor& a, const Tensor& b, double factor);
 /// Inverted dropout with probability p of dropping. p == 0 returns x. Errors: p outside [0, 1).
 Tensor dropout(const Tensor& x, double p);
 
@@ -73,6 +75,11 @@ struct CrossEntropyResult {
 };
 /// PyTorch's cross_entropy with reduction "mean". labels: i32 [N]. Errors: counts differ.
 CrossEntropyResult softmax_cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntropyArgs& args = {});
+
+/// How far x [N,C,H,W] is from a fixed target of the same shape, as one number:
+///   weight / (2 N) * sum over n, c of mean over pixels of (x - target)^2.
+/// Differentiated by x alone. Errors: shapes differ.
+Tensor feature_distance(const Tensor& x, const Tensor& target, double weight = 1);
 
 /// Labels on the device. Errors: a label outside [0, classes).
 Tensor labels_to_device(Context& context, std::span<const std::int32_t> labels, std::int64_t classes);

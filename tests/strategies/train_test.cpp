@@ -221,6 +221,15 @@ TEST(Train, GradientsAreClipped) {
   EXPECT_NEAR(std::sqrt(squares), 1e-3, 1e-5);  // the gradient's norm is far above it
 }
 
+TEST(Train, InterruptedFeatureMapsContinueToTheSameBits) {
+  for (const char* name : {"delta"}) {
+    SCOPED_TRACE(name);
+    TrainSettings s = short_run("", name);
+    s.lr = 1e-3, s.augment = "standard", s.batch = 6;
+    expect_resumes_to_the_same_bits(s, [](const PassProgress& p) { return p.pass == "train" && p.epoch == 2; });
+  }
+}
+
 TEST(Train, FrozenBlocksKeepEveryBitWhileOthersTrainWithDecayMomentumAndBatchNorm) {
   TemporaryFolder folder;
   TrainSettings s = short_run(folder / "run", "gradual-last-first");

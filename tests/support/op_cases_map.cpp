@@ -77,6 +77,30 @@ void add_maps(std::vector<OpCase>& table, const MapLayout& l, CaseSize size) {
   table.push_back(gradient_case("Dropout", l, unary(dropout, "y", "x"), unary(dropout, "dx", "dy")));
 }
 
+/// Half the sum of squared differences of x and other, by SquaredDifference, and its gradient by ScaledDifference.
+void add_distance(std::vector<OpCase>& table, const MapLayout& l, CaseSize size) {
+  const SquaredDifference square{.factor = 0.7};
+  OpCase c{.call = "map:ScaledDifference", .name = std::string("ScaledDifference/") + l.name};
+  c.functor = functor_index<ScaledDifference>(static_cast<const MapFunctors*>(nullptr));
+  c.operands = {l(output("dx", l.shape), 1, 2), l(input("x", l.shape, uniform(-2, 2)), 2, 1),
+                l(input("other", l.shape), 1, 1), input("scale", {1, 1, 1, 1}, uniform(0.4, 0.9))};
+  c.run = [=](Backend& d, CaseOperands& o, Write w) {
+    d.map(ScaledDifference{2 * square.factor, o["scale"].data}, o["dx"], w, {o["x"], o["other"]});
+  };
+  if (size == CaseSize::small) {
+    c.operands.push_back(l(aside("y", l.shape), 1, 0));
+    c.operands.push_back(l(aside("dy", l.shape), 0, 1));
+    c.forward = [=](Backend& d, CaseOperands& o) {
+      d.map(square, o["y"], Write::overwrite, {o["x"], o["other"]});
+      o.set("dy", std::vector<double>(std::size_t(l.shape.size()), o.values("scale")[0]));
+    };
+    c.objective = {{"y", "dy"}};
+    c.claims = {{"dx", "x"}};
+  }
+  table.push_back(map_case("SquaredDifference", l, square));
+  table.push_back(c);
+}
+
 void add_copy(std::vector<OpCase>& table, const std::string& name, const Operand& y, const Operand& x) {
   OpCase c{.call = "copy", .name = "copy/" + name};
   c.operands = {y, x};
@@ -88,7 +112,10 @@ void add_copy(std::vector<OpCase>& table, const std::string& name, const Operand
 }  // namespace
 
 void add_map_cases(std::vector<OpCase>& table, CaseSize size) {
-  for (const MapLayout& l : layouts(size)) add_maps(table, l, size);
+  for (const MapLayout& l : layouts(size)) {
+    add_maps(table, l, size);
+    add_distance(table, l, size);
+  }
 }
 
 void add_copy_cases(std::vector<OpCase>& table, CaseSize size) {

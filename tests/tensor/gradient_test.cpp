@@ -34,6 +34,7 @@ struct Graph {
   Parameter& wide_beta = set.add("wide.bias", {1, 32, 1, 1}, Role::norm_shift, 0);
   RunningStatistics& running = set.add_statistics("bn", 16, 0);
   RunningStatistics& wide_running = set.add_statistics("wide", 32, 0);
+  Tensor penalty = {};  // a case's own term of the loss, if it sets one
 
   explicit Graph(Context& c) : context(c) {}
 
@@ -51,6 +52,23 @@ struct Case {
 };
 
 constexpr ConvGeometry kConv{.stride_h = 1, .stride_w = 2, .pad_h = 2, .pad_w = 1, .dilation_h = 2, .dilation_w = 1};
+
+/// Two consumers share the first slice's statistics; the second reads both slices.
+Tensor dense_block(Graph& g) {
+  Shape wide = g.x.shape();
+  wide.c = 32;
+  const Tensor buffer = channel_buffer(g.context, wide, g.x.format());
+  const Tensor stats = channel_buffer(g.context, {2, 32, 1, 1}, kNhwc);
+  const auto fill = [&](std::int64_t begin, const Tensor& part) {
+    batch_statistics(append(buffer, begin, part), stats.channels(begin, begin + 16), 1e-3);
+  };
+  fill(0, g.x);
+  const ConvGeometry same{.pad_h = 1, .pad_w = 1};
+  const Tensor y = conv2d(normalize(buffer.channels(0, 16), stats.channels(0, 16), g.norm(Activation::relu)), g.conv,
+                          nullptr, same);
+  fill(16, adaptive_avg_pool(y, g.x.shape().h, g.x.shape().w));
+  return normalize(buffer, stats, g.wide_norm());
+}
 
 const Case kCases[] = {
     {"conv", [](Graph& g) { return conv2d(g.x, g.conv, nullptr, kConv); }},
@@ -72,6 +90,15 @@ const Case kCases[] = {
      }},
     {"relu_add", [](Graph& g) { return add(relu(g.x), g.x); }},
     {"add_itself", [](Graph& g) { return add(g.x, g.x); }},
+    {"add_scaled", [](Graph& g) { return add_scaled(relu(g.x), g.x, -1.7); }},
+    {"feature_distance", [](Graph& g) {
+       const Tensor y = conv2d(g.x, g.conv, nullptr, kConv);
+       Tensor x_target = empty_like(g.x), y_target = empty(g.context, y.shape());  // NHWC whatever y is
+       x_target.from_host(values(x_target.shape().size(), 3.1));
+       y_target.from_host(values(y_target.shape().size(), 4.2));
+       g.penalty = add(feature_distance(y, y_target, 3), feature_distance(g.x, x_target));
+       return y;
+     }},
     {"dropout", [](Graph& g) {
        g.context.start_step(7, 3);
        return dropout(to_nhwc(g.x), 0.4);
@@ -82,22 +109,7 @@ const Case kCases[] = {
     {"avg_pool", [](Graph& g) { return avg_pool(g.x, {.window_h = 2, .window_w = 3, .stride_h = 1, .stride_w = 2}); }},
     {"adaptive_avg_pool", [](Graph& g) { return adaptive_avg_pool(g.x, 3, 2); }},
     {"global_avg_pool", [](Graph& g) { return adaptive_avg_pool(g.x, 1, 1); }},
-    {"dense_block", [](Graph& g) {
-       // Two consumers share the first slice's statistics; the second reads both slices.
-       Shape wide = g.x.shape();
-       wide.c = 32;
-       const Tensor buffer = channel_buffer(g.context, wide, g.x.format());
-       const Tensor stats = channel_buffer(g.context, {2, 32, 1, 1}, kNhwc);
-       const auto fill = [&](std::int64_t begin, const Tensor& part) {
-         batch_statistics(append(buffer, begin, part), stats.channels(begin, begin + 16), 1e-3);
-       };
-       fill(0, g.x);
-       const ConvGeometry same{.pad_h = 1, .pad_w = 1};
-       const Tensor y = conv2d(normalize(buffer.channels(0, 16), stats.channels(0, 16), g.norm(Activation::relu)), g.conv,
-                               nullptr, same);
-       fill(16, adaptive_avg_pool(y, g.x.shape().h, g.x.shape().w));
-       return normalize(buffer, stats, g.wide_norm());
-     }},
+    {"dense_block", dense_block},
 };
 
 class Gradients : public testing::TestWithParam<Case> {
@@ -133,7 +145,8 @@ class Gradients : public testing::TestWithParam<Case> {
     last.allocate(context);
     classifier.value.from_host(values(classifier.shape.size(), 5.1));
     const Tensor labels = labels_to_device(context, std::vector<std::int32_t>{2, 0, 3}, 4);
-    const Tensor loss = softmax_cross_entropy(linear(y, classifier, nullptr), labels).loss;
+    Tensor loss = softmax_cross_entropy(linear(y, classifier, nullptr), labels).loss;
+    if (g.penalty) loss = add_scaled(loss, g.penalty, 0.6);
     Result result{loss.to_host()[0], {}};
     if (!differentiates) return result;
     context.tape().backward(loss);
