@@ -105,8 +105,18 @@ struct ScaledDifference {
   }
 };
 
+/// y = scale[0] * x, where `scale` is one number of the compute type on the device.
+struct ScaleBy {
+  static constexpr int kInputs = 1;
+  const void* scale = nullptr;
+  template <class T>
+  GRAFT_HD T operator()(std::int64_t, T x, T, T) const {
+    return static_cast<const T*>(scale)[0] * x;
+  }
+};
+
 using MapFunctors = std::tuple<Relu, ReluGrad, Identity, Add, Multiply, Scale, Dropout, SquaredDifference,
-                               ScaledDifference>;
+                               ScaledDifference, ScaleBy>;
 
 /// What the elements of one segment share in one update; made by `update_terms`.
 template <class T>

@@ -126,7 +126,11 @@ bool Fit::begin_epoch() {
   set_groups(plan);
   plan_ = plan;
   note_plan(plan);
-  return !is_new || start_behind_prefix();
+  if (!is_new) return true;
+  if (!start_behind_prefix()) return false;
+  if (spec_.settings.bss > 0 && prefix_.parts == spec_.network.head_part())
+    progress_.note("train.bss: the features cannot change now, so there is no penalty on them");
+  return true;
 }
 
 std::int64_t Fit::usable_batches() const {
@@ -253,8 +257,16 @@ Fit::Forward Fit::forward(const DeviceBatch& batch) {
 }
 
 Tensor Fit::penalty(const DeviceBatch& batch, const Forward& pass, const Window& window) {
-  if (!strategy_->has_penalty()) return {};
-  return strategy_->penalty({.images = batch.x, .outputs = pass.outputs, .images_in_update = window.images});
+  if (prefix_.parts == spec_.network.head_part()) return {};
+  Tensor total;
+  if (strategy_->has_penalty())
+    total = strategy_->penalty({.images = batch.x, .outputs = pass.outputs, .images_in_update = window.images});
+  if (spec_.settings.bss > 0) {
+    const Tensor bss =
+        batch_spectral_shrinkage(pass.features, {.count = spec_.settings.bss_values, .weight = spec_.settings.bss});
+    total = total ? add(total, bss) : bss;
+  }
+  return total;
 }
 
 /// One update; returns the task's loss before it.

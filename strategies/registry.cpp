@@ -19,6 +19,7 @@ const std::vector<StrategyInfo>& strategies() {
       bn_only_strategy(),
       auto_snr_strategy(),
       delta_strategy(),
+      bss_strategy(),
   };
   return all;
 }

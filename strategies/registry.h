@@ -18,5 +18,6 @@ StrategyInfo discriminative_strategy();
 StrategyInfo bn_only_strategy();
 StrategyInfo auto_snr_strategy();
 StrategyInfo delta_strategy();
+StrategyInfo bss_strategy();
 
 }  // namespace graft

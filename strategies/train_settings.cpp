@@ -78,6 +78,11 @@ std::vector<Setting<T>> make_table() {
           "weight of each class in the loss; balanced is n / (classes * n_class)", one_of({"none", "balanced"})),
       row("train.label_smoothing", "--label-smoothing", kTraining, &T::label_smoothing,
           "share of the target spread evenly", half_open(0, 1)),
+      row("train.bss", "", kTraining, &T::bss,
+          "strength of batch spectral shrinkage, a penalty on the smallest singular values of a batch's features; 0 is "
+          "none",
+          range(0)),
+      row("train.bss_values", "", kTraining, &T::bss_values, "singular values that it shrinks", range(1)),
       row("train.patience", "--patience", kTraining, &T::patience,
           "epochs without a better validation macro accuracy before stopping; 0 never stops early", range(0)),
       row("train.max_steps", "--max-steps", kTraining, &T::max_steps,

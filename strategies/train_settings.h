@@ -35,6 +35,8 @@ struct TrainSettings {
   double slanted_cut = 0.1, slanted_ratio = 32;
   std::string class_weights = "none";
   double label_smoothing = 0, dropout = -1;
+  double bss = 0;
+  std::int64_t bss_values = 1;
   bool feature_cache = true;
   std::string feature_cache_dir;
 

@@ -81,6 +81,17 @@ CrossEntropyResult softmax_cross_entropy(const Tensor& logits, const Tensor& lab
 /// Differentiated by x alone. Errors: shapes differ.
 Tensor feature_distance(const Tensor& x, const Tensor& target, double weight = 1);
 
+struct SpectralShrinkageArgs {
+  std::int64_t count = 1;  // singular values; a smaller batch has fewer, then all of them
+  double weight = 1e-3;
+};
+/// weight * sum of the squares of the `count` smallest singular values of features [N,F,1,1], as one number. Where the
+/// last chosen value equals the next one the derivative is that of one choice among them.
+/// Cost: a copy of the features to the host and min(N,F)^3 operations there, some tens of milliseconds for 128 images.
+/// Errors: features with pixels; count below 1; a feature that is not finite.
+/// Source: Chen et al. 2019, "Catastrophic forgetting meets negative transfer: batch spectral shrinkage".
+Tensor batch_spectral_shrinkage(const Tensor& features, const SpectralShrinkageArgs& args);
+
 /// Labels on the device. Errors: a label outside [0, classes).
 Tensor labels_to_device(Context& context, std::span<const std::int32_t> labels, std::int64_t classes);
 

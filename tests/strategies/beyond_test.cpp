@@ -1,4 +1,4 @@
-// Runs of delta: their special cases, and that accumulation means the same as a bigger
+// Runs of delta, bss: their special cases, and that accumulation means the same as a bigger
 // batch. Their numbers are held against PyTorch in reference_test.cpp, resuming in train_test.cpp.
 #include <gtest/gtest.h>
 
@@ -81,6 +81,25 @@ TEST(Delta, ABlockThatDoesNotExistStopsBeforeAnythingIsWritten) {
   s.strategy_settings["blocks"] = std::string("stem,");
   EXPECT_TRUE(contains(error_of([&] { run(s); }), "a name is missing"));
   EXPECT_FALSE(std::filesystem::exists(folder / "run"));
+}
+
+TEST(Bss, IsASettingOfEveryStrategyAndIsLeftOutWhereFeaturesAreFixed) {
+  TemporaryFolder folder;
+  TrainSettings s = few_steps(folder / "bss", "bss");
+  EXPECT_EQ(s.bss, 0);  // the default comes with the name, where settings are parsed
+  choose_strategy(s, "bss");
+  EXPECT_EQ(s.bss, 1e-3);
+  run(s);
+  s = few_steps(folder / "full", "full");
+  s.bss = 1e-3;
+  run(s);
+  EXPECT_EQ(differing_tensors(folder / "bss" / "last.h5", folder / "full" / "last.h5"), std::vector<std::string>{});
+  for (double penalty : column(folder / "bss", "penalty")) EXPECT_GT(penalty, 0);
+  s = few_steps(folder / "probe", "linear-probe");
+  s.bss = 1e-3;
+  const Ran ran = run(s);
+  EXPECT_TRUE(contains(ran.sink.notes, "train.bss: the features cannot change")) << ran.sink.notes;
+  EXPECT_EQ(column(folder / "probe", "penalty"), (std::vector<double>{0, 0, 0}));
 }
 
 }  // namespace

@@ -225,7 +225,7 @@ TEST(Train, InterruptedFeatureMapsContinueToTheSameBits) {
   for (const char* name : {"delta"}) {
     SCOPED_TRACE(name);
     TrainSettings s = short_run("", name);
-    s.lr = 1e-3, s.augment = "standard", s.batch = 6;
+    s.lr = 1e-3, s.bss = 0.1, s.augment = "standard", s.batch = 6;
     expect_resumes_to_the_same_bits(s, [](const PassProgress& p) { return p.pass == "train" && p.epoch == 2; });
   }
 }

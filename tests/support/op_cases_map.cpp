@@ -101,6 +101,15 @@ void add_distance(std::vector<OpCase>& table, const MapLayout& l, CaseSize size)
   table.push_back(c);
 }
 
+void add_scale_by(std::vector<OpCase>& table, const MapLayout& l) {
+  OpCase c{.call = "map:ScaleBy", .name = std::string("ScaleBy/") + l.name};
+  c.functor = functor_index<ScaleBy>(static_cast<const MapFunctors*>(nullptr));
+  c.operands = {l(output("y", l.shape), 1, 2), l(input("a", l.shape, uniform(-2, 2)), 2, 1),
+                input("scale", {1, 1, 1, 1}, uniform(0.4, 0.9))};
+  c.run = [](Backend& d, CaseOperands& o, Write w) { d.map(ScaleBy{o["scale"].data}, o["y"], w, {o["a"]}); };
+  table.push_back(c);
+}
+
 void add_copy(std::vector<OpCase>& table, const std::string& name, const Operand& y, const Operand& x) {
   OpCase c{.call = "copy", .name = "copy/" + name};
   c.operands = {y, x};
@@ -115,6 +124,7 @@ void add_map_cases(std::vector<OpCase>& table, CaseSize size) {
   for (const MapLayout& l : layouts(size)) {
     add_maps(table, l, size);
     add_distance(table, l, size);
+    add_scale_by(table, l);
   }
 }
 

@@ -109,6 +109,13 @@ const Case kCases[] = {
     {"avg_pool", [](Graph& g) { return avg_pool(g.x, {.window_h = 2, .window_w = 3, .stride_h = 1, .stride_w = 2}); }},
     {"adaptive_avg_pool", [](Graph& g) { return adaptive_avg_pool(g.x, 3, 2); }},
     {"global_avg_pool", [](Graph& g) { return adaptive_avg_pool(g.x, 1, 1); }},
+    {"batch_spectral_shrinkage", [](Graph& g) {
+       const Tensor pooled = adaptive_avg_pool(g.x, 1, 1);
+       const Tensor few = pooled.channels(3, 5);  // fewer features than images
+       g.penalty = add(batch_spectral_shrinkage(pooled, {.count = 2, .weight = 1.3}),
+                       batch_spectral_shrinkage(few, {.count = 1, .weight = 0.9}));
+       return pooled;
+     }},
     {"dense_block", dense_block},
 };
 
