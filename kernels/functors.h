@@ -115,8 +115,41 @@ struct ScaleBy {
   }
 };
 
+/// Channels chosen at random, each with probability p: a pure function of seed, call and channel, so nothing is stored
+/// and every device chooses the same. For tensors whose channels are neighbours in memory, as [2,C] statistics.
+struct ChannelChoice {
+  double p = 0;
+  std::uint64_t seed = 0;
+  std::uint32_t call = 0;  // differs for every choice in a run
+  std::int64_t channels = 1;
+  GRAFT_HD bool is_chosen(std::int64_t i) const {
+    Random random({seed, RandomStream::normalization, call, std::uint64_t(i % channels)});
+    return random.uniform() < p;
+  }
+};
+
+/// y = a in the chosen channels, b in the others.
+struct SelectChannels {
+  static constexpr int kInputs = 2;
+  ChannelChoice choice;
+  template <class T>
+  GRAFT_HD T operator()(std::int64_t i, T a, T b, T) const {
+    return choice.is_chosen(i) ? a : b;
+  }
+};
+
+/// y = x in the chosen channels, 0 in the others.
+struct MaskChannels {
+  static constexpr int kInputs = 1;
+  ChannelChoice choice;
+  template <class T>
+  GRAFT_HD T operator()(std::int64_t i, T x, T, T) const {
+    return choice.is_chosen(i) ? x : T(0);
+  }
+};
+
 using MapFunctors = std::tuple<Relu, ReluGrad, Identity, Add, Multiply, Scale, Dropout, SquaredDifference,
-                               ScaledDifference, ScaleBy>;
+                               ScaledDifference, ScaleBy, SelectChannels, MaskChannels>;
 
 /// What the elements of one segment share in one update; made by `update_terms`.
 template <class T>

@@ -43,7 +43,8 @@ enum class RandomStream : std::uint32_t {
   dropout = 4,
   head = 5,
   drawing = 6,
-  other = 7
+  other = 7,
+  normalization = 8
 };
 
 /// Everything a random number depends on, besides how many were drawn before it.

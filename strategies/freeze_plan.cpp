@@ -68,6 +68,7 @@ bool FreezePlan::apply(ParameterSet& parameters) const {
     RunningStatistics& s = parameters.statistics()[i];
     s.use_batch_statistics = norms_[i].uses_batch_statistics;
     s.update_running = norms_[i].updates_running;
+    s.batch_share = norms_[i].batch_share;
   }
   if (changed) parameters.prepare_gradients();
   return changed;

@@ -15,6 +15,7 @@ namespace graft {
 struct NormSwitches {
   bool uses_batch_statistics = true;
   bool updates_running = true;
+  double batch_share = 1;  // of the channels that use the batch's, see RunningStatistics
   friend bool operator==(const NormSwitches&, const NormSwitches&) = default;
 };
 inline constexpr NormSwitches kBatchNormTrains{true, true};

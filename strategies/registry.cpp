@@ -20,6 +20,7 @@ const std::vector<StrategyInfo>& strategies() {
       auto_snr_strategy(),
       delta_strategy(),
       bss_strategy(),
+      stoch_norm_strategy(),
   };
   return all;
 }

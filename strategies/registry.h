@@ -19,5 +19,6 @@ StrategyInfo bn_only_strategy();
 StrategyInfo auto_snr_strategy();
 StrategyInfo delta_strategy();
 StrategyInfo bss_strategy();
+StrategyInfo stoch_norm_strategy();
 
 }  // namespace graft

@@ -12,7 +12,7 @@ namespace {
 struct Row {
   std::int64_t trained = 0, all = 0;              // elements
   std::int64_t norms = 0, batch = 0, moving = 0;  // batch norms
-  std::set<double> rates;
+  std::set<double> rates, shares;                 // shares: of the channels that use the batch's statistics
   std::set<std::string> penalties;
 };
 
@@ -41,6 +41,7 @@ std::vector<Row> rows_of(const TruthTableInput& in) {
     ++row.norms;
     row.batch += norm.uses_batch_statistics;
     row.moving += norm.updates_running;
+    if (norm.uses_batch_statistics) row.shares.insert(norm.batch_share);
   }
   return rows;
 }
@@ -51,7 +52,9 @@ std::string share(std::int64_t some, std::int64_t all, const char* yes, const ch
 
 std::string norm_text(const Row& r) {
   if (r.norms == 0) return "-";
-  return share(r.batch, r.norms, "batch", "running") + ", " + share(r.moving, r.norms, "updated", "fixed");
+  const bool is_mixed = r.shares.size() == 1 && *r.shares.begin() < 1;
+  const std::string batch = is_mixed ? fmt::format("batch {:g}", *r.shares.begin()) : "batch";
+  return share(r.batch, r.norms, batch.c_str(), "running") + ", " + share(r.moving, r.norms, "updated", "fixed");
 }
 
 std::string range_text(const std::set<double>& values) {

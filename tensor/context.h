@@ -25,8 +25,8 @@ class Context {
   bool is_recording() const { return is_recording_; }
   void set_recording(bool on) { is_recording_ = on; }
 
-  /// Training or evaluation: evaluation makes batch norm use its running statistics and dropout do nothing. It leaves the
-  /// freezing switches of parameters and statistics as they are.
+  /// Training or evaluation: evaluation makes batch norm use its running statistics and dropout do nothing. It leaves
+  /// the freezing switches of parameters and statistics as they are.
   bool is_training() const { return is_training_; }
   void set_training(bool on) { is_training_ = on; }
 
@@ -35,11 +35,11 @@ class Context {
   bool checks_finite() const { return checks_finite_; }
   void set_checks_finite(bool on) { checks_finite_ = on; }
 
-  /// Random numbers of dropout: keyed by the seed, the step, and the order of the dropout calls within it (at most
-  /// 256).
-  void start_step(std::uint64_t seed, std::int64_t step) { seed_ = seed, dropout_call_ = std::uint32_t(step) << 8; }
+  /// Random numbers of dropout and of stochastic normalisation: keyed by the seed, the step, and the order of these
+  /// calls within it (at most 256).
+  void start_step(std::uint64_t seed, std::int64_t step) { seed_ = seed, random_call_ = std::uint32_t(step) << 8; }
   std::uint64_t seed() const { return seed_; }
-  std::uint32_t next_dropout_call() { return dropout_call_++; }
+  std::uint32_t next_random_call() { return random_call_++; }
 
   /// Reorders between memory formats that operations had to insert since the start.
   std::int64_t reorders = 0;
@@ -55,7 +55,7 @@ class Context {
   bool is_training_ = true;
   bool checks_finite_ = false;
   std::uint64_t seed_ = 0;
-  std::uint32_t dropout_call_ = 0;
+  std::uint32_t random_call_ = 0;
   std::vector<std::string_view> scope_;
 };
 

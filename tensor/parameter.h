@@ -48,6 +48,9 @@ struct RunningStatistics {
   std::int64_t offset = 0;
   bool use_batch_statistics = true;
   bool update_running = true;
+  /// Of the channels, drawn anew in every training step, that use the batch's statistics while the others use the
+  /// running ones. 1: all, ordinary batch norm.
+  double batch_share = 1;
   Tensor value;  // [2,C]
 };
 

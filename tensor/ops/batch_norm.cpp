@@ -3,6 +3,10 @@
 //   dx = gamma*inv*(g - sum(g)/M - xhat*sum(g*xhat)/M)
 // is linear in g, every consumer adds gamma*inv*g to dx and gamma*(sum g, sum g*xhat) to the statistics' gradient, and
 // the statistics' own node applies the correction once, after all consumers.
+// Stochastic normalisation (RunningStatistics::batch_share below 1) mixes the two kinds of statistics by channel; the
+// batch's part of the gradient then belongs to the chosen channels alone.
+#include <optional>
+
 #include "tensor/ops.h"
 
 namespace graft {
@@ -34,16 +38,46 @@ void move_running(const Tensor& x, const Tensor& stats, const BatchNormArgs& a) 
     x.backend().update_running(a.running.value.view(), stats.view(), a.momentum, x.shape().n * x.shape().pixels());
 }
 
+/// Whose channels use the batch's statistics, where not all of them do.
+using Choice = std::optional<ChannelChoice>;
+
+Choice choose_channels(Context& context, const RunningStatistics& running) {
+  if (running.batch_share >= 1) return {};
+  return ChannelChoice{.p = running.batch_share,
+                       .seed = context.seed(),
+                       .call = context.next_random_call(),
+                       .channels = running.channels};
+}
+
+/// The batch's statistics in the chosen channels, the running ones, copied, in the others.
+Tensor mixed(const Tensor& batch_stats, const RunningStatistics& running, const Choice& choice) {
+  if (!choice) return batch_stats;
+  Tensor stats = empty(batch_stats.context(), batch_stats.shape());
+  stats.backend().map(SelectChannels{*choice}, stats.view(), Write::overwrite,
+                      {batch_stats.view(), running.value.view()});
+  return stats;
+}
+
+/// Sums [2,C] without those of channels that used running statistics.
+Tensor of_batch_channels(const Tensor& sums, const Choice& choice) {
+  if (!choice) return sums;
+  Tensor masked = empty_like(sums);
+  sums.backend().map(MaskChannels{*choice}, masked.view(), Write::overwrite, {sums.view()});
+  return masked;
+}
+
 }  // namespace
 
 Tensor batch_norm(const Tensor& x, const BatchNormArgs& args, const Tensor& residual) {
   check(x, args);
   const bool batch = uses_batch_statistics(x, args);
+  const Choice choice = batch ? choose_channels(x.context(), args.running) : Choice{};
   Tensor stats = args.running.value;
   if (batch) {
-    stats = empty(x.context(), {2, x.shape().c, 1, 1});
-    x.backend().batch_statistics(stats.view(), x.view());
-    move_running(x, stats, args);
+    const Tensor batch_stats = empty(x.context(), {2, x.shape().c, 1, 1});
+    x.backend().batch_statistics(batch_stats.view(), x.view());
+    stats = mixed(batch_stats, args.running, choice);
+    move_running(x, batch_stats, args);
   }
   const NormalizeArgs norm = device_args(args, stats);
   Tensor y = empty_like(x);
@@ -61,8 +95,9 @@ Tensor batch_norm(const Tensor& x, const BatchNormArgs& args, const Tensor& resi
     Destination dresidual = g.destination(3, &dy);
     Destination dx = dresidual ? g.destination(0) : g.destination(0, &dy);
     if (!dx && !dresidual) return;
+    const Tensor batch_sums = batch && dx ? of_batch_channels(sums, choice) : Tensor{};
     device.normalize_grad(dx.view(), dx.write, dresidual.view(), dresidual.write, dy.view(), y_view, x.view(), norm,
-                          batch ? sums.view() : View{});
+                          batch_sums ? batch_sums.view() : View{});
   });
 }
 
@@ -78,14 +113,15 @@ Tensor batch_statistics(const Tensor& x, Tensor stats, double epsilon) {
 Tensor normalize(const Tensor& x, const Tensor& batch_stats, const BatchNormArgs& args) {
   check(x, args);
   const bool batch = uses_batch_statistics(x, args);
-  const Tensor stats = batch ? batch_stats : args.running.value;
-  if (batch) move_running(x, stats, args);
+  const Choice choice = batch ? choose_channels(x.context(), args.running) : Choice{};
+  const Tensor stats = batch ? mixed(batch_stats, args.running, choice) : args.running.value;
+  if (batch) move_running(x, batch_stats, args);
   const NormalizeArgs norm = device_args(args, stats);
   Tensor y = empty_like(x);
   x.backend().normalize(y.view(), x.view(), norm, {});
 
   const Tensor saved_y = norm.relu ? y : Tensor{};
-  return record("normalize", y, {x, args.gamma.value, args.beta.value, batch ? stats : Tensor{}},
+  return record("normalize", y, {x, args.gamma.value, args.beta.value, batch ? batch_stats : Tensor{}},
                 [=](Tensor& dy, Grads& g) {
                   Backend& device = dy.backend();
                   const ConstView y_view = saved_y ? saved_y.view() : View{};
@@ -95,8 +131,9 @@ Tensor normalize(const Tensor& x, const Tensor& batch_stats, const BatchNormArgs
                   g.accumulate(1, [&](View dgamma, Write w) { device.copy(dgamma, w, row(sums.view(), 1)); });
                   g.accumulate(2, [&](View dbeta, Write w) { device.copy(dbeta, w, row(sums.view(), 0)); });
                   g.accumulate(3, [&](View weighted, Write w) {
+                    const Tensor batch_sums = of_batch_channels(sums, choice);
                     for (int i : {0, 1})
-                      device.map(Multiply{}, row(weighted, i), w, {norm.gamma, row(ConstView(sums.view()), i)});
+                      device.map(Multiply{}, row(weighted, i), w, {norm.gamma, row(ConstView(batch_sums.view()), i)});
                   });
                   g.accumulate(0, [&](View dx, Write w) {
                     device.normalize_grad(dx, w, {}, Write::overwrite, dy.view(), y_view, x.view(), norm, {});

@@ -68,7 +68,7 @@ TEST(Coverage, EveryGradientIsChecked) {
   for (const OpCase& op : op_cases())
     if (!op.claims.empty()) checked.insert(op.call);
   std::set<std::string> needed{"channel_sum", "map:ReluGrad",         "map:Add",         "map:Multiply", "map:Scale",
-                               "map:Dropout", "map:ScaledDifference"};
+                               "map:Dropout", "map:ScaledDifference", "map:MaskChannels"};
   for (const std::string& name : calls_in_header())
     if (name.find("grad") != std::string::npos && name != "measure_gradients") needed.insert(name);  // takes norms
   EXPECT_GE(needed.size(), 16u);

@@ -1,4 +1,4 @@
-// Runs of delta, bss: their special cases, and that accumulation means the same as a bigger
+// Runs of delta, bss, stoch-norm: their special cases, and that accumulation means the same as a bigger
 // batch. Their numbers are held against PyTorch in reference_test.cpp, resuming in train_test.cpp.
 #include <gtest/gtest.h>
 
@@ -100,6 +100,30 @@ TEST(Bss, IsASettingOfEveryStrategyAndIsLeftOutWhereFeaturesAreFixed) {
   const Ran ran = run(s);
   EXPECT_TRUE(contains(ran.sink.notes, "train.bss: the features cannot change")) << ran.sink.notes;
   EXPECT_EQ(column(folder / "probe", "penalty"), (std::vector<double>{0, 0, 0}));
+}
+
+TEST(StochNorm, WithCertaintyIsFullFineTuningAndOtherwiseDrawsByTheSeed) {
+  TemporaryFolder folder;
+  TrainSettings s = few_steps(folder / "full", "full");
+  s.shuffle = false;
+  run(s);
+  s.strategy = "stoch-norm", s.output = (folder / "one").string(), s.strategy_settings["p"] = 1.0;
+  run(s);
+  EXPECT_EQ(differing_tensors(folder / "full" / "last.h5", folder / "one" / "last.h5"), std::vector<std::string>{});
+  s.strategy_settings.clear();
+  const Ran half = (s.output = (folder / "half").string(), run(s));
+  EXPECT_TRUE(contains(half.sink.notes, "batch 0.5, updated")) << half.sink.notes;
+  const Ran again = (s.output = (folder / "again").string(), s.threads = 1, run(s));
+  EXPECT_NE(column(folder / "half", "loss")[0], column(folder / "full", "loss")[0]);
+  expect_near(column(folder / "again", "loss"), column(folder / "half", "loss"), 1e-4);  // vendors' sums by threads
+}
+
+TEST(StochNorm, NeedsBatchNorm) {
+  TrainSettings s;
+  s.strategy = "stoch-norm";
+  ParameterSet none;
+  const std::vector<std::string> blocks{"conv1_x", "classifier"};
+  EXPECT_TRUE(contains(error_of([&] { make_strategy(s)->plan({0, 1, none, blocks}); }), "has no batch norm"));
 }
 
 }  // namespace

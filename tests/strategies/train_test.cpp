@@ -221,8 +221,8 @@ TEST(Train, GradientsAreClipped) {
   EXPECT_NEAR(std::sqrt(squares), 1e-3, 1e-5);  // the gradient's norm is far above it
 }
 
-TEST(Train, InterruptedFeatureMapsContinueToTheSameBits) {
-  for (const char* name : {"delta"}) {
+TEST(Train, InterruptedDrawsAndFeatureMapsContinueToTheSameBits) {
+  for (const char* name : {"delta", "stoch-norm"}) {
     SCOPED_TRACE(name);
     TrainSettings s = short_run("", name);
     s.lr = 1e-3, s.bss = 0.1, s.augment = "standard", s.batch = 6;

@@ -101,6 +101,24 @@ void add_distance(std::vector<OpCase>& table, const MapLayout& l, CaseSize size)
   table.push_back(c);
 }
 
+/// Formulas that ask for a channel's number, so for NHWC alone.
+void add_channel_choice(std::vector<OpCase>& table, const MapLayout& l, CaseSize size) {
+  const ChannelChoice choice{.p = 0.4, .seed = 0x1234567890abcdef, .call = 7, .channels = l.shape.c};
+  const SelectChannels select{choice};
+  const MaskChannels mask{choice};
+  for (OpCase c : {map_case("SelectChannels", l, select), map_case("MaskChannels", l, mask)}) {
+    c.exact = true;
+    table.push_back(c);
+  }
+  if (size == CaseSize::real) return;
+  table.push_back(gradient_case(
+      "MaskChannels", l,
+      [=](Backend& d, CaseOperands& o, Write w) {
+        d.map(select, o["y"], w, {o["x"], o["other"]});
+      },
+      [=](Backend& d, CaseOperands& o, Write w) { d.map(mask, o["dx"], w, {o["dy"]}); }));
+}
+
 void add_scale_by(std::vector<OpCase>& table, const MapLayout& l) {
   OpCase c{.call = "map:ScaleBy", .name = std::string("ScaleBy/") + l.name};
   c.functor = functor_index<ScaleBy>(static_cast<const MapFunctors*>(nullptr));
@@ -125,6 +143,7 @@ void add_map_cases(std::vector<OpCase>& table, CaseSize size) {
     add_maps(table, l, size);
     add_distance(table, l, size);
     add_scale_by(table, l);
+    if (l.format == kNhwc) add_channel_choice(table, l, size);
   }
 }
 

@@ -88,6 +88,12 @@ const Case kCases[] = {
        g.running.use_batch_statistics = g.running.update_running = false;
        return batch_norm(g.x, g.norm(Activation::relu), g.x);
      }},
+    {"batch_norm_stochastic", [](Graph& g) {
+       g.context.start_step(7, 3);
+       g.running.batch_share = 0.5;
+       g.running.update_running = false;  // moved, they would carry x from the first norm into the second
+       return batch_norm(batch_norm(g.x, g.norm(Activation::relu), g.x), g.norm());
+     }},
     {"relu_add", [](Graph& g) { return add(relu(g.x), g.x); }},
     {"add_itself", [](Graph& g) { return add(g.x, g.x); }},
     {"add_scaled", [](Graph& g) { return add_scaled(relu(g.x), g.x, -1.7); }},
@@ -117,6 +123,11 @@ const Case kCases[] = {
        return pooled;
      }},
     {"dense_block", dense_block},
+    {"dense_block_stochastic", [](Graph& g) {
+       g.context.start_step(7, 3);
+       g.running.batch_share = 0.4, g.wide_running.batch_share = 0.6;
+       return dense_block(g);
+     }},
 };
 
 class Gradients : public testing::TestWithParam<Case> {
