@@ -44,7 +44,8 @@ enum class RandomStream : std::uint32_t {
   head = 5,
   drawing = 6,
   other = 7,
-  normalization = 8
+  normalization = 8,
+  adapters = 9
 };
 
 /// Everything a random number depends on, besides how many were drawn before it.

@@ -49,9 +49,8 @@ double inputs(const Parameter& weight) { return double(weight.shape.c * weight.s
 }  // namespace
 
 void initialise_head(Network& network, std::uint64_t seed) {
-  auto& parameters = network.parameters().parameters();
-  Parameter& weight = parameters[parameters.size() - 2];
-  Parameter& bias = parameters.back();
+  Parameter& weight = network.head_weight();
+  Parameter& bias = network.head_bias();
   const double bound = 1 / std::sqrt(inputs(weight));
   fill_uniform(weight, {.seed = seed, .stream = RandomStream::head, .epoch = 0}, bound);
   fill_uniform(bias, {.seed = seed, .stream = RandomStream::head, .epoch = 1}, bound);
@@ -85,6 +84,8 @@ void initialise_from_scratch(Network& network, std::uint64_t seed) {
       case Role::norm_scale:
         fill(p, [] { return 1.0; });
         break;
+      case Role::adapter:
+        break;  // added to trained networks only
       case Role::norm_shift:
         fill(p, [] { return 0.0; });
         break;

@@ -21,7 +21,7 @@ const std::string& Network::part_name(int part) const {
 
 bool Network::is_head(const Parameter& parameter) const {
   const auto& all = parameters_.parameters();
-  return &parameter == &all[all.size() - 1] || &parameter == &all[all.size() - 2];
+  return &parameter == &all[head_begin_] || &parameter == &all[head_begin_ + 1];
 }
 
 void Network::set_dropout(double p) {

@@ -43,7 +43,9 @@ class Network {
   /// Names of the blocks that gradual unfreezing and reports go by, first to last; Parameter::block counts along them.
   /// The head shares the last block with what else is in it.
   const std::vector<std::string>& blocks() const { return blocks_; }
-  /// Whether the parameter belongs to the last linear layer.
+  /// The last linear layer's parameters.
+  Parameter& head_weight() { return parameters_.parameters()[head_begin_]; }
+  Parameter& head_bias() { return parameters_.parameters()[head_begin_ + 1]; }
   bool is_head(const Parameter& parameter) const;
 
   /// Probability of dropping, before the head and before VGG-19's second linear layer. The default is the
@@ -60,13 +62,17 @@ class Network {
   /// Derived constructors declare their layers in state_dict order, the head last.
   LayerPlace place() { return {parameters_}; }
   int last_block() const { return int(blocks_.size()) - 1; }
-  void add_head(const LayerPlace& place, std::int64_t in) { head_.emplace(place, info_.num_classes, in); }
+  void add_head(const LayerPlace& place, std::int64_t in) {
+    head_begin_ = parameters_.parameters().size();
+    head_.emplace(place, info_.num_classes, in);
+  }
 
  private:
   ModelInfo info_;
   std::vector<std::string> blocks_;
   ParameterSet parameters_;
   std::optional<Linear> head_;
+  std::size_t head_begin_ = 0;  // its weight's index; the bias follows
   double dropout_ = 0;
 };
 

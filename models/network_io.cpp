@@ -30,6 +30,11 @@ void set_values(Tensor& value, const WeightTensor& from) {
     value.from_host(std::span<const double>(from.exact));
 }
 
+void clear(Parameter& p) {
+  p.value.backend().zero(p.value.view().data, p.shape.size() * size_of(p.value.dtype()));
+  ++p.version;
+}
+
 /// The halves of [2,C]: running mean and variance.
 Tensor half(const RunningStatistics& s, int row) { return s.value.window(row * s.channels, {1, s.channels, 1, 1}); }
 
@@ -68,6 +73,7 @@ WeightComparison load_weights(Network& network, const WeightTable& weights, cons
     if (!fits(tensor, file_shape(p))) continue;
     set_values(p.value, *tensor);
     ++p.version;
+    if (p.adapter.up) clear(network.parameters().find(p.adapter.up->name));
   }
   for (RunningStatistics& s : network.parameters().statistics()) {
     for (int i : {0, 1}) {
@@ -84,8 +90,10 @@ WeightTable weights_of(const Network& network) {
   const auto& statistics = network.parameters().statistics();
   std::size_t next = 0;
   WeightTable table;
+  const NoGrad no_grad(network.context());
   for (const Parameter& p : network.parameters().parameters()) {
-    table.add(tensor_of(p.name, file_shape(p), p.value));
+    if (p.role == Role::adapter) continue;
+    table.add(tensor_of(p.name, file_shape(p), p.adapter.up ? low_rank_sum(p) : p.value));
     if (p.role != Role::norm_shift) continue;  // a norm's statistics follow its bias
     const RunningStatistics& s = statistics[next++];
     for (int i : {0, 1}) table.add(tensor_of(s.name + kStatisticsSuffix[i], {s.channels}, half(s, i)));

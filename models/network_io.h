@@ -17,11 +17,13 @@ struct LoadOptions {
 };
 
 /// Copies the table's tensors into the network and returns how the table differs from it (without the head, when that
-/// is skipped). Exact doubles are used where the table has them.
+/// is skipped). Exact doubles are used where the table has them. A weight with an adapter becomes the table's sum: its
+/// `up` is set to zero.
 /// Errors: any difference, unless `partial`: a list of missing, extra and mismatched tensors.
 WeightComparison load_weights(Network& network, const WeightTable& weights, const LoadOptions& options = {});
 
 /// All parameters and running statistics in state_dict order; exact doubles when the device computes in float64.
+/// Adapters are added to their weights.
 WeightTable weights_of(const Network& network);
 
 /// The network of a model file or checkpoint. Tensors that a partial file leaves random are drawn with `seed`.

@@ -1,5 +1,7 @@
 #include "strategies/checkpoint.h"
 
+#include <algorithm>
+
 namespace graft {
 namespace {
 
@@ -88,6 +90,7 @@ Checkpoint make_checkpoint(const TrainState& state, const ParameterSet& paramete
   if (!state.strategy.empty()) c.state.arrays["strategy"] = state.strategy;
   std::int64_t i = 0;
   for (const Parameter& p : parameters.parameters()) {
+    if (p.role == Role::adapter) c.state.arrays[p.name] = to_array(p.value);
     if (p.is_trainable && optimizer.steps(i) > 0) {
       c.optimizer.arrays[p.name + ".steps"] = Integers{optimizer.steps(i)};
       for (int which = 1; which <= optimizer.moment_count(); ++which)
@@ -98,6 +101,29 @@ Checkpoint make_checkpoint(const TrainState& state, const ParameterSet& paramete
   }
   save_rate_history(c.optimizer, optimizer);
   return c;
+}
+
+bool has_adapters(const ParameterSet& parameters) {
+  return std::ranges::any_of(parameters.parameters(), [](const Parameter& p) { return p.adapter.up != nullptr; });
+}
+
+void restore_adapters(const Checkpoint& c, const ParameterSet& start, ParameterSet& parameters) {
+  auto weight = start.parameters().begin();  // the same network without adapters, which stand behind all others
+  for (Parameter& p : parameters.parameters()) {
+    if (p.role == Role::adapter) {
+      const auto found = c.state.arrays.find(p.name);
+      if (found == c.state.arrays.end())
+        throw Error("checkpoint: it holds no " + p.name + ", so it cannot be continued; start again with --overwrite");
+      p.value.from_host(as_doubles(found->second));
+      ++p.version;
+      continue;
+    }
+    if (p.adapter.up) {
+      p.value.backend().copy(p.value.view(), Write::overwrite, weight->value.view());
+      ++p.version;
+    }
+    ++weight;
+  }
 }
 
 TrainState read_state(const Checkpoint& c) {

@@ -33,8 +33,16 @@ struct TrainState {
 };
 
 /// The two groups. Moments and anchors are stored in the device's precision under "<parameter>.moment1" and
-/// "<parameter>.anchor", the gradient history of relative rates under "rate_history".
+/// "<parameter>.anchor", the gradient history of relative rates under "rate_history"; adapters in the state, under
+/// their names.
 Checkpoint make_checkpoint(const TrainState& state, const ParameterSet& parameters, const Optimizer& optimizer);
+
+/// Whether weights have low-rank adapters (models/adapters.h).
+bool has_adapters(const ParameterSet& parameters);
+/// A checkpoint's weights are sums; this takes them apart again: adapters as the checkpoint holds them beside the sums,
+/// the weights under them from the network that the run started from.
+/// Errors: the checkpoint holds no adapters.
+void restore_adapters(const Checkpoint& checkpoint, const ParameterSet& start, ParameterSet& parameters);
 
 /// Errors: the checkpoint has no training state (a plain model file).
 TrainState read_state(const Checkpoint& checkpoint);

@@ -62,6 +62,10 @@ Fit::Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> 
 void Fit::resume(const Checkpoint& checkpoint) {
   state_ = read_state(checkpoint);
   strategy_->restore(state_.strategy);
+  if (has_adapters(parameters_)) {
+    const std::unique_ptr<Network> start = spec_.starting_network();
+    restore_adapters(checkpoint, start->parameters(), parameters_);
+  }
   saved_steps_ = state_.steps;
   resumed_ = checkpoint;
 }

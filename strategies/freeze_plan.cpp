@@ -93,6 +93,7 @@ LayerType layer_type(const ParameterSet& parameters, std::int64_t parameter) {
   const auto& all = parameters.parameters();
   switch (all[std::size_t(parameter)].role) {
     case Role::conv_weight:
+    case Role::adapter:
       return LayerType::convolution;
     case Role::linear_weight:
       return LayerType::linear;

@@ -21,6 +21,7 @@ const std::vector<StrategyInfo>& strategies() {
       delta_strategy(),
       bss_strategy(),
       stoch_norm_strategy(),
+      lora_strategy(),
   };
   return all;
 }

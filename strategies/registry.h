@@ -20,5 +20,6 @@ StrategyInfo auto_snr_strategy();
 StrategyInfo delta_strategy();
 StrategyInfo bss_strategy();
 StrategyInfo stoch_norm_strategy();
+StrategyInfo lora_strategy();
 
 }  // namespace graft

@@ -17,6 +17,11 @@ enum class Activation { none, relu };
 Tensor conv2d(const Tensor& x, const Parameter& weight, const Parameter* bias, const ConvGeometry& geometry,
               Activation activation = Activation::none);
 
+/// The weight that a convolution with an adapter uses: weight + scale * up * down (LowRankAdapter). Differentiated by
+/// all three, as far as they train. conv2d calls it; requires an adapter. Source: Hu et al. 2021 (LoRA); for
+/// convolutions as in Hugging Face's PEFT, `down` with the kernel's window, `up` 1 x 1.
+Tensor low_rank_sum(const Parameter& weight);
+
 struct BatchNormArgs {
   const Parameter& gamma;
   const Parameter& beta;

@@ -31,8 +31,8 @@ RunningStatistics& ParameterSet::add_statistics(std::string name, std::int64_t c
   return statistics_.back();
 }
 
-void ParameterSet::allocate(Context& context) {
-  context_ = &context;
+void ParameterSet::lay_out() {
+  Context& context = *context_;
   std::int64_t size = 0;
   for (Parameter& p : parameters_) p.offset = size, size += aligned(p.shape.size());
   for (RunningStatistics& s : statistics_) s.offset = size, size += aligned(2 * s.channels);
@@ -47,12 +47,32 @@ void ParameterSet::allocate(Context& context) {
                                                              .grad = {}}));
     ++p.version;
   }
+  for (RunningStatistics& s : statistics_) s.value = values_.window(s.offset, {2, s.channels, 1, 1});
+}
+
+void ParameterSet::allocate(Context& context) {
+  context_ = &context;
+  lay_out();
   for (RunningStatistics& s : statistics_) {
-    s.value = values_.window(s.offset, {2, s.channels, 1, 1});
     std::vector<double> initial(2 * s.channels, 0.0);
     std::fill(initial.begin() + s.channels, initial.end(), 1.0);
     s.value.from_host(initial);
   }
+  prepare_gradients();
+}
+
+void ParameterSet::grow() {
+  std::vector<Tensor> before;
+  for (const Parameter& p : parameters_) before.push_back(p.value);
+  for (const RunningStatistics& s : statistics_) before.push_back(s.value);
+  lay_out();
+  auto old = before.begin();
+  const auto keep = [&](Tensor& value) {
+    if (*old) context_->backend().copy(value.view(), Write::overwrite, old->view());
+    ++old;
+  };
+  for (Parameter& p : parameters_) keep(p.value);
+  for (RunningStatistics& s : statistics_) keep(s.value);
   prepare_gradients();
 }
 

@@ -11,7 +11,17 @@
 
 namespace graft {
 
-enum class Role { conv_weight, linear_weight, bias, norm_scale, norm_shift };
+enum class Role { conv_weight, linear_weight, bias, norm_scale, norm_shift, adapter };
+
+struct Parameter;
+
+/// A convolution uses its weight [K,C,R,S] plus scale * up * down: a product of low rank r, `up` [K,r,1,1] times `down`
+/// [r,C,R,S] as matrices. Both have the role `adapter`; files hold the sum alone.
+struct LowRankAdapter {
+  const Parameter* up = nullptr;
+  const Parameter* down = nullptr;
+  double scale = 1;
+};
 
 /// One trainable tensor. `value` is [K,C,R,S] stored K R S C; vectors are [1,C,1,1].
 struct Parameter {
@@ -25,6 +35,7 @@ struct Parameter {
   std::uint64_t version = 0;            // changes whenever the values do
   std::vector<std::uint32_t> row_mask;  // empty: every output channel trains; else bit k of word k/32
   Tensor value;
+  LowRankAdapter adapter = {};           // none while `up` is null
   mutable std::shared_ptr<void> packed;  // the device's copy in its own format, for the current version
 
   /// A device's packed copy pays while the values stay; with `changes_soon` none is kept, which saves the memory of
@@ -61,6 +72,8 @@ class ParameterSet {
 
   /// Lays out and allocates the value arena; parameters are undefined, running statistics mean 0 and variance 1.
   void allocate(Context& context);
+  /// Lays the value arena out anew after parameters were added; what was there keeps its values, new ones are zero.
+  void grow();
   /// Lays out the gradient arena for the parameters that are trainable now; call after any change of `is_trainable`.
   void prepare_gradients();
   /// The next backward pass starts from nothing. Costs no memory traffic.
@@ -81,6 +94,7 @@ class ParameterSet {
   void values_changed();
 
  private:
+  void lay_out();
   Context* context_ = nullptr;
   std::deque<Parameter> parameters_;  // a deque: layers keep references
   std::deque<RunningStatistics> statistics_;

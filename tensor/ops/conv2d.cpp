@@ -39,25 +39,29 @@ Tensor conv2d(const Tensor& input, const Parameter& weight, const Parameter* bia
   }
   Tensor y(x.context(), spec.y(), formats.y, x.dtype());
   const bool has_relu = activation == Activation::relu;
-  const bool changes_soon = weight.is_trainable && x.context().is_recording();
-  device.conv(spec, y.view(), x.view(), weight.weight_view(changes_soon),
-              {bias ? bias->value.view() : View{}, has_relu});
+  const bool is_adapted = weight.adapter.up != nullptr;
+  const Tensor kernel = is_adapted ? low_rank_sum(weight) : weight.value;
+  const bool trains = is_adapted ? kernel.needs_grad() : weight.is_trainable;
+  const bool changes_soon = trains && x.context().is_recording();
+  const auto weight_view = [=, &weight] {
+    return is_adapted ? WeightView{.value = kernel.view()} : weight.weight_view(changes_soon);
+  };
+  device.conv(spec, y.view(), x.view(), weight_view(), {bias ? bias->value.view() : View{}, has_relu});
 
-  const Tensor saved_x = weight.is_trainable ? x : Tensor{};
+  const Tensor saved_x = trains ? x : Tensor{};
   const Tensor saved_y = has_relu ? y : Tensor{};
-  return record(
-      "conv2d", y, {input, weight.value, bias ? bias->value : Tensor{}}, [=, &weight, &device](Tensor& dy, Grads& g) {
-        if (has_relu) device.map(ReluGrad{}, dy.view(), Write::overwrite, {dy.view(), saved_y.view()});
-        g.accumulate(1, [&](View dw, Write w) { device.conv_weight_grad(spec, dw, w, dy.view(), saved_x.view()); });
-        g.accumulate(2, [&](View db, Write w) { device.channel_sum(db, w, dy.view()); });
-        Destination dx = g.destination(0);
-        if (!dx) return;
-        const WeightView weights = weight.weight_view(changes_soon);
-        if (!reorders) return device.conv_data_grad(spec, dx.view(), dx.write, dy.view(), weights);
-        Tensor dense(dy.context(), spec.x, formats.x, dy.dtype());
-        device.conv_data_grad(spec, dense.view(), Write::overwrite, dy.view(), weights);
-        device.copy(dx.view(), dx.write, dense.view());
-      });
+  return record("conv2d", y, {input, kernel, bias ? bias->value : Tensor{}}, [=, &device](Tensor& dy, Grads& g) {
+    if (has_relu) device.map(ReluGrad{}, dy.view(), Write::overwrite, {dy.view(), saved_y.view()});
+    g.accumulate(1, [&](View dw, Write w) { device.conv_weight_grad(spec, dw, w, dy.view(), saved_x.view()); });
+    g.accumulate(2, [&](View db, Write w) { device.channel_sum(db, w, dy.view()); });
+    Destination dx = g.destination(0);
+    if (!dx) return;
+    const WeightView weights = weight_view();
+    if (!reorders) return device.conv_data_grad(spec, dx.view(), dx.write, dy.view(), weights);
+    Tensor dense(dy.context(), spec.x, formats.x, dy.dtype());
+    device.conv_data_grad(spec, dense.view(), Write::overwrite, dy.view(), weights);
+    device.copy(dx.view(), dx.write, dense.view());
+  });
 }
 
 }  // namespace graft

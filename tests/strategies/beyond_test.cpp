@@ -1,10 +1,11 @@
-// Runs of delta, bss, stoch-norm: their special cases, and that accumulation means the same as a bigger
+// Runs of delta, bss, stoch-norm and lora: their special cases, and that accumulation means the same as a bigger
 // batch. Their numbers are held against PyTorch in reference_test.cpp, resuming in train_test.cpp.
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "data/csv.h"
+#include "models/adapters.h"
 #include "strategies/strategy.h"
 #include "tests/strategies/strategies_testing.h"
 
@@ -124,6 +125,88 @@ TEST(StochNorm, NeedsBatchNorm) {
   ParameterSet none;
   const std::vector<std::string> blocks{"conv1_x", "classifier"};
   EXPECT_TRUE(contains(error_of([&] { make_strategy(s)->plan({0, 1, none, blocks}); }), "has no batch norm"));
+}
+
+TEST(Lora, StartsFromThePretrainedNetworkAndChangesConvolutionsAndHeadAlone) {
+  TemporaryFolder folder;
+  TrainSettings s = few_steps(folder / "run", "lora");
+  s.max_steps = 0;
+  run(s);
+  const std::vector<std::string> head{"classifier.weight", "classifier.bias"};
+  EXPECT_EQ(differing_tensors(Workshop::get().model(), folder / "run" / "last.h5"), head);
+  s.max_steps = 2, s.overwrite = true, s.strategy_settings["layers"] = std::string("*denseblock4*conv2");
+  s.optimizer = "sgd", s.weight_decay = 0.1;  // nothing frozen may feel decay or momentum
+  const Ran ran = run(s);
+  const std::vector<std::string> moved = differing_tensors(Workshop::get().model(), folder / "run" / "last.h5");
+  EXPECT_EQ(moved.size(), 16u + 2u);
+  for (const std::string& name : moved)
+    EXPECT_TRUE(contains(name, "denseblock4") || contains(name, "classifier")) << name;
+  // All parameters but the head's, and all statistics: the weights under the adapters are frozen and compared too.
+  EXPECT_TRUE(contains(ran.sink.notes, "483 of 483 unchanged, bit for bit")) << ran.sink.notes;
+  const Checkpoint checkpoint = read_checkpoint(folder / "run" / "last.h5");
+  EXPECT_TRUE(checkpoint.state.arrays.contains("features.denseblock4.denselayer16.conv2.weight.lora_up"));
+}
+
+TEST(Lora, TheBestModelIsAnOrdinaryOneAndGivesTheTestedAnswers) {
+  TemporaryFolder folder;
+  TrainSettings s = few_steps(folder / "run", "lora");
+  s.lr = 0.01;
+  const Ran ran = run(s);
+  EXPECT_EQ(read_model_file(folder / "run" / "best.h5").weights.tensors().size(), 606u);
+  Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
+  testing::RecordingSink sink;
+  const EvaluationResult again =
+      evaluate(context, {.model = (folder / "run").string(), .data = s.data, .batch = 4, .threads = 2}, sink);
+  EXPECT_EQ(again.loss, ran.result.test.loss);
+  EXPECT_EQ(again.confusion, ran.result.test.confusion);
+}
+
+TEST(Lora, AdaptersAreWhatTheirSumSays) {
+  Context context(make_backend({DeviceKind::reference}));
+  const auto network = load_network(context, Workshop::get().model());
+  auto& parameters = network->parameters().parameters();
+  const Tensor x = zeros(context, {2, 3, 32, 32});
+  const NoGrad no_grad(context);
+  context.set_training(false);
+  const std::vector<double> before = network->forward(x).to_host();
+  add_adapters(*network, {.weights = {0}, .rank = 2, .scale = 0.5, .seed = 3});
+  EXPECT_EQ(network->forward(x).to_host(), before);
+  EXPECT_TRUE(network->is_head(network->parameters().find("classifier.bias")));
+  EXPECT_EQ(head_parameters(network->parameters()), (std::vector<std::int64_t>{362, 363}));
+
+  Parameter& up = network->parameters().find("features.conv0.weight.lora_up");
+  const Parameter& down = network->parameters().find("features.conv0.weight.lora_down");
+  EXPECT_EQ(up.shape, (Shape{64, 2, 1, 1}));
+  EXPECT_EQ(down.shape, (Shape{2, 3, 7, 7}));
+  std::vector<double> values(128);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = std::sin(double(i));
+  up.value.from_host(values);
+  const std::vector<double> weight = parameters[0].value.to_host(), a = down.value.to_host();
+  const WeightTable table = weights_of(*network);
+  EXPECT_EQ(table.tensors().size(), 606u);
+  const std::vector<double>& sum = table.at("features.conv0.weight").exact;
+  for (std::int64_t k : {0, 31, 63})
+    for (std::int64_t j : {0, 10, 146})
+      EXPECT_NEAR(sum[std::size_t(k * 147 + j)],
+                  weight[std::size_t(k * 147 + j)] + 0.5 * (values[std::size_t(2 * k)] * a[std::size_t(j)] +
+                                                            values[std::size_t(2 * k + 1)] * a[std::size_t(147 + j)]),
+                  1e-14);
+  double largest = 0;
+  for (double v : a) largest = std::max(largest, std::abs(v));
+  EXPECT_GT(largest, 0.9 / std::sqrt(147.0));
+  EXPECT_LE(largest, 1 / std::sqrt(147.0));
+
+  load_weights(*network, table);  // a sum replaces weight and adapter
+  EXPECT_EQ(up.value.to_host(), std::vector<double>(128, 0.0));
+  EXPECT_EQ(weights_of(*network).at("features.conv0.weight").exact, sum);
+}
+
+TEST(Lora, APatternThatFitsNothingStopsBeforeAnythingIsWritten) {
+  TemporaryFolder folder;
+  TrainSettings s = few_steps(folder / "run", "lora");
+  s.strategy_settings["layers"] = std::string("layer4.*");  // a name of ResNet-50
+  EXPECT_TRUE(contains(error_of([&] { run(s); }), "no convolution is named 'layer4.*'"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "run"));
 }
 
 }  // namespace

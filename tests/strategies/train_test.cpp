@@ -221,8 +221,8 @@ TEST(Train, GradientsAreClipped) {
   EXPECT_NEAR(std::sqrt(squares), 1e-3, 1e-5);  // the gradient's norm is far above it
 }
 
-TEST(Train, InterruptedDrawsAndFeatureMapsContinueToTheSameBits) {
-  for (const char* name : {"delta", "stoch-norm"}) {
+TEST(Train, InterruptedDrawsFeatureMapsAndAdaptersContinueToTheSameBits) {
+  for (const char* name : {"delta", "stoch-norm", "lora"}) {
     SCOPED_TRACE(name);
     TrainSettings s = short_run("", name);
     s.lr = 1e-3, s.bss = 0.1, s.augment = "standard", s.batch = 6;

@@ -32,6 +32,8 @@ struct Graph {
   Parameter& beta = set.add("bn.bias", {1, 16, 1, 1}, Role::norm_shift, 0);
   Parameter& wide_gamma = set.add("wide.weight", {1, 32, 1, 1}, Role::norm_scale, 0);
   Parameter& wide_beta = set.add("wide.bias", {1, 32, 1, 1}, Role::norm_shift, 0);
+  Parameter& conv_down = set.add("conv.weight.lora_down", {5, 16, 3, 2}, Role::adapter, 0);
+  Parameter& conv_up = set.add("conv.weight.lora_up", {16, 5, 1, 1}, Role::adapter, 0);
   RunningStatistics& running = set.add_statistics("bn", 16, 0);
   RunningStatistics& wide_running = set.add_statistics("wide", 32, 0);
   Tensor penalty = {};  // a case's own term of the loss, if it sets one
@@ -77,6 +79,10 @@ const Case kCases[] = {
        const ConvGeometry same{.pad_h = 1, .pad_w = 0};
        const Tensor once = conv2d(g.x, g.conv, nullptr, same);
        return conv2d(once, g.conv, nullptr, same);
+     }},
+    {"conv_adapted", [](Graph& g) {
+       g.conv.adapter = {.up = &g.conv_up, .down = &g.conv_down, .scale = 0.3};
+       return conv2d(g.x, g.conv, &g.conv_bias, kConv, Activation::relu);
      }},
     {"batch_norm", [](Graph& g) { return batch_norm(g.x, g.norm()); }},
     {"batch_norm_residual_relu", [](Graph& g) { return batch_norm(g.x, g.norm(Activation::relu), g.x); }},
