@@ -107,7 +107,8 @@ RangeTest find_lr(Context& context, const TrainSettings& given, const RangeTestS
 
   SplitBatches batches({network, dataset, settings, transform_of(network.info()), {}});
   const RunDirectory nowhere{{}};
-  Fit fit({network, dataset, settings, batches, nowhere, spec.stop}, progress);
+  const auto starting_network = [&] { return starting_model(context, settings, dataset.class_names()).network; };
+  Fit fit({network, dataset, settings, batches, nowhere, spec.stop, starting_network}, progress);
   const double decades = std::log(spec.max_lr / spec.min_lr);
   const auto lr_at = [&](std::int64_t step) {
     return spec.min_lr * std::exp(decades * double(step) / double(spec.steps - 1));

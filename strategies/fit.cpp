@@ -285,11 +285,13 @@ double Fit::train_window(BatchSource& source, const Window& window, double lr) {
     const Tensor labels = labels_to_device(context_, batch.labels, spec_.network.num_classes());
     Forward pass = forward(batch);
     const CrossEntropyResult result = loss_(pass.logits, labels);
+    // The only value that a step reads from the device, unless penalties, clipping or relative rates are on.
+    const double loss = result.loss.to_host()[0];
+    if (!std::isfinite(loss)) stop_not_finite(batch, loss);
     const Tensor penalty = this->penalty(batch, pass, window);
     pass = {};
-    // The only values read from the device in a step.
-    const double loss = result.loss.to_host()[0], penalty_value = penalty ? penalty.to_host()[0] : 0;
-    if (!std::isfinite(loss + penalty_value)) stop_not_finite(batch, loss + penalty_value);
+    const double penalty_value = penalty ? penalty.to_host()[0] : 0;
+    if (!std::isfinite(penalty_value)) stop_not_finite(batch, loss + penalty_value);
     double weight = 0;
     for (std::int32_t label : batch.labels) weight += sample_weight(label);
     // Means over a batch become means over the window: the task's by the samples' weights, the penalty's by their
@@ -326,11 +328,13 @@ double Fit::step(double lr, bool records) {
                    .max_gradient_norm = spec_.settings.clip_norm,
                    .records = records || has_penalty,
                    .relative_rates = plan_->relative_rates});
-  if ((spec_.settings.clip_norm > 0 || plan_->relative_rates) && optimizer_.was_skipped())
+  if ((spec_.settings.clip_norm > 0 || plan_->relative_rates) && optimizer_.was_skipped()) {
+    if (recorder_) recorder_->flush();
     throw LossNotFinite(
         fmt::format("training: the gradient is not finite at step {} (epoch {}), while the loss is; lower "
                     "train.lr (now {:g})",
                     state_.steps + 1, state_.epoch + 1, spec_.settings.lr));
+  }
   return has_penalty ? optimizer_.penalty() : 0;
 }
 
@@ -417,6 +421,7 @@ void Fit::check_weights_finite() const {
 
 void Fit::stop_not_finite(const DeviceBatch& batch, double loss) {
   if (steps_csv_) steps_csv_->flush();
+  if (recorder_) recorder_->flush();
   context_.tape().clear();
   const NoGrad no_grad(context_);
   std::string culprit = "every layer's output is finite, only the loss is not";

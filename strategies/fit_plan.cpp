@@ -75,7 +75,9 @@ void Fit::restore_best() {
 /// Features of the frozen prefix instead of images, where that is possible; false if the run was stopped meanwhile.
 bool Fit::start_behind_prefix() {
   prefix_ = frozen_prefix(spec_.network, *adopted_);
-  return spec_.batches.start_behind({prefix_, proof_.digest(), spec_.stop}, progress_);
+  // What a strategy freezes by its gradients has values of its own in every epoch: no other run has use for them.
+  const bool may_share = strategy_->probe_batches() == 0;
+  return spec_.batches.start_behind({prefix_, proof_.digest(), spec_.stop, may_share}, progress_);
 }
 
 void Fit::verify_frozen() {

@@ -1,5 +1,7 @@
 #include "strategies/gradient_probe.h"
 
+#include <cmath>
+
 namespace graft {
 
 GradientProbe::GradientProbe(const StrategyOptions& options)
@@ -24,6 +26,10 @@ EpochPlan GradientProbe::plan(const EpochView& view) {
 void GradientProbe::observe(const ParameterSet& parameters) {
   const std::vector<double> values = measure(parameters);
   if (observed_++ == 0) means_.assign(values.size(), 0.0);
+  for (std::size_t i = 0; i < values.size(); ++i)
+    if (!std::isfinite(values[i]))
+      throw Error("training: the gradient of " + parameters.parameters()[i].name +
+                  " is not finite in an epoch's probe, while the loss is; lower train.lr");
   for (std::size_t i = 0; i < values.size(); ++i) means_[i] += (values[i] - means_[i]) / observed_;
 }
 

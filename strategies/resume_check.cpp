@@ -2,6 +2,7 @@
 
 #include <array>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "data/files.h"
@@ -59,6 +60,14 @@ void check_same_run(const RunDirectory& directory, std::string_view config_toml,
       throw Error("resume: " + key + " was " + value + " and is now " + found->second +
                   "; give the old value, or start again with --overwrite");
   }
+}
+
+void check_same_weights(const RunDirectory& directory, std::string_view sha256) {
+  if (!directory.has("environment.json")) return;
+  const auto environment = nlohmann::json::parse(read_text(directory.file("environment.json")), nullptr, false);
+  if (environment.is_discarded() || environment.value("model_sha256", std::string(sha256)) == sha256) return;
+  throw Error("resume: this strategy needs the weights that the run started from, and train.weights holds others (" +
+              directory.file("environment.json").string() + " has their SHA-256); name that file with --weights");
 }
 
 }  // namespace graft

@@ -88,7 +88,7 @@ bool SplitBatches::start_behind(const FeatureRequest& request, ProgressSink& pro
 std::filesystem::path SplitBatches::shared_file(const FeatureRequest& request,
                                                 std::span<const std::int64_t> samples) const {
   const TrainSettings& s = spec_.settings;
-  if (s.feature_cache_dir.empty()) return {};
+  if (s.feature_cache_dir.empty() || !request.may_share) return {};
   const std::string key = feature_key({.network = spec_.network,
                                        .dataset = spec_.dataset,
                                        .transform = spec_.transform,

@@ -24,6 +24,7 @@ struct FeatureRequest {
   FrozenPrefix prefix;
   std::string digest;  // of what is frozen (FrozenProof::digest): other values, other features
   const std::atomic<bool>* stop = nullptr;
+  bool may_share = true;  // features are worth keeping for other runs
 };
 
 class SplitBatches {

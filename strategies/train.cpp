@@ -150,7 +150,11 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
   directory.write("split.csv", dataset.split_csv());
 
   SplitBatches batches({network, dataset, settings, transform_of(network.info()), directory.path()});
-  const auto starting_network = [&] { return starting_model(context, settings, dataset.class_names()).network; };
+  const auto starting_network = [&] {
+    StartingModel start = starting_model(context, settings, dataset.class_names());
+    if (resumes) check_same_weights(directory, start.sha256);
+    return std::move(start.network);
+  };
   Fit fit({network, dataset, settings, batches, directory, call.stop, starting_network}, progress);
   if (resumes) {
     fit.resume(read_checkpoint(directory.last()));
@@ -160,7 +164,7 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
   }
 
   RunResult result;
-  if (settings.max_steps == 0) {
+  if (settings.max_steps == 0 && !resumes) {
     fit.save_last();
     progress.note("no steps asked for: the initial model is " + directory.last().string());
   } else if (!fit.run()) {

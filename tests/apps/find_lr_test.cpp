@@ -54,6 +54,16 @@ TEST(FindLr, DrawsInAPipeAndWritesWhatIsAskedFor) {
   EXPECT_EQ(csv.rows[0][1], "1e-07");
 }
 
+TEST(FindLr, TestsStrategiesThatNeedMoreThanAPlan) {
+  const Workshop& shop = Workshop::get();
+  for (const char* strategy : {"auto-rgn", "delta", "bss", "stoch-norm", "lora"}) {
+    const Outcome outcome =
+        graft({"find-lr", shop.images(), "--weights", shop.model(), "--strategy", strategy, "--batch", "8", "--device",
+               "cpu", "--threads", "1", "--steps", "12", "--min-lr", "1e-6", "--max-lr", "1e-4", "-q"});
+    EXPECT_EQ(outcome.exit_code, 0) << strategy << ": " << outcome.err;
+  }
+}
+
 TEST(FindLr, AsJson) {
   const Outcome outcome = graft(small_test({"--steps", "12", "--min-lr", "1e-4", "--max-lr", "1e-2", "--json", "-q"}));
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;

@@ -103,6 +103,14 @@ TEST(Bss, IsASettingOfEveryStrategyAndIsLeftOutWhereFeaturesAreFixed) {
   EXPECT_EQ(column(folder / "probe", "penalty"), (std::vector<double>{0, 0, 0}));
 }
 
+TEST(Bss, ARunThatDivergesNamesItsStep) {
+  TemporaryFolder folder;
+  TrainSettings s = few_steps(folder / "run", "bss");
+  s.bss = 1e-3, s.optimizer = "sgd", s.lr = 1e30;
+  const std::string message = error_of([&] { run(s); });
+  EXPECT_TRUE(contains(message, "at step 2") && contains(message, "lower train.lr")) << message;
+}
+
 TEST(StochNorm, WithCertaintyIsFullFineTuningAndOtherwiseDrawsByTheSeed) {
   TemporaryFolder folder;
   TrainSettings s = few_steps(folder / "full", "full");
@@ -145,6 +153,32 @@ TEST(Lora, StartsFromThePretrainedNetworkAndChangesConvolutionsAndHeadAlone) {
   EXPECT_TRUE(contains(ran.sink.notes, "483 of 483 unchanged, bit for bit")) << ran.sink.notes;
   const Checkpoint checkpoint = read_checkpoint(folder / "run" / "last.h5");
   EXPECT_TRUE(checkpoint.state.arrays.contains("features.denseblock4.denselayer16.conv2.weight.lora_up"));
+}
+
+TEST(Lora, ContinuesFromNoOtherWeights) {
+  TemporaryFolder folder;
+  TrainSettings s = few_steps(folder / "other", "full");
+  s.max_steps = 0;
+  run(s);
+  s = few_steps(folder / "run", "lora");
+  s.max_steps = 1;
+  run(s);
+  s.max_steps = 2, s.resume = true, s.weights = (folder / "other" / "last.h5").string();
+  const std::string message = error_of([&] { run(s); });
+  EXPECT_TRUE(contains(message, "needs the weights that the run started from")) << message;
+}
+
+// Moments and anchors are restored when training goes on: a call that trains nothing must not lose them.
+TEST(Resume, WithoutStepsKeepsWhatTheCheckpointHolds) {
+  TemporaryFolder folder;
+  TrainSettings s = few_steps(folder / "whole", "l2-sp");
+  s.max_steps = 2;
+  run(s);
+  s.output = (folder / "run").string(), s.max_steps = 1;
+  run(s);
+  s.resume = true;
+  for (const int steps : {0, 2}) s.max_steps = steps, run(s);
+  EXPECT_EQ(differing_tensors(folder / "whole" / "last.h5", folder / "run" / "last.h5"), std::vector<std::string>{});
 }
 
 TEST(Lora, TheBestModelIsAnOrdinaryOneAndGivesTheTestedAnswers) {
