@@ -1,6 +1,8 @@
 // graft train: settings from flags, files and --set into a run directory.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "apps/interrupt.h"
 #include "apps/progress_display.h"
 #include "apps/session.h"
@@ -44,8 +46,9 @@ int run_train(TrainOptions& options) {
   if (result.was_finished_before) progress.note("the run was finished before; nothing was done");
   std::string text;
   if (result.best_epoch > 0) {
-    text += fmt::format("best epoch {} of {}, validation macro accuracy {:.4f}\n", result.best_epoch, result.epochs,
-                        result.best_val_macro_accuracy);
+    // --max-steps may end a run within an epoch, which is validated but not counted.
+    text += fmt::format("best epoch {} of {}, validation macro accuracy {:.4f}\n", result.best_epoch,
+                        std::max(result.epochs, result.best_epoch), result.best_val_macro_accuracy);
   }
   if (result.has_test) text += evaluation_text(result.test);
   print_result(text + fmt::format("run: {}\n", settings.output));
