@@ -17,7 +17,8 @@ import statistics
 import subprocess
 import sys
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from compare_torch import cpu_model, find_program
+
 PARAMETERS = {"resnet50": 25557032, "densenet121": 7978856, "vgg19": 143667240}
 
 TORCH_UPDATE = r"""
@@ -91,22 +92,6 @@ for line in sys.stdin:
 """
 
 
-def cpu_model():
-    text = open("/proc/cpuinfo").read()
-    flags = next(line for line in text.splitlines() if line.startswith("flags"))
-    isa = "AVX-512 with bf16" if "avx512_bf16" in flags else "AVX-512" if "avx512f" in flags else "AVX2"
-    name = next(line for line in text.splitlines() if line.startswith("model name")).split(":")[1].strip()
-    return f"{name}, {isa}, {os.cpu_count()} CPUs, {platform.platform()}"
-
-
-def find_program(folder):
-    for build in [folder] if folder else [os.path.join(ROOT, b, "bin") for b in ("build/cpu", "build/cuda", "build/ci")]:
-        path = os.path.join(build, "graft_update_step")
-        if os.path.exists(path):
-            return path
-    sys.exit("compare_torch_update: no graft_update_step under build/; run scripts/test.sh, or name the folder with --bin")
-
-
 class Worker:
     def __init__(self, command, env):
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -127,7 +112,8 @@ class Worker:
 def compare(arch, a):
     env = dict(os.environ, OMP_NUM_THREADS=str(a.threads))
     common = [arch, a.rule, str(a.threads)]
-    workers = [Worker([find_program(a.bin)] + common, env)]
+    program = os.path.join(a.bin, "graft_update_step") if a.bin else find_program("graft_update_step")
+    workers = [Worker([program] + common, env)]
     if workers[0].name is None:
         sys.exit(f"compare_torch_update: graft: {workers[0].why_not()}")
     for python in a.python:
@@ -152,7 +138,8 @@ def compare(arch, a):
                      f"{statistics.median(ratio):.2f} [{min(ratio):.2f}, {max(ratio):.2f}] |")
         w.process.stdin.close()
         w.process.wait()
-    lines += ["", f"Machine: {cpu_model()}. Rounds: {a.rounds} of {a.steps} steps, alternating. Load before: {LOAD}.", ""]
+    lines += ["", f"Machine: {cpu_model()}, {platform.platform()}. Rounds: {a.rounds} of {a.steps} steps, alternating. "
+              f"Load before: {LOAD}.", ""]
     print("\n".join(lines))
     if a.out:
         with open(a.out, "a") as f:
