@@ -3,10 +3,7 @@
 
     python3 tests/reference/make_beyond.py [CASE ...]     into tests/reference/strategies/
 
-tests/strategies/reference_test.cpp compares, as for the strategies of make_strategies.py: DenseNet-121 at 32 pixels whose weights come from a formula that both
-sides compute (make_network_references.py, tests/models/models_testing.h), trained on drawn images; the files hold results
-alone: the settings, losses, penalties, validation losses, and of every tensor that moved the norm of its change and
-projections of it.
+The files are like those of make_strategies.py, which has the network, the images and the summaries.
 
 The strategies are written as their authors would in PyTorch: penalties are terms of the loss, autograd differentiates
 singular values, StochNorm computes both normalisations and chooses (by graft's Philox), LoRA adds the factors' product to
@@ -23,16 +20,10 @@ import pathlib
 
 import numpy as np
 import torch
-import torchvision
 
-from make_network_references import tensor_values, uniform
+from make_strategies import (COMMON, TRAIN_IMAGES, VAL_IMAGES, Model, formula_network, labels, macro_accuracy,
+                             make_optimizer, pixels, summary, tensors_of)
 
-CLASSES = 3
-TRAIN_IMAGES, VAL_IMAGES = 12, 6
-PROJECTIONS = 2
-COMMON = {"train.lr": 0.001, "train.optimizer": "adam", "train.schedule": "cosine", "train.epochs": 3,
-          "train.batch": 6, "train.shuffle": False, "train.augment": "none", "train.patience": 0,
-          "train.weight_decay": 0.0, "train.dropout": 0.0}
 
 # Small plain steps: Adam, and large ones on these random weights, make visible noise of a float64's rounding.
 ONE_EPOCH = {"train.epochs": 1, "train.batch": 4, "train.optimizer": "sgd", "train.lr": 1e-5}
@@ -53,62 +44,8 @@ def settings_of(case):
     return {"strategy.name": name, **COMMON, **CASES[case]}
 
 
-# Data: drawn by the formula.
-
-def image(number, size):
-    """(size, size, 3) bytes: noise around the colour of its class."""
-    noise = np.concatenate([u for _, u in uniform(f"image.{number}", size * size * 3)])
-    label = number % CLASSES
-    colour = np.array([140.0 if c == label else 90.0 for c in range(3)])
-    return (noise.reshape(size, size, 3) * 80 + colour).astype(np.uint8)
-
-
-def pixels(numbers, size, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)):
-    x = np.stack([image(n, size) for n in numbers]).astype(np.float32) / np.float32(255)
-    x = (x - np.float32(mean)) / np.float32(std)
-    return torch.from_numpy(x.transpose(0, 3, 1, 2).astype(np.float64)).contiguous()
-
-
-def labels(numbers):
-    return torch.tensor([n % CLASSES for n in numbers])
-
-
-# Networks: their blocks, head and norms by torchvision's names.
-
-BLOCKS = {
-    "densenet121": [("features.conv0", "features.norm0"), ("features.denseblock1",), ("features.transition1",),
-                    ("features.denseblock2",), ("features.transition2",), ("features.denseblock3",),
-                    ("features.transition3",), ("features.denseblock4",), ("features.norm5", "classifier")],
-}
 
 STEM = {"densenet121": "features.pool0"}  # where the first block ends
-
-
-class Model:
-    def __init__(self, architecture, network):
-        self.architecture, self.network = architecture, network
-        self.blocks = BLOCKS[architecture]
-        self.parameters = dict(network.named_parameters())
-        self.norms = {n: m for n, m in network.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}
-        self.head = [n for n, m in network.named_modules() if isinstance(m, torch.nn.Linear)][-1]
-
-    def block(self, name):
-        return next(b for b, prefixes in enumerate(self.blocks)
-                    if any(name == p or name.startswith(p + ".") for p in prefixes))
-
-    def is_head(self, name):
-        return name.startswith(self.head + ".")
-
-    def is_norm(self, name):
-        return name.rsplit(".", 1)[0] in self.norms
-
-    def freeze(self, trains, uses_batch):
-        """requires_grad by the parameter's name; a batch norm in training mode where uses_batch(its name)."""
-        for name, p in self.parameters.items():
-            p.requires_grad_(bool(trains(name)))
-        self.network.train()
-        for name, m in self.norms.items():
-            m.train(bool(uses_batch(name)))
 
 
 # Strategies. `begin()` freezes, before every epoch; `penalty()` is a term of the loss; `finish()` ends the run.
@@ -257,19 +194,8 @@ class Lora(Strategy):
 KINDS = {"delta": Delta, "bss": Bss, "stoch-norm": StochNorm, "lora": Lora}
 
 
-def make_optimizer(settings, model):
-    groups = [{"params": [p], "name": n} for n, p in model.parameters.items()]
-    if settings["train.optimizer"] == "sgd":
-        return torch.optim.SGD(groups, lr=0.0, momentum=0.9, weight_decay=settings["train.weight_decay"])
-    return torch.optim.Adam(groups, lr=0.0, weight_decay=settings["train.weight_decay"])
-
-
 def scheduled(settings, epoch):
     return settings["train.lr"] / 2 * (1 + math.cos(math.pi * epoch / settings["train.epochs"]))
-
-
-def macro_accuracy(predicted, truth):
-    return np.mean([(predicted[truth == c] == c).double().mean().item() for c in range(CLASSES)])
 
 
 def follow(model, settings, size):
@@ -305,33 +231,9 @@ def follow(model, settings, size):
     return result
 
 
-def tensors_of(network):
-    return {n: t.detach().numpy().copy() for n, t in network.state_dict().items()
-            if not n.endswith("num_batches_tracked")}
-
-
-def formula_network(architecture):
-    network = getattr(torchvision.models, architecture)(weights=None, num_classes=CLASSES).double()
-    with torch.no_grad():
-        for name, tensor in network.state_dict().items():
-            if not name.endswith("num_batches_tracked"):
-                tensor.copy_(torch.from_numpy(tensor_values(name, tuple(tensor.shape))))
-    return network
-
-
-def summary(name, tensor):
-    """Norm and projections on vectors uniform in [-1, 1)."""
-    flat = tensor.reshape(-1)
-    sums = [float(np.sqrt(np.dot(flat, flat)))]
-    for k in range(PROJECTIONS):
-        sums.append(float(sum(np.dot(flat[begin:begin + u.size], 2 * u - 1)
-                              for begin, u in uniform(f"{name}#{k}", flat.size))))
-    return sums
-
-
 def write_reference(case, folder):
     settings = settings_of(case)
-    network = formula_network("densenet121")
+    network = copy.deepcopy(formula_network("densenet121"))
     start = tensors_of(network)
     result = follow(Model("densenet121", network), settings, 32)
     changes = {n: summary(n, t - start[n]) for n, t in tensors_of(network).items() if (t != start[n]).any()}

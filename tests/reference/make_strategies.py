@@ -112,7 +112,7 @@ BLOCKS = {
 
 class Model:
     def __init__(self, architecture, network):
-        self.network = network
+        self.architecture, self.network = architecture, network
         self.blocks = BLOCKS[architecture]
         self.parameters = dict(network.named_parameters())
         self.norms = {n: m for n, m in network.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}
