@@ -9,6 +9,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -165,6 +166,10 @@ class Backend {
   virtual void zero(void* device, std::int64_t bytes) = 0;
   virtual void synchronize() = 0;
 
+  /// Names what is called until the matching `pop_range`, for profilers: "layer1.0.conv1". Ranges nest.
+  virtual void push_range(std::string_view) {}
+  virtual void pop_range() {}
+
   /// y (=|+=) x between any formats, pitches and f32/f64 element types; equal shapes.
   virtual void copy(View y, Write, ConstView x) = 0;
   /// Whether every element is finite. Waits for the device.
@@ -244,10 +249,14 @@ class Backend {
   virtual void update(const UpdateArena&, const AdamStep&) = 0;
 
  protected:
+  friend class ObservedBackend;
   /// `functor` is an index into MapFunctors, `parameters` the functor's bytes.
   struct MapCall {
     int functor = 0;
     const void* parameters = nullptr;
+    std::size_t parameter_bytes = 0;
+    std::string_view name;        // of the functor
+    const void* scale = nullptr;  // one number on the device that the functor reads, if it has one
     View out;
     Write write = Write::overwrite;
     ConstView in[3];
@@ -270,7 +279,11 @@ void Backend::map(const F& f, View out, Write write, std::initializer_list<Const
   constexpr int index = functor_index<F>(static_cast<const MapFunctors*>(nullptr));
   static_assert(index < int(std::tuple_size_v<MapFunctors>), "add the functor to MapFunctors");
   if (int(in.size()) != F::kInputs) throw Error("map: wrong number of inputs for this functor");
-  MapCall call{index, &f, out, write, {}, F::kInputs};
+  MapCall call{.functor = index, .parameters = &f, .parameter_bytes = sizeof f, .name = F::kName};
+  call.out = out;
+  call.write = write;
+  call.inputs = F::kInputs;
+  if constexpr (requires { f.scale; }) call.scale = f.scale;
   int i = 0;
   for (const ConstView& v : in) {
     if (v.shape != out.shape || v.format != out.format || v.dtype != out.dtype)

@@ -20,6 +20,7 @@ namespace graft {
 
 /// y = max(x, 0); a NaN stays a NaN.
 struct Relu {
+  static constexpr const char* kName = "relu";
   static constexpr int kInputs = 1;
   template <class T>
   GRAFT_HD T operator()(std::int64_t, T x, T, T) const {
@@ -29,6 +30,7 @@ struct Relu {
 
 /// dx = dy where the forward's output y was positive, else 0.
 struct ReluGrad {
+  static constexpr const char* kName = "relu grad";
   static constexpr int kInputs = 2;  // dy, y
   template <class T>
   GRAFT_HD T operator()(std::int64_t, T dy, T y, T) const {
@@ -37,6 +39,7 @@ struct ReluGrad {
 };
 
 struct Identity {
+  static constexpr const char* kName = "identity";
   static constexpr int kInputs = 1;
   template <class T>
   GRAFT_HD T operator()(std::int64_t, T x, T, T) const {
@@ -45,6 +48,7 @@ struct Identity {
 };
 
 struct Add {
+  static constexpr const char* kName = "add";
   static constexpr int kInputs = 2;
   template <class T>
   GRAFT_HD T operator()(std::int64_t, T a, T b, T) const {
@@ -53,6 +57,7 @@ struct Add {
 };
 
 struct Multiply {
+  static constexpr const char* kName = "multiply";
   static constexpr int kInputs = 2;
   template <class T>
   GRAFT_HD T operator()(std::int64_t, T a, T b, T) const {
@@ -61,6 +66,7 @@ struct Multiply {
 };
 
 struct Scale {
+  static constexpr const char* kName = "scale";
   static constexpr int kInputs = 1;
   double factor = 1;
   template <class T>
@@ -72,6 +78,7 @@ struct Scale {
 /// Inverted dropout: kept elements are divided by 1 - p. The same functor applied to dy is its gradient.
 /// The mask is a pure function of seed, call and index, so nothing is stored and every device drops the same elements.
 struct Dropout {
+  static constexpr const char* kName = "dropout";
   static constexpr int kInputs = 1;
   double p = 0;
   std::uint64_t seed = 0;
@@ -85,6 +92,7 @@ struct Dropout {
 
 /// y = factor * (a - b)^2.
 struct SquaredDifference {
+  static constexpr const char* kName = "squared difference";
   static constexpr int kInputs = 2;
   double factor = 1;
   template <class T>
@@ -96,6 +104,7 @@ struct SquaredDifference {
 /// y = factor * scale[0] * (a - b), where `scale` is one number of the compute type on the device: the derivative of a
 /// sum of SquaredDifference by a, with the sum's gradient as the scale.
 struct ScaledDifference {
+  static constexpr const char* kName = "scaled difference";
   static constexpr int kInputs = 2;
   double factor = 1;
   const void* scale = nullptr;
@@ -107,6 +116,7 @@ struct ScaledDifference {
 
 /// y = scale[0] * x, where `scale` is one number of the compute type on the device.
 struct ScaleBy {
+  static constexpr const char* kName = "scale by";
   static constexpr int kInputs = 1;
   const void* scale = nullptr;
   template <class T>
@@ -130,6 +140,7 @@ struct ChannelChoice {
 
 /// y = a in the chosen channels, b in the others.
 struct SelectChannels {
+  static constexpr const char* kName = "select channels";
   static constexpr int kInputs = 2;
   ChannelChoice choice;
   template <class T>
@@ -140,6 +151,7 @@ struct SelectChannels {
 
 /// y = x in the chosen channels, 0 in the others.
 struct MaskChannels {
+  static constexpr const char* kName = "mask channels";
   static constexpr int kInputs = 1;
   ChannelChoice choice;
   template <class T>

@@ -59,16 +59,31 @@ class Context {
   std::vector<std::string_view> scope_;
 };
 
+/// A range of device calls, for profilers; see Backend::push_range.
+class NamedRange {
+ public:
+  NamedRange(Backend& backend, std::string_view name) : backend_(backend) { backend_.push_range(name); }
+  NamedRange(const NamedRange&) = delete;
+  NamedRange& operator=(const NamedRange&) = delete;
+  ~NamedRange() { backend_.pop_range(); }
+
+ private:
+  Backend& backend_;
+};
+
 /// Names what runs while it lives.
 class Scope {
  public:
-  Scope(Context& context, std::string_view name) : context_(context) { context_.scope_.push_back(name); }
+  Scope(Context& context, std::string_view name) : context_(context), range_(context.backend(), name) {
+    context_.scope_.push_back(name);
+  }
   Scope(const Scope&) = delete;
   Scope& operator=(const Scope&) = delete;
   ~Scope() { context_.scope_.pop_back(); }
 
  private:
   Context& context_;
+  NamedRange range_;
 };
 
 /// Nothing is recorded while it lives: evaluation and prediction.

@@ -28,7 +28,7 @@ Destination Grads::destination(std::size_t input, Tensor* reuse) {
 
 void Tape::add(std::string_view op, const Tensor& y, std::vector<Tensor> inputs, BackwardFn backward) {
   for (Tensor& x : inputs) x = x.without_storage();
-  nodes_.push_back({op, y.without_storage(), std::move(inputs), std::move(backward)});
+  nodes_.push_back({op, y.context().scope(), y.without_storage(), std::move(inputs), std::move(backward)});
 }
 
 void Tape::backward(const Tensor& loss, double scale) {
@@ -48,6 +48,7 @@ void Tape::backward(const Tensor& loss, double scale) {
     const bool is_slice = node.y.shape().c != variable.shape.c;
     if (!is_slice && !variable.is_leaf) variable.grad = {};
     Grads grads(node.inputs);
+    const NamedRange range(loss.backend(), node.scope);
     node.backward(dy, grads);
   }
 }

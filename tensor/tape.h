@@ -53,6 +53,7 @@ class Tape {
  private:
   struct Node {
     std::string_view op;  // a string literal
+    std::string scope;    // where it was recorded: "layer1.0.conv1"
     Tensor y;             // without storage, as are the inputs
     std::vector<Tensor> inputs;
     BackwardFn backward;

@@ -11,9 +11,9 @@ namespace graft {
 namespace {
 
 /// Calls that compute nothing; device_test.cpp tests them.
-const std::set<std::string> kNotOps{"device",     "compute_type", "description", "allocate", "release",
-                                    "memory",     "copy_in",      "copy_out",    "zero",     "synchronize",
-                                    "all_finite", "conv_formats", "run_map"};
+const std::set<std::string> kNotOps{"device",     "compute_type", "description", "allocate",   "release",
+                                    "memory",     "copy_in",      "copy_out",    "zero",       "synchronize",
+                                    "all_finite", "conv_formats", "run_map",     "push_range", "pop_range"};
 
 /// The names of Backend's virtual calls, read from its header; overloads of `update` by their step's type.
 std::set<std::string> calls_in_header() {
@@ -23,7 +23,7 @@ std::set<std::string> calls_in_header() {
   const std::string source = text.str();
   const std::regex any_virtual(R"(virtual\s+[^~])");
   const auto declared = std::distance(std::sregex_iterator(source.begin(), source.end(), any_virtual), {});
-  const std::regex call(R"(virtual\s+[\w:*&<> ]*?\b(\w+)\(([^;]*)\)[\w ]*= 0;)"), step(R"((\w+Step)&)");
+  const std::regex call(R"(virtual\s+[\w:*&<> ]*?\b(\w+)\(([^;]*?)\)[\w ]*(?:= 0;|\{))"), step(R"((\w+Step)&)");
   std::set<std::string> names;
   for (std::sregex_iterator i(source.begin(), source.end(), call), end; i != end; ++i) {
     std::string name = (*i)[1];

@@ -1,0 +1,120 @@
+// A backend that shows every call to an observer before it runs: what it reads, what it writes, what it costs. Profiles
+// time the calls, recordings keep and repeat them, memory plans count them without running any. It wraps another
+// backend and computes nothing itself. Observers are written where they are used; read kernels/backend.h for the calls.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "kernels/backend.h"
+
+namespace graft {
+
+/// Memory that a call touches: `rows` runs of `row_bytes`, their beginnings `row_stride` bytes apart.
+struct Region {
+  const std::byte* data = nullptr;
+  std::int64_t rows = 1, row_bytes = 0, row_stride = 0;
+
+  std::int64_t bytes() const { return rows * row_bytes; }
+  const std::byte* end() const { return data + (rows - 1) * row_stride + row_bytes; }  // of its last run
+};
+
+/// The memory of a view; a slice of channels is a region of many rows. Empty (rows = 0) for a view without data.
+Region region_of(const ConstView& view);
+
+struct DeviceCall {
+  std::string_view op;                // the call's name in backend.h, a string literal
+  std::string detail;                 // shapes, for people: "3x3 64->128 /2 [8,64,56,56]"
+  std::vector<Region> writes, reads;  // what is added to or changed in place is in both
+  double flops = 0;        // of convolutions and matrix products, a multiply-add counted as two; 0 for other calls
+  bool waits = false;      // the host waits for the device
+  bool uses_host = false;  // reads or writes memory of the host, so the call must not be repeated later
+
+  std::int64_t bytes() const;  // read and written
+};
+
+class DeviceObserver {
+ public:
+  virtual ~DeviceObserver() = default;
+  /// `run` does the call. It holds all it needs but what `uses_host` names and what an optimizer owns (segments,
+  /// masks), and may be kept and run again.
+  virtual void call(const DeviceCall&, const std::function<void()>& run) { run(); }
+  virtual void* allocate(std::int64_t bytes, Backend& device) { return device.allocate(bytes); }
+  virtual void release(void* block, Backend& device) noexcept { device.release(block); }
+  virtual void push_range(std::string_view) {}
+  virtual void pop_range() {}
+};
+
+class ObservedBackend final : public Backend {
+ public:
+  /// The observer must outlive the backend.
+  ObservedBackend(std::unique_ptr<Backend> inner, DeviceObserver& observer)
+      : inner_(std::move(inner)), observer_(observer) {}
+  Backend& inner() { return *inner_; }
+
+  Device device() const override { return inner_->device(); }
+  DType compute_type() const override { return inner_->compute_type(); }
+  std::string description() const override { return inner_->description(); }
+
+  void* allocate(std::int64_t bytes) override { return observer_.allocate(bytes, *inner_); }
+  void release(void* block) noexcept override { observer_.release(block, *inner_); }
+  MemoryUse memory() const override { return inner_->memory(); }
+  void copy_in(void* device, const void* host, std::int64_t bytes) override;
+  void copy_out(void* host, const void* device, std::int64_t bytes) override;
+  void zero(void* device, std::int64_t bytes) override;
+  void synchronize() override;
+  void push_range(std::string_view name) override;
+  void pop_range() override;
+
+  void copy(View y, Write, ConstView x) override;
+  bool all_finite(ConstView x) override;
+
+  ConvFormats conv_formats(const ConvSpec& spec) override { return inner_->conv_formats(spec); }
+  void conv(const ConvSpec&, View y, ConstView x, WeightView w, const ConvEpilogue&) override;
+  void conv_data_grad(const ConvSpec&, View dx, Write, ConstView dy, WeightView w) override;
+  void conv_weight_grad(const ConvSpec&, View dw, Write, ConstView dy, ConstView x) override;
+  void channel_sum(View db, Write, ConstView dy) override;
+
+  void linear(View y, ConstView x, WeightView w, ConstView bias) override;
+  void linear_data_grad(View dx, Write, ConstView dy, WeightView w) override;
+  void linear_weight_grad(View dw, Write, ConstView dy, ConstView x) override;
+
+  void batch_statistics(View stats, ConstView x) override;
+  void normalize(View y, ConstView x, const NormalizeArgs&, ConstView residual) override;
+  void normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x, const NormalizeArgs&) override;
+  void normalize_grad(View dx, Write, View dresidual, Write, ConstView dy, ConstView y, ConstView x,
+                      const NormalizeArgs&, ConstView sums) override;
+  void normalize_grad_correction(View dx, ConstView x, ConstView stats, double epsilon, ConstView weighted) override;
+  void update_running(View running, ConstView stats, double momentum, std::int64_t elements) override;
+
+  void max_pool(const PoolSpec&, View y, View index, ConstView x) override;
+  void max_pool_grad(const PoolSpec&, View dx, Write, ConstView dy, ConstView index) override;
+  void avg_pool(const PoolSpec&, View y, ConstView x) override;
+  void avg_pool_grad(const PoolSpec&, View dx, Write, ConstView dy) override;
+  void adaptive_avg_pool(View y, ConstView x) override;
+  void adaptive_avg_pool_grad(View dx, Write, ConstView dy) override;
+
+  void softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
+                             const SoftmaxSpec&) override;
+  void softmax_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities, ConstView labels,
+                                  const SoftmaxSpec&) override;
+
+  void measure_gradients(View control, View history, const UpdateArena&, const MeasureSpec&) override;
+  void update(const UpdateArena&, const SgdStep&) override;
+  void update(const UpdateArena&, const AdamStep&) override;
+
+ protected:
+  void run_map(const MapCall&) override;
+
+ private:
+  struct Access;
+  /// Tells the observer of a call on views.
+  void observe(DeviceCall call, const Access& access, std::function<void()> run);
+  template <class Step>
+  void observe_update(const UpdateArena& arena, const Step& step);
+
+  std::unique_ptr<Backend> inner_;
+  DeviceObserver& observer_;
+};
+
+}  // namespace graft
