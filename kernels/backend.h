@@ -1,7 +1,10 @@
 // What a device must be able to do: some forty calls on plain views and specs, implemented three times
 // (reference/, cpu/, cuda/). Nothing here knows tensors, gradients' owners or the tape; read tensor/tensor.h for those.
 // Conventions: outputs first, then `Write` where a result may be added, then inputs. All views of one call are on the
-// backend's device and, unless said otherwise, of its compute type (double on the reference, float elsewhere).
+// backend's device. Types: x, y, dx, dy, residual, logits, dlogits and the weights of convolutions and linear layers
+// are activations: all those of one call have one type, the backend's activation type or its compute type (double on
+// the reference, float elsewhere). Everything else, gradients of weights included, has the compute type unless said
+// otherwise. Sums are taken in the compute type, and what is stored in 16 bits is rounded once, after adding.
 #pragma once
 
 #include <cstring>
@@ -115,6 +118,7 @@ struct UpdateArena {
   ConstView anchors;  // values' layout; data == nullptr: none are kept
   View control;       // as measure_gradients left it; data == nullptr: gradients as they are, no relative rates
   View sums;          // f64 [segments,5] (kUpdateSums); data == nullptr: not wanted
+  View half_values;   // bf16 or f16, values' layout: new values are stored here too, rounded; data == nullptr: none
 };
 
 /// What `UpdateArena::sums` holds of every segment's trainable elements, in this order: the sums of g^2 (as stored),
@@ -130,7 +134,9 @@ inline bool uses_anchor(const UpdateSegment& s, const UpdateArena& arena) {
 
 /// What `measure_gradients` is asked for.
 struct MeasureSpec {
-  double loss_scale = 1;         // stored gradients are this many times the loss's
+  double loss_scale = 1;     // stored gradients are this many times the loss's, unless the next is set
+  bool scales_loss = false;  // they carry control's loss scale, which is then adapted by `scaling`
+  LossScaling scaling;
   double max_gradient_norm = 0;  // 0: gradients are not clipped
   bool relative_rates = false;   // the rest is read only if set
   std::int64_t groups = 0;       // rate groups are 0 .. groups - 1
@@ -138,9 +144,15 @@ struct MeasureSpec {
   std::int64_t window = 1;  // steps over which ratios are averaged
 };
 
-/// f64 [1,3 + groups,1,1]: [0] factor on gradients, 0 for a step that is skipped; [1] norm of the loss's gradient;
-/// [2 + k] relative rate of group k; the last: how many steps were skipped since the caller set it to 0.
-inline constexpr std::int64_t control_size(std::int64_t groups) { return 3 + groups; }
+/// `control`, f64 [1,control_size(groups),1,1], lies on the device; what is where:
+inline constexpr std::int64_t kControlFactor = 0;         // on gradients; 0 for a step that is skipped
+inline constexpr std::int64_t kControlNorm = 1;           // of the loss's gradient
+inline constexpr std::int64_t kControlSkipped = 2;        // steps skipped since the caller set it to 0
+inline constexpr std::int64_t kControlGradientScale = 3;  // what the measured gradients were times the loss's
+inline constexpr std::int64_t kControlLossScale = 4;      // for the next backward pass; with MeasureSpec::scales_loss
+inline constexpr std::int64_t kControlGoodSteps = 5;      // in a row since it last changed; likewise
+inline constexpr std::int64_t kControlRates = 6;          // relative rate of group 0, 1, …
+inline constexpr std::int64_t control_size(std::int64_t groups) { return kControlRates + groups; }
 
 struct MemoryUse {
   std::int64_t live_bytes = 0, peak_bytes = 0, reserved_bytes = 0;
@@ -154,7 +166,9 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual Device device() const = 0;
-  virtual DType compute_type() const = 0;       // f64 on the reference, f32 elsewhere
+  virtual DType compute_type() const = 0;  // f64 on the reference, f32 elsewhere
+  /// Of activations and their gradients: bf16 or f16 when that precision was asked for.
+  virtual DType activation_type() const { return compute_type(); }
   virtual std::string description() const = 0;  // one line for people: "cpu, oneDNN 2.6.3, AVX-512, 2 threads"
 
   // Memory. Blocks are 64-byte aligned at least; `release` may keep them for reuse.
@@ -170,12 +184,13 @@ class Backend {
   virtual void push_range(std::string_view) {}
   virtual void pop_range() {}
 
-  /// y (=|+=) x between any formats, pitches and f32/f64 element types; equal shapes.
+  /// y (=|+=) x between any formats, pitches and floating-point element types; equal shapes.
   virtual void copy(View y, Write, ConstView x) = 0;
   /// Whether every element is finite. Waits for the device.
   virtual bool all_finite(ConstView x) = 0;
 
-  /// out (=|+=) f(index, in...): views of one shape, format and pitch-pattern (slices allowed).
+  /// out (=|+=) f(index, in...): views of one shape, format, pitch-pattern (slices allowed) and floating-point type;
+  /// the formula is computed in the compute type.
   template <class F>
   void map(const F& f, View out, Write write, std::initializer_list<ConstView> in);
 
@@ -236,14 +251,16 @@ class Backend {
   ///   r_k = |g_k| / (|w_k| + epsilon), averaged over the last `window` measurements; rate_k = r_k / max r
   /// A group with |w_k| < min_weight_norm is left out of the maximum and gets rate 1, as do all when every r is 0.
   /// Norms are of the loss's gradient, unclipped and without penalties; masked elements count in none. A gradient that
-  /// is not finite sets control[0] = 0, counts the skipped step and changes neither rates nor history.
+  /// is not finite sets the factor to 0, counts the skipped step and changes neither rates nor history. With
+  /// `scales_loss` the gradients carry control's loss scale, which then shrinks or grows for the next backward pass.
   /// Shapes: control as control_size says; history f64 [groups,1 + window], row k = number of entries ever, the last
   /// ones in a ring; zeros at first, null data without relative_rates. Reads of `arena` values, gradients, segments.
   /// Deterministic: sums are taken in an order that depends on the segments alone. Does not wait for the device.
   /// Source: Lee et al. 2023 (Auto-RGN); clipping as PyTorch's clip_grad_norm_.
   virtual void measure_gradients(View control, View history, const UpdateArena& arena, const MeasureSpec&) = 0;
-  /// One step of a rule over all segments, penalties included, in one pass; formulas in functors.h. With control[0] ==
-  /// 0 nothing changes (sums are taken all the same). Gradients are never written, masked elements never visited.
+  /// One step of a rule over all segments, penalties included, in one pass; formulas in functors.h. With a factor of 0
+  /// in control nothing changes (sums are taken all the same). Gradients are never written, masked elements never
+  /// visited.
   /// Errors: a penalty towards anchors that are not there.
   virtual void update(const UpdateArena&, const SgdStep&) = 0;
   virtual void update(const UpdateArena&, const AdamStep&) = 0;
@@ -298,10 +315,16 @@ void Backend::map(const F& f, View out, Write write, std::initializer_list<Const
 struct BackendOptions {
   int threads = 0;               // 0: all cores this process may use
   bool allows_winograd = false;  // CPU: 3 x 3 convolutions by F(4,3) where oneDNN has it; faster, rounds more
+  Precision precision = Precision::f32;
 };
 
-/// Creates a device. Errors: the device is not built in or not usable, with the reason.
+/// Creates a device. On the reference bf16 and f16 are the truth for storage in 16 bits: every call in double from the
+/// stored numbers, its result rounded to 16 bits.
+/// Errors: the device is not built in or not usable, with the reason; it does not have the precision.
 std::unique_ptr<Backend> make_backend(const Device& device, const BackendOptions& options = {});
+
+/// What is best on a device: bf16 on GPUs, all of which have units for it (compute capability 8.0 and newer), else f32.
+Precision default_precision(const Device& device);
 
 /// Resolves "auto", "cpu", "reference", "cuda", "cuda:N"; `why` says what auto chose and why not a GPU.
 Device parse_device(const std::string& text, std::string* why = nullptr);

@@ -35,6 +35,16 @@ std::string_view to_string(DType dtype) {
   throw Error("dtype: unknown value");
 }
 
+std::string_view to_string(Precision precision) {
+  switch (precision) {
+    case Precision::f32: return "f32";
+    case Precision::tf32: return "tf32";
+    case Precision::bf16: return "bf16";
+    case Precision::f16: return "f16";
+  }
+  throw Error("precision: unknown value");
+}
+
 std::string to_string(const Shape& s) {
   return "[" + std::to_string(s.n) + "," + std::to_string(s.c) + "," + std::to_string(s.h) + "," + std::to_string(s.w) +
          "]";

@@ -41,6 +41,14 @@ enum class DType : std::uint8_t { f32, f64, bf16, f16, i32, u8 };
 std::int64_t size_of(DType dtype);  // bytes
 std::string_view to_string(DType dtype);
 
+/// How a device computes. tf32: float32 whose products are taken with 10 fraction bits, on GPUs. bf16, f16:
+/// activations, their gradients and the weights that convolutions and linear layers read have 16 bits; sums,
+/// statistics, losses and the weights that the optimizer updates (the masters) stay float32 (float64 on the reference
+/// device).
+enum class Precision : std::uint8_t { f32, tf32, bf16, f16 };
+
+std::string_view to_string(Precision precision);  // "bf16"
+
 /// Logical dimensions N C H W, whatever the memory order. A matrix [rows, columns] is {rows, columns, 1, 1}.
 struct Shape {
   std::int64_t n = 1, c = 1, h = 1, w = 1;
@@ -75,7 +83,7 @@ constexpr std::int64_t windows(std::int64_t padded, std::int64_t length, std::in
 
 /// 2-d convolution. Weights are K R S C (output channels, kernel rows, kernel columns, input channels).
 struct ConvSpec {
-  Shape x;                          // input  [N, C, H, W]
+  Shape x;                           // input  [N, C, H, W]
   std::int64_t k = 1, r = 1, s = 1;  // output channels, kernel height, kernel width
   std::int64_t stride_h = 1, stride_w = 1;
   std::int64_t pad_h = 0, pad_w = 0;
@@ -121,6 +129,13 @@ struct PenaltySpec {
   bool to_anchor = false;
   double strength = 0;
   friend bool operator==(const PenaltySpec&, const PenaltySpec&) = default;
+};
+
+/// How a loss scale follows the gradients: it shrinks by `backoff` after a step whose gradients were not finite, and
+/// grows after `interval` finite ones in a row. Source: PyTorch's GradScaler, whose defaults these are.
+struct LossScaling {
+  double initial = 65536, growth = 2, backoff = 0.5;
+  std::int64_t interval = 2000;
 };
 
 }  // namespace graft

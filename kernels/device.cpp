@@ -24,11 +24,20 @@ int parse_index(const std::string& text, std::size_t begin) {
   return index;
 }
 
+void check_precision(const Device& device, Precision precision) {
+  if (device.kind == DeviceKind::cpu && precision != Precision::f32)
+    throw UsageError(
+        fmt::format("precision: the cpu computes in f32, not {}; use --precision f32, or a GPU", to_string(precision)));
+  if (device.kind == DeviceKind::reference && precision == Precision::tf32)
+    throw UsageError("precision: the reference device computes in double and has no tf32; use f32, bf16 or f16");
+}
+
 }  // namespace
 
 std::unique_ptr<Backend> make_backend(const Device& device, const BackendOptions& options) {
   if (options.threads < 0)
     throw UsageError(fmt::format("device: threads must be 0 (all) or more, got {}", options.threads));
+  check_precision(device, options.precision);
   switch (device.kind) {
     case DeviceKind::reference:
       return make_reference_backend(options);
@@ -38,6 +47,10 @@ std::unique_ptr<Backend> make_backend(const Device& device, const BackendOptions
       return make_cuda_backend(device.index, options);
   }
   throw Error("device: unknown kind");
+}
+
+Precision default_precision(const Device& device) {
+  return device.kind == DeviceKind::cuda ? Precision::bf16 : Precision::f32;
 }
 
 Device parse_device(const std::string& text, std::string* why) {

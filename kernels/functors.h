@@ -268,6 +268,20 @@ GRAFT_HD double gradient_factor(double squares, double loss_scale, double max_no
   return (clip < 1 ? clip : 1.0) / loss_scale;
 }
 
+/// The loss scale after a step whose gradients were finite or not, and the number of finite ones in a row.
+/// Source: PyTorch's GradScaler.update(), amp_update_scale: growth that would leave float32's range is left out.
+GRAFT_HD void adapt_loss_scale(const LossScaling& scaling, bool is_finite, double& scale, double& good_steps) {
+  if (!is_finite) {
+    scale *= scaling.backoff;
+    good_steps = 0;
+    return;
+  }
+  good_steps += 1;
+  if (good_steps < double(scaling.interval)) return;
+  if (scale * scaling.growth <= 3.4028234663852886e38) scale *= scaling.growth;
+  good_steps = 0;
+}
+
 /// Auto-RGN's ratio of a group of tensors: enters `row` = [entries so far, the last `window` ratios], whose mean it
 /// returns. -1 where the weights are too small for a ratio to mean anything; then nothing is entered.
 GRAFT_HD double enter_ratio(double* row, std::int64_t window, double gradient_norm, double weight_norm, double epsilon,

@@ -264,7 +264,8 @@ void ObservedBackend::observe_update(const UpdateArena& arena, const Step& step)
     add(call.reads, part_of(arena.gradients, s.state_offset, s.size));
     for (const Region& changed :
          {part_of(arena.values, s.value_offset, s.size), part_of(arena.moment1, s.state_offset, s.size),
-          Step::kMoments > 1 ? part_of(arena.moment2, s.state_offset, s.size) : Region{.rows = 0}}) {
+          Step::kMoments > 1 ? part_of(arena.moment2, s.state_offset, s.size) : Region{.rows = 0},
+          part_of(arena.half_values, s.value_offset, s.size)}) {  // masked rows and skipped steps leave what is there
       add(call.writes, changed);
       add(call.reads, changed);
     }

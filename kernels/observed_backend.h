@@ -54,6 +54,7 @@ class ObservedBackend final : public Backend {
 
   Device device() const override { return inner_->device(); }
   DType compute_type() const override { return inner_->compute_type(); }
+  DType activation_type() const override { return inner_->activation_type(); }
   std::string description() const override { return inner_->description(); }
 
   void* allocate(std::int64_t bytes) override { return observer_.allocate(bytes, *inner_); }

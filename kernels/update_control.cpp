@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/half.h"
+
 namespace graft {
 namespace {
 
@@ -39,6 +41,8 @@ void check_segments(std::span<const UpdateSegment> segments, std::int64_t groups
 }  // namespace
 
 void check_update(const UpdateArena& arena) {
+  if (arena.half_values.data && !is_half(arena.half_values.dtype))
+    throw Error("update: half_values takes bf16 or f16, got " + std::string(to_string(arena.half_values.dtype)));
   for (const UpdateSegment& s : arena.segments)
     if (s.penalty.kind != PenaltyKind::none && s.penalty.to_anchor && !arena.anchors.data)
       throw Error("update: a penalty pulls to anchors, but none are kept; call keep_anchors() first");
@@ -61,24 +65,26 @@ void finish_measure(const View& control, const View& history, std::span<const Up
   double squares = 0;
   for (std::size_t i = 0; i < segments.size(); ++i) squares += sums[2 * i];
   double* c = control.as<double>();
-  c[0] = gradient_factor(squares, spec.loss_scale, spec.max_gradient_norm);
-  c[1] = std::sqrt(squares) / spec.loss_scale;
-  if (c[0] == 0) {
-    ++c[control.shape.c - 1];
-    return;
-  }
-  if (!spec.relative_rates) return;
+  const double scale = spec.scales_loss ? c[kControlLossScale] : spec.loss_scale;
+  c[kControlFactor] = gradient_factor(squares, scale, spec.max_gradient_norm);
+  c[kControlNorm] = std::sqrt(squares) / scale;
+  c[kControlGradientScale] = scale;
+  const bool is_finite = c[kControlFactor] != 0;
+  if (spec.scales_loss) adapt_loss_scale(spec.scaling, is_finite, c[kControlLossScale], c[kControlGoodSteps]);
+  if (!is_finite) ++c[kControlSkipped];
+  if (!is_finite || !spec.relative_rates) return;
   std::vector<Group> groups = gather_groups(segments, sums, spec.groups);
   double largest = 0;
   for (std::int64_t k = 0; k < spec.groups; ++k) {
     Group& group = groups[std::size_t(k)];
     if (!group.is_present) continue;
     group.ratio = enter_ratio(history.as<double>() + k * (1 + spec.window), spec.window,
-                              std::sqrt(group.gradient_squares) / spec.loss_scale, std::sqrt(group.weight_squares),
-                              spec.epsilon, spec.min_weight_norm);
+                              std::sqrt(group.gradient_squares) / scale, std::sqrt(group.weight_squares), spec.epsilon,
+                              spec.min_weight_norm);
     largest = std::max(largest, group.ratio);
   }
-  for (std::int64_t k = 0; k < spec.groups; ++k) c[2 + k] = relative_rate(groups[std::size_t(k)].ratio, largest);
+  for (std::int64_t k = 0; k < spec.groups; ++k)
+    c[kControlRates + k] = relative_rate(groups[std::size_t(k)].ratio, largest);
 }
 
 }  // namespace graft

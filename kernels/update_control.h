@@ -18,7 +18,9 @@ void finish_measure(const View& control, const View& history, std::span<const Up
                     const double* sums, const MeasureSpec& spec);
 
 /// Whether measure_gradients found a gradient that is not finite.
-inline bool is_skipped(const UpdateArena& arena) { return arena.control.data && arena.control.as<double>()[0] == 0; }
+inline bool is_skipped(const UpdateArena& arena) {
+  return arena.control.data && arena.control.as<double>()[kControlFactor] == 0;
+}
 
 /// The rule of a skipped step: nothing, and no penalty either.
 struct SkippedStep {
@@ -37,10 +39,10 @@ struct SkippedStep {
 template <class T, class Step>
 UpdateTerms<T> terms_of(const UpdateSegment& s, const UpdateArena& arena, const Step& step) {
   const double* control = arena.control.as<double>();
-  const double rate = control && s.rate_group >= 0 ? control[2 + s.rate_group] : 1;
-  const std::int64_t skipped = control ? std::int64_t(control[arena.control.shape.c - 1]) : 0;
+  const double rate = control && s.rate_group >= 0 ? control[kControlRates + s.rate_group] : 1;
+  const std::int64_t skipped = control ? std::int64_t(control[kControlSkipped]) : 0;
   return update_terms<T>(step, s.lr_scale * rate, s.decay, s.penalty, step.step - s.first_step - skipped,
-                         control ? control[0] : 1);
+                         control ? control[kControlFactor] : 1);
 }
 
 /// Calls body(begin, end) for the trainable elements of a segment, neighbouring rows together.

@@ -184,7 +184,7 @@ void Optimizer::prepare_control(const StepSpec& spec) {
   if (!control_ || control_.shape().c != control_size(groups)) {
     settle();
     std::vector<double> start(std::size_t(control_size(groups)), 1.0);  // every rate
-    start.back() = 0;
+    start[kControlSkipped] = 0;
     control_ = filled(context, {1, control_size(groups), 1, 1}, start);
   }
   if (!spec.relative_rates || groups == 0) return;
@@ -223,7 +223,9 @@ void Optimizer::update(const UpdateArena& arena, double lr) {
                                   .step = step_});
 }
 
-std::int64_t Optimizer::skipped() const { return may_have_skipped_ ? std::int64_t(read(control_).back()) : 0; }
+std::int64_t Optimizer::skipped() const {
+  return may_have_skipped_ ? std::int64_t(read(control_)[kControlSkipped]) : 0;
+}
 
 void Optimizer::settle() {
   const std::int64_t count = skipped();
@@ -231,7 +233,7 @@ void Optimizer::settle() {
   if (count == 0) return;
   for (std::size_t i : updated_) states_[i].steps -= count;
   std::vector<double> control = read(control_);
-  control.back() = 0;
+  control[kControlSkipped] = 0;
   control_ = filled(parameters_.context(), control_.shape(), control);
 }
 
@@ -262,17 +264,17 @@ double Optimizer::penalty() const {
 double Optimizer::gradient_norm() const {
   if (!has_measured_)
     throw Error("optimizer: the last step did not measure its gradients; set StepSpec::max_gradient_norm");
-  return read(control_)[1];
+  return read(control_)[kControlNorm];
 }
 
-bool Optimizer::was_skipped() const { return has_measured_ && read(control_)[0] == 0; }
+bool Optimizer::was_skipped() const { return has_measured_ && read(control_)[kControlFactor] == 0; }
 
 std::vector<double> Optimizer::rates() const {
   std::vector<double> all(states_.size(), 1.0);
   if (!has_rates_) return all;
   const std::vector<double> control = read(control_);
   for (std::size_t i : updated_)
-    if (states_[i].group.rate_group >= 0) all[i] = control[std::size_t(2 + states_[i].group.rate_group)];
+    if (states_[i].group.rate_group >= 0) all[i] = control[std::size_t(kControlRates + states_[i].group.rate_group)];
   return all;
 }
 

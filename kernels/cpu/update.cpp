@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/half.h"
 #include "kernels/update_control.h"
 
 namespace graft {
@@ -34,6 +35,8 @@ struct ChunkPointers {
   const float* g;
   float *m, *v;
   const float* anchor;
+  std::uint16_t* half;
+  DType half_type;
 };
 
 ChunkPointers pointers(const UpdateArena& arena, const Chunk& c) {
@@ -45,7 +48,9 @@ ChunkPointers pointers(const UpdateArena& arena, const Chunk& c) {
           .g = arena.gradients.as<float>() + state,
           .m = at(arena.moment1.as<float>(), state),
           .v = at(arena.moment2.as<float>(), state),
-          .anchor = at(arena.anchors.as<float>(), value)};
+          .anchor = at(arena.anchors.as<float>(), value),
+          .half = at(arena.half_values.as<std::uint16_t>(), value),
+          .half_type = arena.half_values.dtype};
 }
 
 template <PenaltyKind Kind, PenaltyMode Mode, bool HasAnchor, bool HasSums>
@@ -67,6 +72,11 @@ void add_sums(std::int64_t count, const float* before, const float* w, const flo
   }
   const std::array<double, kUpdateSums> all{g2, w2, change2, distance2, distance};
   for (std::size_t k = 0; k < all.size(); ++k) sums[k] += all[k];
+}
+
+void store_halves(const ChunkPointers& p) {
+  for (std::int64_t i = 0; i < p.count; ++i)
+    p.half[i] = p.half_type == DType::bf16 ? BFloat16(p.w[i]).bits : Float16(p.w[i]).bits;
 }
 
 template <class Step, PenaltyKind Kind, PenaltyMode Mode, bool HasAnchor, bool HasSums>
@@ -94,6 +104,7 @@ void update_chunk(Variant<Kind, Mode, HasAnchor, HasSums>, const Step& step_in, 
     }
     if constexpr (HasSums) add_sums<HasAnchor>(count, before.data(), pw, pg, anchor, sums);
   }
+  if (p.half && Step::kMoments > 0) store_halves(p);  // a skipped step stores nothing
 }
 
 /// Calls body(Variant) with the variant that a penalty, an anchor and the wish for sums ask for.

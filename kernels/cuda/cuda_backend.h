@@ -19,11 +19,14 @@ namespace graft {
 
 class CudaBackend final : public Backend {
  public:
-  explicit CudaBackend(int index);
+  explicit CudaBackend(int index, Precision precision = Precision::f32);
   ~CudaBackend() override;
 
   Device device() const override { return {DeviceKind::cuda, index_}; }
   DType compute_type() const override { return DType::f32; }
+  DType activation_type() const override {
+    return precision_ == Precision::bf16 ? DType::bf16 : precision_ == Precision::f16 ? DType::f16 : DType::f32;
+  }
   std::string description() const override { return description_; }
 
   void* allocate(std::int64_t bytes) override;
@@ -95,6 +98,7 @@ class CudaBackend final : public Backend {
   Staging& next_staging();
 
   int index_;
+  Precision precision_;
   std::string description_;
   gpu::Handle<cudaStream_t, cudaStreamDestroy> stream_;
 

@@ -80,10 +80,11 @@ struct DeviceArena {
   float* values;
   const float* gradients;
   float *moment1, *moment2;
-  const float* anchors;   // null: none
-  const double* control;  // null: plain gradients
-  double* sums;           // null: not wanted
-  std::int64_t groups;    // that control has room for
+  const float* anchors;        // null: none
+  const double* control;       // null: plain gradients
+  double* sums;                // null: not wanted
+  std::uint16_t* half_values;  // null: none
+  DType half_type;             // bf16 or f16
   const DeviceSegment* segments;
   const std::uint32_t* masks;
   /// Segments of rate group k: group_segments[group_begin[k]] .. [group_begin[k + 1] - 1], for k < table_groups.

@@ -61,7 +61,7 @@ std::string gpu_unavailable_reason(int index) {
   return {};
 }
 
-CudaBackend::CudaBackend(int index) : index_(index) {
+CudaBackend::CudaBackend(int index, Precision precision) : index_(index), precision_(precision) {
   check(cudaSetDevice(index_), "opening the GPU");
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, index_), "asking for the GPU's name");

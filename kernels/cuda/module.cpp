@@ -7,7 +7,9 @@
 namespace graft {
 namespace {
 
-std::unique_ptr<Backend> create(int index, const BackendOptions&) { return std::make_unique<CudaBackend>(index); }
+std::unique_ptr<Backend> create(int index, const BackendOptions& options) {
+  return std::make_unique<CudaBackend>(index, options.precision);
+}
 
 std::string conv_plan(const std::string& device_properties, const ConvSpec& spec, const std::string& kind) {
   ConvKey key{.spec = spec};

@@ -3,6 +3,7 @@
 // finish adds them up in a fixed order. Elements of masked rows are neither read nor written.
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/rows.h"
+#include "kernels/half.h"
 
 namespace graft::gpu {
 namespace {
@@ -119,23 +120,27 @@ __device__ double block_max(double value) {
   return values[0];
 }
 
-/// By the last block: control[0], [1] and the count of skipped steps. Whether the step goes on.
+/// By the last block: all of control but the rates. Whether the step goes on.
 __device__ bool finish_norm(double* control, const double* totals, const DeviceArena& a, const MeasureSpec& spec) {
   __shared__ double factor;
   double squares[1] = {0};
   for (std::int64_t s = threadIdx.x; s < a.segment_count; s += kThreads) squares[0] += totals[2 * s];
   block_sum(squares);
   if (threadIdx.x == 0) {
-    factor = gradient_factor(squares[0], spec.loss_scale, spec.max_gradient_norm);
-    control[0] = factor;
-    control[1] = sqrt(squares[0]) / spec.loss_scale;
-    if (factor == 0) control[2 + spec.groups] += 1;
+    const double scale = spec.scales_loss ? control[kControlLossScale] : spec.loss_scale;
+    factor = gradient_factor(squares[0], scale, spec.max_gradient_norm);
+    control[kControlFactor] = factor;
+    control[kControlNorm] = sqrt(squares[0]) / scale;
+    control[kControlGradientScale] = scale;
+    if (spec.scales_loss)
+      adapt_loss_scale(spec.scaling, factor != 0, control[kControlLossScale], control[kControlGoodSteps]);
+    if (factor == 0) control[kControlSkipped] += 1;
   }
   __syncthreads();
   return factor != 0;
 }
 
-/// By the last block: history and rates.
+/// By the last block, after finish_norm: history and rates.
 __device__ void finish_rates(double* control, double* history, const double* totals, const DeviceArena& a,
                              const MeasureSpec& spec) {
   double largest = 0;
@@ -145,15 +150,16 @@ __device__ void finish_rates(double* control, double* history, const double* tot
     if (is_present) {
       for (std::int32_t m = a.group_begin[k]; m < a.group_begin[k + 1]; ++m)
         for (int j = 0; j < 2; ++j) squares[j] += totals[2 * std::int64_t(a.group_segments[m]) + j];
-      ratio = enter_ratio(history + k * (1 + spec.window), spec.window, sqrt(squares[0]) / spec.loss_scale,
-                          sqrt(squares[1]), spec.epsilon, spec.min_weight_norm);
+      ratio =
+          enter_ratio(history + k * (1 + spec.window), spec.window, sqrt(squares[0]) / control[kControlGradientScale],
+                      sqrt(squares[1]), spec.epsilon, spec.min_weight_norm);
     }
-    control[2 + k] = ratio;
+    control[kControlRates + k] = ratio;
     if (ratio > largest) largest = ratio;
   }
   largest = block_max(largest);
   for (std::int64_t k = threadIdx.x; k < spec.groups; k += kThreads)
-    control[2 + k] = relative_rate(control[2 + k], largest);
+    control[kControlRates + k] = relative_rate(control[kControlRates + k], largest);
 }
 
 template <int W>
@@ -187,14 +193,27 @@ template <class Step>
 __device__ UpdateTerms<float> segment_terms(const DeviceArena& a, const DeviceSegment& s, const Step& step) {
   __shared__ UpdateTerms<float> terms;
   if (threadIdx.x == 0) {
-    const double rate = a.control && s.rate_group >= 0 ? a.control[2 + s.rate_group] : 1.0;
-    const std::int64_t skipped = a.control ? std::int64_t(a.control[2 + a.groups]) : 0;
+    const double rate = a.control && s.rate_group >= 0 ? a.control[kControlRates + s.rate_group] : 1.0;
+    const std::int64_t skipped = a.control ? std::int64_t(a.control[kControlSkipped]) : 0;
     const PenaltySpec penalty{s.penalty, s.mode, s.to_anchor != 0, s.strength};
     terms = update_terms<float>(step, s.lr_scale * rate, s.decay, penalty, step.step - s.first_step - skipped,
-                                a.control ? a.control[0] : 1.0);
+                                a.control ? a.control[kControlFactor] : 1.0);
   }
   __syncthreads();
   return terms;
+}
+
+/// W neighbouring 16-bit numbers, stored at once.
+template <int W>
+struct alignas(2 * W) HalfPack {
+  std::uint16_t v[W];
+};
+
+template <int W>
+__device__ __forceinline__ void store_half(const DeviceArena& a, std::int64_t i, const Pack<W>& w) {
+  HalfPack<W> h;
+  for (int l = 0; l < W; ++l) h.v[l] = a.half_type == DType::bf16 ? BFloat16(w.v[l]).bits : Float16(w.v[l]).bits;
+  *reinterpret_cast<HalfPack<W>*>(a.half_values + i) = h;
 }
 
 /// One pack of elements: updated unless the step is skipped; `sums` may be null.
@@ -212,6 +231,7 @@ __device__ __forceinline__ void update_pack(const Step& step, const UpdateTerms<
     if (Step::kMoments > 1) v = load<W>(a.moment2 + state);
     for (int l = 0; l < W; ++l) update_element(step, terms, w.v[l], g.v[l], m.v[l], v.v[l], w0.v[l]);
     store<W>(a.values + value, w);
+    if (a.half_values) store_half<W>(a, value, w);
     store<W>(a.moment1 + state, m);
     if (Step::kMoments > 1) store<W>(a.moment2 + state, v);
   }
@@ -228,7 +248,7 @@ __device__ __forceinline__ void update_pack(const Step& step, const UpdateTerms<
 
 template <int W, bool HasSums, class Step>
 __global__ void __launch_bounds__(kThreads) update_kernel(const DeviceArena a, const Step step) {
-  const bool is_skipped = a.control && a.control[0] == 0;
+  const bool is_skipped = a.control && a.control[kControlFactor] == 0;
   if (is_skipped && !HasSums) return;
   const DeviceSegment s = a.segments[find_segment(a, blockIdx.x)];
   const UpdateTerms<float> terms = segment_terms(a, s, step);
@@ -242,12 +262,12 @@ __global__ void __launch_bounds__(kThreads) update_kernel(const DeviceArena a, c
     if (leave_sums(a, sums)) sum_segments<kUpdateSums>(a, a.sums);
 }
 
-/// Whether all arenas begin where four floats can be moved at once.
+/// Whether all arenas begin where four numbers can be moved at once.
 bool are_aligned(const DeviceArena& a) {
   for (const float* p : {static_cast<const float*>(a.values), a.gradients, static_cast<const float*>(a.moment1),
                          static_cast<const float*>(a.moment2), a.anchors})
     if (reinterpret_cast<std::uintptr_t>(p) % 16 != 0) return false;
-  return true;
+  return reinterpret_cast<std::uintptr_t>(a.half_values) % 8 == 0;
 }
 
 LaunchConfig block_per_chunk(const DeviceArena& a, cudaStream_t stream) {

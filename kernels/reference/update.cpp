@@ -1,6 +1,7 @@
 // The optimizer's passes over the arenas, segment by segment; masked rows are never visited.
 #include <cmath>
 
+#include "kernels/half.h"
 #include "kernels/reference/reference.h"
 #include "kernels/update_control.h"
 
@@ -10,6 +11,8 @@ namespace {
 /// One segment's update; `sums` (5) may be null.
 template <class Step>
 void update_segment(const UpdateSegment& s, const UpdateArena& arena, const Step& step, double* sums) {
+  const bool is_bf16 = arena.half_values.dtype == DType::bf16;
+  auto* halves = Step::kMoments > 0 ? arena.half_values.as<std::uint16_t>() : nullptr;  // a skipped step stores nothing
   const UpdateTerms<double> terms = terms_of<double>(s, arena, step);
   const double* anchors = uses_anchor(s, arena) ? arena.anchors.as<double>() : nullptr;
   double unused = 0;
@@ -20,6 +23,7 @@ void update_segment(const UpdateSegment& s, const UpdateArena& arena, const Step
       const double before = w, w0 = anchors ? anchors[value] : 0, g = arena.gradients.as<double>()[state];
       update_element(step, terms, w, g, Step::kMoments > 0 ? arena.moment1.as<double>()[state] : unused,
                      Step::kMoments > 1 ? arena.moment2.as<double>()[state] : unused, w0);
+      if (halves) halves[value] = is_bf16 ? BFloat16(w).bits : Float16(w).bits;
       if (!sums) continue;
       sums[0] += g * g;
       sums[1] += before * before;

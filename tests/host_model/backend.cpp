@@ -15,7 +15,8 @@ namespace graft {
 struct ConvPlans::State {};
 ConvPlans::~ConvPlans() = default;
 
-CudaBackend::CudaBackend(int index) : index_(index), description_("a model of a CUDA device on the host") {}
+CudaBackend::CudaBackend(int index, Precision precision)
+    : index_(index), precision_(precision), description_("a model of a CUDA device on the host") {}
 
 CudaBackend::~CudaBackend() {
   for (const auto& [block, bytes] : live_) std::free(block);
@@ -64,7 +65,7 @@ void CudaBackend::conv_weight_grad(const ConvSpec&, View, Write, ConstView, Cons
 
 namespace host_model {
 
-std::unique_ptr<Backend> make_backend() { return std::make_unique<CudaBackend>(0); }
+std::unique_ptr<Backend> make_backend(Precision precision) { return std::make_unique<CudaBackend>(0, precision); }
 
 }  // namespace host_model
 }  // namespace graft

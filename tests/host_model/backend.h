@@ -14,6 +14,6 @@ class NotModelled : public Error {
 };
 
 /// Every block of memory is exactly as large as asked for and starts as NaN. Convolutions throw NotModelled.
-std::unique_ptr<Backend> make_backend();
+std::unique_ptr<Backend> make_backend(Precision precision = Precision::f32);
 
 }  // namespace graft::host_model

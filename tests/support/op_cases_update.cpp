@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <type_traits>
 
 #include "tests/support/op_cases.h"
@@ -89,8 +90,8 @@ std::function<void(std::vector<double>&)> poison_frozen(std::shared_ptr<const Ar
 
 Operand control_operand(Operand o, double factor) {
   return o.of(DType::f64).adjusted([factor](std::vector<double>& v) {
-    // Norm, the groups' rates, skipped steps.
-    v = {factor, 3, 0.25, 0.625, 1, 2};
+    // Factor, norm, skipped steps, the gradients' scale, loss scale, good steps, the groups' rates.
+    v = {factor, 3, 2, 1, 32, 6, 0.25, 0.625, 1};
   });
 }
 
@@ -98,6 +99,7 @@ struct UpdateCase {
   PenaltySpec penalty;
   bool has_anchors = false, has_control = false, has_sums = false;
   double factor = 0.375;
+  std::optional<DType> half = {};  // type of a 16-bit copy of the values
 };
 
 std::shared_ptr<const Arena> with_penalty(std::shared_ptr<const Arena> arena, const PenaltySpec& penalty) {
@@ -124,6 +126,7 @@ void add_update(std::vector<OpCase>& table, const std::string& name, const Step&
     c.operands.push_back(fresh("sums", {std::int64_t(arena->segments.size()), kUpdateSums, 1, 1}).of(DType::f64));
     c.terms = 20000;
   }
+  if (u.half) c.operands.push_back(updated("half", values).of(*u.half));
   c.run = [step, arena, u](Backend& d, CaseOperands& o, Write) {
     d.update({.values = o["w"],
               .gradients = o["g"],
@@ -132,7 +135,8 @@ void add_update(std::vector<OpCase>& table, const std::string& name, const Step&
               .segments = arena->segments,
               .anchors = u.has_anchors ? o["w0"] : View{},
               .control = u.has_control ? o["control"] : View{},
-              .sums = u.has_sums ? o["sums"] : View{}},
+              .sums = u.has_sums ? o["sums"] : View{},
+              .half_values = u.half ? o["half"] : View{}},
              step);
   };
   table.push_back(c);
@@ -158,6 +162,7 @@ void add_penalties(std::vector<OpCase>& table, const std::string& rule, const St
       }
 }
 
+/// Control starts with a loss scale of 32 and 6 good steps.
 struct MeasureCase {
   MeasureSpec spec;
   bool is_finite = true;
@@ -197,6 +202,12 @@ void add_measures(std::vector<OpCase>& table, std::shared_ptr<const Arena> arena
   add_measure(table, "clipped", arena, {{.max_gradient_norm = 0.4}});
   add_measure(table, "not_clipped", arena, {{.loss_scale = 2, .max_gradient_norm = 1e4}});
   add_measure(table, "not_finite", arena, {rates, false});
+  MeasureSpec scaled = rates;
+  scaled.scales_loss = true, scaled.scaling = {.growth = 3, .backoff = 0.25, .interval = 8};
+  add_measure(table, "scaled_loss", arena, {scaled});
+  add_measure(table, "scaled_loss_not_finite", arena, {scaled, false});
+  scaled.scaling.interval = 7;
+  add_measure(table, "scaled_loss_grows", arena, {scaled});
   MeasureSpec small = rates;
   small.min_weight_norm = 4;  // group 0's weights are smaller
   add_measure(table, "small_weights", arena, {small});
@@ -230,6 +241,13 @@ void add_update_cases(std::vector<OpCase>& table, CaseSize size) {
               .has_control = true,
               .has_sums = true,
               .factor = 0});
+  for (const DType half : {DType::bf16, DType::f16}) {
+    const std::string name(to_string(half));
+    add_update(table, "sgd_" + name, sgd, arena, {.half = half});
+    add_update(table, "adam_sums_" + name, adam, arena, {.has_control = true, .has_sums = true, .half = half});
+    add_update(table, "adam_skipped_sums_" + name, adam, arena,
+               {.has_control = true, .has_sums = true, .factor = 0, .half = half});
+  }
   add_penalties(table, "sgd", sgd, arena);
   add_penalties(table, "adam", adam, arena);
   add_penalties(table, "adamw", decoupled, arena);
