@@ -7,8 +7,8 @@ namespace graft {
 namespace {
 
 std::int64_t row_size(const Parameter& p) {
-  const bool is_weight = p.role == Role::conv_weight || p.role == Role::linear_weight;
-  return is_weight ? p.shape.size() / p.shape.n : 1;
+  const bool is_vector = p.role == Role::bias || p.role == Role::norm_scale || p.role == Role::norm_shift;
+  return is_vector ? 1 : p.shape.size() / p.shape.n;
 }
 
 bool is_penalty_strength(double x) { return x >= 0 && std::isfinite(x); }

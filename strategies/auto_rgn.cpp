@@ -12,9 +12,9 @@ namespace {
 
 constexpr double kMinWeightNorm = 1e-8;  // a fresh bias of zeros has no relative gradient
 
-double squared_norm(const Tensor& t) {
+double squared_norm(const std::vector<double>& values) {
   double sum = 0;
-  for (double v : t.to_host()) sum += v * v;
+  for (double v : values) sum += v * v;
   return sum;
 }
 
@@ -37,8 +37,8 @@ class AutoRgn : public GradientProbe {
     for (std::size_t i = 0; i < groups.size(); ++i) {
       const Parameter& p = parameters.parameters()[i];
       if (!p.is_trainable || !p.has_gradient()) continue;
-      gradients[groups[i]] += squared_norm(p.gradient());
-      weights[groups[i]] += squared_norm(p.value);
+      gradients[groups[i]] += squared_norm(trained_rows(p, p.gradient()));
+      weights[groups[i]] += squared_norm(trained_rows(p, p.value));
     }
     std::vector<double> ratios(groups.size(), kNoRatio);
     for (std::size_t i = 0; i < groups.size(); ++i) {

@@ -13,9 +13,9 @@ constexpr double kNotMeasured = -1;
 
 /// Mean over all elements of g^2 / (variance of its column over the rows + 1e-8), unbiased. A single row has no
 /// variance, which counts as no noise.
-double score(const std::vector<double>& g, std::size_t rows) {
+double score(const std::vector<double>& g, std::size_t columns) {
+  const std::size_t rows = g.size() / columns;
   if (rows < 2) return std::numeric_limits<double>::max();
-  const std::size_t columns = g.size() / rows;
   double sum = 0;
   for (std::size_t c = 0; c < columns; ++c) {
     double mean = 0, squares = 0, deviations = 0;
@@ -38,8 +38,9 @@ class AutoSnr : public GradientProbe {
   std::vector<double> measure(const ParameterSet& parameters) const override {
     std::vector<double> scores;
     for (const Parameter& p : parameters.parameters())
-      scores.push_back(p.is_trainable && p.has_gradient() ? score(p.gradient().to_host(), std::size_t(p.rows()))
-                                                          : kNotMeasured);
+      scores.push_back(p.is_trainable && p.has_gradient()
+                           ? score(trained_rows(p, p.gradient()), std::size_t(p.shape.size() / p.rows()))
+                           : kNotMeasured);
     return scores;
   }
 

@@ -23,7 +23,7 @@ std::vector<Stage> stages_of(const TrainSettings& settings, const Network& netwo
   std::vector<Stage> stages;
   std::optional<EpochPlan> before;
   for (std::int64_t epoch = 0; epoch < settings.epochs; ++epoch) {
-    EpochPlan plan = strategy->plan({epoch, settings.epochs, network.parameters(), network.blocks()});
+    EpochPlan plan = plan_epoch(*strategy, settings, {epoch, settings.epochs, network.parameters(), network.blocks()});
     if (!before || !(plan.freeze == before->freeze) || plan.schedule_begin != before->schedule_begin)
       stages.push_back({epoch, plan.lr_factor});
     before = std::move(plan);

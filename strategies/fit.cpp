@@ -112,15 +112,18 @@ bool Fit::run() {
   if (saved_steps_ != state_.steps) save_last();
   if (state_.frozen_tensors > 0)
     progress_.note(fmt::format(
-        "frozen tensors and statistics: {} of {} unchanged, bit for bit (SHA-256, {} comparison{})",
-        state_.frozen_tensors, state_.frozen_tensors, state_.frozen_checks, state_.frozen_checks == 1 ? "" : "s"));
+        "frozen tensors and statistics: {} of {} unchanged, bit for bit ({}SHA-256, {} comparison{})",
+        state_.frozen_tensors, state_.frozen_tensors,
+        proof_.channels() > 0 ? fmt::format("with {} channels of tensors that train; ", proof_.channels()) : "",
+        state_.frozen_checks, state_.frozen_checks == 1 ? "" : "s"));
   return true;
 }
 
 bool Fit::begin_epoch() {
   const bool is_fresh = state_.batches_in_epoch == 0;
   if (is_fresh && strategy_->probe_batches() > 0 && !probe()) return false;
-  const EpochPlan plan = strategy_->plan({state_.epoch, spec_.settings.epochs, parameters_, spec_.network.blocks()});
+  const EpochPlan plan = plan_epoch(*strategy_, spec_.settings,
+                                    {state_.epoch, spec_.settings.epochs, parameters_, spec_.network.blocks()});
   if (plan.starts_from_best && is_fresh && state_.best_epoch > 0) restore_best();
   const bool is_new = adopt(plan.freeze);
   if (parameters_.trainable_size() == 0)

@@ -13,11 +13,12 @@
 namespace graft {
 
 bool Fit::probe() {
-  const EpochPlan plan = strategy_->plan({.epoch = state_.epoch,
-                                          .epochs = spec_.settings.epochs,
-                                          .parameters = parameters_,
-                                          .blocks = spec_.network.blocks(),
-                                          .is_probe = true});
+  const EpochPlan plan = plan_epoch(*strategy_, spec_.settings,
+                                    {.epoch = state_.epoch,
+                                     .epochs = spec_.settings.epochs,
+                                     .parameters = parameters_,
+                                     .blocks = spec_.network.blocks(),
+                                     .is_probe = true});
   if (adopt(plan.freeze) && !start_behind_prefix()) return false;
   for (RunningStatistics& s : parameters_.statistics()) s.update_running = false;  // until the epoch's plan is adopted
   plan_ = plan;

@@ -38,6 +38,47 @@ std::int64_t FreezePlan::set_trains(const ParameterSet& parameters, const Select
   return selected;
 }
 
+std::int64_t FreezePlan::freeze_channels(const ParameterSet& parameters, const Selection& selection,
+                                         std::span<const ChannelRange> channels) {
+  std::int64_t selected = 0;
+  for (std::size_t i = 0; i < trains_.size(); ++i) {
+    const Parameter& p = parameters.parameters()[i];
+    // What adapters are made of has no name of its own to users: they follow the weight that they change.
+    if (p.role == Role::adapter) continue;
+    if (!selects(selection, p.name, p.block, layer_type(parameters, std::int64_t(i)))) continue;
+    freeze_channels(parameters, std::int64_t(i), channels);
+    ++selected;
+    for (std::size_t a = 0; p.adapter.up && a < trains_.size(); ++a)
+      if (&parameters.parameters()[a] == p.adapter.up) freeze_channels(parameters, std::int64_t(a), channels);
+  }
+  return selected;
+}
+
+void FreezePlan::freeze_channels(const ParameterSet& parameters, std::int64_t parameter,
+                                 std::span<const ChannelRange> channels) {
+  const Parameter& p = parameters.parameters()[std::size_t(parameter)];
+  std::vector<std::uint32_t>& mask = masks_[std::size_t(parameter)];
+  if (mask.empty()) {
+    mask.assign(std::size_t((p.rows() + 31) / 32), 0);
+    for (std::int64_t k = 0; k < p.rows(); ++k) mask[std::size_t(k / 32)] |= 1u << (k % 32);
+  }
+  for (const ChannelRange& range : channels) {
+    if (range.first < 0 || range.first > range.last)
+      throw UsageError("channels " + std::to_string(range.first) + "-" + std::to_string(range.last) +
+                       " are none; give the first, then the last, from 0");
+    if (range.last >= p.rows())
+      throw UsageError("there is no channel " + std::to_string(std::max(range.first, p.rows())) + " in " + p.name +
+                       ", whose output channels are 0-" + std::to_string(p.rows() - 1));
+    for (std::int64_t k = range.first; k <= range.last; ++k) mask[std::size_t(k / 32)] &= ~(1u << (k % 32));
+  }
+}
+
+bool FreezePlan::trains(std::int64_t parameter) const {
+  const std::vector<std::uint32_t>& mask = masks_[std::size_t(parameter)];
+  return trains_[std::size_t(parameter)] != 0 &&
+         (mask.empty() || std::ranges::any_of(mask, [](std::uint32_t word) { return word != 0; }));
+}
+
 std::int64_t FreezePlan::set_norms(const ParameterSet& parameters, const Selection& selection, NormSwitches norm) {
   std::int64_t selected = 0;
   for (std::size_t i = 0; i < norms_.size(); ++i) {
@@ -63,6 +104,7 @@ bool FreezePlan::apply(ParameterSet& parameters) const {
     Parameter& p = parameters.parameters()[i];
     changed = changed || p.is_trainable != trains(std::int64_t(i));
     p.is_trainable = trains(std::int64_t(i));
+    p.row_mask = p.is_trainable ? masks_[i] : std::vector<std::uint32_t>{};
   }
   for (std::size_t i = 0; i < norms_.size(); ++i) {
     RunningStatistics& s = parameters.statistics()[i];

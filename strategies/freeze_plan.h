@@ -1,9 +1,10 @@
 // Freezing as three independent switches per layer: its parameters train or not, batch norm uses the batch's statistics
 // or the running ones, running statistics move or stay. A plan says all switches of a network; strategies build plans,
-// the training loop applies them. Masks over output channels are Parameter::row_mask.
+// the training loop applies them. Parameters may be frozen in part, by output channels.
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,6 +33,11 @@ struct Selection {
   std::optional<LayerType> type = {};
 };
 
+/// Output channels from `first` to `last`, from 0, both of them included.
+struct ChannelRange {
+  std::int64_t first = 0, last = 0;
+};
+
 class FreezePlan {
  public:
   /// Everything frozen, statistics fixed.
@@ -48,11 +54,20 @@ class FreezePlan {
   /// The first switch, for one parameter by index or for all that are selected; returns how many.
   void set_trains(std::int64_t parameter, bool trains) { trains_[parameter] = trains; }
   std::int64_t set_trains(const ParameterSet& parameters, const Selection& selection, bool trains);
+  /// Freezes output channels of the parameters that are selected, whether or not their other channels train: rows of a
+  /// weight, elements of a bias, scale or shift. Of a weight with low-rank adapters the change of those rows is frozen.
+  /// Running statistics have no channels of their own to freeze. Returns how many parameters. Errors (UsageError): a
+  /// range without channels, or beyond those of a selected parameter.
+  std::int64_t freeze_channels(const ParameterSet& parameters, const Selection& selection,
+                               std::span<const ChannelRange> channels);
   /// The second and third switch, for the batch norms that are selected; returns how many.
   std::int64_t set_norms(const ParameterSet& parameters, const Selection& selection, NormSwitches norm);
   void set_all_norms(NormSwitches norm) { norms_.assign(norms_.size(), norm); }
 
-  bool trains(std::int64_t parameter) const { return trains_[parameter] != 0; }
+  /// Any channel of it.
+  bool trains(std::int64_t parameter) const;
+  /// Of a parameter that trains: bit k of word k/32 says whether output channel k does; empty: all do.
+  const std::vector<std::uint32_t>& channel_mask(std::int64_t parameter) const { return masks_[parameter]; }
   NormSwitches norm(std::int64_t statistics) const { return norms_[statistics]; }
   bool uses_batch_statistics() const;  // anywhere
 
@@ -64,10 +79,19 @@ class FreezePlan {
 
  private:
   explicit FreezePlan(const ParameterSet& parameters, bool trains, NormSwitches norm)
-      : trains_(parameters.parameters().size(), trains), norms_(parameters.statistics().size(), norm) {}
-  std::vector<unsigned char> trains_;  // per parameter
-  std::vector<NormSwitches> norms_;    // per batch norm
+      : trains_(parameters.parameters().size(), trains),
+        masks_(parameters.parameters().size()),
+        norms_(parameters.statistics().size(), norm) {}
+  void freeze_channels(const ParameterSet& parameters, std::int64_t parameter, std::span<const ChannelRange> channels);
+  std::vector<unsigned char> trains_;              // per parameter
+  std::vector<std::vector<std::uint32_t>> masks_;  // per parameter, as Parameter::row_mask
+  std::vector<NormSwitches> norms_;                // per batch norm
 };
+
+/// Whether output channel `k` of a parameter that trains does.
+inline bool channel_trains(const Parameter& p, std::int64_t k) {
+  return p.row_mask.empty() || (p.row_mask[std::size_t(k / 32)] >> (k % 32) & 1) != 0;
+}
 
 /// Indices of the head's parameters.
 std::vector<std::int64_t> head_parameters(const ParameterSet& parameters, HeadPart part = HeadPart::last_linear);

@@ -2,6 +2,7 @@
 
 #include "data/files.h"
 #include "data/parallel.h"
+#include "strategies/freeze_plan.h"
 
 namespace graft {
 namespace {
@@ -20,14 +21,14 @@ std::vector<Piece> frozen_pieces(const ParameterSet& parameters, std::span<const
   };
   std::vector<Piece> pieces;
   for (const Parameter& p : parameters.parameters()) {
-    Piece piece{p.name, {}, {}};
-    if (!p.is_trainable) {
+    const bool is_whole = !p.is_trainable;
+    Piece piece{is_whole ? p.name : p.name + " channels", {}, {}};
+    if (is_whole) {
       piece.parts.push_back(elements(p.offset, p.shape.size()));
     } else if (!p.row_mask.empty()) {
       const std::int64_t row = p.shape.size() / p.rows();
       for (std::int64_t k = 0; k < p.rows(); ++k)
-        if (!(p.row_mask[std::size_t(k / 32)] >> (k % 32) & 1))
-          piece.parts.push_back(elements(p.offset + k * row, row));
+        if (!channel_trains(p, k)) piece.parts.push_back(elements(p.offset + k * row, row));
     }
     if (!piece.parts.empty()) pieces.push_back(std::move(piece));
   }
@@ -69,6 +70,8 @@ std::string FrozenProof::digest() const {
 FrozenProof FrozenProof::take(const ParameterSet& parameters) {
   FrozenProof proof;
   proof.hashes_ = frozen_hashes(parameters);
+  for (const Parameter& p : parameters.parameters())
+    for (std::int64_t k = 0; p.is_trainable && k < p.rows(); ++k) proof.channels_ += !channel_trains(p, k);
   return proof;
 }
 

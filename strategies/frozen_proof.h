@@ -22,10 +22,12 @@ class FrozenProof {
   std::string digest() const;
 
   std::int64_t tensors() const { return std::int64_t(hashes_.size()); }
+  std::int64_t channels() const { return channels_; }  // frozen in tensors whose others train
   bool is_empty() const { return hashes_.empty(); }
 
  private:
   std::map<std::string, std::string> hashes_;  // by name
+  std::int64_t channels_ = 0;
 };
 
 }  // namespace graft

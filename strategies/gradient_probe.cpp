@@ -1,5 +1,6 @@
 #include "strategies/gradient_probe.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace graft {
@@ -31,6 +32,17 @@ void GradientProbe::observe(const ParameterSet& parameters) {
       throw Error("training: the gradient of " + parameters.parameters()[i].name +
                   " is not finite in an epoch's probe, while the loss is; lower train.lr");
   for (std::size_t i = 0; i < values.size(); ++i) means_[i] += (values[i] - means_[i]) / observed_;
+}
+
+std::vector<double> trained_rows(const Parameter& p, const Tensor& t) {
+  std::vector<double> values = t.to_host();
+  if (p.row_mask.empty()) return values;
+  const std::int64_t row = p.shape.size() / p.rows();
+  auto end = values.begin();
+  for (std::int64_t k = 0; k < p.rows(); ++k)
+    if (channel_trains(p, k)) end = std::copy_n(values.begin() + k * row, row, end);
+  values.erase(end, values.end());
+  return values;
 }
 
 std::vector<StrategySetting> gradient_probe_settings() {

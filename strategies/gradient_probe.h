@@ -30,6 +30,9 @@ class GradientProbe : public Strategy {
   std::vector<double> means_;
 };
 
+/// Elements of `t`, a parameter's value or gradient, row after row, without those of frozen output channels.
+std::vector<double> trained_rows(const Parameter& p, const Tensor& t);
+
 /// "probe_batches", "norm_tensors", "batch_norm", "moments".
 std::vector<StrategySetting> gradient_probe_settings();
 

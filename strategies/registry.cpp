@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "strategies/frozen_channels.h"
+
 namespace graft {
 
 const std::vector<StrategyInfo>& strategies() {
@@ -29,6 +31,12 @@ const std::vector<StrategyInfo>& strategies() {
 double EpochPlan::rate_factor(std::int64_t parameter, int block) const {
   return (block_lr_factors.empty() ? 1 : block_lr_factors.at(std::size_t(block))) *
          (parameter_lr_factors.empty() ? 1 : parameter_lr_factors.at(std::size_t(parameter)));
+}
+
+EpochPlan plan_epoch(Strategy& strategy, const TrainSettings& settings, const EpochView& view) {
+  EpochPlan plan = strategy.plan(view);
+  freeze_channels(plan.freeze, view.parameters, parse_frozen_channels(settings.freeze_channels));
+  return plan;
 }
 
 const StrategyInfo& find_strategy(std::string_view name) {

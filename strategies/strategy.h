@@ -86,6 +86,10 @@ class Strategy {
   virtual void restore(const std::vector<double>&) {}
 };
 
+/// What a strategy plans, with what the settings freeze on top (train.freeze_channels).
+/// Errors (UsageError): see Strategy::plan and freeze_channels.
+EpochPlan plan_epoch(Strategy& strategy, const TrainSettings& settings, const EpochView& view);
+
 /// A setting that belongs to one strategy. The key is without "strategy."; the default fixes the type.
 struct StrategySetting : SettingInfo {
   SettingValue default_value;

@@ -134,7 +134,8 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
   Network& network = *model.network;
 
   // A run that cannot be planned fails before it writes anything.
-  if (!resumes) make_strategy(settings)->plan({0, settings.epochs, network.parameters(), network.blocks()});
+  if (!resumes)
+    plan_epoch(*make_strategy(settings), settings, {0, settings.epochs, network.parameters(), network.blocks()});
 
   directory.prepare(existing);
   if (resumes) {

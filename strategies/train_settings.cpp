@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "data/augment.h"
+#include "strategies/frozen_channels.h"
 #include "strategies/strategy.h"
 
 namespace graft {
@@ -87,6 +88,8 @@ std::vector<Setting<T>> make_table() {
           "epochs without a better validation macro accuracy before stopping; 0 never stops early", range(0)),
       row("train.max_steps", "--max-steps", kTraining, &T::max_steps,
           "updates at most; 0 only writes the initial model, -1 is no limit", range(-1)),
+      row("train.freeze_channels", "--freeze-channels", kTraining, &T::freeze_channels,
+          "output channels that never train, by patterns of parameters: 'layer1.*.weight=0-15,20; conv1.weight=3'"),
       row("train.feature_cache", "--no-feature-cache", kTraining, &T::feature_cache,
           "compute the output of frozen first blocks once, when nothing random touches the images", off_switch()),
 
@@ -222,6 +225,7 @@ void check_start(const TrainSettings& s, std::string_view verb) {
   if (s.precision != "f32")
     throw UsageError("train.precision: " + s.precision + " is not offered by this device; use f32");
   if (s.nesterov && s.momentum == 0) throw UsageError("train.nesterov: needs a momentum above 0");
+  parse_frozen_channels(s.freeze_channels);
   if (s.dropout != -1 && s.dropout < 0) throw UsageError("train.dropout: expects -1 or 0 to 1");
   const StrategyInfo& strategy = find_strategy(s.strategy);
   for (const auto& [key, value] : s.strategy_settings)

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <set>
 
 namespace graft {
@@ -10,11 +11,18 @@ namespace {
 
 /// What holds in one block.
 struct Row {
-  std::int64_t trained = 0, all = 0;              // elements
-  std::int64_t norms = 0, batch = 0, moving = 0;  // batch norms
-  std::set<double> rates, shares;                 // shares: of the channels that use the batch's statistics
+  std::int64_t trained = 0, all = 0;               // elements
+  std::int64_t frozen_channels = 0, channels = 0;  // of the parameters that train
+  std::int64_t norms = 0, batch = 0, moving = 0;   // batch norms
+  std::set<double> rates, shares;                  // shares: of the channels that use the batch's statistics
   std::set<std::string> penalties;
 };
+
+std::int64_t frozen_channels(const Parameter& p, const std::vector<std::uint32_t>& mask) {
+  std::int64_t trained = 0;
+  for (std::uint32_t word : mask) trained += std::popcount(word);
+  return mask.empty() ? 0 : p.rows() - trained;
+}
 
 void add_penalty(std::set<std::string>& texts, const PenaltySpec& p) {
   if (p.kind == PenaltyKind::none) return;
@@ -29,7 +37,9 @@ std::vector<Row> rows_of(const TruthTableInput& in) {
     Row& row = rows.at(std::size_t(p.block));
     row.all += p.shape.size();
     if (in.plan.freeze.trains(i)) {
-      row.trained += p.shape.size();
+      const std::int64_t frozen = frozen_channels(p, in.plan.freeze.channel_mask(i));
+      row.frozen_channels += frozen, row.channels += p.rows();
+      row.trained += p.shape.size() / p.rows() * (p.rows() - frozen);
       row.rates.insert(in.lr * in.plan.lr_factor * in.plan.rate_factor(i, p.block));
       if (!in.plan.penalties.empty()) add_penalty(row.penalties, in.plan.penalties.at(std::size_t(i)));
     }
@@ -75,12 +85,16 @@ std::vector<std::string_view> lines_of(std::string_view text) {
 std::string truth_table(const TruthTableInput& in) {
   const std::vector<Row> rows = rows_of(in);
   const bool has_penalties = !in.plan.penalties.empty();
-  std::string text = fmt::format("{:<14} {:>12} {:>12}  {:<24} {:>10} {:>10}{}\n", "block", "trainable", "of",
-                                 "batch norm", "lr", "decay", has_penalties ? "  penalty" : "");
+  const bool has_masks = std::ranges::any_of(rows, [](const Row& r) { return r.frozen_channels > 0; });
+  std::string text =
+      fmt::format("{:<14} {:>12} {:>12}  {:<24} {:>10} {:>10}{}{}\n", "block", "trainable", "of", "batch norm", "lr",
+                  "decay", has_masks ? "  frozen channels" : "", has_penalties ? "  penalty" : "");
   for (std::size_t b = 0; b < rows.size(); ++b) {
     const Row& r = rows[b];
     text += fmt::format("{:<14} {:>12} {:>12}  {:<24} {:>10} {:>10}", in.block_names[b], r.trained, r.all, norm_text(r),
                         range_text(r.rates), r.trained > 0 ? fmt::format("{:g}", in.weight_decay) : "-");
+    if (has_masks)
+      text += fmt::format("  {:>15}", r.channels > 0 ? fmt::format("{} of {}", r.frozen_channels, r.channels) : "-");
     if (has_penalties) text += "  " + (r.penalties.empty() ? "-" : fmt::format("{}", fmt::join(r.penalties, ", ")));
     text += "\n";
   }

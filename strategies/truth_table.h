@@ -17,8 +17,9 @@ struct TruthTableInput {
   double lr = 0, weight_decay = 0;  // before the plan's factors
 };
 
-/// A heading and a line per block. Rates that differ within a block are shown as "smallest..largest"; penalties get a
-/// column if there are any: "l2 0.1 to start".
+/// A heading and a line per block. Rates that differ within a block are shown as "smallest..largest". Two columns are
+/// there only if needed: "32 of 3392" frozen output channels of the tensors that train, and penalties, "l2 0.1 to
+/// start".
 std::string truth_table(const TruthTableInput& input);
 
 /// Every block's rates in one line: "stem 1e-05..0.0002, layer1 0.0001".

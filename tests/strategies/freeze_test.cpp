@@ -88,6 +88,34 @@ TEST(FreezePlan, ApplySetsTheThreeSwitchesAndLaysOutGradients) {
   EXPECT_FALSE(s.set.statistics()[0].update_running);
 }
 
+TEST(FreezePlan, FreezesOutputChannelsOfWhatItSelects) {
+  Small s;
+  FreezePlan plan = FreezePlan::trainable(s.set);
+  const FreezePlan whole = plan;
+  const std::vector<ChannelRange> channels{{0, 1}, {3, 3}};
+  EXPECT_EQ(plan.freeze_channels(s.set, {.block = 0}, channels), 3);
+  EXPECT_FALSE(plan == whole);
+  EXPECT_EQ(plan.channel_mask(0), (std::vector<std::uint32_t>{0b0100}));
+  EXPECT_EQ(plan.channel_mask(2), (std::vector<std::uint32_t>{0b0100}));  // of a vector the elements
+  EXPECT_TRUE(plan.channel_mask(3).empty());
+  EXPECT_FALSE(plan.apply(s.set));  // the same parameters train
+  EXPECT_EQ(s.set.find("bn1.bias").row_mask, (std::vector<std::uint32_t>{0b0100}));
+  // What has no channel left does not train at all; what is frozen as a whole needs no mask.
+  plan.freeze_channels(s.set, {.name = "conv1.weight"}, std::vector<ChannelRange>{{2, 2}});
+  plan.set_trains(s.set, {.name = "bn1.bias"}, false);
+  EXPECT_EQ(s.trained(plan), "bn1.weight fc1.weight fc1.bias fc2.weight fc2.bias ");
+  EXPECT_TRUE(plan.apply(s.set));
+  EXPECT_TRUE(s.set.find("bn1.bias").row_mask.empty());
+  EXPECT_FALSE(s.set.find("conv1.weight").is_trainable);
+  whole.apply(s.set);
+  EXPECT_TRUE(s.set.find("bn1.weight").row_mask.empty());
+  const auto message = [&](ChannelRange range) {
+    return error_of([&] { plan.freeze_channels(s.set, {.name = "fc?.weight"}, std::vector{range}); });
+  };
+  EXPECT_EQ(message({2, 3}), "there is no channel 2 in fc2.weight, whose output channels are 0-1");
+  EXPECT_TRUE(contains(message({1, 0}), "channels 1-0 are none"));
+}
+
 TEST(TruthTable, SaysWhatTrainsAndThenWhatAStageChanges) {
   const Small s;
   const std::vector<std::string> blocks{"stem", "fc"};
@@ -111,6 +139,18 @@ TEST(TruthTable, SaysWhatTrainsAndThenWhatAStageChanges) {
       << changes;
   EXPECT_TRUE(contains(changes, "trainable"));
   EXPECT_FALSE(contains(changes, "fc ")) << changes;
+  EXPECT_FALSE(contains(changes, "frozen channels"));
+  plan.freeze.freeze_channels(s.set, {.name = "conv1.weight"}, std::vector<ChannelRange>{{1, 3}});
+  plan.freeze.freeze_channels(s.set, {.name = "fc1.weight"}, std::vector<ChannelRange>{{0, 2}});  // frozen as a whole
+  EXPECT_TRUE(contains(table(), "decay  frozen channels\n")) << table();
+  EXPECT_TRUE(contains(
+      table(),
+      "stem                     35          116  batch, updated              0.03125       0.25          3 of 12"))
+      << table();
+  EXPECT_TRUE(contains(
+      table(),
+      "fc                       12           37  -                             0.125       0.25           0 of 4"))
+      << table();
 }
 
 TEST(FrozenProof, NoticesOneBitInAWeightOrAStatistic) {
@@ -142,9 +182,10 @@ TEST(FrozenProof, WatchesMaskedRows) {
   values[4] = 3;
   s.set.find("fc2.weight").value.from_host(values);
   EXPECT_NO_THROW(proof.verify(s.set));
+  EXPECT_EQ(proof.channels(), 1);
   values[5] = 3;
   s.set.find("fc2.weight").value.from_host(values);
-  EXPECT_TRUE(contains(error_of([&] { proof.verify(s.set); }), "fc2.weight"));
+  EXPECT_TRUE(contains(error_of([&] { proof.verify(s.set); }), "fc2.weight channels"));
 }
 
 }  // namespace

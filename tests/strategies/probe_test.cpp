@@ -132,6 +132,25 @@ TEST_F(Probes, AutoSnrTrainsWhatStandsOutOfItsNoise) {
   EXPECT_TRUE(plan(*strict).freeze.trains(3));
 }
 
+TEST_F(Probes, FrozenChannelsCountInNoMeasure) {
+  const auto rgn = make("auto-rgn");
+  begin_probe(*rgn);
+  set_.find("conv.weight").row_mask = {0b01};  // of 3, 0 and 0, 4 the first row trains
+  set_gradient("conv.weight", {1, 0, 50, 60});
+  set_gradient("fc.weight", {1, 1, 1, 1});
+  set_gradient("fc.bias", {0, 0});
+  rgn->observe(set_);
+  EXPECT_NEAR(rgn->state()[0], 1.0 / 3, 1e-8);
+  const auto snr = make("auto-snr");
+  begin_probe(*snr);
+  set_.find("fc.weight").row_mask = {0b10};  // a single row, without noise to measure
+  set_gradient("conv.weight", {1, 1, -1, -1});
+  set_gradient("fc.weight", {1, 2, -1, -2});
+  set_gradient("fc.bias", {1, 0});
+  snr->observe(set_);
+  EXPECT_GT(snr->state()[3], 1e9);
+}
+
 TEST_F(Probes, StartingPointPenaltiesLieOnKernels) {
   const PenaltySpec none;
   const EpochPlan l2 = plan(*make("l2-sp"));

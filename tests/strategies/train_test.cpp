@@ -188,6 +188,13 @@ TEST(Train, InterruptedPenaltiesAndMeasuredRatesContinueToTheSameBits) {
   expect_resumes_to_the_same_bits(s, in_epoch_2);
 }
 
+TEST(Train, InterruptedFrozenChannelsContinueToTheSameBits) {
+  TrainSettings s = short_run("", "full");
+  s.freeze_channels = "features.conv0.weight=0-31; features.denseblock*.norm?.*=0-7; classifier.*=0";
+  s.lr = 1e-3, s.weight_decay = 0.1, s.batch = 6;
+  expect_resumes_to_the_same_bits(s, [](const PassProgress& p) { return p.pass == "train" && p.epoch == 2; });
+}
+
 TEST(Train, AProbeChangesNothingButRates) {
   TemporaryFolder folder;
   TrainSettings s = short_run(folder / "a", "auto-rgn");
