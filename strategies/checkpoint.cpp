@@ -81,13 +81,18 @@ void restore_anchors(const StateGroup& group, const ParameterSet& parameters, Op
 
 }  // namespace
 
-Checkpoint make_checkpoint(const TrainState& state, const ParameterSet& parameters, const Optimizer& optimizer) {
-  Checkpoint c;
+void set_state(Checkpoint& c, const TrainState& state) {
   visit_counters(state, [&](const char* name, std::int64_t value) { c.state.arrays[name] = Integers{value}; });
   visit_numbers(state, [&](const char* name, double value) { c.state.arrays[name] = Doubles{value}; });
   c.state.arrays["is_finished"] = Integers{state.is_finished};
   c.state.arrays["stopped_early"] = Integers{state.stopped_early};
+  c.state.arrays.erase("strategy");
   if (!state.strategy.empty()) c.state.arrays["strategy"] = state.strategy;
+}
+
+Checkpoint make_checkpoint(const TrainState& state, const ParameterSet& parameters, const Optimizer& optimizer) {
+  Checkpoint c;
+  set_state(c, state);
   std::int64_t i = 0;
   for (const Parameter& p : parameters.parameters()) {
     if (p.role == Role::adapter) c.state.arrays[p.name] = to_array(p.value);

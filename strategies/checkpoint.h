@@ -37,6 +37,9 @@ struct TrainState {
 /// their names.
 Checkpoint make_checkpoint(const TrainState& state, const ParameterSet& parameters, const Optimizer& optimizer);
 
+/// Puts another state in a checkpoint's place of it.
+void set_state(Checkpoint& checkpoint, const TrainState& state);
+
 /// Whether weights have low-rank adapters (models/adapters.h).
 bool has_adapters(const ParameterSet& parameters);
 /// A checkpoint's weights are sums; this takes them apart again: adapters as the checkpoint holds them beside the sums,

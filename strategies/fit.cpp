@@ -140,13 +140,6 @@ bool Fit::begin_epoch() {
   return true;
 }
 
-std::int64_t Fit::usable_batches() const {
-  const std::int64_t n = spec_.batches.count(Split::train), batch = spec_.settings.batch;
-  const bool ends_with_lone_image = batch > 1 && n % batch == 1;
-  const std::int64_t all = (n + batch - 1) / batch;
-  return ends_with_lone_image && plan_->freeze.uses_batch_statistics() ? all - 1 : all;
-}
-
 double Fit::sample_weight(std::int32_t label) const {
   return class_weights_.empty() ? 1 : class_weights_[std::size_t(label)];
 }
@@ -159,26 +152,6 @@ Fit::Window Fit::next_window(const std::vector<std::int64_t>& order) const {
   for (std::int64_t i = first * batch; i < end; ++i)
     window.weight += sample_weight(spec_.dataset.samples()[std::size_t(order[std::size_t(i)])].label);
   return window;
-}
-
-double Fit::learning_rate() const {
-  const TrainSettings& s = spec_.settings;
-  const std::int64_t end = plan_->schedule_end < 0 ? s.epochs : plan_->schedule_end;
-  const Schedule schedule{.kind = parse_schedule(s.schedule),
-                          .lr = s.lr * plan_->lr_factor,
-                          .epochs = end - plan_->schedule_begin,
-                          .steps_per_epoch = (usable_batches() + s.accumulate - 1) / s.accumulate,
-                          .warmup_epochs = s.warmup_epochs,
-                          .min_lr = s.min_lr,
-                          .t_max = s.cosine_t_max,
-                          .step_epochs = s.step_epochs,
-                          .gamma = s.step_gamma,
-                          .pct_start = s.one_cycle_pct_start,
-                          .div = s.one_cycle_div,
-                          .final_div = s.one_cycle_final_div,
-                          .cut = s.slanted_cut,
-                          .ratio = s.slanted_ratio};
-  return schedule.at(state_.epoch - plan_->schedule_begin, state_.steps_in_epoch);
 }
 
 void Fit::check_has_batches() const {

@@ -43,6 +43,11 @@ struct SweepSpec {
   std::function<bool(std::int64_t step, double loss)> take_loss;
 };
 
+/// Batches of an epoch that are trained on: all, but for a last one of a single image where batch statistics are used.
+std::int64_t usable_batches(std::int64_t images, std::int64_t batch, const FreezePlan& freeze);
+/// The course of the rate that a plan is part of; its first epoch is EpochPlan::schedule_begin.
+Schedule schedule_of(const TrainSettings& settings, const EpochPlan& plan, std::int64_t updates_per_epoch);
+
 class Fit {
  public:
   /// `strategy`: another than the one that the settings name.

@@ -1,7 +1,7 @@
 #include "strategies/resume_check.h"
 
+#include <algorithm>
 #include <array>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -11,9 +11,10 @@
 namespace graft {
 namespace {
 
-constexpr std::array<std::string_view, 14> kMayChange{
-    "epochs",           "max_steps",         "patience", "threads", "loader_threads", "image_cache_mb", "feature_cache",
-    "feature_cache_mb", "feature_cache_dir", "output",   "device",  "data",           "weights",        "skip_bad"};
+constexpr std::array<std::string_view, 15> kMayChange{
+    "epochs",         "max_steps",     "patience",         "threads",           "loader_threads",
+    "image_cache_mb", "feature_cache", "feature_cache_mb", "feature_cache_dir", "output",
+    "device",         "data",          "weights",          "skip_bad",          "probe_from"};
 
 std::string trimmed(std::string_view text) {
   const std::size_t begin = text.find_first_not_of(" \t\r");
@@ -21,7 +22,8 @@ std::string trimmed(std::string_view text) {
   return std::string(text.substr(begin, text.find_last_not_of(" \t\r") - begin + 1));
 }
 
-/// "train.lr" -> "0.001", of a configuration as the program writes it: one key per line.
+}  // namespace
+
 std::map<std::string, std::string> keys_of(std::string_view toml) {
   std::map<std::string, std::string> keys;
   std::istringstream lines{std::string(toml)};
@@ -38,14 +40,15 @@ std::map<std::string, std::string> keys_of(std::string_view toml) {
     const std::string name = trimmed(std::string_view(text).substr(0, equals));
     std::string value = trimmed(std::string_view(text).substr(equals + 1));
     if (!value.empty() && value[0] != '"' && value[0] != '\'') value = trimmed(value.substr(0, value.find('#')));
-    bool may_change = false;
-    for (std::string_view free : kMayChange) may_change = may_change || name == free;
-    if (!may_change) keys[section + name] = value;
+    keys[section + name] = value;
   }
   return keys;
 }
 
-}  // namespace
+bool may_change(std::string_view key) {
+  if (key.starts_with("train.")) key.remove_prefix(6);
+  return std::ranges::find(kMayChange, key) != kMayChange.end();
+}
 
 void check_same_run(const RunDirectory& directory, std::string_view config_toml, std::string_view split_csv) {
   if (directory.has("split.csv") && read_text(directory.file("split.csv")) != split_csv)
@@ -56,7 +59,7 @@ void check_same_run(const RunDirectory& directory, std::string_view config_toml,
   const auto now = keys_of(config_toml);
   for (const auto& [key, value] : before) {
     const auto found = now.find(key);
-    if (found != now.end() && found->second != value)
+    if (!may_change(key) && found != now.end() && found->second != value)
       throw Error("resume: " + key + " was " + value + " and is now " + found->second +
                   "; give the old value, or start again with --overwrite");
   }

@@ -3,11 +3,19 @@
 // listed in resume_check.cpp.
 #pragma once
 
+#include <map>
+#include <string>
 #include <string_view>
 
 #include "strategies/run_directory.h"
 
 namespace graft {
+
+/// "train.lr" -> "0.001", texts in quotes: of a configuration as the program writes it, one key per line.
+std::map<std::string, std::string> keys_of(std::string_view toml);
+
+/// Whether a run may continue with another value of this key ("train.epochs").
+bool may_change(std::string_view key);
 
 /// Errors: another split of the data than RUN/split.csv, or a setting that differs from RUN/config.toml, by name.
 void check_same_run(const RunDirectory& directory, std::string_view config_toml, std::string_view split_csv);

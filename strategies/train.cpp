@@ -10,6 +10,7 @@
 #include "models/network_io.h"
 #include "strategies/fit.h"
 #include "strategies/inference.h"
+#include "strategies/probe_stage.h"
 #include "strategies/resume_check.h"
 #include "strategies/starting_model.h"
 
@@ -137,18 +138,26 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
   if (!resumes)
     plan_epoch(*make_strategy(settings), settings, {0, settings.epochs, network.parameters(), network.blocks()});
 
+  const std::string environment = environment_json({.device_description = context.backend().description(),
+                                                    .command_line = call.command_line,
+                                                    .model = settings.weights,
+                                                    .model_sha256 = model.sha256,
+                                                    .seed = settings.seed});
+  const ProbeStageSpec probe{settings, call.config_toml, environment, dataset, network};
+  const bool takes_probe = !resumes && !settings.probe_from.empty();
+  if (takes_probe) check_probe_stage(probe);
+
   directory.prepare(existing);
-  if (resumes) {
+  if (resumes)
     check_same_run(directory, call.config_toml, dataset.split_csv());
-  } else {
-    directory.write("environment.json", environment_json({.device_description = context.backend().description(),
-                                                          .command_line = call.command_line,
-                                                          .model = settings.weights,
-                                                          .model_sha256 = model.sha256,
-                                                          .seed = settings.seed}));
-  }
+  else
+    directory.write("environment.json", environment);
   directory.write("config.toml", call.config_toml);
   directory.write("split.csv", dataset.split_csv());
+  if (takes_probe) {
+    progress.note(take_probe_stage(probe, directory));
+    load_weights(network, read_model_file(directory.last()).weights);
+  }
 
   SplitBatches batches({network, dataset, settings, transform_of(network.info()), directory.path()});
   const auto starting_network = [&] {
@@ -157,8 +166,8 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
     return std::move(start.network);
   };
   Fit fit({network, dataset, settings, batches, directory, call.stop, starting_network}, progress);
+  if (resumes || takes_probe) fit.resume(read_checkpoint(directory.last()));
   if (resumes) {
-    fit.resume(read_checkpoint(directory.last()));
     if (fit.is_done() && directory.has("summary.json"))
       return finished_result(directory, fit.state(), dataset.class_names());
     progress.note(fmt::format("continuing in epoch {} after step {}", fit.state().epoch + 1, fit.state().steps));

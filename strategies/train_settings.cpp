@@ -90,6 +90,8 @@ std::vector<Setting<T>> make_table() {
           "updates at most; 0 only writes the initial model, -1 is no limit", range(-1)),
       row("train.freeze_channels", "--freeze-channels", kTraining, &T::freeze_channels,
           "output channels that never train, by patterns of parameters: 'layer1.*.weight=0-15,20; conv1.weight=3'"),
+      row("train.probe_from", "--probe-from", kTraining, &T::probe_from,
+          "run directory of a finished linear-probe run that is the first stage of lp-ft or gradual unfreezing"),
       row("train.feature_cache", "--no-feature-cache", kTraining, &T::feature_cache,
           "compute the output of frozen first blocks once, when nothing random touches the images", off_switch()),
 

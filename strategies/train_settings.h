@@ -37,7 +37,7 @@ struct TrainSettings {
   double label_smoothing = 0, dropout = -1;
   double bss = 0;
   std::int64_t bss_values = 1;
-  std::string freeze_channels;
+  std::string freeze_channels, probe_from;
   bool feature_cache = true;
   std::string feature_cache_dir;
 
