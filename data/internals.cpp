@@ -99,6 +99,21 @@ std::vector<T> read_rows(const Hdf5File& file, const std::string& path, std::siz
   return values;
 }
 
+/// Calls change(file) with a copy that then takes the file's place. HDF5 changes a file in many writes and marks it as
+/// open meanwhile: a program killed between them would leave a file that no one opens again.
+template <class Change>
+void change_copy(const std::filesystem::path& path, const Change& change) {
+  Hdf5File::open(path).close();  // damage is named with the file's own name
+  AtomicFile target(path);
+  std::error_code error;
+  std::filesystem::copy_file(path, target.temporary(), error);
+  if (error) throw Error(fmt::format("{}: cannot be copied ({}); check free space", path.string(), error.message()));
+  Hdf5File file = Hdf5File::open_to_append(target.temporary());
+  change(file);
+  file.close();
+  target.commit();
+}
+
 InternalsSeries make_series(std::string level, std::string name, std::int64_t size, std::size_t records) {
   const std::vector<double> none(records, kNaN);
   return {std::move(level), std::move(name), size, none, none, none, none, none, none, none};
@@ -188,29 +203,30 @@ void create_internals(const std::filesystem::path& path, const InternalsHeader& 
 
 std::vector<double> resume_internals(const std::filesystem::path& path, const InternalsHeader& header,
                                      std::int64_t last_step) {
-  Hdf5File file = Hdf5File::open_to_append(path);
-  if (read_header(file, path.string()) != header)
-    throw Error(path.string() + ": it records another network or other settings; start again with --overwrite");
-  const std::int64_t whole = whole_records(file, header);
-  const auto steps = read_rows<std::int64_t>(file, "/step", std::size_t(whole));
-  const std::int64_t kept = std::ranges::upper_bound(steps, last_step) - steps.begin();
-  const InternalsRecords none;
-  visit_rows(none, std::ssize(header.parameters), std::ssize(header.norms),
-             [&](const std::string& dataset, std::int64_t, const auto&) { file.cut_rows(dataset, kept); });
   std::vector<double> initial;
-  if (!header.norms.empty()) initial = std::get<std::vector<double>>(file.read_array("/batch_norms/initial"));
-  file.close();
+  change_copy(path, [&](Hdf5File& file) {
+    if (read_header(file, path.string()) != header)
+      throw Error(path.string() + ": it records another network or other settings; start again with --overwrite");
+    const std::int64_t whole = whole_records(file, header);
+    const auto steps = read_rows<std::int64_t>(file, "/step", std::size_t(whole));
+    const std::int64_t kept = std::ranges::upper_bound(steps, last_step) - steps.begin();
+    const InternalsRecords none;
+    visit_rows(none, std::ssize(header.parameters), std::ssize(header.norms),
+               [&](const std::string& dataset, std::int64_t, const auto&) { file.cut_rows(dataset, kept); });
+    if (!header.norms.empty()) initial = std::get<std::vector<double>>(file.read_array("/batch_norms/initial"));
+  });
   return initial;
 }
 
 void append_internals(const std::filesystem::path& path, const InternalsRecords& records) {
   if (records.count() == 0) return;
-  Hdf5File file = Hdf5File::open_to_append(path);
-  visit_rows(records, std::ssize(records.norms[0]) / records.count(), std::ssize(records.mean_drift) / records.count(),
-             [&](const std::string& dataset, std::int64_t, const auto& values) {
-               file.append_rows(dataset, std::span(values));
-             });
-  file.close();
+  change_copy(path, [&](Hdf5File& file) {
+    visit_rows(records, std::ssize(records.norms[0]) / records.count(),
+               std::ssize(records.mean_drift) / records.count(),
+               [&](const std::string& dataset, std::int64_t, const auto& values) {
+                 file.append_rows(dataset, std::span(values));
+               });
+  });
 }
 
 Internals read_internals(const std::filesystem::path& path) {

@@ -50,6 +50,9 @@ struct Internals {
   InternalsRecords records;
 };
 
+// Writers leave the old file or the new one behind, never half of one, whenever they are stopped: they change a copy
+// and rename it.
+
 /// A file without records. `initial_statistics`: of each batch norm its running means, then its variances.
 void create_internals(const std::filesystem::path& path, const InternalsHeader& header,
                       std::span<const double> initial_statistics);
@@ -57,7 +60,7 @@ void create_internals(const std::filesystem::path& path, const InternalsHeader& 
 /// Errors: missing, damaged, or of another network than `header` says.
 std::vector<double> resume_internals(const std::filesystem::path& path, const InternalsHeader& header,
                                      std::int64_t last_step);
-/// Adds records at the end; the file is open only meanwhile. Errors: no space; a file that is damaged.
+/// Adds records at the end. Costs a copy of the file. Errors: no space; a file that is damaged.
 void append_internals(const std::filesystem::path& path, const InternalsRecords& records);
 /// Errors: missing, damaged or truncated, not such a file, a newer version.
 Internals read_internals(const std::filesystem::path& path);

@@ -1,5 +1,6 @@
 #include "strategies/internals_recorder.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -7,6 +8,7 @@ namespace graft {
 namespace {
 
 constexpr std::int64_t kRecordsKept = 64;  // a chunk of the file's datasets
+constexpr std::int64_t kShareKept = 8;     // or this part of the file: every flush copies it
 
 InternalsHeader header_of(const InternalsRecorder::Spec& spec) {
   const Network& network = spec.network;
@@ -62,7 +64,7 @@ void InternalsRecorder::record(const RecordedStep& step, const Optimizer& optimi
   records_.lr.push_back(step.lr), records_.loss.push_back(step.loss);
   add_norms(optimizer, penalties);
   add_drift();
-  if (records_.count() >= kRecordsKept) flush();
+  if (records_.count() >= std::max(kRecordsKept, written_ / kShareKept)) flush();
 }
 
 void InternalsRecorder::add_norms(const Optimizer& optimizer, std::span<const PenaltySpec> penalties) {
@@ -98,6 +100,7 @@ void InternalsRecorder::add_drift() {
 
 void InternalsRecorder::flush() {
   append_internals(spec_.path, records_);
+  written_ += records_.count();
   records_.clear();
 }
 

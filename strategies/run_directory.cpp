@@ -41,8 +41,19 @@ void RunDirectory::prepare(Existing existing) const {
     for (std::string_view name : kFiles)
       if (fs::remove(path_ / name, error); error)
         throw Error("run directory: cannot remove " + (path_ / name).string() + ": " + error.message());
+  remove_unfinished();
   fs::create_directories(path_, error);
   if (error) throw Error("run directory: cannot create " + path_.string() + ": " + error.message());
+}
+
+void RunDirectory::remove_unfinished() const {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  std::vector<fs::path> unfinished;
+  for (const fs::directory_entry& entry : fs::directory_iterator(path_, error))
+    for (std::string_view name : kFiles)
+      if (entry.path().filename().string().starts_with(std::string(name) + ".tmp.")) unfinished.push_back(entry.path());
+  for (const fs::path& file : unfinished) fs::remove(file, error);
 }
 
 void RunDirectory::write(std::string_view name, std::string_view text) const { write_atomically(path_ / name, text); }

@@ -16,7 +16,8 @@ class RunDirectory {
   enum class Existing { refuse, resume, overwrite };
   /// Touches nothing. Errors: the folder holds a run and `refuse`; it is a file.
   void check(Existing existing) const;
-  /// Makes the folder ready; `overwrite` removes the files of a run, and no others. Errors: it cannot be written.
+  /// Makes the folder ready: removes what a program that was killed was still writing and, to `overwrite`, the files of
+  /// a run; no others. Errors: it cannot be written.
   void prepare(Existing existing) const;
 
   const std::filesystem::path& path() const { return path_; }
@@ -28,6 +29,7 @@ class RunDirectory {
   void write(std::string_view name, std::string_view text) const;
 
  private:
+  void remove_unfinished() const;
   std::filesystem::path path_;
 };
 

@@ -2,8 +2,14 @@
 // blocks.
 #include "data/internals.h"
 
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
 #include <cmath>
 #include <limits>
+#include <thread>
 
 #include "data/files.h"
 #include "data/hdf5_file.h"
@@ -112,6 +118,35 @@ TEST(Internals, AWriterThatDiedBetweenTwoDatasetsLosesOneRecord) {
   expect_same(read_internals(folder / "i.h5").records, drawn_records(1, 4));
 }
 
+TEST(Internals, AWriterKilledAtAnyMomentLeavesAWholeFile) {
+  const TemporaryFolder folder;
+  const std::filesystem::path file = folder / "i.h5";
+  create_internals(file, small_header(), kInitial);
+  std::int64_t records = 0;
+  for (int round = 0; round < 30; ++round) {
+    const pid_t child = ::fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      try {
+        for (std::int64_t n = records;; ++n) append_internals(file, drawn_records(1 + 5 * n, 1));
+      } catch (...) {
+        ::_exit(1);
+      }
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(20000 + 1777 * round));
+    ::kill(child, SIGKILL);
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFSIGNALED(status)) << "it stopped by itself";
+    const InternalsRecords left = read_internals(file).records;
+    ASSERT_GE(left.count(), records);
+    expect_same(left, drawn_records(1, left.count()));
+    records = left.count() / 2;  // the checkpoint was older
+    EXPECT_EQ(resume_internals(file, small_header(), 5 * records), kInitial) << round;
+    expect_same(read_internals(file).records, drawn_records(1, records));
+  }
+}
+
 TEST(Internals, DamageIsNamed) {
   const TemporaryFolder folder;
   create_internals(folder / "i.h5", small_header(), kInitial);
@@ -123,7 +158,8 @@ TEST(Internals, DamageIsNamed) {
     const std::string message = error_of([&] { read_internals(folder / "cut.h5"); });
     EXPECT_NE(message.find("cut.h5"), std::string::npos) << share << ": " << message;
     EXPECT_EQ(message.find('\n'), std::string::npos) << message;
-    EXPECT_NE(error_of([&] { append_internals(folder / "cut.h5", drawn_records(1, 1)); }), "") << share;
+    const std::string appending = error_of([&] { append_internals(folder / "cut.h5", drawn_records(1, 1)); });
+    EXPECT_NE(appending.find("cut.h5: "), std::string::npos) << share << ": " << appending;
   }
   // A changed number is found by its checksum.
   std::vector<std::uint8_t> changed = whole;
