@@ -99,6 +99,8 @@ void Fit::open_logs() {
 
 bool Fit::run() {
   open_logs();
+  // What a cut first epoch left as the best does not compete with the whole of it.
+  if (!is_done() && state_.best_epoch > state_.epoch) state_.best_epoch = 0, state_.best_value = 0;
   while (!is_done()) {
     if (!begin_epoch()) return verify_frozen(), save_last(), false;
     const EpochEnd end = train_epoch();
@@ -344,7 +346,8 @@ bool Fit::finish_epoch(bool is_partial) {
     report.val_accuracy = result.accuracy;
     report.val_macro_accuracy = result.macro_accuracy;
   }
-  report.is_best = !report.has_validation || state_.best_epoch == 0 || report.val_macro_accuracy > state_.best_value;
+  report.is_best = !report.has_validation || state_.best_epoch == 0 ||
+                   (!is_partial && report.val_macro_accuracy > state_.best_value);
   report.seconds = state_.epoch_seconds + seconds_since(begin);
   report.images_per_second = state_.epoch_seconds > 0 ? double(state_.images) / state_.epoch_seconds : 0;
   const auto score = [&](double value) { return report.has_validation ? fmt::format("{:.9g}", value) : std::string(); };

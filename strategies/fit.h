@@ -58,7 +58,8 @@ class Fit {
   /// Writes last.h5 as things are.
   void save_last();
   /// Trains until epochs, steps or patience are used up; afterwards last.h5 exists and, once an epoch was validated,
-  /// best.h5. False when `stop` was raised: last.h5 continues from there.
+  /// best.h5. False when `stop` was raised: last.h5 continues from there. Whole epochs compete for the best; one that
+  /// max_steps cuts short is validated, but is the best only if none was completed, until the run continues.
   /// Errors: a loss or weight that is not finite (the step, the first layer with a bad value; the checkpoints stay as
   /// they were); a frozen tensor that changed.
   bool run();

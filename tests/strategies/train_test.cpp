@@ -393,6 +393,44 @@ TEST(Train, StepsAreLimitedAndZeroStepsWriteTheInitialModel) {
   EXPECT_TRUE(some.result.has_test);
 }
 
+TEST(Train, AnEpochThatStepsCutShortIsTheBestOnlyWithoutAWholeOneAndIsForgottenWhenTheRunContinues) {
+  TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "straight");
+  s.lr = 3, s.schedule = "constant", s.epochs = 3;  // wild steps: the ends of epochs and their middles differ
+  s.feature_cache = false;                          // so few steps do not keep features, and a whole run would
+  run(s);
+  for (std::int64_t steps : {2, 6, 7, 10}) {  // of four an epoch
+    SCOPED_TRACE(steps);
+    TrainSettings cut = s;
+    cut.output = (folder / std::to_string(steps)).string(), cut.max_steps = steps;
+    const Ran first = run(cut);
+    const auto summary = nlohmann::json::parse(first.result.summary_json);
+    const CsvTable epochs = csv(folder / std::to_string(steps) / "epochs.csv");
+    ASSERT_EQ(std::int64_t(epochs.rows.size()), steps / 4 + 1);  // the cut epoch has a line
+    // The summary, the log and best.h5 name the same epoch, a whole one if there is any.
+    const std::int64_t best = summary.at("best_epoch").get<std::int64_t>();
+    EXPECT_EQ(best, steps < 4 ? 1 : std::min<std::int64_t>(best, steps / 4));
+    const std::vector<double> is_best = column(epochs, "is_best"), value = column(epochs, "val_macro_accuracy");
+    EXPECT_EQ(is_best.at(std::size_t(best - 1)), 1);
+    EXPECT_EQ(is_best.back(), steps < 4);
+    EXPECT_NEAR(summary.at("best_val_macro_accuracy").get<double>(), value.at(std::size_t(best - 1)), 1e-8);
+    EXPECT_NEAR(summary.at("val").at("macro_accuracy").get<double>(), value.at(std::size_t(best - 1)), 1e-8);
+    // Continued, it is the run that was never cut.
+    cut.resume = true, cut.max_steps = -1;
+    run(cut);
+    const std::filesystem::path a = folder / "straight", b = folder / std::to_string(steps);
+    for (const char* file : {"last.h5", "best.h5"})
+      EXPECT_EQ(differing_tensors(a / file, b / file), std::vector<std::string>{}) << file;
+    for (const char* file : {"steps.csv", "predictions.csv"}) EXPECT_EQ(read_text(a / file), read_text(b / file));
+    for (const char* name : {"is_best", "val_loss"})
+      EXPECT_EQ(column(csv(a / "epochs.csv"), name), column(csv(b / "epochs.csv"), name)) << name;
+    const auto was = nlohmann::json::parse(read_text(a / "summary.json")),
+               now = nlohmann::json::parse(read_text(b / "summary.json"));
+    EXPECT_EQ(was.at("best_epoch"), now.at("best_epoch"));
+    EXPECT_EQ(was.at("best_val_macro_accuracy"), now.at("best_val_macro_accuracy"));
+  }
+}
+
 TEST(Train, HeadStaysWhenClassNamesEqualAndIsNewWhenAsked) {
   TemporaryFolder folder;
   TrainSettings s = short_run(folder / "first");
