@@ -105,7 +105,13 @@ RangeTest find_lr(Context& context, const TrainSettings& given, const RangeTestS
   choose_stage(test, settings, network, progress);
   for (const std::string& line : model.notes) progress.note(line);
 
-  SplitBatches batches({network, dataset, settings, transform_of(network.info()), {}});
+  SplitBatches batches({.network = network,
+                        .dataset = dataset,
+                        .settings = settings,
+                        .transform = transform_of(network.info()),
+                        .folder = {},
+                        .validates = false,
+                        .steps_setting = "--steps"});
   const RunDirectory nowhere{{}};
   const auto starting_network = [&] { return starting_model(context, settings, dataset.class_names()).network; };
   Fit fit({network, dataset, settings, batches, nowhere, spec.stop, starting_network}, progress);

@@ -60,7 +60,7 @@ std::string SplitBatches::obstacle(const FeatureRequest& request) const {
   if (!augmentation_.is_none()) return "augmentation changes the images in every epoch";
   const std::int64_t most = spec_.settings.max_steps * spec_.settings.batch * spec_.settings.accumulate;
   if (most >= 0 && most < count(Split::train))
-    return fmt::format("train.max_steps lets only {} of {} training images be used", most, count(Split::train));
+    return fmt::format("{} lets only {} of {} training images be used", spec_.steps_setting, most, count(Split::train));
   return {};
 }
 
@@ -114,7 +114,7 @@ bool SplitBatches::take_features(FeatureCache& cache, const std::filesystem::pat
 
 bool SplitBatches::compute_features(FeatureCache& cache, const std::filesystem::path& shared, ProgressSink& progress) {
   if (!cache.add(training(), progress)) return false;
-  if (count(Split::val) > 0 && !cache.add(images(Split::val), progress)) return false;
+  if (keeps_validation() && !cache.add(images(Split::val), progress)) return false;
   if (shared.empty()) return true;
   try {
     write_feature_file(shared, cache.rows());
@@ -124,11 +124,22 @@ bool SplitBatches::compute_features(FeatureCache& cache, const std::filesystem::
   return true;
 }
 
+/// A file for other runs holds what a run that validates needs.
+bool SplitBatches::keeps_validation() const {
+  return count(Split::val) > 0 && (spec_.validates || !spec_.settings.feature_cache_dir.empty());
+}
+
+std::vector<std::int64_t> SplitBatches::feature_samples() const {
+  std::vector<std::int64_t> samples = samples_[index(Split::train)];
+  const std::vector<std::int64_t>& validation = samples_[index(Split::val)];
+  if (keeps_validation()) samples.insert(samples.end(), validation.begin(), validation.end());
+  return samples;
+}
+
 bool SplitBatches::keep_features(const FeatureRequest& request, ProgressSink& progress) {
   const ParameterSet& parameters = spec_.network.parameters();
   const std::int64_t weights_bytes = parameters.values().shape().size() * size_of(parameters.values().dtype());
-  std::vector<std::int64_t> samples = samples_[index(Split::train)];
-  samples.insert(samples.end(), samples_[index(Split::val)].begin(), samples_[index(Split::val)].end());
+  const std::vector<std::int64_t> samples = feature_samples();
   const FeatureCacheSpec spec{
       .network = spec_.network,
       .dataset = spec_.dataset,
@@ -148,7 +159,7 @@ bool SplitBatches::keep_features(const FeatureRequest& request, ProgressSink& pr
     if (!compute_features(*cache, shared, progress)) return false;
   }
   training_features_ = std::make_unique<FeatureBatches>(*cache, training(), spec_.settings.batch);
-  if (count(Split::val) > 0)
+  if (keeps_validation())
     validation_features_ = std::make_unique<FeatureBatches>(*cache, images(Split::val), spec_.settings.batch);
   cache_ = std::move(cache);
   cache_digest_ = request.digest;

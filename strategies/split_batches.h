@@ -17,6 +17,8 @@ struct SplitBatchesSpec {
   const TrainSettings& settings;
   Transform transform;
   std::filesystem::path folder;  // for features that memory may not hold; empty: they are not kept
+  bool validates = true;         // false: validation images are never read
+  std::string_view steps_setting = "train.max_steps";  // as users know what limits the steps
 };
 
 /// What training starts from while a plan holds.
@@ -50,6 +52,8 @@ class SplitBatches {
   static std::size_t index(Split split) { return std::size_t(split); }
   LoaderSpec loader_spec(Split split) const;
   ImageBatches& images(Split split);
+  /// Those whose features are kept: training's, and validation's unless neither this run nor others read them.
+  std::vector<std::int64_t> feature_samples() const;
   /// Why the prefix's output is not kept; empty: it is.
   std::string obstacle(const FeatureRequest& request) const;
   bool keep_features(const FeatureRequest& request, ProgressSink& progress);
@@ -60,6 +64,7 @@ class SplitBatches {
                      ProgressSink& progress) const;
   /// False if stopped.
   bool compute_features(FeatureCache& cache, const std::filesystem::path& shared, ProgressSink& progress);
+  bool keeps_validation() const;
 
   SplitBatchesSpec spec_;
   Augmentation augmentation_;

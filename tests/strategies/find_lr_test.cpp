@@ -68,6 +68,24 @@ TEST(FindLr, LeavesTheModelFileAndTheFolderAlone) {
   EXPECT_EQ(read_file(Workshop::get().model()), before);
 }
 
+TEST(FindLr, KeepsFeaturesOfTrainingImagesAloneAndNamesItsOwnSetting) {
+  Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
+  RecordingSink kept;
+  find_lr(context, short_run("unused"), {.steps = 4}, kept);  // an epoch of 13 images
+  EXPECT_TRUE(contains(kept.notes, "values for each of 13 images")) << kept.notes;
+  RecordingSink few;
+  find_lr(context, short_run("unused"), {.steps = 3}, few);
+  EXPECT_TRUE(contains(few.notes, "not kept: --steps lets only 12 of 13 training images be used")) << few.notes;
+  // A file for other runs is the one that training takes.
+  TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "run");
+  s.feature_cache_dir = (folder / "features").string(), s.epochs = 1;
+  RecordingSink shared;
+  find_lr(context, s, {.steps = 4}, shared);
+  EXPECT_TRUE(contains(shared.notes, "values for each of 19 images")) << shared.notes;
+  EXPECT_TRUE(contains(testing::run(s).sink.notes, "was computed by an earlier run"));
+}
+
 TEST(FindLr, EndsWhereTheLossDiverges) {
   TrainSettings s = short_run("unused");
   s.optimizer = "sgd", s.momentum = 0;
