@@ -58,12 +58,13 @@ class DenseBlock {
     const std::int64_t in = x.shape().c, all = in + std::int64_t(layers_.size()) * kGrowth;
     Shape shape = x.shape();
     shape.c = all;
-    const Tensor buffer = channel_buffer(context, shape, layers_[0].conv1.formats(context.backend(), x.shape()).x);
+    const Tensor buffer =
+        channel_buffer(context, shape, layers_[0].conv1.formats(context.backend(), x.shape()).x, x.dtype());
 
     const bool batch = next.uses_batch_statistics(context) || std::ranges::any_of(layers_, [&](const DenseLayer& l) {
                          return l.norm1.uses_batch_statistics(context);
                        });
-    const Tensor stats = batch ? channel_buffer(context, {2, all, 1, 1}, kNhwc) : Tensor{};
+    const Tensor stats = batch ? channel_buffer(context, {2, all, 1, 1}, kNhwc, context.dtype()) : Tensor{};
     const auto fill = [&](std::int64_t begin, const Tensor& channels) {
       const Tensor slice = append(buffer, begin, channels);
       if (batch) batch_statistics(slice, stats.channels(begin, begin + channels.shape().c), epsilon_);

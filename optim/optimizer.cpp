@@ -13,10 +13,15 @@ std::int64_t row_size(const Parameter& p) {
 
 bool is_penalty_strength(double x) { return x >= 0 && std::isfinite(x); }
 
+/// Sets the elements of an f64 tensor in memory order.
+void write(const Tensor& t, std::span<const double> values) {
+  t.backend().copy_in(t.view().data, values.data(), t.shape().size() * size_of(DType::f64));
+}
+
 /// f64 on every device.
 Tensor filled(Context& context, const Shape& shape, std::span<const double> values) {
-  Tensor t(context, shape, kNhwc, DType::f64);
-  context.backend().copy_in(t.view().data, values.data(), shape.size() * size_of(DType::f64));
+  const Tensor t(context, shape, kNhwc, DType::f64);
+  write(t, values);
   return t;
 }
 
@@ -41,6 +46,7 @@ OptimizerKind parse_optimizer(std::string_view name) {
 Optimizer::Optimizer(ParameterSet& parameters, const OptimizerSpec& spec)
     : parameters_(parameters), spec_(spec), states_(parameters.parameters().size()) {
   prepare();
+  if (spec_.loss_scaling) prepare_control(0);
 }
 
 void Optimizer::prepare() {
@@ -100,6 +106,8 @@ void Optimizer::check(const StepSpec& spec) const {
   if (!std::isfinite(spec.lr)) throw Error("optimizer: the learning rate is not finite");
   if (!(spec.loss_scale > 0) || !std::isfinite(spec.loss_scale))
     throw Error("optimizer: loss_scale must be positive and finite, got " + std::to_string(spec.loss_scale));
+  if (spec_.loss_scaling && spec.loss_scale != 1)
+    throw Error("optimizer: the loss scale is on the device; leave StepSpec::loss_scale at 1");
   if (!(spec.max_gradient_norm >= 0))
     throw Error("optimizer: max_gradient_norm must be 0 (off) or more, got " + std::to_string(spec.max_gradient_norm));
   if (!spec.relative_rates) return;
@@ -143,15 +151,15 @@ void Optimizer::make_segments(const std::vector<std::size_t>& updated, bool has_
 void Optimizer::step(const StepSpec& spec) {
   check(spec);
   const std::vector<std::size_t> updated = parameters_with_gradient();
-  const bool measures = spec.loss_scale != 1 || spec.max_gradient_norm > 0 || spec.relative_rates;
+  const bool measures = spec_.loss_scaling || spec.loss_scale != 1 || spec.max_gradient_norm > 0 || spec.relative_rates;
   // The device counts skipped steps for all parameters at once.
   if (updated != updated_ || !measures) settle();
-  if (measures) prepare_control(spec);
+  if (measures) prepare_control(spec.relative_rates ? rate_groups() : 0);
+  if (spec.relative_rates) prepare_history(rate_groups(), spec.relative_rates->window);
   updated_ = updated;
   ++step_;
   for (std::size_t i : updated_) ++states_[i].steps;  // parameters unfrozen later have taken fewer
   make_segments(updated_, spec.relative_rates.has_value());
-  loss_scale_ = spec.loss_scale;
   has_measured_ = measures;
   has_recorded_ = spec.records;
   has_rates_ = spec.relative_rates.has_value();
@@ -166,7 +174,8 @@ void Optimizer::step(const StepSpec& spec) {
                           .segments = segments_,
                           .anchors = view_or_null(anchors_),
                           .control = measures ? control_.view() : View{},
-                          .sums = spec.records ? sums_.view() : View{}};
+                          .sums = spec.records ? sums_.view() : View{},
+                          .half_values = view_or_null(parameters_.half_values())};
   if (measures) measure(arena, spec);
   update(arena, spec.lr);
   parameters_.values_changed();
@@ -178,26 +187,48 @@ std::int64_t Optimizer::rate_groups() const {
   return last + 1;
 }
 
-void Optimizer::prepare_control(const StepSpec& spec) {
-  Context& context = parameters_.context();
-  const std::int64_t groups = spec.relative_rates ? rate_groups() : 0;
-  if (!control_ || control_.shape().c != control_size(groups)) {
-    settle();
-    std::vector<double> start(std::size_t(control_size(groups)), 1.0);  // every rate
-    start[kControlSkipped] = 0;
-    control_ = filled(context, {1, control_size(groups), 1, 1}, start);
+void Optimizer::prepare_control(std::int64_t groups) {
+  if (control_ && control_.shape().c == control_size(groups)) return;
+  settle();
+  std::vector<double> start(std::size_t(control_size(groups)), 1.0);  // every rate
+  start[kControlSkipped] = 0;
+  if (spec_.loss_scaling) {
+    const LossScaleState state = control_ ? loss_scale_state() : LossScaleState{.scale = spec_.loss_scaling->initial};
+    start[kControlLossScale] = state.scale, start[kControlGoodSteps] = state.good_steps;
   }
-  if (!spec.relative_rates || groups == 0) return;
-  const std::int64_t width = 1 + spec.relative_rates->window;
-  if (history_ && history_.shape() == Shape{groups, width, 1, 1}) return;
+  control_ = filled(parameters_.context(), {1, control_size(groups), 1, 1}, start);
+}
+
+void Optimizer::prepare_history(std::int64_t groups, int window) {
+  const std::int64_t width = 1 + window;
+  if (groups == 0 || (history_ && history_.shape() == Shape{groups, width, 1, 1})) return;
   std::vector<double> rows;
   if (history_ && history_.shape().c == width) rows = read(history_);  // groups came or went
   rows.resize(std::size_t(groups * width), 0.0);
-  history_ = filled(context, {groups, width, 1, 1}, rows);
+  history_ = filled(parameters_.context(), {groups, width, 1, 1}, rows);
+}
+
+Tensor Optimizer::loss_scale() const {
+  return spec_.loss_scaling ? control_.window(kControlLossScale, {1, 1, 1, 1}) : Tensor{};
+}
+
+Optimizer::LossScaleState Optimizer::loss_scale_state() const {
+  const std::vector<double> control = read(control_);
+  return {control[kControlLossScale], control[kControlGoodSteps], skipped_steps()};
+}
+
+void Optimizer::restore_loss_scale(const LossScaleState& state) {
+  settle();
+  std::vector<double> control = read(control_);
+  control[kControlLossScale] = state.scale, control[kControlGoodSteps] = state.good_steps;
+  write(control_, control);
+  skipped_before_ = state.skipped_steps;
 }
 
 void Optimizer::measure(const UpdateArena& arena, const StepSpec& spec) {
   MeasureSpec measured{.loss_scale = spec.loss_scale,
+                       .scales_loss = spec_.loss_scaling.has_value(),
+                       .scaling = spec_.loss_scaling.value_or(LossScaling{}),
                        .max_gradient_norm = spec.max_gradient_norm,
                        .relative_rates = spec.relative_rates.has_value()};
   if (spec.relative_rates) {
@@ -232,9 +263,10 @@ void Optimizer::settle() {
   may_have_skipped_ = false;
   if (count == 0) return;
   for (std::size_t i : updated_) states_[i].steps -= count;
+  skipped_before_ += count;
   std::vector<double> control = read(control_);
   control[kControlSkipped] = 0;
-  control_ = filled(parameters_.context(), control_.shape(), control);
+  write(control_, control);
 }
 
 std::vector<ParameterSums> Optimizer::sums() const {
@@ -242,9 +274,10 @@ std::vector<ParameterSums> Optimizer::sums() const {
   std::vector<ParameterSums> all(states_.size());
   if (updated_.empty()) return all;
   const std::vector<double> values = read(sums_);
+  const double scale = has_measured_ ? read(control_)[kControlGradientScale] : 1;
   for (std::size_t k = 0; k < updated_.size(); ++k) {
     const double* s = &values[k * std::size_t(kUpdateSums)];
-    all[updated_[k]] = {s[0] / (loss_scale_ * loss_scale_), s[1], s[2], s[3], s[4]};
+    all[updated_[k]] = {s[0] / (scale * scale), s[1], s[2], s[3], s[4]};
   }
   return all;
 }

@@ -22,6 +22,9 @@ struct OptimizerSpec {
   double momentum = 0.9;  // sgd
   bool nesterov = false;
   double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;  // adam, adamw
+  /// For gradients in f16: the loss is multiplied by a scale that lives on the device and follows the gradients, see
+  /// Optimizer::loss_scale. Every step is then measured, and skipped if a gradient is not finite.
+  std::optional<LossScaling> loss_scaling = {};
 };
 
 /// How the optimizer treats one parameter.
@@ -45,7 +48,7 @@ struct RelativeRates {
 struct StepSpec {
   double lr;
   /// The gradients are those of loss * loss_scale. Unless it is 1, they are checked: one that is not finite skips the
-  /// step.
+  /// step. Must be 1 with OptimizerSpec::loss_scaling.
   double loss_scale = 1;
   /// Gradients are scaled down to this norm over all trainable elements; 0: off, and infinity only measures and checks.
   double max_gradient_norm = 0;
@@ -80,6 +83,11 @@ class Optimizer {
   /// Parameter `i`'s anchor, in its shape; writing to it moves the anchor. Errors: none are kept.
   Tensor anchor(std::size_t i) const;
 
+  bool scales_loss() const { return spec_.loss_scaling.has_value(); }
+  /// The factor that the next backward pass must apply (Tape::backward's device_scale), on the device; empty without
+  /// OptimizerSpec::loss_scaling. Valid until the next call that is not const.
+  Tensor loss_scale() const;
+
   /// One update from the gradients of the last backward pass. A parameter that got no gradient is skipped, as in
   /// PyTorch. Masked rows keep value and moments. A gradient that is not finite, where gradients are measured
   /// (loss_scale
@@ -98,6 +106,8 @@ class Optimizer {
   /// Norm of the loss's gradient before clipping. Errors: it did not measure gradients.
   double gradient_norm() const;
   bool was_skipped() const;
+  /// Of all steps so far, those of a checkpoint's run included. Waits for the device.
+  std::int64_t skipped_steps() const { return skipped_before_ + skipped(); }
   /// Multiplier of every parameter from relative_rates; 1 where it has none.
   std::vector<double> rates() const;
 
@@ -108,6 +118,14 @@ class Optimizer {
   /// Moment `which` (1 or 2) of parameter `i`, in the parameter's shape. Errors: the parameter is frozen.
   Tensor moment(int which, std::int64_t i) const;
   void set_steps(std::int64_t i, std::int64_t steps);
+
+  struct LossScaleState {
+    double scale = 1, good_steps = 0;  // in a row since it last changed
+    std::int64_t skipped_steps = 0;
+  };
+  /// Waits for the device. Requires OptimizerSpec::loss_scaling.
+  LossScaleState loss_scale_state() const;
+  void restore_loss_scale(const LossScaleState& state);
 
   /// Past gradient ratios of every rate group: [groups][1 + window], the number of ratios ever, then the last ones in a
   /// ring. Empty before the first step with relative_rates.
@@ -128,7 +146,8 @@ class Optimizer {
   void check(const StepSpec& spec) const;
   std::vector<std::size_t> parameters_with_gradient() const;
   void make_segments(const std::vector<std::size_t>& updated, bool has_rates);
-  void prepare_control(const StepSpec& spec);
+  void prepare_control(std::int64_t groups);
+  void prepare_history(std::int64_t groups, int window);
   void measure(const UpdateArena& arena, const StepSpec& spec);
   void update(const UpdateArena& arena, double lr);
   std::int64_t skipped() const;
@@ -147,9 +166,9 @@ class Optimizer {
   // The last step: which parameters it updated, and how.
   std::vector<std::size_t> updated_;
   std::vector<UpdateSegment> segments_;
-  double loss_scale_ = 1;
   bool has_measured_ = false, has_recorded_ = false, has_rates_ = false;
-  bool may_have_skipped_ = false;  // since `settle`
+  bool may_have_skipped_ = false;    // since `settle`
+  std::int64_t skipped_before_ = 0;  // up to then
 };
 
 }  // namespace graft

@@ -5,10 +5,7 @@ namespace graft {
 Tensor images_to_device(Context& context, std::span<const float> pixels, const Shape& shape) {
   Tensor x(context, shape, kNhwc, DType::f32);
   context.backend().copy_in(x.view().data, pixels.data(), shape.size() * 4);
-  if (context.dtype() == DType::f32) return x;
-  Tensor converted = empty(context, shape);
-  context.backend().copy(converted.view(), Write::overwrite, x.view());
-  return converted;
+  return converted(x, context.activation_type());
 }
 
 bool ImageBatches::next(DeviceBatch& batch) {

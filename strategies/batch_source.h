@@ -25,7 +25,7 @@ class BatchSource {
   virtual std::vector<std::int64_t> order(std::int64_t epoch) const = 0;
 };
 
-/// Pixels of a batch as the network takes them: [N,3,H,W], NHWC, in the device's precision.
+/// Pixels of a batch as the network takes them: [N,3,H,W], NHWC, in the device's type of activations.
 Tensor images_to_device(Context& context, std::span<const float> pixels, const Shape& shape);
 
 class ImageBatches : public BatchSource {

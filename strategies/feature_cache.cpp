@@ -64,7 +64,8 @@ void FeatureCache::write(std::int64_t row, std::span<const std::byte> rows) {
 void FeatureCache::take(const std::filesystem::path& file, std::span<const std::int64_t> samples) {
   taken_.emplace(file);
   const FeatureRows rows = parse_feature_file(taken_->bytes(), file.string());
-  if (rows.shape.n != std::int64_t(samples.size()) || rows.value_bytes != size_of(spec_.network.context().dtype()))
+  if (rows.shape.n != std::int64_t(samples.size()) ||
+      rows.value_bytes != size_of(spec_.network.context().activation_type()))
     throw Error(file.string() + ": its features are of other images or another device; remove the file");
   taken_from_ = file;
   shape_ = rows.shape;
@@ -98,7 +99,7 @@ Tensor FeatureCache::gather(std::span<const std::int64_t> samples) const {
   Context& context = spec_.network.context();
   Shape shape = shape_;
   shape.n = std::int64_t(samples.size());
-  Tensor x = empty(context, shape);
+  const Tensor x(context, shape, kNhwc, context.activation_type());
   context.backend().copy_in(x.view().data, gathered_.data(), std::int64_t(gathered_.size()));
   return x;
 }

@@ -74,7 +74,7 @@ FeatureRows parse_feature_file(std::span<const std::uint8_t> bytes, const std::s
   if (std::string_view(header.magic.data(), header.magic.size()) != kMagic) damaged("expected a file of features");
   const auto is_size = [](std::int64_t v) { return v > 0 && v < (std::int64_t{1} << 31); };
   if (!is_size(header.rows) || !is_size(header.c) || !is_size(header.h) || !is_size(header.w) ||
-      (header.value_bytes != 4 && header.value_bytes != 8))
+      (header.value_bytes != 2 && header.value_bytes != 4 && header.value_bytes != 8))
     damaged("a size in its header makes no sense");
   const double expected =
       double(header.rows) * double(header.c) * double(header.h) * double(header.w) * double(header.value_bytes);

@@ -19,7 +19,8 @@ class Context {
   ~Context() { tape_.clear(); }
 
   Backend& backend() { return *backend_; }
-  DType dtype() const { return backend_->compute_type(); }
+  DType dtype() const { return backend_->compute_type(); }               // of parameters, statistics, losses
+  DType activation_type() const { return backend_->activation_type(); }  // of what flows through the network
   Tape& tape() { return tape_; }
 
   bool is_recording() const { return is_recording_; }

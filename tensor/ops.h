@@ -17,9 +17,9 @@ enum class Activation { none, relu };
 Tensor conv2d(const Tensor& x, const Parameter& weight, const Parameter* bias, const ConvGeometry& geometry,
               Activation activation = Activation::none);
 
-/// The weight that a convolution with an adapter uses: weight + scale * up * down (LowRankAdapter). Differentiated by
-/// all three, as far as they train. conv2d calls it; requires an adapter. Source: Hu et al. 2021 (LoRA); for
-/// convolutions as in Hugging Face's PEFT, `down` with the kernel's window, `up` 1 x 1.
+/// The weight that a convolution with an adapter uses: weight + scale * up * down (LowRankAdapter), in the compute
+/// type. Differentiated by all three, as far as they train. conv2d calls it; requires an adapter. Source: Hu et al.
+/// 2021 (LoRA); for convolutions as in Hugging Face's PEFT, `down` with the kernel's window, `up` 1 x 1.
 Tensor low_rank_sum(const Parameter& weight);
 
 struct BatchNormArgs {
@@ -45,7 +45,7 @@ Tensor batch_statistics(const Tensor& x, Tensor into, double epsilon);
 Tensor normalize(const Tensor& x, const Tensor& stats, const BatchNormArgs& args);
 
 /// A buffer of `shape` whose channels are filled by `append`: DenseNet's block without concatenation copies.
-Tensor channel_buffer(Context& context, const Shape& shape, Format format);
+Tensor channel_buffer(Context& context, const Shape& shape, Format format, DType type);
 /// Copies x into channels [begin, begin + C) of buffer; returns that slice, which is on the tape.
 Tensor append(const Tensor& buffer, std::int64_t begin, const Tensor& x);
 

@@ -9,6 +9,17 @@ std::int64_t aligned(std::int64_t n) { return (n + kAlignment - 1) / kAlignment 
 
 }  // namespace
 
+WeightView Parameter::weight_view(DType type, bool changes_soon) const {
+  if (changes_soon) packed.reset();
+  std::shared_ptr<void>* const keep = changes_soon ? nullptr : &packed;
+  if (type == value.dtype()) return {value.view(), version, keep};
+  if (half_version != version) {
+    half.backend().copy(half.view(), Write::overwrite, value.view());
+    half_version = version;
+  }
+  return {half.view(), version, keep};
+}
+
 Tensor Parameter::gradient() const {
   if (!is_trainable || !value.variable() || !value.variable()->grad)
     throw Error("gradient: parameter " + name + " is frozen; it has none");
@@ -37,8 +48,11 @@ void ParameterSet::lay_out() {
   for (Parameter& p : parameters_) p.offset = size, size += aligned(p.shape.size());
   for (RunningStatistics& s : statistics_) s.offset = size, size += aligned(2 * s.channels);
   values_ = zeros(context, {1, size, 1, 1});
+  if (context.activation_type() != context.dtype())
+    half_values_ = Tensor(context, {1, size, 1, 1}, kNhwc, context.activation_type());
   for (Parameter& p : parameters_) {
     p.value = values_.window(p.offset, p.shape);
+    if (half_values_) p.half = half_values_.window(p.offset, p.shape);
     p.value.set_variable(std::make_shared<Variable>(Variable{.shape = p.shape,
                                                              .format = kNhwc,
                                                              .dtype = context.dtype(),
@@ -103,8 +117,12 @@ Parameter& ParameterSet::find(const std::string& name) {
 }
 
 void ParameterSet::values_changed() {
-  for (Parameter& p : parameters_)
-    if (p.is_trainable) ++p.version;
+  for (Parameter& p : parameters_) {
+    if (!p.is_trainable) continue;
+    const bool has_half = p.half_version == p.version;  // where it had not, the update stored what it changed alone
+    ++p.version;
+    if (has_half) p.half_version = p.version;
+  }
 }
 
 }  // namespace graft

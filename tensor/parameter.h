@@ -35,15 +35,16 @@ struct Parameter {
   std::uint64_t version = 0;            // changes whenever the values do
   std::vector<std::uint32_t> row_mask;  // empty: every output channel trains; else bit k of word k/32
   Tensor value;
-  LowRankAdapter adapter = {};           // none while `up` is null
-  mutable std::shared_ptr<void> packed;  // the device's copy in its own format, for the current version
+  /// Where activations have 16 bits: `value` in that type, for the operations that multiply with it. Read it through
+  /// weight_view(), which refreshes it.
+  Tensor half = {};
+  mutable std::uint64_t half_version = 0;  // of `value` when `half` was made from it
+  LowRankAdapter adapter = {};             // none while `up` is null
+  mutable std::shared_ptr<void> packed;    // the device's copy in its own format, for the current version
 
-  /// A device's packed copy pays while the values stay; with `changes_soon` none is kept, which saves the memory of
-  /// two.
-  WeightView weight_view(bool changes_soon = false) const {
-    if (changes_soon) packed.reset();
-    return {value.view(), version, changes_soon ? nullptr : &packed};
-  }
+  /// The weight for activations of this type. A device's packed copy pays while the values stay; with `changes_soon`
+  /// none is kept, which saves the memory of two.
+  WeightView weight_view(DType type, bool changes_soon = false) const;
   /// The gradient of the last backward pass. Errors: not trainable.
   Tensor gradient() const;
   bool has_gradient() const { return value.variable() && value.variable()->grad_written; }
@@ -89,8 +90,11 @@ class ParameterSet {
   Context& context() const { return *context_; }
   const Tensor& values() const { return values_; }        // [1,n,1,1]
   const Tensor& gradients() const { return gradients_; }  // [1,m,1,1], m of the trainable parameters
+  /// The values in the type of activations where that has 16 bits, in the layout of `values`; else empty.
+  const Tensor& half_values() const { return half_values_; }
   std::int64_t trainable_size() const { return trainable_size_; }
-  /// Marks every packed copy of every trainable weight as stale; the optimizer calls it after an update.
+  /// Marks every packed copy of every trainable weight as stale; the optimizer calls it after an update, which has
+  /// stored the new values in `half_values` as well.
   void values_changed();
 
  private:
@@ -98,7 +102,7 @@ class ParameterSet {
   Context* context_ = nullptr;
   std::deque<Parameter> parameters_;  // a deque: layers keep references
   std::deque<RunningStatistics> statistics_;
-  Tensor values_, gradients_;
+  Tensor values_, gradients_, half_values_;
   std::int64_t trainable_size_ = 0;
 };
 

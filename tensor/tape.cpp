@@ -31,13 +31,18 @@ void Tape::add(std::string_view op, const Tensor& y, std::vector<Tensor> inputs,
   nodes_.push_back({op, y.context().scope(), y.without_storage(), std::move(inputs), std::move(backward)});
 }
 
-void Tape::backward(const Tensor& loss, double scale) {
+void Tape::backward(const Tensor& loss, double scale, const Tensor& device_scale) {
   if (loss.shape().size() != 1)
     throw Error("backward: the loss must be one number, got shape " + to_string(loss.shape()));
   if (!loss.needs_grad()) throw Error("backward: nothing the loss depends on needs a gradient; unfreeze a parameter");
   Variable& root = *loss.variable();
   root.grad = empty_like(loss);
-  root.grad.from_host(std::vector<double>{scale});
+  if (device_scale) {
+    loss.backend().copy(root.grad.view(), Write::overwrite, device_scale.view());
+    loss.backend().map(Scale{scale}, root.grad.view(), Write::overwrite, {root.grad.view()});
+  } else {
+    root.grad.from_host(std::vector<double>{scale});
+  }
   root.grad_written = true;
   while (!nodes_.empty()) {
     Node node = std::move(nodes_.back());

@@ -46,7 +46,8 @@ class Tape {
  public:
   void add(std::string_view op, const Tensor& y, std::vector<Tensor> inputs, BackwardFn backward);
   /// Gradients of `loss`, a tensor of one element, times `scale`, into every leaf that needs one; empties the tape.
-  void backward(const Tensor& loss, double scale = 1);
+  /// `device_scale`, one number on the device in any type, is one more factor; the host does not read it.
+  void backward(const Tensor& loss, double scale = 1, const Tensor& device_scale = {});
   void clear() { nodes_.clear(); }
   std::size_t size() const { return nodes_.size(); }
 

@@ -1,5 +1,6 @@
 #include "tensor/tensor.h"
 
+#include "kernels/half.h"
 #include "tensor/context.h"
 
 namespace graft {
@@ -18,14 +19,15 @@ std::vector<T> read(const Tensor& t) {
     plain = Tensor(t.context(), t.shape(), kNchw, t.dtype());
     device.copy(plain.view(), Write::overwrite, t.view());
   }
-  const auto raw = [&](auto element) {
-    std::vector<decltype(element)> values(t.shape().size());
+  return with_float_type(t.dtype(), [&](auto element) {
+    using Element = decltype(element);
+    std::vector<Element> values(t.shape().size());
     device.copy_out(values.data(), plain.view().data, t.shape().size() * std::int64_t(sizeof element));
-    return values;
-  };
-  const auto convert = [](const auto& values) { return std::vector<T>(values.begin(), values.end()); };
-  if (t.dtype() == (sizeof(T) == 8 ? DType::f64 : DType::f32)) return raw(T{});
-  return t.dtype() == DType::f64 ? convert(raw(double{})) : convert(raw(float{}));
+    if constexpr (std::is_same_v<Element, T>)
+      return values;
+    else
+      return std::vector<T>(values.begin(), values.end());
+  });
 }
 
 template <class T>
@@ -38,12 +40,13 @@ void write(Tensor& t, std::span<const T> values) {
   const auto raw = [&](const auto& from) {
     device.copy_in(plain.view().data, from.data(), t.shape().size() * std::int64_t(sizeof from[0]));
   };
-  if (t.dtype() == (sizeof(T) == 8 ? DType::f64 : DType::f32))
-    raw(values);
-  else if (t.dtype() == DType::f64)
-    raw(std::vector<double>(values.begin(), values.end()));
-  else
-    raw(std::vector<float>(values.begin(), values.end()));
+  with_float_type(t.dtype(), [&](auto element) {
+    using Element = decltype(element);
+    if constexpr (std::is_same_v<Element, T>)
+      raw(values);
+    else
+      raw(std::vector<Element>(values.begin(), values.end()));
+  });
   if (!is_in_host_order(t)) device.copy(t.view(), Write::overwrite, plain.view());
 }
 
@@ -123,6 +126,13 @@ Tensor zeros(Context& context, const Shape& shape, Format format) {
 }
 
 Tensor empty_like(const Tensor& x) { return Tensor(x.context(), x.shape(), x.format(), x.dtype()); }
+
+Tensor converted(const Tensor& x, DType type) {
+  if (x.dtype() == type) return x;
+  const Tensor y(x.context(), x.shape(), x.format(), type);
+  x.backend().copy(y.view(), Write::overwrite, x.view());
+  return y;
+}
 
 Tensor from_host(Context& context, const Shape& shape, std::span<const double> nchw) {
   Tensor t = empty(context, shape);

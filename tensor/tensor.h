@@ -52,10 +52,10 @@ class Tensor {
   /// The same memory as another NHWC shape of equal size. Errors: not dense NHWC, or sizes differ. Not on the tape.
   Tensor reshaped(const Shape& shape) const;
 
-  /// Values in logical N C H W order, whatever the format. Waits for the device.
+  /// Values in logical N C H W order, whatever the format and the floating-point type. Waits for the device.
   std::vector<double> to_host() const;
   std::vector<float> to_host_floats() const;
-  /// Sets the values from logical N C H W order. Errors: wrong count.
+  /// Sets the values from logical N C H W order, rounded to the tensor's type. Errors: wrong count.
   void from_host(std::span<const double> nchw);
   void from_host(std::span<const float> nchw);
 
@@ -108,6 +108,8 @@ inline ConstView row(const ConstView& v, int i) {
 Tensor empty(Context& context, const Shape& shape, Format format = kNhwc);  // of the context's compute type
 Tensor zeros(Context& context, const Shape& shape, Format format = kNhwc);
 Tensor empty_like(const Tensor& x);
+/// x itself if it has that type, else its values in it, dense and in x's format. Not on the tape.
+Tensor converted(const Tensor& x, DType type);
 Tensor from_host(Context& context, const Shape& shape, std::span<const double> nchw);
 
 }  // namespace graft

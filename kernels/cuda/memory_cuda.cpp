@@ -28,6 +28,20 @@ std::int64_t rounded(std::int64_t bytes) {
 
 constexpr int kOldestCapability = 80;  // the smallest architecture that the kernels are compiled for
 
+const char* precision_text(Precision precision) {
+  switch (precision) {
+    case Precision::f32:
+      return "float32 without TF32";
+    case Precision::tf32:
+      return "float32 with TF32";
+    case Precision::bf16:
+      return "activations in bf16";
+    case Precision::f16:
+      return "activations in f16";
+  }
+  return "";
+}
+
 }  // namespace
 
 std::string gpu_unavailable_reason(int index) {
@@ -69,9 +83,10 @@ CudaBackend::CudaBackend(int index, Precision precision) : index_(index), precis
   for (Staging& s : staging_)
     check(cudaEventCreateWithFlags(s.is_free.out(), cudaEventDisableTiming), "creating an event");
   const std::size_t cudnn = cudnnGetVersion();
-  description_ = fmt::format("cuda:{}, {}, {} GiB, compute capability {}.{}, cuDNN {}.{}.{}, float32 without TF32",
-                             index_, properties.name, (properties.totalGlobalMem + (1u << 29)) >> 30, properties.major,
-                             properties.minor, cudnn / 10000, cudnn % 10000 / 100, cudnn % 100);
+  description_ =
+      fmt::format("cuda:{}, {}, {} GiB, compute capability {}.{}, cuDNN {}.{}.{}, {}", index_, properties.name,
+                  (properties.totalGlobalMem + (1u << 29)) >> 30, properties.major, properties.minor, cudnn / 10000,
+                  cudnn % 10000 / 100, cudnn % 100, precision_text(precision_));
 }
 
 CudaBackend::~CudaBackend() {

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <utility>
 
+#include "kernels/half.h"
 #include "kernels/reference/reference.h"
 
 namespace graft {
@@ -44,6 +45,18 @@ constexpr std::array<MapFn, sizeof...(I)> map_table(std::index_sequence<I...>) {
   }...};
 }
 
+template <class T>
+constexpr bool kIsHalf = sizeof(T) == 2;
+
+/// `to` or the sum of both, in To's own arithmetic; in double where that is 16 bits.
+template <class To, class From>
+To written(To old, From from, Write write) {
+  if constexpr (kIsHalf<To>)
+    return To(write == Write::add ? double(old) + double(from) : double(from));
+  else
+    return write == Write::add ? old + To(from) : To(from);
+}
+
 template <class To, class From>
 void copy_elements(const View& y, Write write, const ConstView& x, int threads) {
   const ChannelGroups groups{y, x};
@@ -54,7 +67,7 @@ void copy_elements(const View& y, Write write, const ConstView& x, int threads) 
         const ChannelGroup g = groups[i];
         const From* from = at<From>(x, n, g, p);
         To* to = at<To>(y, n, g, p);
-        for (std::int64_t l = 0; l < g.count; ++l) to[l] = write == Write::add ? to[l] + To(from[l]) : To(from[l]);
+        for (std::int64_t l = 0; l < g.count; ++l) to[l] = written(to[l], from[l], write);
       }
 }
 
@@ -67,14 +80,9 @@ bool finite(const ConstView& x) {
         const ChannelGroup g = groups[i];
         const T* v = at<T>(x, n, g, p);
         for (std::int64_t l = 0; l < g.count; ++l)
-          if (!std::isfinite(v[l])) return false;
+          if (!std::isfinite(double(v[l]))) return false;
       }
   return true;
-}
-
-void require_float(const char* call, DType dtype) {
-  if (dtype != DType::f32 && dtype != DType::f64)
-    throw Error(std::string(call) + ": the reference device takes f32 and f64, got " + std::string(to_string(dtype)));
 }
 
 }  // namespace
@@ -87,21 +95,13 @@ void ReferenceBackend::run_map(const MapCall& call) {
 
 void ReferenceBackend::copy(View y, Write write, ConstView x) {
   if (y.shape != x.shape) throw Error("copy: shapes differ: " + to_string(x.shape) + " to " + to_string(y.shape));
-  require_float("copy", x.dtype), require_float("copy", y.dtype);
-  const bool from_double = x.dtype == DType::f64, to_double = y.dtype == DType::f64;
-  if (to_double && from_double)
-    copy_elements<double, double>(y, write, x, threads_);
-  else if (to_double)
-    copy_elements<double, float>(y, write, x, threads_);
-  else if (from_double)
-    copy_elements<float, double>(y, write, x, threads_);
-  else
-    copy_elements<float, float>(y, write, x, threads_);
+  with_float_type(y.dtype, [&](auto to) {
+    with_float_type(x.dtype, [&](auto from) { copy_elements<decltype(to), decltype(from)>(y, write, x, threads_); });
+  });
 }
 
 bool ReferenceBackend::all_finite(ConstView x) {
-  require_float("all_finite", x.dtype);
-  return x.dtype == DType::f64 ? finite<double>(x) : finite<float>(x);
+  return with_float_type(x.dtype, [&](auto t) { return finite<decltype(t)>(x); });
 }
 
 }  // namespace graft

@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <new>
 
-#include "kernels/reference/reference.h"
+#include "kernels/reference/rounded.h"
 
 namespace graft {
 
@@ -18,7 +18,8 @@ ReferenceBackend::~ReferenceBackend() {
 }
 
 std::unique_ptr<Backend> make_reference_backend(const BackendOptions& options) {
-  return std::make_unique<ReferenceBackend>(options);
+  if (options.precision == Precision::f32) return std::make_unique<ReferenceBackend>(options);
+  return std::make_unique<RoundedReference>(options);
 }
 
 std::string ReferenceBackend::description() const {

@@ -1,6 +1,7 @@
 // The reference device: every call in double with plain loops, the truth that the other devices are held against.
 // Results do not depend on the number of threads: each output element is one thread's sum, taken in a fixed order.
-// It is not meant to be fast, yet whole networks at 64 pixels are practical. One file per subject, as in cpu/.
+// It is not meant to be fast, yet whole networks at 64 pixels are practical. One file per subject, as in cpu/. With
+// activations in 16 bits it is wrapped by rounded.h.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +13,7 @@
 
 namespace graft {
 
-/// Errors: none; every machine has this device.
+/// Requires a precision other than tf32.
 std::unique_ptr<Backend> make_reference_backend(const BackendOptions& options);
 
 class ReferenceBackend final : public Backend {
@@ -69,7 +70,6 @@ class ReferenceBackend final : public Backend {
   void update(const UpdateArena&, const SgdStep&) override;
   void update(const UpdateArena&, const AdamStep&) override;
 
- protected:
   void run_map(const MapCall&) override;
 
  private:

@@ -37,7 +37,8 @@ std::vector<double> projector(const std::vector<double>& vectors, std::int64_t n
 }  // namespace
 
 Tensor batch_spectral_shrinkage(const Tensor& features, const SpectralShrinkageArgs& args) {
-  const Tensor f = to_nhwc(features);
+  const Tensor input = to_nhwc(features);
+  const Tensor f = converted(input, input.context().dtype());
   const std::int64_t rows = f.shape().n, columns = f.shape().size() / rows;
   const bool by_columns = rows > columns;
   const std::int64_t n = std::min(rows, columns), count = std::min(args.count, n);
@@ -50,7 +51,7 @@ Tensor batch_spectral_shrinkage(const Tensor& features, const SpectralShrinkageA
   Tensor penalty = from_host(f.context(), {1, 1, 1, 1}, std::vector<double>{args.weight * sum});
   const Tensor p = from_host(f.context(), {n, n, 1, 1}, projector(eigen.vectors, n, count, 2 * args.weight));
 
-  return record("batch_spectral_shrinkage", penalty, {f}, [=](Tensor& d, Grads& g) {
+  return record("batch_spectral_shrinkage", penalty, {input}, [=](Tensor& d, Grads& g) {
     g.accumulate(0, [&](View df, Write w) {
       Backend& device = d.backend();
       Tensor product = empty(d.context(), f.shape());
@@ -58,7 +59,10 @@ Tensor batch_spectral_shrinkage(const Tensor& features, const SpectralShrinkageA
         device.linear(product.view(), f.view(), WeightView{p.view()}, {});
       else
         device.linear_data_grad(product.view(), Write::overwrite, p.view(), WeightView{f.view()});
-      device.map(ScaleBy{d.view().data}, df, w, {product.view()});
+      const ScaleBy derivative{d.view().data};
+      if (df.dtype == product.dtype()) return device.map(derivative, df, w, {product.view()});
+      device.map(derivative, product.view(), Write::overwrite, {product.view()});
+      device.copy(df, w, product.view());
     });
   });
 }

@@ -3,10 +3,10 @@
 
 namespace graft {
 
-Tensor channel_buffer(Context& context, const Shape& shape, Format format) {
-  Tensor buffer(context, shape, format, context.dtype());
+Tensor channel_buffer(Context& context, const Shape& shape, Format format, DType type) {
+  Tensor buffer(context, shape, format, type);
   buffer.set_variable(std::make_shared<Variable>(
-      Variable{.shape = shape, .format = format, .dtype = context.dtype(), .needs_grad = false, .grad = {}}));
+      Variable{.shape = shape, .format = format, .dtype = type, .needs_grad = false, .grad = {}}));
   return buffer;
 }
 

@@ -43,8 +43,9 @@ Tensor conv2d(const Tensor& input, const Parameter& weight, const Parameter* bia
   const Tensor kernel = is_adapted ? low_rank_sum(weight) : weight.value;
   const bool trains = is_adapted ? kernel.needs_grad() : weight.is_trainable;
   const bool changes_soon = trains && x.context().is_recording();
+  const Tensor stored = is_adapted ? converted(kernel, x.dtype()) : Tensor{};
   const auto weight_view = [=, &weight] {
-    return is_adapted ? WeightView{.value = kernel.view()} : weight.weight_view(changes_soon);
+    return is_adapted ? WeightView{.value = stored.view()} : weight.weight_view(x.dtype(), changes_soon);
   };
   device.conv(spec, y.view(), x.view(), weight_view(), {bias ? bias->value.view() : View{}, has_relu});
 

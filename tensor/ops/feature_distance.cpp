@@ -2,12 +2,14 @@
 
 namespace graft {
 
-Tensor feature_distance(const Tensor& x, const Tensor& target, double weight) {
-  if (x.shape() != target.shape())
-    throw Error("feature_distance: x is " + to_string(x.shape()) + ", its target " + to_string(target.shape()) +
+Tensor feature_distance(const Tensor& input, const Tensor& target, double weight) {
+  if (input.shape() != target.shape())
+    throw Error("feature_distance: x is " + to_string(input.shape()) + ", its target " + to_string(target.shape()) +
                 "; compare the same layer of the same network");
-  Backend& device = x.backend();
-  Tensor fixed = target;
+  Backend& device = input.backend();
+  // Squares and their factor leave the range and the digits of 16 bits.
+  const Tensor x = converted(input, input.context().dtype());
+  Tensor fixed = converted(target, x.dtype());
   if (fixed.format() != x.format()) {
     fixed = empty_like(x);
     device.copy(fixed.view(), Write::overwrite, target.view());
@@ -19,9 +21,13 @@ Tensor feature_distance(const Tensor& x, const Tensor& target, double weight) {
   device.channel_sum(by_channel.view(), Write::overwrite, squares.view());
   Tensor distance = empty(x.context(), {1, 1, 1, 1});
   device.channel_sum(distance.view(), Write::overwrite, by_channel.reshaped({x.shape().c, 1, 1, 1}).view());
-  return record("feature_distance", distance, {x}, [=](Tensor& d, Grads& g) {
+  return record("feature_distance", distance, {input}, [=](Tensor& d, Grads& g) {
     g.accumulate(0, [&](View dx, Write w) {
-      d.backend().map(ScaledDifference{2 * factor, d.view().data}, dx, w, {x.view(), fixed.view()});
+      const ScaledDifference derivative{2 * factor, d.view().data};
+      if (dx.dtype == x.dtype()) return d.backend().map(derivative, dx, w, {x.view(), fixed.view()});
+      const Tensor wide = empty_like(x);
+      d.backend().map(derivative, wide.view(), Write::overwrite, {x.view(), fixed.view()});
+      d.backend().copy(dx, w, wide.view());
     });
   });
 }

@@ -8,8 +8,8 @@ Tensor linear(const Tensor& input, const Parameter& weight, const Parameter* bia
   if (x.shape().size() != x.shape().n * in)
     throw Error("linear: " + weight.name + " expects " + std::to_string(in) + " inputs, got x " + to_string(x.shape()) +
                 "; check the image size and the layer order");
-  Tensor y = empty(x.context(), {x.shape().n, weight.shape.n, 1, 1});
-  x.backend().linear(y.view(), x.view(), weight.weight_view(), bias ? bias->value.view() : View{});
+  Tensor y(x.context(), {x.shape().n, weight.shape.n, 1, 1}, kNhwc, x.dtype());
+  x.backend().linear(y.view(), x.view(), weight.weight_view(x.dtype()), bias ? bias->value.view() : View{});
   const bool has_relu = activation == Activation::relu;
   if (has_relu) x.backend().map(Relu{}, y.view(), Write::overwrite, {y.view()});
 
@@ -18,7 +18,8 @@ Tensor linear(const Tensor& input, const Parameter& weight, const Parameter* bia
   return record("linear", y, {x, weight.value, bias ? bias->value : Tensor{}}, [=, &weight](Tensor& dy, Grads& g) {
     Backend& device = dy.backend();
     if (has_relu) device.map(ReluGrad{}, dy.view(), Write::overwrite, {dy.view(), saved_y.view()});
-    g.accumulate(0, [&](View dx, Write w) { device.linear_data_grad(dx, w, dy.view(), weight.weight_view()); });
+    g.accumulate(0,
+                 [&](View dx, Write w) { device.linear_data_grad(dx, w, dy.view(), weight.weight_view(dy.dtype())); });
     g.accumulate(1, [&](View dw, Write w) { device.linear_weight_grad(dw, w, dy.view(), saved_x.view()); });
     g.accumulate(2, [&](View db, Write w) { device.channel_sum(db, w, dy.view()); });
   });

@@ -39,7 +39,7 @@ Tensor avg_pool(const Tensor& x, const PoolGeometry& geometry, bool count_paddin
 }
 
 Tensor adaptive_avg_pool(const Tensor& x, std::int64_t out_h, std::int64_t out_w) {
-  Tensor y = empty(x.context(), {x.shape().n, x.shape().c, out_h, out_w});
+  Tensor y(x.context(), {x.shape().n, x.shape().c, out_h, out_w}, kNhwc, x.dtype());
   x.backend().adaptive_avg_pool(y.view(), x.view());
   return record("adaptive_avg_pool", y, {x}, [](Tensor& dy, Grads& g) {
     g.accumulate(0, [&](View dx, Write w) { dy.backend().adaptive_avg_pool_grad(dx, w, dy.view()); });
@@ -48,7 +48,7 @@ Tensor adaptive_avg_pool(const Tensor& x, std::int64_t out_h, std::int64_t out_w
 
 Tensor to_nhwc(const Tensor& x) {
   if (x.format() == kNhwc && x.view().is_dense()) return x;
-  Tensor y = empty(x.context(), x.shape());
+  Tensor y(x.context(), x.shape(), kNhwc, x.dtype());
   x.backend().copy(y.view(), Write::overwrite, x.view());
   ++x.context().reorders;
   return record("to_nhwc", y, {x}, [](Tensor& dy, Grads& g) {

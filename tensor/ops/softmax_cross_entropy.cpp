@@ -9,7 +9,7 @@ CrossEntropyResult softmax_cross_entropy(const Tensor& logits, const Tensor& lab
   const Tensor weights = args.class_weights;
   const SoftmaxSpec spec{.label_smoothing = args.label_smoothing, .class_weights = weights ? weights.view() : View{}};
   Tensor loss = empty(logits.context(), {1, 1, 1, 1});
-  Tensor probabilities = empty_like(logits);
+  Tensor probabilities = empty(logits.context(), logits.shape());
   logits.backend().softmax_cross_entropy(loss.view(), probabilities.view(), logits.view(), labels.view(), spec);
   loss = record("softmax_cross_entropy", loss, {logits}, [=](Tensor& dloss, Grads& g) {
     (void)weights;  // spec points into it

@@ -146,4 +146,5 @@ def main():
     (pathlib.Path(__file__).parent.parent / "optim" / "torch_numbers.h").write_text(text)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -59,8 +59,8 @@ constexpr ConvGeometry kConv{.stride_h = 1, .stride_w = 2, .pad_h = 2, .pad_w = 
 Tensor dense_block(Graph& g) {
   Shape wide = g.x.shape();
   wide.c = 32;
-  const Tensor buffer = channel_buffer(g.context, wide, g.x.format());
-  const Tensor stats = channel_buffer(g.context, {2, 32, 1, 1}, kNhwc);
+  const Tensor buffer = channel_buffer(g.context, wide, g.x.format(), g.x.dtype());
+  const Tensor stats = channel_buffer(g.context, {2, 32, 1, 1}, kNhwc, g.context.dtype());
   const auto fill = [&](std::int64_t begin, const Tensor& part) {
     batch_statistics(append(buffer, begin, part), stats.channels(begin, begin + 16), 1e-3);
   };

@@ -1,0 +1,166 @@
+// Whole networks whose activations, gradients and weights are stored in 16 bits, on the reference device: against
+// PyTorch in float64 with values rounded at the same places (tests/reference/make_half_references.py), and against the
+// same network in float64 with a bound that follows from the number of roundings.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "kernels/half.h"
+#include "models_testing.h"
+#include "nn/losses.h"
+
+namespace graft {
+namespace {
+
+using Json = nlohmann::json;
+
+struct NetworkCase {
+  std::string architecture, head = "original";
+  std::int64_t batch = 2, size = 64;
+};
+constexpr std::int64_t kClasses = 10;
+
+/// Logits, loss and gradients of one batch in training, fed by the formula.
+struct Pass {
+  std::vector<double> logits;
+  double loss = 0;
+  std::vector<std::string> names;
+  std::vector<std::vector<double>> gradients;  // of every parameter
+};
+
+Pass run(const NetworkCase& c, Precision precision, double loss_scale) {
+  Context context(make_backend({DeviceKind::reference}, {.precision = precision}));
+  const auto network = make_network(context, {.architecture = c.architecture, .num_classes = kClasses, .head = c.head});
+  network->set_dropout(0);
+  fill_by_formula(*network);
+  const Shape shape{c.batch, 3, c.size, c.size};
+  const Tensor x =
+      converted(from_host(context, shape, formula_values("input.0", shape.size(), 0, 2)), context.activation_type());
+  const FormulaUniform uniform("labels.0");
+  std::vector<std::int32_t> labels;
+  for (std::int64_t n = 0; n < c.batch; ++n) labels.push_back(std::int32_t(uniform(n) * double(kClasses)));
+  const TaskLoss loss_of(context, {.num_classes = kClasses});
+  const Tensor logits = network->forward(x);
+  EXPECT_EQ(logits.dtype(), context.activation_type());
+  const CrossEntropyResult result = loss_of(logits, labels_to_device(context, labels, kClasses));
+  EXPECT_EQ(result.loss.dtype(), DType::f64);
+  EXPECT_EQ(result.probabilities.dtype(), DType::f64);
+  context.tape().backward(result.loss, loss_scale);
+  Pass pass{.logits = logits.to_host(), .loss = result.loss.to_host()[0], .names = {}, .gradients = {}};
+  for (const Parameter& p : network->parameters().parameters()) {
+    EXPECT_EQ(p.gradient().dtype(), DType::f64) << p.name;
+    std::vector<double> g = p.gradient().to_host();
+    for (double& v : g) v /= loss_scale;
+    pass.names.push_back(p.name);
+    pass.gradients.push_back(std::move(g));
+  }
+  return pass;
+}
+
+double norm(const std::vector<double>& a) {
+  double sum = 0;
+  for (double v : a) sum += v * v;
+  return std::sqrt(sum);
+}
+
+double distance(std::vector<double> a, const std::vector<double>& b) {
+  for (std::size_t i = 0; i < a.size(); ++i) a[i] -= b[i];
+  return norm(a) / norm(b);
+}
+
+struct TypeCase {
+  const char* name;
+  Precision precision;
+  DType type;
+  double loss_scale;  // gradients below f16's range would vanish
+};
+const TypeCase kTypes[] = {{"bf16", Precision::bf16, DType::bf16, 1}, {"f16", Precision::f16, DType::f16, 1024}};
+
+Json reference() {
+  const std::string path = std::string(GRAFT_SOURCE_DIR) + "/tests/reference/networks/half.json";
+  std::ifstream file(path);
+  if (!file) throw Error("cannot read " + path);
+  return Json::parse(file);
+}
+
+// Rounding in double, 1e-16, grows to some 1e-12 on the way through a network. Where a value lies that close to the
+// middle between two 16-bit numbers it may be stored as the other one, which would move all that follows by 1e-6 and
+// more; of the ten million values of these passes none does.
+constexpr double kEqual = 1e-8;
+
+class HalfStorage : public testing::TestWithParam<const char*> {};
+
+TEST_P(HalfStorage, EqualsPyTorchRoundedAtTheSamePlaces) {
+  const Json expected = reference().at(GetParam());
+  const NetworkCase c{.architecture = expected["architecture"],
+                      .head = expected.value("head", "original"),
+                      .batch = expected["batch"],
+                      .size = expected["size"]};
+  for (const TypeCase& type : kTypes) {
+    SCOPED_TRACE(type.name);
+    const Json& numbers = expected.at(type.name);
+    const Pass pass = run(c, type.precision, numbers["loss_scale"]);
+    std::vector<double> logits;
+    for (const Json& row : numbers["logits"])
+      for (const Json& v : row) logits.push_back(v);
+    EXPECT_EQ(distance(pass.logits, logits), 0);  // 16-bit numbers
+    EXPECT_NEAR(pass.loss, numbers["loss"].get<double>(), kEqual);
+    double worst = 0;
+    for (std::size_t i = 0; i < pass.names.size(); ++i) {
+      const Summary want = numbers["gradients"].at(pass.names[i]).get<Summary>();
+      const Summary got = summary_of(pass.names[i], pass.gradients[i]);
+      for (std::size_t k = 0; k < got.size(); ++k) {
+        EXPECT_NEAR(got[k], want[k], kEqual * want[0]) << pass.names[i] << " " << k;
+        worst = std::max(worst, std::abs(got[k] - want[k]) / want[0]);
+      }
+    }
+    std::printf("  %s %s: largest difference of gradients %.2g\n", GetParam(), type.name, worst);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Networks, HalfStorage, testing::Values("resnet50", "vgg19_gap"),
+                         [](const auto& test) { return std::string(test.param); });
+
+/// How far 16 bits may take a network from float64. Each of the L tensors between input and logits (and as many
+/// gradients on the way back) is rounded once, by up to half a step u of its numbers, and a weight before every
+/// convolution; independent errors add up by their squares, and what follows amplifies them little: batch norm keeps
+/// the scale. A ReLU whose input changes its sign moves more than its rounding, which makes gradients worse than
+/// logits. The factors below are twice what these networks show.
+struct Bound {
+  double logits, gradients;
+};
+
+class HalfDistance : public testing::TestWithParam<std::pair<NetworkCase, Bound>> {};
+
+TEST_P(HalfDistance, IsThatOfTheRoundings) {
+  const auto& [c, bound] = GetParam();
+  const Pass exact = run(c, Precision::f32, 1);
+  for (const TypeCase& type : kTypes) {
+    SCOPED_TRACE(type.name);
+    const double u = type.type == DType::bf16 ? 0x1p-9 : 0x1p-12;
+    const Pass pass = run(c, type.precision, type.loss_scale);
+    const double logits = distance(pass.logits, exact.logits);
+    std::vector<double> gradients;
+    for (std::size_t i = 0; i < pass.names.size(); ++i)
+      gradients.push_back(distance(pass.gradients[i], exact.gradients[i]));
+    std::ranges::sort(gradients);
+    std::printf("  %s %s: logits %.2g (%.3g u), loss %.2g, gradients median %.2g (%.3g u), largest %.2g\n",
+                c.architecture.c_str(), type.name, logits, logits / u, std::abs(pass.loss - exact.loss),
+                gradients[gradients.size() / 2], gradients[gradients.size() / 2] / u, gradients.back());
+    EXPECT_GT(logits, u / 4) << "nothing was rounded";
+    EXPECT_LT(logits, bound.logits * u);
+    EXPECT_LT(gradients[gradients.size() / 2], bound.gradients * u);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Networks, HalfDistance,
+                         testing::Values(std::pair{NetworkCase{.architecture = "resnet50"}, Bound{40, 300}},
+                                         std::pair{NetworkCase{.architecture = "densenet121"}, Bound{40, 300}},
+                                         std::pair{NetworkCase{.architecture = "vgg19", .head = "gap"},
+                                                   Bound{40, 300}}),
+                         [](const auto& test) { return test.param.first.architecture; });
+
+}  // namespace
+}  // namespace graft
