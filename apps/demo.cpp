@@ -58,7 +58,7 @@ std::string plain_text(const DemoReport& report, const std::string& folder) {
 }
 
 int run_demo(DemoOptions& options) {
-  const TrainSettings base = options.settings.resolve();
+  TrainSettings base = options.settings.resolve();
   const StopLater stop;
   Session session = open_session(base);
   claim_demo_folder(options.folder);

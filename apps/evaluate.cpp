@@ -17,7 +17,7 @@ struct EvaluateOptions {
 int run_evaluate(EvaluateOptions& options) {
   EvaluateSettings& job = options.job;
   if (job.model.empty()) throw UsageError("evaluate: no model given; name a run directory or a model file");
-  const TrainSettings settings = options.settings.resolve();
+  TrainSettings settings = options.settings.resolve();
   if (job.data.empty()) throw UsageError("evaluate: no data given; name a folder, a CSV or an .npz after the model");
   if (options.settings.is_given("train.batch")) job.batch = settings.batch;
   job.threads = settings.threads, job.seed = settings.seed, job.size = settings.size;

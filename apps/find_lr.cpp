@@ -87,7 +87,7 @@ void write_files(const FindLrOptions& options, const RangeTest& test) {
 
 int run_find_lr(FindLrOptions& options) {
   if (!options.data.empty()) options.settings.set_flag("train.data", options.data);
-  const TrainSettings settings = options.settings.resolve();
+  TrainSettings settings = options.settings.resolve();
   check_start(settings, "find-lr");
   StopLater stop;
   options.spec.stop = &stop.flag();

@@ -76,7 +76,7 @@ int run_predict(PredictOptions& options) {
   if (job.model.empty()) throw UsageError("predict: no model given; name a run directory or a model file");
   if (job.images.empty()) throw UsageError("predict: no images given; name files or folders after the model");
   if (options.is_json && options.is_csv) throw UsageError("predict: --json and --csv exclude each other; give one");
-  const TrainSettings settings = options.settings.resolve();
+  TrainSettings settings = options.settings.resolve();
   if (options.settings.is_given("train.batch")) job.batch = settings.batch;
   job.threads = settings.threads, job.size = settings.size;
 

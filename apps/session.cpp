@@ -6,19 +6,41 @@
 
 namespace graft {
 
-Session open_session(const TrainSettings& settings) {
-  if (settings.precision != "f32") {
-    throw UsageError("train.precision: " + settings.precision + " is not offered by this device; use f32");
+namespace {
+
+/// "bf16, float32 masters".
+std::string precision_text(const Backend& backend, Precision precision) {
+  const bool is_double = backend.compute_type() == DType::f64;
+  const std::string masters = is_double ? "float64 masters" : "float32 masters";
+  switch (precision) {
+    case Precision::f32:
+      return is_double ? "f64" : "f32";
+    case Precision::tf32:
+      return "tf32: float32, products with 10 fraction bits";
+    case Precision::bf16:
+      return "bf16, " + masters;
+    case Precision::f16:
+      return "f16, " + masters + ", the loss is scaled";
   }
+  throw Error("precision: unknown value");
+}
+
+}  // namespace
+
+Session open_session(TrainSettings& settings) {
   std::string why;
   const Device device = parse_device(settings.device, &why);
   if (settings.winograd && device.kind != DeviceKind::cpu) {
     throw UsageError("train.winograd: an algorithm of the cpu device; leave it out or use --device cpu");
   }
-  auto context = std::make_unique<Context>(
-      make_backend(device, {.threads = static_cast<int>(settings.threads), .allows_winograd = settings.winograd}));
+  const Precision precision = precision_on(settings, device);
+  settings.precision = to_string(precision);
+  auto context = std::make_unique<Context>(make_backend(
+      device,
+      {.threads = static_cast<int>(settings.threads), .allows_winograd = settings.winograd, .precision = precision}));
   std::string heading = fmt::format("device: {}", context->backend().description());
   if (!why.empty()) heading += fmt::format(" ({})", why);
+  heading += fmt::format("\nprecision: {}", precision_text(context->backend(), precision));
   return {std::move(context), std::move(heading)};
 }
 

@@ -10,12 +10,12 @@ namespace graft {
 
 struct Session {
   std::unique_ptr<Context> context;
-  std::string heading;  // "device: cpu, oneDNN 2.6.3, …; no GPU: …"
+  std::string heading;  // "device: cpu, oneDNN 2.6.3, …; no GPU: …", "precision: bf16, float32 masters"
 };
 
-/// Opens the device that the settings name.
-/// Errors: unknown (UsageError) or unusable device, with the reason.
-Session open_session(const TrainSettings& settings);
+/// Opens the device that the settings name. A precision of "auto" becomes what it is on that device.
+/// Errors: unknown (UsageError) or unusable device, with the reason; a precision that it lacks.
+Session open_session(TrainSettings& settings);
 
 /// The metrics and the confusion matrix, for people.
 std::string evaluation_text(const EvaluationResult& result);

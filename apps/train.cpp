@@ -21,7 +21,7 @@ struct TrainOptions {
 
 int run_train(TrainOptions& options) {
   if (!options.data.empty()) options.settings.set_flag("train.data", options.data);
-  const TrainSettings settings = options.settings.resolve();
+  TrainSettings settings = options.settings.resolve();
   if (options.prints_config) {
     print_result(to_toml(settings, false));
     return 0;

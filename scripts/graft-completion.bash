@@ -18,7 +18,7 @@ _graft() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} choices=""
   case $previous in
     --device) choices="auto cpu cuda reference" ;;
-    --precision) choices="f32 tf32 bf16 fp16" ;;
+    --precision) choices="auto f32 tf32 bf16 f16" ;;
     --arch) choices="resnet50 densenet121 vgg19" ;;
     --strategy) choices=$("${COMP_WORDS[0]}" strategies --json 2>/dev/null | grep -o '"name": *"[^"]*"' | cut -d'"' -f4) ;;
     --optimizer) choices="sgd adam adamw" ;;

@@ -66,6 +66,22 @@ void restore_rate_history(const StateGroup& group, Optimizer& optimizer) {
   optimizer.restore_rate_history({int(find<Integers>(group, kRateWindow).at(0)), find<Doubles>(group, kRateHistory)});
 }
 
+constexpr const char* kLossScale = "loss_scale";
+constexpr const char* kSkippedSteps = "skipped_steps";
+
+void save_loss_scale(StateGroup& group, const Optimizer& optimizer) {
+  if (!optimizer.scales_loss()) return;
+  const Optimizer::LossScaleState state = optimizer.loss_scale_state();
+  group.arrays[kLossScale] = Doubles{state.scale, state.good_steps};
+  group.arrays[kSkippedSteps] = Integers{state.skipped_steps};
+}
+
+void restore_loss_scale(const StateGroup& group, Optimizer& optimizer) {
+  if (!optimizer.scales_loss()) return;
+  const Doubles& scale = find<Doubles>(group, kLossScale);
+  optimizer.restore_loss_scale({scale.at(0), scale.at(1), find<Integers>(group, kSkippedSteps).at(0)});
+}
+
 /// All anchors or none.
 void restore_anchors(const StateGroup& group, const ParameterSet& parameters, Optimizer& optimizer) {
   if (!group.arrays.contains(anchor_name(parameters.parameters().front()))) return;
@@ -105,6 +121,7 @@ Checkpoint make_checkpoint(const TrainState& state, const ParameterSet& paramete
     ++i;
   }
   save_rate_history(c.optimizer, optimizer);
+  save_loss_scale(c.optimizer, optimizer);
   return c;
 }
 
@@ -157,6 +174,7 @@ void restore_optimizer(const Checkpoint& c, const ParameterSet& parameters, Opti
   }
   restore_anchors(c.optimizer, parameters, optimizer);
   restore_rate_history(c.optimizer, optimizer);
+  restore_loss_scale(c.optimizer, optimizer);
 }
 
 }  // namespace graft

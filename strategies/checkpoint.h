@@ -1,6 +1,6 @@
 // What a run must remember to continue with the same bits: counters, early stopping, the unfinished epoch's sums, the
-// strategy's numbers, the optimizer's moments, anchors and gradient history. Random numbers need nothing: they are
-// functions of seed, epoch and index. The file is a model file with two more groups (data/model_file.h).
+// strategy's numbers, the optimizer's moments, anchors, gradient history and loss scale. Random numbers need nothing:
+// they are functions of seed, epoch and index. The file is a model file with two more groups (data/model_file.h).
 #pragma once
 
 #include <string>
@@ -33,8 +33,8 @@ struct TrainState {
 };
 
 /// The two groups. Moments and anchors are stored in the device's precision under "<parameter>.moment1" and
-/// "<parameter>.anchor", the gradient history of relative rates under "rate_history"; adapters in the state, under
-/// their names.
+/// "<parameter>.anchor", the gradient history of relative rates under "rate_history", a loss scale and its count of
+/// good steps under "loss_scale"; adapters in the state, under their names.
 Checkpoint make_checkpoint(const TrainState& state, const ParameterSet& parameters, const Optimizer& optimizer);
 
 /// Puts another state in a checkpoint's place of it.

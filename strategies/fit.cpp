@@ -14,13 +14,14 @@ namespace {
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
-OptimizerSpec optimizer_spec(const TrainSettings& s) {
+OptimizerSpec optimizer_spec(const TrainSettings& s, const Context& context) {
   return {.kind = parse_optimizer(s.optimizer),
           .momentum = s.momentum,
           .nesterov = s.nesterov,
           .beta1 = s.beta1,
           .beta2 = s.beta2,
-          .epsilon = s.epsilon};
+          .epsilon = s.epsilon,
+          .loss_scaling = context.activation_type() == DType::f16 ? std::optional(LossScaling{}) : std::nullopt};
 }
 
 std::unique_ptr<Strategy> prepared(std::unique_ptr<Strategy> strategy, const FitSpec& spec) {
@@ -52,7 +53,7 @@ Fit::Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> 
       context_(spec.network.context()),
       parameters_(spec.network.parameters()),
       strategy_(prepared(strategy ? std::move(strategy) : make_strategy(spec.settings), spec)),
-      optimizer_(parameters_, optimizer_spec(spec.settings)),
+      optimizer_(parameters_, optimizer_spec(spec.settings, context_)),
       class_weights_(spec.settings.class_weights == "balanced" ? balanced_class_weights(spec.dataset)
                                                                : std::vector<double>{}),
       loss_(context_, {.num_classes = spec.network.num_classes(),
@@ -163,6 +164,7 @@ void Fit::check_has_batches() const {
 
 Fit::EpochEnd Fit::train_epoch() {
   check_has_batches();
+  skipped_before_epoch_ = optimizer_.skipped_steps();
   BatchSource& source = spec_.batches.training();
   const std::vector<std::int64_t> order = source.order(state_.epoch);
   PassProgress report{
@@ -275,7 +277,8 @@ double Fit::train_window(BatchSource& source, const Window& window, double lr) {
     // Means over a batch become means over the window: the task's by the samples' weights, the penalty's by their
     // count.
     const double share = weight / window.weight, penalty_share = double(batch.n()) / double(window.images);
-    context_.tape().backward(penalty ? add_scaled(result.loss, penalty, penalty_share / share) : result.loss, share);
+    context_.tape().backward(penalty ? add_scaled(result.loss, penalty, penalty_share / share) : result.loss, share,
+                             optimizer_.loss_scale());
     window_loss += loss * share;
     window_penalty += penalty_value * penalty_share;
     state_.loss_sum += loss * double(batch.n());
@@ -306,7 +309,8 @@ double Fit::step(double lr, bool records) {
                    .max_gradient_norm = spec_.settings.clip_norm,
                    .records = records || has_penalty,
                    .relative_rates = plan_->relative_rates});
-  if ((spec_.settings.clip_norm > 0 || plan_->relative_rates) && optimizer_.was_skipped()) {
+  const bool measures = spec_.settings.clip_norm > 0 || plan_->relative_rates;
+  if (measures && !optimizer_.scales_loss() && optimizer_.was_skipped()) {  // a loss scale comes down by itself
     if (recorder_) recorder_->flush();
     throw LossNotFinite(
         fmt::format("training: the gradient is not finite at step {} (epoch {}), while the loss is; lower "
@@ -325,8 +329,26 @@ void Fit::count_correct() {
   guesses_.clear();
 }
 
+/// Says what loss scaling did. Errors: the scale fell so far that it cannot be what makes gradients overflow.
+void Fit::note_loss_scale() {
+  if (!optimizer_.scales_loss()) return;
+  const Optimizer::LossScaleState state = optimizer_.loss_scale_state();
+  const std::int64_t skipped = state.skipped_steps - skipped_before_epoch_;
+  if (skipped > 0)
+    progress_.note(
+        fmt::format("epoch {}: {} of {} updates were skipped, their gradients overflowed f16; the loss scale "
+                    "is now {:g}",
+                    state_.epoch + 1, skipped, state_.steps_in_epoch, state.scale));
+  if (state.scale < 1)
+    throw LossNotFinite(
+        fmt::format("training: gradients are not finite even at a loss scale of {:g} (step {}, epoch {}); lower "
+                    "train.lr (now {:g}), or use --precision bf16",
+                    state.scale, state_.steps, state_.epoch + 1, spec_.settings.lr));
+}
+
 bool Fit::finish_epoch(bool is_partial) {
   check_weights_finite();
+  note_loss_scale();
   const double n = double(std::max<std::int64_t>(1, state_.images));
   EpochReport report{.epoch = state_.epoch + 1,
                      .epochs = spec_.settings.epochs,

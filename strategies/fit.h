@@ -68,6 +68,8 @@ class Fit {
   bool sweep(const SweepSpec& sweep);
 
   const TrainState& state() const { return state_; }
+  /// Updates that loss scaling skipped so far.
+  std::int64_t skipped_steps() const { return optimizer_.skipped_steps(); }
   /// Whether nothing is left to train.
   bool is_done() const;
 
@@ -87,6 +89,7 @@ class Fit {
   void open_logs();
   bool begin_epoch();
   bool probe();
+  void find_gradients(const DeviceBatch& batch, std::int64_t position, double& loss_scale);
   void restore_best();
   bool adopt(const FreezePlan& freeze);
   bool start_behind_prefix();
@@ -106,6 +109,7 @@ class Fit {
   double sample_weight(std::int32_t label) const;
   double learning_rate() const;
   void count_correct();
+  void note_loss_scale();
   bool finish_epoch(bool is_partial);
   [[noreturn]] void stop_not_finite(const DeviceBatch& batch, double loss);
   void check_weights_finite() const;
@@ -127,8 +131,9 @@ class Fit {
   std::optional<FreezePlan> adopted_;               // what the parameters follow
   std::chrono::steady_clock::time_point saved_at_;  // last.h5, and how many steps it knows of
   std::int64_t saved_steps_ = -1;
-  std::string truth_table_;  // as last shown
-  FrozenPrefix prefix_;      // of adopted_
+  std::int64_t skipped_before_epoch_ = 0;  // updates, by loss scaling
+  std::string truth_table_;                // as last shown
+  FrozenPrefix prefix_;                    // of adopted_
   FrozenProof proof_;
 
   std::optional<GrowingCsv> epochs_csv_, steps_csv_;

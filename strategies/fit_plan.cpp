@@ -66,16 +66,12 @@ bool Fit::probe() {
   const double seconds_before = state_.epoch_seconds;
   source.start(state_.epoch, 0);
   context_.set_training(true);
+  double loss_scale = optimizer_.scales_loss() ? LossScaling{}.initial : 1;
   for (std::int64_t b = 0; b < batches; ++b) {
     if (is_stopping()) return false;
     DeviceBatch batch;
     if (!source.next(batch)) throw Error("training: the epoch ended before its last batch");
-    parameters_.clear_gradients();
-    context_.start_step(std::uint64_t(spec_.settings.seed), state_.epoch * usable_batches() + b);
-    const CrossEntropyResult result =
-        loss_(logits(batch), labels_to_device(context_, batch.labels, spec_.network.num_classes()));
-    if (const double loss = result.loss.to_host()[0]; !std::isfinite(loss)) stop_not_finite(batch, loss);
-    context_.tape().backward(result.loss);
+    find_gradients(batch, state_.epoch * usable_batches() + b, loss_scale);
     strategy_->observe(parameters_);
     // The epoch's time includes its probe.
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -86,6 +82,28 @@ bool Fit::probe() {
   }
   progress_.end_pass();
   return true;
+}
+
+/// Gradients of the task's loss for a batch, computed at a loss scale that is then taken out again. Unless it is 1, it
+/// is halved until all gradients are finite.
+void Fit::find_gradients(const DeviceBatch& batch, std::int64_t position, double& loss_scale) {
+  const auto are_finite = [&] {
+    return std::ranges::all_of(parameters_.parameters(), [&](const Parameter& p) {
+      return !p.is_trainable || !p.has_gradient() || context_.backend().all_finite(p.gradient().view());
+    });
+  };
+  for (;; loss_scale /= 2) {
+    parameters_.clear_gradients();
+    context_.start_step(std::uint64_t(spec_.settings.seed), position);
+    const CrossEntropyResult result =
+        loss_(logits(batch), labels_to_device(context_, batch.labels, spec_.network.num_classes()));
+    if (const double loss = result.loss.to_host()[0]; !std::isfinite(loss)) stop_not_finite(batch, loss);
+    context_.tape().backward(result.loss, loss_scale);
+    if (loss_scale <= 1) return;
+    if (are_finite()) break;
+  }
+  const View gradients = parameters_.gradients().view();
+  context_.backend().map(Scale{1 / loss_scale}, gradients, Write::overwrite, {gradients});
 }
 
 /// True if anything is frozen or set free. What was frozen until now is compared before, what is from now on hashed.

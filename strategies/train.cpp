@@ -93,7 +93,8 @@ RunResult finished_result(const RunDirectory& directory, const TrainState& state
   return result;
 }
 
-Json summary_head(const TrainSettings& s, const Network& network, const TrainState& state) {
+Json summary_head(const TrainSettings& s, const Network& network, const Fit& fit) {
+  const TrainState& state = fit.state();
   Json j;
   j["strategy"] = s.strategy;
   j["architecture"] = network.info().architecture;
@@ -103,6 +104,8 @@ Json summary_head(const TrainSettings& s, const Network& network, const TrainSta
   j["class_names"] = network.info().class_names;
   j["epochs"] = state.epoch;
   j["steps"] = state.steps;
+  j["activations"] = to_string(network.context().activation_type());
+  if (network.context().activation_type() == DType::f16) j["skipped_steps"] = fit.skipped_steps();
   j["stopped_early"] = state.stopped_early;
   j["best_epoch"] = state.best_epoch;
   j["best_val_macro_accuracy"] = state.best_value;
@@ -183,7 +186,7 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
     return result;
   }
   fill(result, fit.state());
-  Json summary = summary_head(settings, network, fit.state());
+  Json summary = summary_head(settings, network, fit);
   if (fit.state().best_epoch > 0) {
     load_weights(network, read_model_file(directory.best()).weights);
     if (batches.has_features()) batches.keep_features_of(FrozenProof::take(network.parameters()).digest());

@@ -148,8 +148,9 @@ std::vector<Setting<T>> make_table() {
       row("train.threads", "--threads", kRun, &T::threads, "threads that compute; 0 is all cores", range(0)),
       row("train.seed", "--seed", kRun, &T::seed, "of the order, splits, augmentation, dropout and new heads",
           range(0)),
-      row("train.precision", "--precision", kRun, &T::precision, "arithmetic of the device",
-          one_of({"f32", "tf32", "bf16", "fp16"})),
+      row("train.precision", "--precision", kRun, &T::precision,
+          "arithmetic; bf16 and f16 (or fp16) store activations in 16 bits, auto is bf16 on a GPU and else f32",
+          one_of({"auto", "f32", "tf32", "bf16", "f16", "fp16"})),
       row("train.winograd", "--winograd", kRun, &T::winograd,
           "3 x 3 convolutions by Winograd's F(4,3), on CPUs with AVX-512: faster, rounds more"),
       row("train.record_every", "--record-internals", kRun, &T::record_every,
@@ -218,14 +219,20 @@ void set_by_key(TrainSettings& settings, std::string_view key, const SettingValu
   unknown_key(settings, key);
 }
 
+Precision precision_on(const TrainSettings& s, const Device& device) {
+  if (s.precision == "f32") return Precision::f32;
+  if (s.precision == "tf32") return Precision::tf32;
+  if (s.precision == "bf16") return Precision::bf16;
+  if (s.precision == "f16" || s.precision == "fp16") return Precision::f16;
+  return default_precision(device);
+}
+
 void check_start(const TrainSettings& s, std::string_view verb) {
   const auto fail = [&](const char* what) { throw UsageError(std::string(verb) + ": " + what); };
   if (s.data.empty()) fail("no data given; name a folder, a CSV or an .npz");
   if (s.from_scratch && !s.weights.empty()) fail("--from-scratch and --weights exclude each other; give one");
   if (!s.from_scratch && s.weights.empty())
     fail("no weights given; add --weights MODEL.h5, or --from-scratch --arch A");
-  if (s.precision != "f32")
-    throw UsageError("train.precision: " + s.precision + " is not offered by this device; use f32");
   if (s.nesterov && s.momentum == 0) throw UsageError("train.nesterov: needs a momentum above 0");
   parse_frozen_channels(s.freeze_channels);
   if (s.dropout != -1 && s.dropout < 0) throw UsageError("train.dropout: expects -1 or 0 to 1");

@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include "kernels/backend.h"
 #include "strategies/settings.h"
 
 namespace graft {
@@ -51,7 +52,7 @@ struct TrainSettings {
   std::int64_t loader_threads = 0, image_cache_mb = 2048, feature_cache_mb = 2048;
 
   // Machine
-  std::string device = "auto", precision = "f32";
+  std::string device = "auto", precision = "auto";
   std::int64_t threads = 0, seed = 0, record_every = 0;
   bool winograd = false;
 };
@@ -68,8 +69,11 @@ void set_by_key(TrainSettings& settings, std::string_view key, const SettingValu
 /// graft's; those of the strategy named before are taken back. Errors (UsageError): an unknown name.
 void choose_strategy(TrainSettings& settings, std::string_view name);
 
-/// What no single row can see: data given, weights or from_scratch, known strategy and its settings, precision
-/// available. `verb` begins the message. Errors (UsageError): the first contradiction found.
+/// What the settings' precision means on a device: "auto" is the device's own.
+Precision precision_on(const TrainSettings& settings, const Device& device);
+
+/// What no single row can see: data given, weights or from_scratch, known strategy and its settings. `verb` begins the
+/// message. Errors (UsageError): the first contradiction found.
 void check_start(const TrainSettings& settings, std::string_view verb);
 /// Also: output given, resume against overwrite, rates and schedule. Errors (UsageError): the first contradiction
 /// found.

@@ -83,9 +83,26 @@ TEST(SettingsTable, ContradictionsAreErrors) {
   EXPECT_TRUE(contains(message([](auto& s) { s.weights = ""; }), "--weights"));
   EXPECT_TRUE(contains(message([](auto& s) { s.from_scratch = true; }), "exclude each other"));
   EXPECT_TRUE(contains(message([](auto& s) { s.resume = s.overwrite = true; }), "exclude each other"));
-  EXPECT_TRUE(contains(message([](auto& s) { s.precision = "bf16"; }), "use f32"));
   EXPECT_TRUE(contains(message([](auto& s) { s.schedule = "one-cycle", s.warmup_epochs = 1; }), "warmup"));
   EXPECT_TRUE(contains(message([](auto& s) { s.strategy_settings["head"] = std::string("all"); }), "strategy.head"));
+}
+
+TEST(Precision, IsTheDevicesOwnUnlessAskedFor) {
+  const Device cpu{DeviceKind::cpu}, gpu{DeviceKind::cuda}, reference{DeviceKind::reference};
+  TrainSettings s;
+  EXPECT_EQ(precision_on(s, cpu), Precision::f32);
+  EXPECT_EQ(precision_on(s, reference), Precision::f32);
+  EXPECT_EQ(precision_on(s, gpu), Precision::bf16);
+  for (const auto& [name, precision] : {std::pair{"f32", Precision::f32},
+                                        {"tf32", Precision::tf32},
+                                        {"bf16", Precision::bf16},
+                                        {"f16", Precision::f16},
+                                        {"fp16", Precision::f16}}) {
+    set_by_key(s, "train.precision", SettingValue(std::string(name)));
+    EXPECT_EQ(precision_on(s, gpu), precision) << name;
+    EXPECT_EQ(precision_on(s, cpu), precision) << name;  // refused when the device is opened
+  }
+  EXPECT_THROW(set_by_key(s, "train.precision", SettingValue(std::string("fp8"))), UsageError);
 }
 
 TEST(Strategies, AreListedWithSourcesAndFoundByName) {
