@@ -2,6 +2,7 @@
 """PyTorch's float64 beside the strategies beyond the comparison: delta, bss, stoch-norm, lora, step by step.
 
     python3 tests/reference/make_beyond.py [CASE ...]     into tests/reference/strategies/
+    python3 tests/reference/make_beyond.py --follow build/cpu/bin/graft [--size 64] [CASE ...]     ResNet-50 through graft
 
 The files are like those of make_strategies.py, which has the network, the images and the summaries.
 
@@ -17,12 +18,13 @@ import fnmatch
 import json
 import math
 import pathlib
+import sys
 
 import numpy as np
 import torch
 
-from make_strategies import (COMMON, TRAIN_IMAGES, VAL_IMAGES, Model, formula_network, labels, macro_accuracy,
-                             make_optimizer, pixels, summary, tensors_of)
+from make_strategies import (COMMON, TRAIN_IMAGES, VAL_IMAGES, Model, follow_program, formula_network, labels,
+                             macro_accuracy, make_optimizer, pixels, summary, tensors_of)
 
 
 # Small plain steps: Adam, and large ones on these random weights, make visible noise of a float64's rounding.
@@ -39,13 +41,21 @@ CASES = {
 }
 
 
+# What names blocks or layers, on another network.
+ON_RESNET = {"delta-mean": {"strategy.blocks": "layer3, stem"}, "lora": {"strategy.layers": "layer*.conv?"}}
+
+
 def settings_of(case):
     name = max((s for s in KINDS if case.startswith(s)), key=len)
     return {"strategy.name": name, **COMMON, **CASES[case]}
 
 
+def settings_on_resnet(case):
+    return {**settings_of(case), **ON_RESNET.get(case, {})}
 
-STEM = {"densenet121": "features.pool0"}  # where the first block ends
+
+
+STEM = {"densenet121": "features.pool0", "resnet50": "maxpool"}  # where the first block ends
 
 
 # Strategies. `begin()` freezes, before every epoch; `penalty()` is a term of the loss; `finish()` ends the run.
@@ -249,11 +259,15 @@ def write_reference(case, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--follow", metavar="GRAFT", help="the program to compare with, on ResNet-50")
+    parser.add_argument("--size", type=int, default=64)
     parser.add_argument("cases", nargs="*", default=list(CASES))
     a = parser.parse_args()
     if unknown := set(a.cases) - set(CASES):
         parser.error(f"unknown cases {sorted(unknown)}; there are {', '.join(CASES)}")
     torch.set_num_threads(2)
+    if a.follow:
+        sys.exit(bool(follow_program(a.follow, "resnet50", a.size, a.cases, settings_on_resnet, follow)))
     folder = pathlib.Path(__file__).parent / "strategies"
     folder.mkdir(exist_ok=True)
     for case in a.cases:

@@ -490,7 +490,7 @@ def warmed_up(architecture, size):
     return network
 
 
-def follow_program(graft, architecture, size, cases):
+def follow_program(graft, architecture, size, cases, settings_of=settings_of, follow=follow):
     import h5py
     failures = 0
     with tempfile.TemporaryDirectory() as name:
