@@ -1,7 +1,7 @@
 // What keeping the output of frozen blocks is worth: whole fits of ResNet-50, validation and checkpoints included, from
 // images and from kept features, in turn in one process. Prints a table for bench/results/: wall clock, and processor
 // time, which other programs on the machine disturb less.
-//     graft_feature_cache linear-probe|layer4 DATA MODEL.h5|random BATCH SIZE THREADS ROUNDS
+//     graft_feature_cache linear-probe|layer4 DATA MODEL.h5|random BATCH SIZE THREADS ROUNDS [DEVICE]
 // A fit from images is cut short, after one epoch of linear probing or two of tuning layer4; 20 epochs of linear
 // probing count as 20 times that epoch. Fits from features are run in full, computing the features included.
 #include <fmt/format.h>
@@ -125,7 +125,7 @@ void compare(Context& context, const Dataset& dataset, TrainSettings s, const Jo
   processor.print("processor time");
 }
 
-void run(char** argument) {
+void run(char** argument, const Device& device) {
   const std::string job = argument[1];
   if (job != "linear-probe" && job != "layer4") throw Error("feature_cache: no job '" + job + "'");
   const int threads = std::atoi(argument[6]), rounds = std::atoi(argument[7]);
@@ -140,7 +140,7 @@ void run(char** argument) {
   s.strategy = "linear-probe";
   s.lr = 1e-3, s.patience = 0;
   s.output = (fs::temp_directory_path() / fmt::format("graft-feature-cache-{}", ::getpid())).string();
-  Context context(make_backend({DeviceKind::cpu, 0}, {.threads = threads}));
+  Context context(make_backend(device, {.threads = threads}));
   const Dataset dataset = Dataset::open({.path = s.data, .val_fraction = s.val_fraction, .threads = threads});
   fmt::print("ResNet-50, {} training and {} validation images, batch {}, {} px, {}, {} rounds in turn\n",
              dataset.indices(Split::train).size(), dataset.indices(Split::val).size(), s.batch, s.size,
@@ -162,8 +162,9 @@ void run(char** argument) {
 
 int main(int argc, char** argv) {
   try {
-    if (argc != 8) throw graft::Error("feature_cache: needs JOB DATA MODEL.h5|random BATCH SIZE THREADS ROUNDS");
-    run(argv);
+    if (argc != 8 && argc != 9)
+      throw graft::Error("feature_cache: needs JOB DATA MODEL.h5|random BATCH SIZE THREADS ROUNDS [DEVICE]");
+    run(argv, graft::parse_device(argc == 9 ? argv[8] : "cpu"));
   } catch (const std::exception& e) {
     fmt::print(stderr, "{}\n", e.what());
     return 1;

@@ -1,11 +1,17 @@
-// One training step, timed on demand: compare_torch.py alternates this program with PyTorch. Reads a number of steps
-// per line from standard input and answers each line with their seconds and the process's peak memory, as JSON.
-//     graft_train_step ARCHITECTURE BATCH SIZE THREADS winograd|direct
+// One training step, or one inference, timed on demand: compare_torch.py and gpu_goals.py alternate this program with
+// PyTorch. Reads a number of steps per line from standard input and answers each line with the mean seconds of a step
+// and the peak memory, as JSON. The steps of a line are queued one after another; the device is waited for at their
+// end.
+//     graft_train_step --arch resnet50 --batch 16 [--job train|infer] [--size 224] [--device cpu] [--threads 0]
+//                      [--precision f32] [--winograd]
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <chrono>
+#include <cmath>
 #include <fstream>
 #include <iostream>
+#include <optional>
 
 #include "kernels/backend.h"
 #include "models/initialise.h"
@@ -17,54 +23,97 @@ namespace {
 
 using namespace graft;
 
-std::int64_t peak_bytes() {
+struct StepJob {
+  std::string architecture = "resnet50", kind = "train", device = "cpu", precision = "f32";
+  std::int64_t batch = 16, size = 224;
+  BackendOptions backend;
+};
+
+/// Most memory that was in use, and most that was taken from the system, in bytes: of the GPU, or of this process.
+struct Peak {
+  std::int64_t used = 0, reserved = 0;
+};
+
+Peak peak_memory(const Backend& backend) {
+  if (backend.device().kind == DeviceKind::cuda) {
+    const MemoryUse use = backend.memory();
+    return {use.peak_bytes, use.reserved_bytes};
+  }
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);)
-    if (line.starts_with("VmHWM:")) return std::stoll(line.substr(6)) * 1024;
+    if (line.starts_with("VmHWM:")) return {std::stoll(line.substr(6)) * 1024, std::stoll(line.substr(6)) * 1024};
   throw Error("train_step: no VmHWM in /proc/self/status");
 }
 
-void run(const std::string& architecture, std::int64_t batch, std::int64_t size, const BackendOptions& options) {
-  Context context(make_backend({DeviceKind::cpu, 0}, options));
-  ModelInfo info;
-  info.architecture = architecture;
-  info.num_classes = 1000;
-  const auto network = make_network(context, info);
-  initialise_from_scratch(*network, 0);
-  network->set_dropout(0);
-  network->parameters().prepare_gradients();
-  Optimizer optimizer(network->parameters(), {.kind = OptimizerKind::sgd, .momentum = 0.9});
-  optimizer.prepare();
+/// Network, images and labels; `step` trains or evaluates once and returns what must be finite.
+class Bench {
+ public:
+  explicit Bench(const StepJob& job) : context_(make_backend(parse_device(job.device), job.backend)) {
+    ModelInfo info;
+    info.architecture = job.architecture;
+    info.num_classes = 1000;
+    network_ = make_network(context_, info);
+    initialise_from_scratch(*network_, 0);
+    network_->set_dropout(0);
+    make_batch(job);
+    context_.set_training(job.kind == "train");
+    if (job.kind == "infer") return;
+    network_->parameters().prepare_gradients();
+    optimizer_.emplace(network_->parameters(), OptimizerSpec{.kind = OptimizerKind::sgd, .momentum = 0.9});
+    optimizer_->prepare();
+  }
 
-  std::vector<double> pixels(std::size_t(batch * 3 * size * size));
-  for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = double(i * 2654435761U % 1000) / 500 - 1;
-  const Tensor x = from_host(context, {batch, 3, size, size}, pixels);
-  std::vector<std::int32_t> classes(static_cast<std::size_t>(batch));
-  for (std::size_t i = 0; i < classes.size(); ++i) classes[i] = std::int32_t(i * 37 % 1000);
-  const Tensor labels = labels_to_device(context, classes, 1000);
-  pixels = {};
+  Backend& backend() { return context_.backend(); }
 
-  const auto step = [&] {
-    network->parameters().clear_gradients();
-    const Tensor loss = softmax_cross_entropy(network->forward(x), labels).loss;
-    const double value = loss.to_host()[0];
-    context.tape().backward(loss);
-    optimizer.step(0.001);
-    return value;
-  };
+  Tensor step() { return optimizer_ ? train() : infer(); }
 
-  fmt::print("{{\"name\": \"graft, {}\"}}\n", context.backend().description());
-  std::cout.flush();
+ private:
+  void make_batch(const StepJob& job) {
+    std::vector<double> pixels(std::size_t(job.batch * 3 * job.size * job.size));
+    for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = double(i * 2654435761U % 1000) / 500 - 1;
+    x_ = from_host(context_, {job.batch, 3, job.size, job.size}, pixels);
+    std::vector<std::int32_t> classes(static_cast<std::size_t>(job.batch));
+    for (std::size_t i = 0; i < classes.size(); ++i) classes[i] = std::int32_t(i * 37 % 1000);
+    labels_ = labels_to_device(context_, classes, 1000);
+  }
+
+  Tensor train() {
+    network_->parameters().clear_gradients();
+    const Tensor loss = softmax_cross_entropy(network_->forward(x_), labels_).loss;
+    context_.tape().backward(loss);
+    optimizer_->step(0.001);
+    return loss;
+  }
+
+  Tensor infer() {
+    const NoGrad no_grad(context_);
+    return network_->forward(x_);
+  }
+
+  Context context_;
+  std::unique_ptr<Network> network_;
+  Tensor x_, labels_;
+  std::optional<Optimizer> optimizer_;
+};
+
+double seconds_per_step(Bench& bench, int steps) {
+  const auto begin = std::chrono::steady_clock::now();
+  Tensor last;
+  for (int i = 0; i < steps; ++i) last = bench.step();
+  if (!std::isfinite(last.to_host()[0])) throw Error("train_step: the result is not a number");
+  bench.backend().synchronize();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() / steps;
+}
+
+void run(const StepJob& job) {
+  Bench bench(job);
+  fmt::print("{{\"name\": \"graft, {}\"}}\n", bench.backend().description());
   std::fflush(stdout);
   for (std::string line; std::getline(std::cin, line);) {
-    std::string seconds;
-    for (int i = 0; i < std::stoi(line); ++i) {
-      const auto start = std::chrono::steady_clock::now();
-      if (!(step() > 0)) throw Error("train_step: the loss is not a number");
-      const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      seconds += fmt::format("{}{:.6f}", seconds.empty() ? "" : ", ", elapsed);
-    }
-    fmt::print("{{\"seconds\": [{}], \"peak_bytes\": {}}}\n", seconds, peak_bytes());
+    const double seconds = seconds_per_step(bench, std::max(1, std::stoi(line)));
+    const Peak peak = peak_memory(bench.backend());
+    fmt::print("{{\"seconds\": [{:.9f}], \"peak_bytes\": {}, \"reserved_bytes\": {}}}\n", seconds, peak.used,
+               peak.reserved);
     std::fflush(stdout);
   }
 }
@@ -72,10 +121,19 @@ void run(const std::string& architecture, std::int64_t batch, std::int64_t size,
 }  // namespace
 
 int main(int argc, char** argv) {
+  StepJob job;
+  CLI::App app("Times training steps or inferences on demand: steps per line on standard input");
+  app.add_option("--arch", job.architecture)->check(CLI::IsMember({"resnet50", "densenet121", "vgg19"}));
+  app.add_option("--job", job.kind)->check(CLI::IsMember({"train", "infer"}));
+  app.add_option("--batch", job.batch)->check(CLI::PositiveNumber);
+  app.add_option("--size", job.size)->check(CLI::PositiveNumber);
+  app.add_option("--device", job.device);
+  app.add_option("--precision", job.precision)->check(CLI::IsMember({"f32"}));
+  app.add_option("--threads", job.backend.threads);
+  app.add_flag("--winograd", job.backend.allows_winograd);
+  CLI11_PARSE(app, argc, argv);
   try {
-    if (argc != 6) throw graft::Error("train_step: needs ARCHITECTURE BATCH SIZE THREADS winograd|direct");
-    run(argv[1], std::stoll(argv[2]), std::stoll(argv[3]),
-        {.threads = std::stoi(argv[4]), .allows_winograd = std::string_view(argv[5]) == "winograd"});
+    run(job);
   } catch (const std::exception& e) {
     fmt::print(stderr, "{}\n", e.what());
     return 1;

@@ -1,8 +1,10 @@
 // Optimizer steps over the parameters of a network, timed on demand: compare_torch_update.py alternates this program
-// with PyTorch. Reads a number of steps per line from standard input and answers each line with their seconds, as JSON.
-//     graft_update_step ARCHITECTURE adam|auto-rgn THREADS
+// with PyTorch. Reads a number of steps per line from standard input and answers each line with the mean seconds of a
+// step, as JSON. The steps of a line are queued one after another; the device is waited for at their end.
+//     graft_update_step [--arch resnet50] [--rule auto-rgn|adam] [--device cpu] [--threads 0]
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <chrono>
 #include <iostream>
 
@@ -13,11 +15,15 @@ namespace {
 
 using namespace graft;
 
-void run(const std::string& architecture, const std::string& rule, int threads) {
-  if (rule != "adam" && rule != "auto-rgn") throw Error("update_step: the rule must be adam or auto-rgn, got " + rule);
-  Context context(make_backend({DeviceKind::cpu, 0}, {.threads = threads}));
+struct UpdateJob {
+  std::string architecture = "resnet50", rule = "auto-rgn", device = "cpu";
+  BackendOptions backend;
+};
+
+void run(const UpdateJob& job) {
+  Context context(make_backend(parse_device(job.device), job.backend));
   ModelInfo info;
-  info.architecture = architecture;
+  info.architecture = job.architecture;
   info.num_classes = 1000;
   const std::unique_ptr<Network> network = make_network(context, info);
   Optimizer optimizer(network->parameters(), {.kind = OptimizerKind::adam});
@@ -33,19 +39,17 @@ void run(const std::string& architecture, const std::string& rule, int threads) 
     ++i;
   }
   StepSpec step{.lr = 1e-6};
-  if (rule == "auto-rgn") step.relative_rates = RelativeRates{.epsilon = 1e-8};
+  if (job.rule == "auto-rgn") step.relative_rates = RelativeRates{.epsilon = 1e-8};
 
   fmt::print("{{\"name\": \"graft\"}}\n");
   std::fflush(stdout);
   for (std::string line; std::getline(std::cin, line);) {
-    std::string seconds;
-    for (int n = 0; n < std::stoi(line); ++n) {
-      const auto start = std::chrono::steady_clock::now();
-      optimizer.step(step);
-      const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      seconds += fmt::format("{}{:.6f}", seconds.empty() ? "" : ", ", elapsed);
-    }
-    fmt::print("{{\"seconds\": [{}]}}\n", seconds);
+    const int steps = std::max(1, std::stoi(line));
+    const auto start = std::chrono::steady_clock::now();
+    for (int n = 0; n < steps; ++n) optimizer.step(step);
+    context.backend().synchronize();
+    const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    fmt::print("{{\"seconds\": [{:.9f}]}}\n", elapsed / steps);
     std::fflush(stdout);
   }
 }
@@ -53,9 +57,15 @@ void run(const std::string& architecture, const std::string& rule, int threads) 
 }  // namespace
 
 int main(int argc, char** argv) {
+  UpdateJob job;
+  CLI::App app("Times optimizer steps on demand: steps per line on standard input");
+  app.add_option("--arch", job.architecture)->check(CLI::IsMember({"resnet50", "densenet121", "vgg19"}));
+  app.add_option("--rule", job.rule)->check(CLI::IsMember({"adam", "auto-rgn"}));
+  app.add_option("--device", job.device);
+  app.add_option("--threads", job.backend.threads);
+  CLI11_PARSE(app, argc, argv);
   try {
-    if (argc != 4) throw graft::Error("update_step: needs ARCHITECTURE adam|auto-rgn THREADS");
-    run(argv[1], argv[2], std::stoi(argv[3]));
+    run(job);
   } catch (const std::exception& e) {
     fmt::print(stderr, "{}\n", e.what());
     return 1;
