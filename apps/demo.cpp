@@ -19,7 +19,7 @@ using nlohmann::ordered_json;
 struct DemoOptions {
   SettingsOptions settings;
   std::string folder = "graft-demo";
-  bool is_json = false, is_quiet = false;
+  bool images_only = false, is_json = false, is_quiet = false;
 };
 
 ordered_json result_json(const DemoResult& result) {
@@ -57,8 +57,17 @@ std::string plain_text(const DemoReport& report, const std::string& folder) {
              folder);
 }
 
+int draw_images(const DemoOptions& options, const TrainSettings& base) {
+  claim_demo_folder(options.folder);
+  draw_demo_images(options.folder, base);
+  print_result(options.is_json ? ordered_json{{"folder", options.folder}}.dump() + "\n"
+                               : fmt::format("images in {0}/source and {0}/target\n", options.folder));
+  return 0;
+}
+
 int run_demo(DemoOptions& options) {
   TrainSettings base = options.settings.resolve();
+  if (options.images_only) return draw_images(options, base);
   const StopLater stop;
   Session session = open_session(base);
   claim_demo_folder(options.folder);
@@ -77,6 +86,7 @@ void add_demo_verb(Command& program) {
   auto options = std::make_shared<DemoOptions>();
   verb.option({.flag = "-o,--output", .group = "Files", .help = "folder for images and runs"}, options->folder);
   options->settings.add_to(verb, {"train.device", "train.threads", "train.seed"});
+  verb.option({.flag = "--images-only", .group = "Files", .help = "draw the images and stop"}, options->images_only);
   verb.output_options(options->is_json, options->is_quiet);
   verb.example("  graft demo -o graft-demo");
   verb.run([options] { return run_demo(*options); });

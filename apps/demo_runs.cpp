@@ -98,13 +98,16 @@ void claim_demo_folder(const fs::path& folder) {
   for (const char* part : {"source", "target", "runs"}) fs::remove_all(folder / part);
 }
 
-DemoReport run_demo_steps(const fs::path& folder, const TrainSettings& base, Context& context,
-                          const std::atomic<bool>& stop, ProgressSink& progress) {
-  progress.note(fmt::format("drawing images into {}", folder.string()));
+void draw_demo_images(const fs::path& folder, const TrainSettings& base) {
   const auto seed = static_cast<std::uint64_t>(base.seed);
   write_demo_set(folder / "source", DemoTask::source, kDemoSource, kDemoSide, seed);
   write_demo_set(folder / "target", DemoTask::target, kDemoTarget, kDemoSide, seed);
+}
 
+DemoReport run_demo_steps(const fs::path& folder, const TrainSettings& base, Context& context,
+                          const std::atomic<bool>& stop, ProgressSink& progress) {
+  progress.note(fmt::format("drawing images into {}", folder.string()));
+  draw_demo_images(folder, base);
   DemoReport report{.source = run_step(pretraining(folder), folder, base, context, stop, progress)};
   report.was_interrupted = report.source.run.was_interrupted;
   if (report.was_interrupted) return report;

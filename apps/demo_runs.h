@@ -40,6 +40,9 @@ struct DemoReport {
 /// Errors: it is a file, or holds something else than a demo.
 void claim_demo_folder(const std::filesystem::path& folder);
 
+/// Writes folder/source and folder/target; `base` brings the seed. Errors: they cannot be written.
+void draw_demo_images(const std::filesystem::path& folder, const TrainSettings& base);
+
 /// Draws and trains; `base` brings device, threads and seed.
 DemoReport run_demo_steps(const std::filesystem::path& folder, const TrainSettings& base, Context& context,
                           const std::atomic<bool>& stop, ProgressSink& progress);

@@ -42,7 +42,8 @@ std::string json_text(const WeightFileReport& report, const std::string& file) {
                    {"bytes", report.bytes},
                    {"sha256", report.sha256},
                    {"recognised", report.recognised},
-                   {"values", report.value_count}};
+                   {"values", report.value_count},
+                   {"values_sha256", report.values_sha256}};
   all["architecture"] = report.network.architecture;
   if (!report.network.architecture.empty()) {
     all["num_classes"] = report.network.num_classes;
@@ -73,7 +74,8 @@ std::string json_text(const WeightFileReport& report, const std::string& file) {
 std::string plain_text(const WeightFileReport& report, const std::string& file) {
   std::string text = fmt::format("{}: {}, {}, {} tensors with {} values\n", file, report.format,
                                  bytes_text(report.bytes), report.tensors.size(), report.value_count);
-  text += fmt::format("  sha256   {}\n  network  {}\n", report.sha256, network_text(report.network));
+  text += fmt::format("  sha256   {}\n  values   {} (SHA-256 of names and values alone)\n  network  {}\n",
+                      report.sha256, report.values_sha256, network_text(report.network));
   if (!report.recognised.empty()) text += fmt::format("  known as {}\n", report.recognised);
   if (const auto& info = report.info) {
     text += fmt::format(

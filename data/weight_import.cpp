@@ -1,6 +1,7 @@
 #include "data/weight_import.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -210,6 +211,23 @@ ImportedWeights import_weights(const ImportRequest& request) {
   return result;
 }
 
+namespace {
+
+std::string values_sha256(const WeightTable& weights) {
+  Sha256 hash;
+  const auto update = [&](const void* data, std::size_t bytes) {
+    hash.update({static_cast<const std::uint8_t*>(data), bytes});
+  };
+  for (const WeightTensor& tensor : weights.tensors()) {
+    update(tensor.name.c_str(), tensor.name.size() + 1);
+    update(tensor.values.data(), tensor.values.size() * sizeof(float));
+    update(tensor.exact.data(), tensor.exact.size() * sizeof(double));
+  }
+  return fmt::format("{:02x}", fmt::join(hash.finish(), ""));
+}
+
+}  // namespace
+
 WeightFileReport inspect_weights(const std::filesystem::path& path) {
   const MappedFile mapped(path);
   WeightFileReport report;
@@ -231,6 +249,7 @@ WeightFileReport inspect_weights(const std::filesystem::path& path) {
   for (const WeightTensor& tensor : weights.tensors())
     report.tensors.push_back({tensor.name, tensor.shape, tensor.stored_dtype});
   report.value_count = weights.element_total();
+  report.values_sha256 = values_sha256(weights);
   report.skipped = std::move(weights.skipped);
   report.metadata = std::move(weights.metadata);
   return report;

@@ -62,6 +62,7 @@ struct WeightFileReport {
   };
   std::vector<Tensor> tensors;         // torchvision's names and layout where they are known
   std::int64_t value_count = 0;        // of all tensors
+  std::string values_sha256;           // of names and values alone: equal in files that hold the same network
   std::vector<SkippedTensor> skipped;  // integers
   std::map<std::string, std::string> metadata;
   WeightComparison comparison;  // with `network`; empty when its architecture is

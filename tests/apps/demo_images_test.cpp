@@ -46,6 +46,15 @@ TEST(DemoImages, SetsHaveFoldersPerSplitAndClass) {
   EXPECT_NE(read_file(folder / "set/train/bricks/000.png"), read_file(folder / "set/val/bricks/000.png"));
 }
 
+TEST(Demo, DrawsImagesAlone) {
+  const TemporaryFolder folder;
+  const Outcome outcome = graft({"demo", "--images-only", "-o", folder / "demo"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_NE(outcome.out.find("/source"), std::string::npos) << outcome.out;
+  EXPECT_TRUE(std::filesystem::exists(folder / "demo/target/test/spiral/000.png"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "demo/runs"));
+}
+
 TEST(Demo, LeavesForeignFoldersAlone) {
   const TemporaryFolder folder;
   write_atomically(folder / "mine/thesis.txt", std::string_view("precious"));

@@ -106,6 +106,7 @@ TEST(Output, WeightsInspectAsJsonAndAsText) {
   const Outcome text = graft({"weights", "inspect", shop.model()});
   EXPECT_NE(text.out.find("features.conv0.weight"), std::string::npos) << text.out;
   EXPECT_NE(text.out.find("[64,3,7,7]"), std::string::npos);
+  EXPECT_NE(text.out.find(report["values_sha256"].get<std::string>()), std::string::npos);
 }
 
 TEST(Output, ColoursAreForTerminalsAlone) {

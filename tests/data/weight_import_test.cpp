@@ -98,6 +98,20 @@ TEST_F(ImportTest, DefaultsAndSettings) {
   ASSERT_TRUE(report.info.has_value());
   EXPECT_EQ(report.info->resize, 232);
   EXPECT_TRUE(report.comparison.is_equal());
+
+  ImportedWeights other = result;
+  other.info.resize = 256;
+  write_model_file(folder_ / "resized.h5", other.info, other.weights);
+  const WeightFileReport resized = inspect_weights(folder_ / "resized.h5");
+  EXPECT_NE(resized.sha256, report.sha256);
+  EXPECT_EQ(resized.values_sha256, report.values_sha256);
+  WeightTable changed;
+  for (WeightTensor& tensor : std::move(other.weights).release()) {
+    if (tensor.name == "features.norm5.bias") tensor.values[3] += 1;
+    changed.add(std::move(tensor));
+  }
+  write_model_file(folder_ / "changed.h5", other.info, changed);
+  EXPECT_NE(inspect_weights(folder_ / "changed.h5").values_sha256, report.values_sha256);
   request.path = folder_ / "m.h5";
   EXPECT_SAYS(error_of([&] { import_weights(request); }), "already a graft model file");
 }
