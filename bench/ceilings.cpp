@@ -3,42 +3,53 @@
 //     graft_ceilings [--device cpu] [--threads 0] [--side 8192] [--copy-mib 1024] [--precision f32]
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <functional>
 #include <vector>
 
-#include "kernels/backend.h"
+#include "bench/device_options.h"
 
 namespace {
 
 using namespace graft;
 
 struct Ceilings {
-  std::string device = "cpu", precision = "f32";
   std::int64_t side = 8192, copy_mib = 1024;
-  BackendOptions backend;
+  DeviceOptions device;
 };
 
-/// A dense f32 matrix [rows, columns] of small numbers, none zero: matrix units run faster on zeros.
+/// A dense matrix [rows, columns].
 class Matrix {
  public:
-  Matrix(Backend& device, std::int64_t rows, std::int64_t columns)
-      : device_(device), rows_(rows), columns_(columns), data_(device.allocate(rows * columns * size_of(DType::f32))) {
-    std::vector<float> numbers(std::size_t(rows * columns));
-    for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = float(i * 2654435761U % 1999) / 1e3f - 0.9995f;
-    device.copy_in(data_, numbers.data(), std::ssize(numbers) * size_of(DType::f32));
+  Matrix(Backend& device, std::int64_t rows, std::int64_t columns, DType dtype)
+      : device_(device),
+        rows_(rows),
+        columns_(columns),
+        dtype_(dtype),
+        data_(device.allocate(rows * columns * size_of(dtype))) {
+    device.zero(data_, rows * columns * size_of(dtype));
   }
   ~Matrix() { device_.release(data_); }
   Matrix(const Matrix&) = delete;
   Matrix& operator=(const Matrix&) = delete;
 
-  View view() const { return {data_, DType::f32, kNhwc, {rows_, columns_, 1, 1}, columns_}; }
+  View view() const { return {data_, dtype_, kNhwc, {rows_, columns_, 1, 1}, columns_}; }
+
+  /// Small numbers, none zero: matrix units run faster on zeros.
+  void fill() {
+    std::vector<float> numbers(std::size_t(rows_ * columns_));
+    for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = float(i * 2654435761U % 1999) / 1e3f - 0.9995f;
+    const Matrix floats(device_, rows_, columns_, DType::f32);
+    device_.copy_in(floats.data_, numbers.data(), std::ssize(numbers) * size_of(DType::f32));
+    device_.copy(view(), Write::overwrite, floats.view());
+    device_.synchronize();
+  }
 
  private:
   Backend& device_;
   std::int64_t rows_, columns_;
+  DType dtype_;
   void* data_;
 };
 
@@ -59,14 +70,19 @@ double seconds_of(Backend& device, const std::function<void()>& call) {
 }
 
 double matrix_flops(Backend& device, std::int64_t side) {
-  const Matrix x(device, side, side), w(device, side, side), y(device, side, side);
+  const DType dtype = device.activation_type();
+  Matrix x(device, side, side, dtype), w(device, side, side, dtype);
+  const Matrix y(device, side, side, dtype);
+  x.fill(), w.fill();
   const double seconds = seconds_of(device, [&] { device.linear(y.view(), x.view(), {.value = w.view()}, {}); });
   return 2 * double(side) * double(side) * double(side) / seconds;
 }
 
 double copy_bytes(Backend& device, std::int64_t mib) {
   const std::int64_t columns = 1 << 10, rows = mib * (1 << 20) / columns / size_of(DType::f32);
-  const Matrix from(device, rows, columns), to(device, rows, columns);
+  Matrix from(device, rows, columns, DType::f32);
+  const Matrix to(device, rows, columns, DType::f32);
+  from.fill();
   const double seconds = seconds_of(device, [&] { device.copy(to.view(), Write::overwrite, from.view()); });
   return 2 * double(mib << 20) / seconds;
 }
@@ -76,17 +92,15 @@ double copy_bytes(Backend& device, std::int64_t mib) {
 int main(int argc, char** argv) {
   Ceilings c;
   CLI::App app("Measures the rate of a matrix product and of a copy through graft's calls");
-  app.add_option("--device", c.device);
-  app.add_option("--threads", c.backend.threads);
+  add_to(app, c.device);
   app.add_option("--side", c.side)->check(CLI::PositiveNumber);
   app.add_option("--copy-mib", c.copy_mib)->check(CLI::PositiveNumber);
-  app.add_option("--precision", c.precision)->check(CLI::IsMember({"f32"}));
   CLI11_PARSE(app, argc, argv);
   try {
-    const auto device = make_backend(parse_device(c.device), c.backend);
+    const auto device = c.device.open();
     const double flops = matrix_flops(*device, c.side), bytes = copy_bytes(*device, c.copy_mib);
     fmt::print("{{\"name\": \"graft, {}\", \"precision\": \"{}\", \"matrix_flops\": {:.6g}, \"copy_bytes\": {:.6g}}}\n",
-               device->description(), c.precision, flops, bytes);
+               device->description(), to_string(c.device.backend.precision), flops, bytes);
   } catch (const std::exception& e) {
     fmt::print(stderr, "{}\n", e.what());
     return 1;

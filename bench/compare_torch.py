@@ -67,7 +67,7 @@ def compare_steps(a):
     program = find_program("graft_train_step", a.bin)
     job = "train" if a.what == "step" else "infer"
     common = ["--arch", a.arch, "--batch", str(a.batch), "--size", str(a.size), "--threads", str(a.threads), "--device",
-              a.device, "--precision", a.precision]
+              a.device, "--precision", a.precision]  # one spelling on both sides
     env = our_environment(a.threads)
     commands = [("graft", [program, "--job", job] + common)]
     if a.device == "cpu":
@@ -128,7 +128,7 @@ def main():
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--device", default="cpu", help="of both: cpu, cuda or cuda:N")
-    parser.add_argument("--precision", default="f32", choices=["f32", "tf32", "bf16", "fp16"])
+    parser.add_argument("--precision", default="f32", choices=["f32", "tf32", "bf16", "f16"])
     parser.add_argument("--compile", action="append", default=[], choices=["default", "reduce-overhead", "max-autotune"],
                         help="a torch.compile mode to add; repeatable")
     parser.add_argument("--threads", type=int, default=2)

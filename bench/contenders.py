@@ -19,14 +19,14 @@ def cpu_model():
     text = open("/proc/cpuinfo").read()
     flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
     isa = "AVX-512 with bf16" if "avx512_bf16" in flags else "AVX-512" if "avx512f" in flags else "AVX2"
-    name = next((line for line in text.splitlines() if line.startswith("model name")), ": unknown").split(":")[1].strip()
-    return f"{name}, {isa}, {os.cpu_count()} CPUs"
+    name = next((line for line in text.splitlines() if line.startswith("model name")), ": unknown").split(":")[1]
+    return f"{name.strip()}, {isa}, {os.cpu_count()} CPUs"
 
 
 def find_program(name, folder=None):
     """Path of one of graft's programs: in `folder`, else in the first build under build/ that has it."""
-    folders = [folder] if folder else [os.path.join(ROOT, b, "bin") for b in ("build/cpu", "build/cuda", "build/ci", "build")]
-    for candidate in folders:
+    builds = [os.path.join(ROOT, build, "bin") for build in ("build/cpu", "build/cuda", "build/ci", "build")]
+    for candidate in [folder] if folder else builds:
         path = os.path.join(candidate, name)
         if os.path.exists(path):
             return path
@@ -59,8 +59,13 @@ class Contender:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
                                             env=env)
         except OSError as error:
+            self._errors.close()
             raise LeftOut(f"{command[0]} does not start: {error.strerror}") from None
-        self.name = self._answer()["name"]
+        try:
+            self.name = self._answer()["name"]
+        except LeftOut:
+            self.close()
+            raise
 
     def _answer(self):
         ready, _, _ = select.select([self.process.stdout], [], [], self.limit_s)
@@ -95,13 +100,16 @@ class Contender:
         return seconds
 
     def close(self):
-        if self.process.poll() is None:
+        try:
             self.process.stdin.close()
-            try:
-                self.process.wait(30)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        except OSError:
+            pass  # it has ended already
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
         self._errors.close()
 
 

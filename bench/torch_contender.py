@@ -3,7 +3,7 @@
 a number of steps per line and answers each line with the mean seconds of a step and the peak memory. The steps of a line
 are queued one after another; the device is waited for at their end.
 
-    torch_contender.py train|infer --arch resnet50 --batch 16 [--size 224 --device cpu --precision f32|tf32|bf16|fp16]
+    torch_contender.py train|infer --arch resnet50 --batch 16 [--size 224 --device cpu --precision f32|tf32|bf16|f16]
                        [--layout default|channels_last] [--compile default|reduce-overhead|max-autotune] [--threads N]
     torch_contender.py update   --arch resnet50 [--rule auto-rgn|adam] [--kind "per tensor"|foreach|fused] [--device cpu]
     torch_contender.py probe    --data ROOT --split RUN/split.csv --epochs E --batch N [...]   prints seconds per epoch
@@ -21,7 +21,7 @@ import time
 
 import torch
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16}
 
 
 def say(**words):
@@ -91,12 +91,16 @@ def random_images(a, dtype=torch.float32):
     return torch.randn(a.batch, 3, a.size, a.size).to(a.device, dtype, memory_format=memory_format(a))
 
 
+def gradient_scaler():
+    return torch.amp.GradScaler("cuda") if hasattr(torch.amp, "GradScaler") else torch.cuda.amp.GradScaler()
+
+
 def train(a):
     net = make_network(a).train()
     x, y = random_images(a), (torch.arange(a.batch) * 37 % 1000).to(a.device)
     dtype = DTYPES.get(a.precision)
     mixed = torch.autocast(a.device.type, dtype) if dtype else contextlib.nullcontext()
-    scaler = torch.cuda.amp.GradScaler() if dtype == torch.float16 and a.device.type == "cuda" else None
+    scaler = gradient_scaler() if dtype == torch.float16 and a.device.type == "cuda" else None
     fused = {"fused": True} if a.device.type == "cuda" else {}
     optimizer = torch.optim.SGD(net.parameters(), lr=0.001, momentum=0.9, **fused)
     loss_of = compiled(a, lambda images, labels: torch.nn.functional.cross_entropy(net(images), labels))
@@ -273,7 +277,7 @@ def ceilings(a):
 
 
 def versions(a):
-    words = {"torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    words = {"torch": torch.__version__}
     try:
         import torchvision
         words["torchvision"] = torchvision.__version__
@@ -282,7 +286,11 @@ def versions(a):
     if a.device.type == "cuda":
         if not torch.cuda.is_available():
             sys.exit("PyTorch sees no GPU")
-        words["gpu"] = torch.cuda.get_device_name(a.device)
+        try:  # fails when another cuDNN than PyTorch's own is found first
+            words["cudnn"] = torch.backends.cudnn.version()
+        except RuntimeError as error:
+            sys.exit(f"PyTorch cannot use cuDNN: {error}")
+        words.update(cuda=torch.version.cuda, gpu=torch.cuda.get_device_name(a.device))
     say(**words)
 
 
@@ -293,7 +301,7 @@ def main():
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    parser.add_argument("--precision", default="f32", choices=["f32", "tf32", "bf16", "fp16"])
+    parser.add_argument("--precision", default="f32", choices=["f32", "tf32", "bf16", "f16"])
     parser.add_argument("--layout", default="channels_last", choices=["default", "channels_last"])
     parser.add_argument("--compile", default="", choices=["", "default", "reduce-overhead", "max-autotune"])
     parser.add_argument("--threads", type=int, default=0)

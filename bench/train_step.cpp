@@ -6,14 +6,13 @@
 //                      [--precision f32] [--winograd]
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <cmath>
 #include <fstream>
 #include <iostream>
 #include <optional>
 
-#include "kernels/backend.h"
+#include "bench/device_options.h"
 #include "models/initialise.h"
 #include "models/network.h"
 #include "nn/losses.h"
@@ -24,9 +23,9 @@ namespace {
 using namespace graft;
 
 struct StepJob {
-  std::string architecture = "resnet50", kind = "train", device = "cpu", precision = "f32";
+  std::string architecture = "resnet50", kind = "train";
   std::int64_t batch = 16, size = 224;
-  BackendOptions backend;
+  DeviceOptions device;
 };
 
 /// Most memory that was in use, and most that was taken from the system, in bytes: of the GPU, or of this process.
@@ -48,7 +47,7 @@ Peak peak_memory(const Backend& backend) {
 /// Network, images and labels; `step` trains or evaluates once and returns what must be finite.
 class Bench {
  public:
-  explicit Bench(const StepJob& job) : context_(make_backend(parse_device(job.device), job.backend)) {
+  explicit Bench(const StepJob& job) : context_(job.device.open()) {
     ModelInfo info;
     info.architecture = job.architecture;
     info.num_classes = 1000;
@@ -127,10 +126,8 @@ int main(int argc, char** argv) {
   app.add_option("--job", job.kind)->check(CLI::IsMember({"train", "infer"}));
   app.add_option("--batch", job.batch)->check(CLI::PositiveNumber);
   app.add_option("--size", job.size)->check(CLI::PositiveNumber);
-  app.add_option("--device", job.device);
-  app.add_option("--precision", job.precision)->check(CLI::IsMember({"f32"}));
-  app.add_option("--threads", job.backend.threads);
-  app.add_flag("--winograd", job.backend.allows_winograd);
+  add_to(app, job.device);
+  app.add_flag("--winograd", job.device.backend.allows_winograd);
   CLI11_PARSE(app, argc, argv);
   try {
     run(job);

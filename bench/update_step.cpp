@@ -4,10 +4,10 @@
 //     graft_update_step [--arch resnet50] [--rule auto-rgn|adam] [--device cpu] [--threads 0]
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <iostream>
 
+#include "bench/device_options.h"
 #include "models/network.h"
 #include "optim/optimizer.h"
 
@@ -16,12 +16,12 @@ namespace {
 using namespace graft;
 
 struct UpdateJob {
-  std::string architecture = "resnet50", rule = "auto-rgn", device = "cpu";
-  BackendOptions backend;
+  std::string architecture = "resnet50", rule = "auto-rgn";
+  DeviceOptions device;
 };
 
 void run(const UpdateJob& job) {
-  Context context(make_backend(parse_device(job.device), job.backend));
+  Context context(job.device.open());
   ModelInfo info;
   info.architecture = job.architecture;
   info.num_classes = 1000;
@@ -61,8 +61,7 @@ int main(int argc, char** argv) {
   CLI::App app("Times optimizer steps on demand: steps per line on standard input");
   app.add_option("--arch", job.architecture)->check(CLI::IsMember({"resnet50", "densenet121", "vgg19"}));
   app.add_option("--rule", job.rule)->check(CLI::IsMember({"adam", "auto-rgn"}));
-  app.add_option("--device", job.device);
-  app.add_option("--threads", job.backend.threads);
+  add_to(app, job.device);
   CLI11_PARSE(app, argc, argv);
   try {
     run(job);

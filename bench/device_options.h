@@ -1,0 +1,28 @@
+// The flags of a bench program that say where and how it computes: --device, --precision, --threads.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <map>
+#include <string>
+
+#include "kernels/backend.h"
+
+namespace graft {
+
+struct DeviceOptions {
+  std::string device = "cpu";
+  BackendOptions backend;
+  std::unique_ptr<Backend> open() const { return make_backend(parse_device(device), backend); }
+};
+
+inline void add_to(CLI::App& app, DeviceOptions& options) {
+  static const std::map<std::string, Precision> kPrecisions{
+      {"f32", Precision::f32}, {"tf32", Precision::tf32}, {"bf16", Precision::bf16}, {"f16", Precision::f16}};
+  app.add_option("--device", options.device, "cpu, cuda, cuda:N or reference");
+  app.add_option_function<std::string>(
+         "--precision", [&](const std::string& name) { options.backend.precision = kPrecisions.at(name); })
+      ->check(CLI::IsMember(kPrecisions));
+  app.add_option("--threads", options.backend.threads, "0: all cores");
+}
+
+}  // namespace graft
