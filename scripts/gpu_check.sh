@@ -1,121 +1,237 @@
 #!/usr/bin/env bash
-# Checks graft on a machine with a GPU: every op case, the three networks beside the CPU, compute-sanitizer, the program.
-#   scripts/gpu_check.sh                builds in build/cuda first
-#   scripts/gpu_check.sh --bundle DIR   takes a prepared folder with bin/ (and lib/ for libraries this machine lacks)
-#   ... --again                         repeats stages that have passed with these binaries
-# Each stage that passed is remembered in gpu_check/ beside bin/, so an interrupted run goes on where it stopped. What
-# the machine refuses is reported as skipped, never as passed. Exits non-zero when a stage failed.
+# Checks and times graft on a machine with a GPU and its driver, in stages, the most telling first: every op case, the
+# three networks beside the CPU, training curves, determinism, compute-sanitizer, then benchmarks in turn with PyTorch.
+#   scripts/gpu_check.sh                builds in build/cuda first; in an unpacked bundle it takes that
+#   ... --bundle DIR      a prepared folder with bin/ and lib/ (scripts/make_bundle.sh makes one)
+#   ... --data DIR        images to train on; without it the images of `graft demo`
+#   ... --weights FILE.h5 pre-trained ResNet-50 to start curves from; without it random weights
+#   ... --python PROGRAM  a Python with PyTorch and torchvision; default python3
+#   ... --no-torch        times graft alone even where there is PyTorch
+#   ... --minutes N       starts nothing that cannot end by then (30)
+#   ... --only A,B        these stages alone;  --list names them
+#   ... --again           repeats stages that have passed with these binaries
+#   ... --state DIR       where stages leave logs and results; default gpu_check/ beside bin/
+#   ... --results FILE    the report; default bench/results/<gpu>.md
+#   ... --rehearse        the same on the CPU with small sizes, for machines without a GPU: proves the script, not the GPU
+#   ... --stages SCRIPT   other stages than scripts/gpu_stages.sh
+# A stage that passed is remembered with its results, so that an interrupted run goes on where it stopped. A stage ends
+# after its limit and is then reported as cut, with what it had. What the machine refuses is reported as skipped, never
+# as passed. The report is rewritten after every stage. Exits non-zero when a stage failed or was cut.
 set -uo pipefail
-cd "$(dirname "$0")/.." || exit
+here=$(cd "$(dirname "$0")/.." && pwd) || exit
 
-bundle="" again=no
+usage() { echo "gpu_check: $1; see the first lines of $0" >&2; exit 2; }
+
+bundle="" again=no only="" list=no minutes=30 state="" results="" stages=$here/scripts/gpu_stages.sh
+export GPU_CHECK_DATA="" GPU_CHECK_WEIGHTS="" GPU_CHECK_PYTHON=python3 GPU_CHECK_TORCH=yes GPU_CHECK_REHEARSE=no GPU_CHECK_DEVICE=cuda:0
+command=gpu_check.sh
+for argument in "$@"; do  # folders of one machine mean nothing elsewhere
+  if [[ $argument == */* ]]; then argument=${argument##*/}; fi
+  command+=" $argument"
+done
 while (($#)); do
   case $1 in
-    --bundle) bundle=${2:?gpu_check: --bundle needs a folder}; shift ;;
     --again) again=yes ;;
-    *) echo "gpu_check: unknown argument '$1'; use --bundle DIR or --again" >&2; exit 2 ;;
+    --list) list=yes ;;
+    --no-torch) GPU_CHECK_TORCH=no ;;
+    --rehearse) GPU_CHECK_REHEARSE=yes GPU_CHECK_DEVICE=cpu ;;
+    --bundle | --data | --weights | --python | --minutes | --only | --state | --results | --stages)
+      [[ -n ${2:-} ]] || usage "$1 needs a value"
+      case $1 in
+        --bundle) bundle=$2 ;;
+        --data) GPU_CHECK_DATA=$(realpath -e "$2" 2>/dev/null) || usage "no data at $2" ;;
+        --weights) GPU_CHECK_WEIGHTS=$(realpath -e "$2" 2>/dev/null) || usage "no weights at $2" ;;
+        --python) GPU_CHECK_PYTHON=$2 ;;
+        --minutes) [[ $2 =~ ^[1-9][0-9]*$ ]] || usage "--minutes needs a whole number, got '$2'"; minutes=$2 ;;
+        --only) only=$2 ;;
+        --state) state=$2 ;;
+        --results) results=$2 ;;
+        --stages) stages=$(realpath -e "$2" 2>/dev/null) || usage "no stages at $2" ;;
+      esac
+      shift ;;
+    *) usage "unknown argument '$1'" ;;
   esac
   shift
 done
 
-root=build/cuda
+# What there is to do: lines of `name seconds title`.
+plan=$("$stages" list) || usage "$stages lists no stages"
+if [[ $list == yes ]]; then echo "$plan"; exit 0; fi
+for name in ${only//,/ }; do
+  grep -q "^$name " <<<"$plan" || usage "no stage '$name'; --list names them"
+done
+
+if [[ -z $bundle && -x $here/bin/graft ]]; then bundle=$here; fi
+root=$here/build/cuda
 if [[ -n $bundle ]]; then
+  [[ -x $bundle/bin/graft ]] || usage "$bundle/bin holds no graft"
   root=$bundle
-  [[ -x $root/bin/graft_tests_kernels ]] || { echo "gpu_check: $root/bin holds no graft_tests_kernels" >&2; exit 2; }
-else
-  if ! { cmake --preset cuda -Wno-dev && cmake --build --preset cuda -j "$(nproc)"; }; then
-    echo "gpu_check: the build FAILED" >&2
-    exit 1
-  fi
+elif ! { cmake -S "$here" --preset cuda -Wno-dev && cmake --build "$root" -j "$(nproc)"; }; then
+  echo "gpu_check: the build FAILED" >&2
+  exit 1
 fi
 root=$(cd "$root" && pwd)
-state=$root/gpu_check
-mkdir -p "$state"
+state=$(realpath -m "${state:-$root/gpu_check}")
+mkdir -p "$state" || exit 1
+export GPU_CHECK_ROOT=$root GPU_CHECK_STATE=$state GPU_CHECK_SOURCE=$here
 
-# Libraries: the bundle's own, then the toolkit's, then those that Python packages brought (PyTorch's cuDNN and cuBLAS).
-library_path=""
-add_libraries() { [[ -d $1 ]] && library_path+="${library_path:+:}$1"; }
-add_libraries "$root/lib"
-if ! ldconfig -p | grep -q 'libcudnn\.so\.9'; then
-  for folder in "${CUDA_HOME:-/usr/local/cuda}"/lib64 $(python3 - <<'PYTHON' 2>/dev/null
+# Libraries for graft's programs alone: PyTorch brings its own and must not see these. Folders of the toolkit and of Python
+# packages (PyTorch's cuDNN and cuBLAS) serve for what the system and the bundle lack.
+export GRAFT_LIBRARY_PATH=""
+with_libraries() {
+  local path=$GRAFT_LIBRARY_PATH
+  path+=${LD_LIBRARY_PATH:+${path:+:}$LD_LIBRARY_PATH}
+  LD_LIBRARY_PATH=$path "$@"
+}
+lacking() { with_libraries ldd "$1" 2>&1 | grep -E 'not found' | sed -E "s/^\s*(\S+) => .*/\1/; s/.*version .(\S+)' not found.*/\1/" | sort -u; }
+candidate_folders() {
+  echo "$root/lib/compiler"  # libstdc++ of the build, should the system's be older
+  echo "${CUDA_HOME:-/usr/local/cuda}/lib64"
+  "$GPU_CHECK_PYTHON" - <<'PYTHON' 2>/dev/null
 import glob, site, sys
-for packages in site.getsitepackages() + [site.getusersitepackages()]:
-    print(*sorted(glob.glob(packages + "/nvidia/*/lib")), sep="\n")
+for packages in site.getsitepackages() + [site.getusersitepackages()] + sys.path:
+    if packages: print(*sorted(glob.glob(packages + "/nvidia/*/lib")), sep="\n")
 PYTHON
-  ); do add_libraries "$folder"; done
+}
+find_libraries() {
+  local program folder library lack
+  for program in "$root/bin/graft" "$root/bin/graft_cuda.so"; do
+    [[ -e $program ]] || continue
+    lack=$(lacking "$program")
+    [[ -n $lack ]] || continue
+    while read -r folder; do
+      [[ -d $folder && :$GRAFT_LIBRARY_PATH: != *:$folder:* ]] || continue
+      for library in $lack; do
+        if [[ -e $folder/$library || ($library == GLIBCXX* && $folder == */compiler) ]]; then
+          GRAFT_LIBRARY_PATH+=${GRAFT_LIBRARY_PATH:+:}$folder
+          break
+        fi
+      done
+    done < <(candidate_folders)
+  done
+}
+find_libraries
+still=""
+for program in "$root/bin/graft" "$root/bin/graft_cuda.so"; do
+  if [[ -e $program ]]; then still+=" $(lacking "$program" | xargs)"; fi
+done
+# libcudnn.so.9 carries its major version in its name: an older one counts as missing.
+if [[ -n ${still// /} ]]; then
+  echo "gpu_check: libraries that no folder here has:$still. They come with PyTorch's packages (nvidia-cudnn-cu13," \
+    "nvidia-cublas, …), in these versions: an older cuDNN or another CUDA major will not do. --python names another Python" >&2
 fi
-export LD_LIBRARY_PATH=$library_path${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 
-binaries=$(cat "$root"/bin/graft "$root"/bin/graft_tests_* "$root"/bin/graft_cuda.so 2>/dev/null | sha256sum | cut -c1-16)
-declare -a report
-failed=no
-note() { report+=("$(printf '%-9s %-12s %s' "$1" "$2" "$3")"); echo "gpu_check: $2: $1${3:+ ($3)}"; }
+binaries=$(cat "$root"/bin/* 2>/dev/null | sha256sum | cut -c1-16)
+gpu=$(command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -1)
+[[ $GPU_CHECK_REHEARSE == yes ]] && gpu=rehearsal
+slug=$(tr '[:upper:] ' '[:lower:]-' <<<"${gpu:-gpu}" | tr -cd 'a-z0-9-')
+results=${results:-$here/bench/results/$slug.md}
+[[ $GPU_CHECK_REHEARSE == yes && $results == "$here"/bench/results/* ]] && results=$state/rehearsal.md
+mkdir -p "$(dirname "$results")" || exit 1
 
-# stage <name> <command...>: runs once per set of binaries; the log is gpu_check/<name>.log.
-# The command exits with 0 when it passed and with 77 when the machine refuses it; its last line then says why.
-stage() {
-  local name=$1 log=$state/$1.log; shift
-  if [[ $again == no && $(cat "$state/$name.passed" 2>/dev/null) == "$binaries" ]]; then
-    note passed "$name" "earlier, see $log"; return
+versions() {
+  with_libraries "$root/bin/graft" --version 2>&1 | sed 's/^/- /'
+  if command -v nvidia-smi >/dev/null; then
+    nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>&1 | sed 's/^/- GPU /'
   fi
-  local begin=$SECONDS result=0
-  "$@" >"$log" 2>&1 || result=$?
+  echo "- $(uname -sr), $(nproc) CPUs, $(sed -n 's/^model name\s*: *//p;T;q' /proc/cpuinfo)"
+  if [[ $GPU_CHECK_TORCH == yes ]]; then
+    "$GPU_CHECK_PYTHON" "$here/bench/torch_contender.py" versions --device "${GPU_CHECK_DEVICE%:*}" 2>&1 | tail -1 | sed 's/^/- PyTorch: /'
+  fi
+}
+versions >"$state/versions"
+
+status_of() { head -1 "$state/$1.status" 2>/dev/null; }
+
+# The report, from what the stages left: NAME.status (a word, then the reason), NAME.rows (lines of the table of goals),
+# NAME.md (anything else). Written beside and renamed, so that a reader never sees half.
+table_head='| goal | measured | graft | opponent | ratio per round | floor | goal | share of bound | |'
+write_report() {
+  local name title
+  {
+    echo "# ${gpu:-No GPU}"
+    echo
+    if [[ $GPU_CHECK_REHEARSE == yes ]]; then
+      echo "A rehearsal on the CPU with small sizes: it shows that the script works. Its figures mean nothing."
+      echo
+    fi
+    cat "$state/versions"
+    echo
+    echo "    scripts/$command"
+    echo
+    echo '| stage | result | |'
+    echo '|---|---|---|'
+    while read -r name _ title; do
+      if [[ -e $state/$name.status ]]; then
+        echo "| $title | $(status_of "$name" | sed -E 's/^(\S+) ?/\1 | /; s/\|$/| /') |"
+      fi
+    done <<<"$plan"
+    if compgen -G "$state/*.rows" >/dev/null; then
+      echo
+      echo "$table_head"
+      echo '|---|---|---|---|---|---|---|---|---|'
+      while read -r name _; do cat "$state/$name.rows" 2>/dev/null; done <<<"$plan"
+    fi
+    while read -r name _; do
+      if [[ -s $state/$name.md ]]; then echo; cat "$state/$name.md"; fi
+    done <<<"$plan"
+  } >"$results.partial" && mv "$results.partial" "$results"
+}
+
+# Asked to stop, it ends the stage that runs, which is then not remembered, and leaves the report as it is.
+running=""
+stop() {
+  if [[ -n $running ]]; then kill "$running" 2>/dev/null; wait "$running"; fi
+  echo "gpu_check: stopped; run it again to go on" >&2
+  exit 130
+}
+trap stop INT TERM
+
+failed=no
+note() {  # note <stage> <word> <reason>
+  echo "$2${3:+ ${3//|//}}" >"$state/$1.status"
+  echo "gpu_check: $1: $2${3:+ ($3)}"
+  write_report
+}
+
+end=$((SECONDS + minutes * 60))
+stage() {  # stage <name> <limit in seconds>
+  local name=$1 limit=$2 log=$state/$1.log begin=$SECONDS result=0 left=$((end - SECONDS))
+  if [[ $again == no && $(cat "$state/$name.passed" 2>/dev/null) == "$binaries" ]]; then
+    echo "gpu_check: $name: passed earlier, see $log"
+    return
+  fi
+  if ((left < 20)); then
+    rm -f "$state/$name.rows" "$state/$name.md"
+    note "$name" "not run" "the $minutes minutes are over; run again to go on"
+    return
+  fi
+  ((limit < left)) || limit=$left
+  rm -f "$state/$name".{rows,md,status,passed}
+  echo "gpu_check: $name: at most $limit s"
+  timeout --kill-after=5 "$limit" "$stages" run "$name" >"$log" 2>&1 &
+  running=$!
+  wait "$running" || result=$?
+  running=""
   case $result in
-    0) echo "$binaries" >"$state/$name.passed"; note passed "$name" "$((SECONDS - begin)) s" ;;
-    77) note skipped "$name" "$(tail -1 "$log")" ;;
-    *) failed=yes; note FAILED "$name" "see $log"; tail -30 "$log" ;;
+    0) echo "$binaries" >"$state/$name.passed"; note "$name" passed "$((SECONDS - begin)) s" ;;
+    77) note "$name" skipped "$(tail -1 "$log")" ;;
+    124 | 137) failed=yes; note "$name" CUT "after $((SECONDS - begin)) s, what it had is kept; last line: $(tail -1 "$log")" ;;
+    *) failed=yes; note "$name" FAILED "$(tail -1 "$log")"; tail -30 "$log" ;;
   esac
 }
 
-# tests <program> <filter> [launcher...]: passes only when at least one test ran and none was skipped.
-tests() {
-  local program=$root/bin/$1 filter=$2; shift 2
-  [[ -x $program ]] || { echo "$program is not in this folder"; return 77; }
-  local out=$state/.out result=0
-  "$@" "$program" --gtest_filter="$filter" --gtest_brief=0 2>&1 | tee "$out" || result=$?
-  ((result == 0)) || return "$result"
-  if grep -q '\[  SKIPPED \]' "$out"; then echo "tests were skipped on a machine with a GPU"; return 1; fi
-  grep -Eq '\[  PASSED  \] [1-9]' "$out" || { echo "no test matched $filter"; return 1; }
-}
-
-device() {
-  command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
-  "$root/bin/graft" devices
-  "$root/bin/graft" devices --json | grep -q '"cuda:0","usable":true'
-}
-
-sanitizer() {
-  local tool
-  tool=$(command -v compute-sanitizer || echo "${CUDA_HOME:-/usr/local/cuda}/bin/compute-sanitizer")
-  [[ -x $tool ]] || { echo "compute-sanitizer is not installed"; return 77; }
-  local probe
-  if ! probe=$("$tool" "$root/bin/graft_tests_kernels" --gtest_filter='Cuda/OpCases.*Relu*' 2>&1); then
-    if ! grep -q 'ERROR SUMMARY: [1-9]' <<<"$probe"; then
-      echo "$probe"
-      echo "compute-sanitizer does not run here: $(grep -im1 -E 'error|denied|unable|not supported' <<<"$probe")"
-      return 77
-    fi
+while read -r name limit _; do
+  [[ -z $only || ,$only, == *,$name,* ]] || continue
+  stage "$name" "$limit" </dev/null
+  if [[ $name == device && $(status_of device) != passed* ]]; then
+    echo "gpu_check: ${GPU_CHECK_DEVICE} cannot be used here, see $state/device.log; nothing was checked" >&2
+    exit 1
   fi
-  tests graft_tests_kernels 'Cuda/OpCases.*' "$tool" --tool "$1" --error-exitcode 9
-}
-
-demo() {
-  rm -rf "$state/demo"
-  "$root/bin/graft" demo --device cuda:0 -o "$state/demo"
-}
-
-stage device device
-if [[ $failed == yes ]]; then
-  echo "gpu_check: no GPU can be used here, see above; nothing was checked" >&2
-  exit 1
-fi
-stage ops tests graft_tests_kernels 'Cuda/*'
-stage networks tests graft_tests_models 'Cuda/*'
-stage memcheck sanitizer memcheck
-stage racecheck sanitizer racecheck
-stage demo demo
+done <<<"$plan"
+write_report
 
 echo
-printf '%s\n' "${report[@]}"
+echo "gpu_check: report in $results"
 if [[ $failed == yes ]]; then echo "gpu_check: FAILED"; exit 1; fi
 echo "gpu_check: all that this machine allows has passed"

@@ -1,0 +1,77 @@
+"""The project's goals as numbers, and how a measurement stands against them. Used by gpu_goals.py."""
+
+import os
+
+NAMES = {"resnet50": "ResNet-50", "densenet121": "DenseNet-121", "vgg19": "VGG-19"}
+# number, floor and goal as a ratio to the best PyTorch, goal as a share of the bound
+TRAIN = {"resnet50": ("G1", 1.1, 1.5, 0.75), "densenet121": ("G2", 1.4, 2.0, 0.65), "vgg19": ("G3", 1.05, 1.15, 0.70)}
+INFER = {"resnet50": ("G5", 1.2, None, 0.65), "densenet121": ("G5", 1.3, None, 0.55), "vgg19": ("G5", 1.0, None, 0.75)}
+MEMORY = {"resnet50": (0.9, 0.75), "densenet121": (0.6, 0.30), "vgg19": (0.95, 0.80)}  # peak over PyTorch eager's
+LATENCY_MS = (0.8, 0.40)
+SMALL_BATCH = {"": (2, 3), "reduce-overhead": (1.1, 1.4)}  # by torch.compile's mode
+PROBE_EPOCHS, PROBE = 20, (0.8, 1.3)  # times the number of epochs
+BOUNDARY = (2, 5)
+UPDATE = {"per tensor": (10, 20), "foreach": (1.5, 2.5), "fused": (1.5, 2.5)}
+UPDATE_SHARE = 0.80  # of the copy bandwidth
+START_S = (2.5, 1.0)
+
+MODES = ("", "default", "reduce-overhead", "max-autotune")
+# The first is what memory is compared with, the others are the likely best two.
+FIRST = (("", "bf16"), ("default", "bf16"), ("default", "f16"))
+
+
+class Report:
+    """The two files of a stage, complete after every change."""
+
+    def __init__(self, a):
+        self.a, self.rows, self.notes, self.details = a, {}, [], []
+
+    def row(self, key, cells):
+        """cells: goal, measured, graft, opponent, ratio, floor, goal, share, verdict; a later row of the same key wins."""
+        verdict = cells[-1] if not self.a.rehearse else "rehearsed"
+        self.rows[key] = "| " + " | ".join(list(cells[:-1]) + [verdict]) + " |"
+        self.write()
+
+    def note(self, text):
+        print(text, flush=True)
+        self.notes.append(text)
+        self.write()
+
+    def detail(self, what, name, rate, spread, reply):
+        self.details.append(f"| {what} | {name} | {rate} | {spread} | {mib(reply.get('peak_bytes'))} | "
+                            f"{mib(reply.get('reserved_bytes'))} |")
+        self.write()
+
+    def write(self):
+        lines = []
+        if self.details:
+            lines += [
+                f"### {self.a.stage}{' ' + NAMES[self.a.arch] if self.a.arch else ''}", "",
+                "| what | contender | median | min to max | peak in use, MiB | reserved, MiB |",
+                "|---|---|---|---|---|---|"
+            ]
+        lines += self.details + ([""] if self.details and self.notes else []) + [f"- {note}" for note in self.notes]
+        for path, text in ((self.a.rows, list(self.rows.values())), (self.a.md, lines)):
+            with open(path + ".partial", "w") as file:
+                file.write("".join(line + "\n" for line in text))
+            os.replace(path + ".partial", path)
+
+
+def mib(count):
+    return f"{count / 2**20:.0f}" if count else "–"
+
+
+def factor(value):
+    return "–" if value is None else f"{value:g}x"
+
+
+def verdict(value, floor, goal, share=None, share_goal=None):
+    """How a ratio, larger better, stands; with a share of the bound, both must reach the goal."""
+    has_goal = (goal is None or value >= goal) and (share_goal is None or share is not None and share >= share_goal)
+    return "goal" if has_goal else "floor" if floor is not None and value >= floor else "below the floor"
+
+
+def share_text(share, goal):
+    if share is None:
+        return "–"
+    return f"{share:.0%}" + (f" (goal {goal:.0%})" if goal else "")

@@ -1,0 +1,465 @@
+#!/usr/bin/env python3
+"""The benchmarks of scripts/gpu_check.sh: graft in turn with PyTorch on one device, held against the project's goals.
+
+    bench/gpu_goals.py STAGE --bin DIR --device cuda:0 --state DIR --rows FILE --md FILE [--arch A] [--data DIR] [--all]
+
+Each measurement becomes a line of the table of goals in --rows (goal, what, graft, opponent, ratio per round with its
+range, floor, goal, share of the bound, verdict), and every contender a line in --md; both files are rewritten after every
+contender, so that a stage that is cut leaves what it had. Contenders take turns, two processes at a time on the device:
+graft and one opponent. Without PyTorch, graft is timed alone. Bounds come from bench/roofline.py with the matrix rate and
+copy bandwidth that the stage `ceilings` left in --state. --rehearse: small sizes and few rounds, to prove the script.
+Exits with 77 when nothing could be measured, the reason in the last line.
+"""
+
+import argparse
+import csv
+import json
+import os
+import re
+import statistics
+import sys
+import time
+
+import compare_torch_update
+import roofline
+from goal_table import (BOUNDARY, FIRST, INFER, LATENCY_MS, MEMORY, MODES, NAMES, PROBE, PROBE_EPOCHS, SMALL_BATCH,
+                        START_S)
+from goal_table import TRAIN, UPDATE, UPDATE_SHARE, Report, factor, mib, share_text, verdict
+from contenders import (TORCH_CONTENDER, Contender, LeftOut, alternate, find_program, our_environment, ratios,
+                        time_process)
+
+
+class Bench:
+
+    def __init__(self, a):
+        self.a, self.report = a, Report(a)
+        self.rounds = 2 if a.rehearse else 5
+        self.size = 32 if a.rehearse else 224
+        self.threads = 1 if a.rehearse else 0
+        self.torch_reason = self.torch_absence()
+
+    # Who takes part.
+
+    def torch_absence(self):
+        """Empty when PyTorch can compete on this device."""
+        if self.a.alone:
+            return "not wanted"
+        try:
+            time_process([sys.executable, TORCH_CONTENDER, "versions", "--device",
+                          self.a.device.split(":")[0]],
+                         limit_s=120)
+        except LeftOut as reason:
+            self.report.note(f"PyTorch does not take part, graft is measured alone: {reason}")
+            return str(reason)
+        return ""
+
+    def program(self, name):
+        return find_program(name, self.a.bin)
+
+    def common(self, **options):
+        words = ["--device", self.a.device, "--threads", str(self.threads)]
+        for key, value in options.items():
+            words += ["--" + key, str(value)]
+        return words
+
+    def ours(self, program, *words, precisions=("bf16", "f16", "f32"), **options):
+        """graft in the first precision that it offers here; whatever fails otherwise ends the stage."""
+        for precision in precisions:
+            try:
+                ours = Contender([self.program(program), *words] + self.common(precision=precision, **options),
+                                 our_environment(self.threads))
+                ours.run(2, keep=False)
+                ours.precision = precision
+                return ours
+            except LeftOut as reason:
+                if precision == precisions[-1]:
+                    raise
+                if precision == precisions[0]:
+                    self.report.note(f"graft does not take part in {precision}: {reason}")
+
+    def theirs(self, job, limit_s=240, **options):
+        return Contender([sys.executable, TORCH_CONTENDER, job] + self.common(**options), limit_s=limit_s)
+
+    def steps_for(self, ours):
+        """So many that a round takes about a second."""
+        if self.a.rehearse:
+            return 1
+        return max(1, min(300, round(1.0 / ours.run(3, keep=False))))
+
+    def configurations(self):
+        """(compile mode, precision) of PyTorch that are compared."""
+        if self.a.rehearse and not self.a.all:
+            return [("", "f32"), ("default", "f32")]
+        if self.a.rehearse:
+            return [("", "bf16")]
+        if not self.a.all:
+            return FIRST
+        return [(mode, precision) for mode in MODES for precision in ("bf16", "f16") if (mode, precision) not in FIRST]
+
+    # Turns.
+
+    def duel(self, ours, job, what, per_step, configurations, **options):
+        """ours in turn with each configuration of PyTorch; yields (mode, name, reply, (ratio, low, high)) of each."""
+        steps = self.steps_for(ours)
+        if self.torch_reason or not configurations:
+            for _ in range(self.rounds):
+                ours.run(steps)
+            self.describe(what, ours, per_step)
+            return
+        first = True
+        for mode, precision in configurations:
+            try:
+                opponent = (self.theirs(job, compile=mode, precision=precision, **options)
+                            if mode else self.theirs(job, precision=precision, **options))
+            except LeftOut as reason:
+                self.report.note(f"{what}: PyTorch {mode or 'eager'} {precision} is left out: {reason}")
+                continue
+            name, before, ours.rounds = opponent.name, ours.rounds, []
+            stayed, left_out = alternate([opponent, ours], self.rounds, steps)
+            for who, reason in left_out:
+                self.report.note(f"{what}: {who} is left out: {reason}")
+            if ours not in stayed:
+                raise LeftOut(f"graft: {left_out[-1][1]}")
+            if opponent not in stayed:
+                ours.rounds = before
+                continue
+            if first:
+                self.describe(what, ours, per_step)
+                first = False
+            self.describe(what, opponent, per_step)
+            opponent.close()
+            yield mode, name, opponent, ratios(opponent, ours)
+        if first:  # nobody stayed
+            ours.rounds = [ours.run(steps, keep=False) for _ in range(self.rounds)]
+            self.describe(what, ours, per_step)
+
+    def describe(self, what, contender, per_step):
+        rates = sorted(per_step / s for s in contender.rounds)
+        self.report.detail(what,
+                           contender.name + (f" {contender.precision}" if hasattr(contender, "precision") else ""),
+                           f"{statistics.median(rates):.4g}/s", f"{rates[0]:.4g} to {rates[-1]:.4g}", contender.reply)
+
+    def ceilings_known(self):
+        path = os.path.join(self.a.state, "ceilings.json")
+        if not os.path.exists(path):
+            return None
+        with open(path) as file:
+            return json.load(file)
+
+    def bound(self, level, arch, batch):
+        known = self.ceilings_known()
+        return (roofline.images_per_second(arch, level, batch, known["matrix_flops"], known["copy_bytes"])
+                if known else None)
+
+    # Stages.
+
+    def ceilings(self):
+        found = []
+        side = ["--side", "256", "--copy-mib", "8"] if self.a.rehearse else []
+        graft = [self.program("graft_ceilings")] + side
+        contenders = [(f"graft {p}", graft + self.common(precision=p), our_environment(self.threads))
+                      for p in ("bf16", "f32")]
+        contenders.append(("PyTorch", [sys.executable, TORCH_CONTENDER, "ceilings"] + self.common(), None))
+        for name, command, env in contenders:
+            if name == "PyTorch" and self.torch_reason:
+                continue
+            try:
+                found.append(json.loads(time_process(command, env, 80)[1].strip().splitlines()[-1]))
+            except LeftOut as reason:
+                self.report.note(f"{name}: not measured: {reason}")
+                continue
+            one = found[-1]
+            self.report.note(
+                f"{one['name']}: matrix product in {one['precision']} {one['matrix_flops'] / 1e12:.4g} TFLOP/s, "
+                f"copy {one['copy_bytes'] / 1e9:.4g} GB/s read plus written")
+        if not found:
+            raise LeftOut("neither graft nor PyTorch measured the machine")
+        halves = [f for f in found if f["precision"] == "bf16"] or found
+        best = {
+            "matrix_flops": max(f["matrix_flops"] for f in halves),
+            "copy_bytes": max(f["copy_bytes"] for f in found)
+        }
+        with open(os.path.join(self.a.state, "ceilings.json"), "w") as file:
+            json.dump(best, file)
+        self.report.note(
+            f"bounds below take {best['matrix_flops'] / 1e12:.4g} TFLOP/s and {best['copy_bytes'] / 1e9:.4g} GB/s")
+
+    def train(self):
+        arch = self.a.arch
+        batch = 2 if self.a.rehearse else 128 if arch == "vgg19" else 256
+        what = f"training {NAMES[arch]}, batch {batch}, {self.size} px"
+        self.race("train", arch, batch, what, TRAIN[arch], self.bound("c1", arch, batch), self.configurations())
+
+    def infer(self):
+        batch = 2 if self.a.rehearse else 256
+        configurations = [("", "f32")] if self.a.rehearse else [("default", "bf16"), ("default", "f16")]
+        for arch in roofline.ARCHITECTURES:
+            what = f"inference {NAMES[arch]}, batch {batch}, {self.size} px"
+            self.race("infer", arch, batch, what, INFER[arch], self.bound("infer", arch, batch), configurations)
+
+    def race(self, job, arch, batch, what, limits, bound, configurations):
+        """graft against the best of the configurations, as one row; in training also its memory against eager's.
+        limits: number of the goal, floor, goal, goal as a share of the bound."""
+        options = dict(arch=arch, batch=batch, size=self.size)
+        ours, best = self.ours("graft_train_step", "--job", job, **options), None
+        row = what + (", remaining configurations" if self.a.all else "")
+        for mode, name, opponent, ratio in self.duel(ours, job, what, batch, configurations, **options):
+            if job == "train" and mode == "" and not self.a.all:
+                self.memory_row(what, arch, ours, opponent)
+            if best is None or statistics.median(opponent.rounds) < best[0]:
+                best = (statistics.median(opponent.rounds), name, ratio)
+            self.speed_row(row, ours, batch, best, limits, bound)
+        if best is None:
+            self.speed_row(row, ours, batch, None, limits, bound)
+        ours.close()
+
+    def speed_row(self, what, ours, batch, best, limits, bound):
+        """One line of the table. best: (seconds, name, (ratio, low, high)) of the fastest opponent so far, or None."""
+        goal, floor, aim, share_aim = limits
+        rate = batch / statistics.median(ours.rounds)
+        share = rate / bound if bound else None
+        opponent = f"{batch / best[0]:.0f}/s, {best[1]}" if best else "none"
+        ratio = "{:.2f} [{:.2f}, {:.2f}]".format(*best[2]) if best else "–"
+        self.report.row(
+            (goal, what),
+            (goal, what, f"{rate:.0f}/s, {ours.precision}", opponent, ratio, factor(floor), factor(aim),
+             share_text(share, share_aim), verdict(best[2][0], floor, aim, share, share_aim) if best else "alone"))
+
+    def memory_row(self, what, arch, ours, opponent):
+        floor, aim = MEMORY[arch]
+        used = [c.reply["peak_bytes"] for c in (ours, opponent)]
+        kept = [c.reply["reserved_bytes"] for c in (ours, opponent)]
+        ratio = used[0] / used[1]
+        self.report.row(("G12", what),
+                        ("G12", f"peak memory, {what}", f"{mib(used[0])} MiB", f"{mib(used[1])} MiB, {opponent.name}",
+                         f"{ratio:.2f}, reserved {kept[0] / kept[1]:.2f}", f"{floor:g}", f"{aim:g}", "–",
+                         "goal" if ratio <= aim else "floor" if ratio <= floor else "above the floor"))
+
+    def latency(self):
+        floor, aim = LATENCY_MS
+        what = f"latency ResNet-50, batch 1, {self.size} px"
+        options = dict(arch="resnet50", batch=1, size=self.size)
+        ours, best = self.ours("graft_train_step", "--job", "infer", **options), None
+        configurations = [("", "f32")] if self.a.rehearse else [("reduce-overhead", "f16"), ("max-autotune", "f16")]
+        for _, name, opponent, ratio in self.duel(ours, "infer", what, 1, configurations, **options):
+            if best is None or statistics.median(opponent.rounds) < best[0]:
+                best = (statistics.median(opponent.rounds), name, ratio)
+        milliseconds = 1e3 * statistics.median(ours.rounds)
+        self.report.row("G6",
+                        ("G6", what, f"{milliseconds:.3f} ms, {ours.precision}",
+                         f"{1e3 * best[0]:.3f} ms, {best[1]}" if best else "none",
+                         "{:.2f} [{:.2f}, {:.2f}]".format(*best[2]) if best else "–", f"{floor} ms", f"{aim} ms", "–",
+                         "goal" if milliseconds <= aim else "floor" if milliseconds <= floor else "above the floor"))
+        ours.close()
+
+    def small_batch(self):
+        for batch in (2, ) if self.a.rehearse else (8, 16):
+            what = f"training ResNet-50, batch {batch}, {self.size} px"
+            options = dict(arch="resnet50", batch=batch, size=self.size)
+            ours = self.ours("graft_train_step", "--job", "train", **options)
+            configurations = [("", "f32")] if self.a.rehearse else [("", "bf16"), ("reduce-overhead", "bf16")]
+            for mode, name, opponent, ratio in self.duel(ours, "train", what, batch, configurations, **options):
+                floor, aim = SMALL_BATCH[mode]
+                best = (statistics.median(opponent.rounds), name, ratio)
+                self.speed_row(f"{what}, against {mode or 'eager'}", ours, batch, best, ("G7", floor, aim, None), None)
+            if self.torch_reason:
+                self.speed_row(what, ours, batch, None, ("G7", None, None, None), None)
+            ours.close()
+
+    def update(self):
+        known = self.ceilings_known()
+        for arch in ("densenet121", ) if self.a.rehearse else roofline.ARCHITECTURES:
+            what = f"Auto-RGN step, {NAMES[arch]}"
+            ours = self.ours("graft_update_step", precisions=("f32", ), arch=arch, rule="auto-rgn")
+            ours.run(3, keep=False)
+            steps = self.steps_for(ours)
+            opponents = []
+            for kind in () if self.torch_reason else compare_torch_update.KINDS:
+                try:
+                    opponents.append((kind, self.theirs("update", kind=kind, arch=arch, rule="auto-rgn")))
+                except LeftOut as reason:
+                    self.report.note(f"{what}: PyTorch {kind} is left out: {reason}")
+            stayed, left_out = alternate([ours] + [o for _, o in opponents], self.rounds, steps)
+            for who, reason in left_out:
+                self.report.note(f"{what}: {who} is left out: {reason}")
+            if ours not in stayed:
+                raise LeftOut(f"graft: {left_out[-1][1]}")
+            rate = compare_torch_update.bytes_moved(arch, "auto-rgn") / statistics.median(ours.rounds)
+            share = rate / known["copy_bytes"] if known else None
+            here = f"{1e3 * statistics.median(ours.rounds):.3f} ms"
+            for kind, opponent in opponents:
+                if opponent in stayed:
+                    floor, aim = UPDATE[kind]
+                    ratio = ratios(opponent, ours)
+                    self.report.row(
+                        ("G11", what, kind),
+                        ("G11", what, here, f"{1e3 * statistics.median(opponent.rounds):.3f} ms, {opponent.name}",
+                         "{:.2f} [{:.2f}, {:.2f}]".format(*ratio), factor(floor), factor(aim),
+                         share_text(share, UPDATE_SHARE), verdict(ratio[0], floor, aim, share, UPDATE_SHARE)))
+                opponent.close()
+            if self.torch_reason:
+                self.report.row(
+                    ("G11", what),
+                    ("G11", what, here, "none", "–", "10x", "20x", share_text(share, UPDATE_SHARE), "alone"))
+            ours.close()
+
+    def probe(self):
+        """Whole fits, validation included. PyTorch's epochs are all alike, so two are timed after one of warm-up."""
+        epochs, batch = (2, 4) if self.a.rehearse else (PROBE_EPOCHS, 64)
+        folder = os.path.join(self.a.state, "runs", "probe")
+        command = [
+            self.program("graft"), "train", self.a.data, "--from-scratch", "--arch", "resnet50", "--strategy",
+            "linear-probe", "--epochs",
+            str(epochs), "--patience", "0", "--batch",
+            str(batch), "--size",
+            str(self.size), "--overwrite", "-o", folder, "--device", self.a.device, "--threads",
+            str(self.threads)
+        ]
+        if self.a.rehearse:
+            command += ["--max-steps", "4"]
+        ours = []
+        for _ in range(1 if self.a.rehearse else 3):
+            seconds, _ = time_process(command, our_environment(self.threads))
+            ours.append(seconds)
+        here = statistics.median(ours)
+        what = f"linear probe of {epochs} epochs, ResNet-50, {self.size} px, whole run"
+        floor, aim = (factor * epochs for factor in PROBE)
+        theirs = self.probe_of_torch(folder, batch, what)
+        if theirs is None:
+            self.report.row("G8", ("G8", what, f"{here:.2f} s", "none", "–", factor(floor), factor(aim), "–", "alone"))
+            return
+        ratio = epochs * theirs / here
+        self.report.row("G8", ("G8", what, f"{here:.2f} s ({min(ours):.2f} to {max(ours):.2f})",
+                               f"{epochs * theirs:.2f} s: {epochs} epochs of {theirs:.2f} s", f"{ratio:.2f}",
+                               factor(floor), factor(aim), "–", verdict(ratio, floor, aim)))
+
+    def probe_of_torch(self, folder, batch, what):
+        """Seconds of a usual epoch; None when PyTorch does not take part."""
+        if self.torch_reason:
+            return None
+        root = self.a.data if os.path.isdir(self.a.data) else os.path.dirname(self.a.data)
+        command = [
+            sys.executable, TORCH_CONTENDER, "probe", "--data", root, "--split",
+            self.split_for_torch(os.path.join(folder, "split.csv")), "--epochs", "1" if self.a.rehearse else "3"
+        ]
+        command += self.common(arch="resnet50",
+                               batch=batch,
+                               size=self.size,
+                               precision="f32" if self.a.rehearse else "bf16")
+        try:
+            seconds = json.loads(time_process(command)[1].strip().splitlines()[-1])["seconds"]
+        except LeftOut as reason:
+            self.report.note(f"{what}: PyTorch is left out: {reason}")
+            return None
+        return statistics.median(seconds[1:] or seconds)
+
+    def split_for_torch(self, path):
+        """The images of the run; a rehearsal takes a few of each split."""
+        if not self.a.rehearse:
+            return path
+        with open(path) as file:
+            rows = list(csv.DictReader(file))
+        few = os.path.join(self.a.state, "few.csv")
+        with open(few, "w") as file:
+            writer = csv.DictWriter(file, rows[0].keys())
+            writer.writeheader()
+            for split in ("train", "val"):
+                writer.writerows([row for row in rows if row["split"] == split][:8])
+        return few
+
+    def boundary(self):
+        """graft's own two ways: from images and from kept features, in one process."""
+        floor, aim = BOUNDARY
+        what = f"an epoch of tuning layer4 from features, ResNet-50, {self.size} px"
+        if self.a.rehearse:
+            self.report.note("kept features: left out of the rehearsal, a test of strategies/ covers them")
+            raise LeftOut("takes minutes on a CPU")
+        seconds, text = time_process([
+            self.program("graft_feature_cache"), "layer4", self.a.data, "random", "64",
+            str(self.size),
+            str(os.cpu_count()), "3", self.a.device
+        ], our_environment(), 220)
+        self.report.row("G10", self.boundary_cells(what, text, floor, aim))
+        print(text)
+
+    @staticmethod
+    def boundary_cells(what, text, floor, aim):
+        """From the lines that graft_feature_cache prints."""
+        found = re.search(r"\| wall clock \| ([\d.]+) \| ([\d.]+) \| ([\d.]+)x \| ([\d.]+)x to ([\d.]+)x \|", text)
+        if not found:
+            raise LeftOut("graft_feature_cache printed no row of wall clock times")
+        images, features, ratio, low, high = map(float, found.groups())
+        return ("G10", what, f"{features:.2f} s", f"{images:.2f} s, graft from images",
+                f"{ratio:.2f} [{low:.2f}, {high:.2f}]", factor(floor), factor(aim), "–", verdict(ratio, floor, aim))
+
+    def start(self):
+        """From the start of the process to the end of its first training step."""
+        batch, floor, aim = (2 if self.a.rehearse else 32), *START_S
+        what = f"process start to first step, ResNet-50, batch {batch}, {self.size} px"
+
+        def seconds(make):
+            begin = time.perf_counter()
+            contender = make()
+            contender.run(1)
+            taken = time.perf_counter() - begin
+            contender.close()
+            return taken
+
+        options = dict(arch="resnet50", batch=batch, size=self.size)
+        probe = self.ours("graft_train_step", "--job", "train", **options)
+        precision = probe.precision
+        probe.close()
+        ours, theirs = [], []
+        for _ in range(self.rounds):
+            ours.append(
+                seconds(lambda: Contender([self.program("graft_train_step")] + self.common(
+                    precision=precision, **options), our_environment(self.threads))))
+            if not self.torch_reason:
+                theirs.append(
+                    seconds(lambda: self.theirs("train", precision="f32" if self.a.rehearse else "bf16", **options)))
+        each = [t / o for t, o in zip(theirs, ours)]
+        here = statistics.median(ours)
+        self.report.row(
+            "G13", ("G13", what, f"{here:.2f} s ({min(ours):.2f} to {max(ours):.2f}), {precision}",
+                    f"{statistics.median(theirs):.2f} s, PyTorch eager" if theirs else "none",
+                    f"{statistics.median(each):.2f} [{min(each):.2f}, {max(each):.2f}]" if each else "–", f"{floor} s",
+                    f"{aim} s", "–", "goal" if here <= aim else "floor" if here <= floor else "above the floor"))
+
+    def deterministic(self):
+        raise LeftOut("graft has the deterministic mode alone, so there is nothing to compare it with (G18)")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage",
+                        choices=[
+                            "ceilings", "train", "infer", "latency", "small-batch", "update", "probe", "boundary",
+                            "start", "deterministic"
+                        ])
+    parser.add_argument("--bin", required=True)
+    parser.add_argument("--device", default="cuda:0")
+    parser.add_argument("--state", required=True)
+    parser.add_argument("--rows", required=True)
+    parser.add_argument("--md", required=True)
+    parser.add_argument("--arch", default="", choices=["", *roofline.ARCHITECTURES])
+    parser.add_argument("--data", help="a folder of images")
+    parser.add_argument("--all",
+                        action="store_true",
+                        help="PyTorch's configurations that the first comparison left out")
+    parser.add_argument("--alone", action="store_true", help="without PyTorch")
+    parser.add_argument("--rehearse", action="store_true")
+    a = parser.parse_args()
+    if a.stage == "train" and not a.arch:
+        parser.error("train needs --arch")
+    if a.stage in ("probe", "boundary") and not a.data:
+        parser.error(f"{a.stage} needs --data")
+    bench = Bench(a)
+    try:
+        getattr(bench, a.stage.replace("-", "_"))()
+    except LeftOut as reason:
+        print(reason)
+        sys.exit(77 if a.stage in ("deterministic", "boundary") and not bench.report.rows else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+#!/usr/bin/env bash
+# The stages of gpu_check.sh, which calls this with its GPU_CHECK_* variables and ends a stage at its limit.
+#   gpu_stages.sh list        lines of: name, limit in seconds, title; the most telling first
+#   gpu_stages.sh run NAME    exits with 0 (passed), 77 (the machine refuses; the last line says why) or anything else
+# A stage leaves lines of the table of goals in NAME.rows and other findings in NAME.md, written as they are found.
+set -uo pipefail
+
+list() {
+  cat <<'END'
+device 60 Device
+ops 300 Every op case against the reference
+networks 300 Networks beside the CPU, both against the reference
+training 420 Training ResNet-50: loss curve beside the CPU's
+determinism 150 The same training twice: the same weights
+memcheck 240 compute-sanitizer memcheck on the op cases
+racecheck 240 compute-sanitizer racecheck on the op cases
+ceilings 90 Matrix rate and copy bandwidth
+train-resnet50 300 Training ResNet-50, batch 256
+train-densenet121 420 Training DenseNet-121, batch 256
+train-vgg19 240 Training VGG-19, batch 128
+infer 300 Inference, batch 256
+latency 150 Inference, batch 1
+update 150 Optimizer step with Auto-RGN's rates
+small-batch 240 Training at batch 8 and 16
+probe 300 Linear probe of 20 epochs
+boundary 240 Frozen up to layer3, kept features
+start 120 Process start to first step
+deterministic 60 Cost of the deterministic mode
+training-densenet121 420 Training DenseNet-121: loss curve beside the CPU's
+training-vgg19 420 Training VGG-19: loss curve beside the CPU's
+all-resnet50 470 Training ResNet-50, every configuration of PyTorch
+all-densenet121 470 Training DenseNet-121, every configuration of PyTorch
+all-vgg19 470 Training VGG-19, every configuration of PyTorch
+demo 300 graft demo
+END
+}
+
+# graft's programs see the libraries found for them; PyTorch must not.
+ours() {
+  local path=${GRAFT_LIBRARY_PATH-}
+  path+=${LD_LIBRARY_PATH:+${path:+:}$LD_LIBRARY_PATH}
+  LD_LIBRARY_PATH=$path "$@"
+}
+
+# tests <program> <filter> [launcher...]: passes only when at least one test ran and none was skipped.
+tests() {
+  local program=$bin/$1 filter=$2; shift 2
+  [[ -x $program ]] || { echo "$program is not in this folder"; return 77; }
+  local out=$state/$stage.tests result=0
+  ours "$@" "$program" --gtest_filter="$filter" --gtest_brief=0 2>&1 | tee "$out" || result=$?
+  local passed
+  passed=$(sed -nE 's/^\[  PASSED  \] ([0-9]+) tests?.*/\1/p' "$out")
+  echo "- $(grep -c '^\[       OK \]' "$out") tests passed of $filter" >"$state/$stage.md"
+  ((result == 0)) || return "$result"
+  if grep -q '\[  SKIPPED \]' "$out"; then echo "tests were skipped on a machine with a GPU"; return 1; fi
+  ((${passed:-0} > 0)) || { echo "no test matched $filter"; return 1; }
+  echo "$passed tests passed"
+}
+
+device() {
+  ours "$bin/graft" devices
+  ours "$bin/graft" devices --json | grep -q "\"$GPU_CHECK_DEVICE\",\"usable\":true" ||
+    { ours "$bin/graft" devices | grep -m1 "^${GPU_CHECK_DEVICE%%:*} "; return 1; }
+}
+
+sanitizer() {  # sanitizer <tool of compute-sanitizer>
+  local tool probe
+  tool=$(command -v compute-sanitizer || echo "${CUDA_HOME:-/usr/local/cuda}/bin/compute-sanitizer")
+  [[ -x $tool ]] || { echo "compute-sanitizer is not installed"; return 77; }
+  [[ -x $bin/graft_tests_kernels ]] || { echo "$bin/graft_tests_kernels is not in this folder"; return 77; }
+  if ! probe=$(ours "$tool" "$bin/graft_tests_kernels" --gtest_filter="$suite/OpCases.*relu*" 2>&1); then
+    if ! grep -q 'ERROR SUMMARY: [1-9]' <<<"$probe"; then
+      echo "$probe"
+      echo "compute-sanitizer does not run here: $(grep -im1 -E 'error|denied|unable|not supported' <<<"$probe")"
+      return 77
+    fi
+  fi
+  tests graft_tests_kernels "$suite/OpCases.*" "$tool" --tool "$1" --error-exitcode 9
+}
+
+need_python() {
+  command -v "$GPU_CHECK_PYTHON" >/dev/null || { echo "there is no $GPU_CHECK_PYTHON; --python names one"; return 77; }
+}
+
+# The images to train on, where nobody brought any: the ones that graft draws.
+images() {
+  if [[ -n $GPU_CHECK_DATA ]]; then echo "$GPU_CHECK_DATA"; return; fi
+  [[ -d $state/demo-images/source/train ]] || ours "$bin/graft" demo --images-only -o "$state/demo-images" >&2 || return 1
+  echo "$state/demo-images/source"
+}
+
+# Exits with 2 when the device does not offer the precision.
+# train_run <name> <device> <precision> <steps> <arch> [settings]: a run from one seed, with plain SGD, whose steps show a
+# gradient of wrong size (Adam's would not).
+train_run() {
+  local name=$1 where=$2 precision=$3 steps=$4 arch=$5 data start
+  shift 5
+  data=$(images) || return 1
+  start=(--from-scratch --arch "$arch")
+  if [[ -n $GPU_CHECK_WEIGHTS && $arch == resnet50 ]]; then start=(--weights "$GPU_CHECK_WEIGHTS"); fi
+  ours "$bin/graft" train "$data" "${start[@]}" --size "$curve_size" --batch "$curve_batch" --max-steps "$steps" --epochs 1000 \
+    --optimizer sgd --lr 0.001 --schedule constant --patience 0 --seed 7 --device "$where" --precision "$precision" \
+    --overwrite -o "$state/runs/$name" "$@"
+}
+
+# training <arch>: the device's curve against CPU runs that differ from each other in rounding alone.
+training() {
+  local arch=$1 precision result=0 half=$((($(nproc) + 1) / 2))
+  need_python || return
+  local cpus=(--cpu "$state/runs/$arch-cpu/steps.csv" --cpu "$state/runs/$arch-cpu-2/steps.csv")
+  train_run "$arch-device" "$GPU_CHECK_DEVICE" f32 "$curve_steps" "$arch" --threads "$threads" || return 1
+  train_run "$arch-cpu" cpu f32 "$curve_steps" "$arch" --threads "$threads" || return 1
+  # Half the threads and narrower instructions: sums in another order, in another memory format.
+  DNNL_MAX_CPU_ISA=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 train_run "$arch-cpu-2" cpu f32 "$curve_steps" "$arch" --threads "$half" || return 1
+  "$GPU_CHECK_PYTHON" "$source/bench/compare_curves.py" --device "$state/runs/$arch-device/steps.csv" "${cpus[@]}" \
+    --title "$arch" --md "$state/$stage.md" || result=1
+  for precision in $other_precisions; do
+    train_run "$arch-$precision" "$GPU_CHECK_DEVICE" "$precision" "$curve_steps" "$arch" 2>"$state/$stage.err"
+    case $? in
+      0) ;;
+      2) echo "- $arch in $precision: not run: $(tail -1 "$state/$stage.err")" | tee -a "$state/$stage.md"; continue ;;
+      *) cat "$state/$stage.err"; return 1 ;;
+    esac
+    "$GPU_CHECK_PYTHON" "$source/bench/compare_curves.py" --device "$state/runs/$arch-$precision/steps.csv" "${cpus[@]}" \
+      --precision "$precision" --title "$arch" --md "$state/$stage.md" || result=1
+  done
+  if ((result)); then echo "a curve does not agree with the CPU's"; fi
+  return $result
+}
+
+weights_hash() { ours "$bin/graft" weights inspect "$1" --json | sed -nE 's/.*"values_sha256":"([0-9a-f]{64})".*/\1/p'; }
+
+determinism() {
+  local precision name first second
+  for precision in f32 $other_precisions; do
+    for name in again-1 again-2; do
+      train_run "$name" "$GPU_CHECK_DEVICE" "$precision" "$repeat_steps" resnet50 --threads "$threads" 2>"$state/$stage.err"
+      case $? in
+        0) ;;
+        2) echo "- $precision: not run: $(tail -1 "$state/$stage.err")" | tee -a "$state/$stage.md"; continue 2 ;;
+        *) cat "$state/$stage.err"; return 1 ;;
+      esac
+    done
+    first=$(weights_hash "$state/runs/again-1/last.h5")
+    second=$(weights_hash "$state/runs/again-2/last.h5")
+    [[ -n $first ]] || { echo "no hash of $state/runs/again-1/last.h5"; return 1; }
+    if [[ $first != "$second" ]] || ! cmp "$state/runs/again-1/steps.csv" "$state/runs/again-2/steps.csv"; then
+      echo "$precision: two runs of $repeat_steps steps differ: weights $first and $second"
+      return 1
+    fi
+    echo "- $precision: two runs of $repeat_steps steps of ResNet-50 give the same weights, SHA-256 $first" | tee -a "$state/$stage.md"
+  done
+  return 0
+}
+
+goals() {  # goals <stage of bench/gpu_goals.py> [arguments]
+  need_python || return
+  local extra=()
+  if [[ $GPU_CHECK_REHEARSE == yes ]]; then extra+=(--rehearse); fi
+  if [[ $GPU_CHECK_TORCH == no ]]; then extra+=(--alone); fi
+  "$GPU_CHECK_PYTHON" "$source/bench/gpu_goals.py" "$@" --bin "$bin" --device "$GPU_CHECK_DEVICE" --state "$state" \
+    --rows "$state/$stage.rows" --md "$state/$stage.md" ${extra[@]+"${extra[@]}"}
+}
+
+with_images() {  # with_images <stage>: that needs a folder of images
+  local data
+  data=$(images) || return 1
+  goals "$@" --data "$data"
+}
+
+demo() {
+  if [[ $GPU_CHECK_REHEARSE == yes ]]; then echo "takes minutes on a CPU; scripts/quickstart.sh runs it"; return 77; fi
+  rm -rf "$state/demo"
+  ours "$bin/graft" demo --device "$GPU_CHECK_DEVICE" -o "$state/demo"
+}
+
+run() {
+  stage=$1 bin=$GPU_CHECK_ROOT/bin state=$GPU_CHECK_STATE source=$GPU_CHECK_SOURCE
+  suite=Cuda networks='Cuda*/*' curve_size=96 curve_batch=16 curve_steps=240 repeat_steps=30
+  threads=0  # all
+  other_precisions="bf16 $(ours "$bin/graft" train --help 2>/dev/null | grep -owm1 -E 'fp16|f16')"
+  if [[ $GPU_CHECK_REHEARSE == yes ]]; then
+    suite=Cpu networks='*Parity*' curve_size=32 curve_batch=4 curve_steps=10 repeat_steps=2 threads=1
+  fi
+  case $stage in
+    device) device ;;
+    ops) tests graft_tests_kernels "$suite*/*" ;;
+    networks) tests graft_tests_models "$networks" ;;
+    training) training resnet50 ;;
+    training-*) training "${stage#training-}" ;;
+    determinism) determinism ;;
+    memcheck | racecheck) sanitizer "$stage" ;;
+    probe | boundary) with_images "$stage" ;;
+    train-*) goals train --arch "${stage#train-}" ;;
+    all-*) goals train --arch "${stage#all-}" --all ;;
+    ceilings | infer | latency | update | small-batch | start | deterministic) goals "$stage" ;;
+    demo) demo ;;
+    *) echo "no stage '$stage'"; return 2 ;;
+  esac
+}
+
+case ${1-} in
+  list) list ;;
+  run) run "${2:?gpu_stages: run needs a stage}" ;;
+  *) echo "gpu_stages: list, or run NAME" >&2; exit 2 ;;
+esac
