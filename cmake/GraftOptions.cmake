@@ -27,6 +27,15 @@ if(GRAFT_MARCH MATCHES "^x86-64-v[234]$")
   check_linker_flag(CXX LINKER:-z,${GRAFT_MARCH} GRAFT_LINKER_MARKS_CPU)
 endif()
 
+# For scripts/make_bundle.sh: programs look for libraries in ../lib beside them. RPATH rather than RUNPATH, since it serves
+# the libraries' own libraries too.
+option(GRAFT_BUNDLE "Link programs so that they run from a folder with bin/ and lib/" OFF)
+if(GRAFT_BUNDLE)
+  set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)
+  set(CMAKE_INSTALL_RPATH "$ORIGIN/../lib")
+  add_link_options(LINKER:--disable-new-dtags)
+endif()
+
 if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "Release or Debug" FORCE)
 endif()
