@@ -58,7 +58,7 @@ class Bench {
     context_.set_training(job.kind == "train");
     if (job.kind == "infer") return;
     network_->parameters().prepare_gradients();
-    optimizer_.emplace(network_->parameters(), OptimizerSpec{.kind = OptimizerKind::sgd, .momentum = 0.9});
+    optimizer_.emplace(network_->parameters(), spec());
     optimizer_->prepare();
   }
 
@@ -67,10 +67,16 @@ class Bench {
   Tensor step() { return optimizer_ ? train() : infer(); }
 
  private:
+  OptimizerSpec spec() const {
+    OptimizerSpec spec{.kind = OptimizerKind::sgd, .momentum = 0.9};
+    if (context_.activation_type() == DType::f16) spec.loss_scaling = LossScaling{};
+    return spec;
+  }
+
   void make_batch(const StepJob& job) {
     std::vector<double> pixels(std::size_t(job.batch * 3 * job.size * job.size));
     for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = double(i * 2654435761U % 1000) / 500 - 1;
-    x_ = from_host(context_, {job.batch, 3, job.size, job.size}, pixels);
+    x_ = converted(from_host(context_, {job.batch, 3, job.size, job.size}, pixels), context_.activation_type());
     std::vector<std::int32_t> classes(static_cast<std::size_t>(job.batch));
     for (std::size_t i = 0; i < classes.size(); ++i) classes[i] = std::int32_t(i * 37 % 1000);
     labels_ = labels_to_device(context_, classes, 1000);
@@ -79,7 +85,7 @@ class Bench {
   Tensor train() {
     network_->parameters().clear_gradients();
     const Tensor loss = softmax_cross_entropy(network_->forward(x_), labels_).loss;
-    context_.tape().backward(loss);
+    context_.tape().backward(loss, 1, optimizer_->loss_scale());
     optimizer_->step(0.001);
     return loss;
   }
