@@ -89,7 +89,13 @@ struct NormalizeArgs {
   ConstView gamma, beta;  // [1,C,1,1]
   double epsilon = 1e-5;
   bool relu = false;
+  /// With relu, whether y > 0 by element, in relu_mask_shape(y): `normalize` writes it, the gradients read it in the
+  /// place of y. For backends that have masks; null data: none.
+  View relu_mask;
 };
+
+/// u8, NHWC, dense: channel c is bit c % 8 of byte c / 8, bits beyond the channels are 0.
+inline Shape relu_mask_shape(const Shape& y) { return {y.n, (y.c + 7) / 8, y.h, y.w}; }
 
 struct SoftmaxSpec {
   double label_smoothing = 0;
@@ -211,10 +217,12 @@ class Backend {
   // format.
   /// stats [2,C] = mean and biased variance of x over n,h,w.
   virtual void batch_statistics(View stats, ConstView x) = 0;
+  /// Whether NormalizeArgs::relu_mask is written and read; without, it must be null.
+  virtual bool has_relu_masks() const { return false; }
   /// residual.data may be null.
   virtual void normalize(View y, ConstView x, const NormalizeArgs&, ConstView residual) = 0;
   /// sums [2,C]: row 0 = sum g, row 1 = sum g*xhat, where g = dy, masked by y > 0 when args.relu.
-  /// y may have null data when !args.relu.
+  /// y may have null data when !args.relu or args.relu_mask has data.
   virtual void normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x, const NormalizeArgs&) = 0;
   /// dx (=|+=) gamma*inv*(g - sums[0]/M - xhat*sums[1]/M), M = N*H*W; with sums.data null (fixed statistics)
   /// gamma*inv*g. dresidual (may be null data) (=|+=) g.

@@ -170,18 +170,20 @@ void ObservedBackend::batch_statistics(View stats, ConstView x) {
 }
 void ObservedBackend::normalize(View y, ConstView x, const NormalizeArgs& args, ConstView residual) {
   observe({.op = "normalize", .detail = to_string(x.shape)},
-          {.out = {{y}}, .in = {x, args.stats, args.gamma, args.beta, residual}},
+          {.out = {{y}, {args.relu_mask}}, .in = {x, args.stats, args.gamma, args.beta, residual}},
           [=, this] { inner_->normalize(y, x, args, residual); });
 }
 void ObservedBackend::normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x,
                                           const NormalizeArgs& args) {
-  observe({.op = "normalize_grad_sums", .detail = to_string(x.shape)}, {.out = {{sums}}, .in = {dy, y, x, args.stats}},
+  observe({.op = "normalize_grad_sums", .detail = to_string(x.shape)},
+          {.out = {{sums}}, .in = {dy, y, x, args.stats, args.relu_mask}},
           [=, this] { inner_->normalize_grad_sums(sums, dy, y, x, args); });
 }
 void ObservedBackend::normalize_grad(View dx, Write write, View dresidual, Write residual_write, ConstView dy,
                                      ConstView y, ConstView x, const NormalizeArgs& args, ConstView sums) {
   observe({.op = "normalize_grad", .detail = to_string(x.shape)},
-          {.out = {{dx, write}, {dresidual, residual_write}}, .in = {dy, y, x, args.stats, args.gamma, sums}},
+          {.out = {{dx, write}, {dresidual, residual_write}},
+           .in = {dy, y, x, args.stats, args.gamma, args.relu_mask, sums}},
           [=, this] { inner_->normalize_grad(dx, write, dresidual, residual_write, dy, y, x, args, sums); });
 }
 void ObservedBackend::normalize_grad_correction(View dx, ConstView x, ConstView stats, double epsilon,

@@ -10,18 +10,17 @@
 namespace graft::gpu {
 namespace {
 
-template <class F>
+template <class F, class To, class From>
 struct FlatMap {
   F f;
   std::int64_t size;
-  float* out;
+  To* out;
   bool adds;
-  const float *a, *b, *c;  // equal to `a` when the functor has fewer inputs
+  const From *a, *b, *c;  // equal to `a` when the functor has fewer inputs
 };
 
-template <class F, int W>
-__device__ __forceinline__ Pack<W> apply(const F& f, std::int64_t index, const float* a, const float* b,
-                                         const float* c) {
+template <class F, int W, class T>
+__device__ __forceinline__ Pack<W> apply(const F& f, std::int64_t index, const T* a, const T* b, const T* c) {
   const Pack<W> va = load<W>(a);
   Pack<W> vb = va, vc = va, y;
   if constexpr (F::kInputs > 1) vb = load<W>(b);
@@ -31,8 +30,8 @@ __device__ __forceinline__ Pack<W> apply(const F& f, std::int64_t index, const f
 }
 
 /// Dense memory: W elements per thread, the tail one by one.
-template <class F, int W>
-__global__ void __launch_bounds__(kThreads) flat_map_kernel(const FlatMap<F> m) {
+template <class F, class To, class From, int W>
+__global__ void __launch_bounds__(kThreads) flat_map_kernel(const FlatMap<F, To, From> m) {
   const std::int64_t first = (std::int64_t(blockIdx.x) * kThreads + threadIdx.x) * W;
   if (first + W <= m.size) {
     write<W>(m.out + first, apply<F, W>(m.f, first, m.a + first, m.b + first, m.c + first), m.adds);
@@ -42,11 +41,11 @@ __global__ void __launch_bounds__(kThreads) flat_map_kernel(const FlatMap<F> m) 
   }
 }
 
-/// Channel slices.
-template <class F, int W>
+/// Channel slices, and what is not aligned.
+template <class F, class T, int W>
 __global__ void __launch_bounds__(kThreads)
-    row_map_kernel(const RowTiling t, const F f, const Rows out, const bool adds, const ConstRows a, const ConstRows b,
-                   const ConstRows c) {
+    row_map_kernel(const RowTiling t, const F f, const Rows<T> out, const bool adds, const ConstRows<T> a,
+                   const ConstRows<T> b, const ConstRows<T> c) {
   const ThreadRows at = thread_rows<W>(t);
   if (!at.is_active) return;
   const std::int64_t ch = at.channel;
@@ -56,39 +55,52 @@ __global__ void __launch_bounds__(kThreads)
 
 dim3 flat_grid(std::int64_t threads) { return dim3(unsigned((threads + kThreads - 1) / kThreads)); }
 
-template <class F, int W>
+template <class F, class To, class From = To>
 void launch_flat(const F& f, const MapWork& w, const ConstView& b, const ConstView& c, cudaStream_t stream) {
+  constexpr int W = kWide<std::conditional_t<(sizeof(To) < sizeof(From)), To, From>>;
   const std::int64_t size = w.out.shape.size();
-  launch(
-      "map", flat_map_kernel<F, W>, {.grid = flat_grid((size + W - 1) / W), .block = dim3(kThreads), .stream = stream},
-      FlatMap<F>{f, size, w.out.as<float>(), w.write == Write::add, w.in[0].as<float>(), b.as<float>(), c.as<float>()});
+  launch("map", flat_map_kernel<F, To, From, W>,
+         {.grid = flat_grid((size + W - 1) / W), .block = dim3(kThreads), .stream = stream},
+         FlatMap<F, To, From>{f, size, w.out.as<To>(), w.write == Write::add, w.in[0].as<From>(), b.as<From>(),
+                              c.as<From>()});
 }
 
-template <class F, int W>
+template <class F, class T, int W>
 void launch_rows(const F& f, const MapWork& w, const ConstView& b, const ConstView& c, cudaStream_t stream) {
   const RowTiling t = tile_pass(w.out.shape, W);
-  launch("map", row_map_kernel<F, W>, t.config(stream), t, f, rows_of(w.out, "map"), w.write == Write::add,
-         rows_of(w.in[0], "map"), rows_of(b, "map"), rows_of(c, "map"));
+  launch("map", row_map_kernel<F, T, W>, t.config(stream), t, f, rows_of<T>(w.out, "map"), w.write == Write::add,
+         rows_of<T>(w.in[0], "map"), rows_of<T>(b, "map"), rows_of<T>(c, "map"));
 }
 
-bool is_aligned(const ConstView& v) { return reinterpret_cast<std::uintptr_t>(v.data) % 16 == 0; }
+/// Dense memory as rows of one element, whatever its format.
+template <class V>
+V as_column(V v) {
+  v.shape = {1, 1, 1, v.shape.size()};
+  v.format = kNhwc;
+  v.pitch = 1;
+  return v;
+}
+
+template <class F, class T>
+void map_type(MapWork w, cudaStream_t stream) {
+  const F& f = *static_cast<const F*>(w.parameters);
+  const auto b = [&] { return F::kInputs > 1 ? w.in[1] : w.in[0]; };
+  const auto c = [&] { return F::kInputs > 2 ? w.in[2] : w.in[0]; };
+  constexpr int W = kWide<T>;
+  if (w.out.is_dense() && w.in[0].is_dense() && b().is_dense() && c().is_dense()) {
+    if (is_aligned(w.out, W) && is_aligned(w.in[0], W) && is_aligned(b(), W) && is_aligned(c(), W))
+      return launch_flat<F, T>(f, w, b(), c(), stream);
+    w.out = as_column(w.out);
+    for (ConstView& v : w.in) v = as_column(v);
+  } else if constexpr (std::is_same_v<F, Identity>) {  // DenseNet's copies into its buffer
+    if (can_move(W, {w.out, w.in[0]})) return launch_rows<F, T, W>(f, w, b(), c(), stream);
+  }
+  launch_rows<F, T, 1>(f, w, b(), c(), stream);
+}
 
 template <class F>
 void map_with(const MapWork& w, cudaStream_t stream) {
-  const F& f = *static_cast<const F*>(w.parameters);
-  const ConstView& a = w.in[0];
-  const ConstView& b = F::kInputs > 1 ? w.in[1] : a;
-  const ConstView& c = F::kInputs > 2 ? w.in[2] : a;
-  if (w.out.is_dense() && a.is_dense() && b.is_dense() && c.is_dense()) {
-    if (is_aligned(w.out) && is_aligned(a) && is_aligned(b) && is_aligned(c))
-      launch_flat<F, 4>(f, w, b, c, stream);
-    else
-      launch_flat<F, 1>(f, w, b, c, stream);
-  } else if (std::is_same_v<F, Identity> && common_width({w.out, a}) == 4) {  // DenseNet's copies into its buffer
-    launch_rows<F, 4>(f, w, b, c, stream);
-  } else {
-    launch_rows<F, 1>(f, w, b, c, stream);
-  }
+  with_type("map", w.out.dtype, [&]<class T>() { map_type<F, T>(w, stream); });
 }
 
 using MapFunction = void (*)(const MapWork&, cudaStream_t);
@@ -110,70 +122,77 @@ __global__ void __launch_bounds__(kThreads)
   const std::int64_t lane = i % ys.block, pixel = i / ys.block % pixels;
   const std::int64_t group = i / (ys.block * pixels), groups = shape.c / ys.block;
   const std::int64_t n = group / groups, c = group % groups * ys.block + lane;
-  const To value = To(x[xs(n, c, pixel)]);
+  const Compute<To> value = Compute<To>(widen(x[xs(n, c, pixel)]));
   To& to = y[ys(n, c, pixel)];
-  to = adds ? to + value : value;
+  to = narrow<To>(adds ? widen(to) + value : value);
 }
 
 template <class To, class From>
 void copy_as(const View& y, Write write, const ConstView& x, cudaStream_t stream) {
+  if constexpr (sizeof(To) * sizeof(From) == 8) {  // between 16 and 32 bits, as weights and their gradients are
+    if (x.format == y.format && x.is_dense() && y.is_dense() && is_aligned(x, 8) && is_aligned(y, 8)) {
+      const MapWork work{.out = y, .write = write, .in = {x, {}, {}}};
+      return launch_flat<Identity, To, From>({}, work, x, x, stream);
+    }
+  }
   launch("copy", copy_kernel<To, From>, {.grid = flat_grid(y.shape.size()), .block = dim3(kThreads), .stream = stream},
          y.shape, y.as<To>(), strides_of(y), write == Write::add, x.as<From>(), strides_of(x));
 }
 
+template <class Body>
+void with_copied_type(DType dtype, const Body& body) {
+  if (dtype == DType::f64) return body.template operator()<double>();
+  with_type("copy", dtype, body);
+}
+
+template <class T>
 __global__ void __launch_bounds__(kThreads)
-    not_finite_kernel(int* flag, const Shape shape, const float* x, const Strides s) {
+    not_finite_kernel(int* flag, const Shape shape, const T* x, const Strides s) {
   const std::int64_t i = std::int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= shape.n * shape.c * shape.h * shape.w) return;
   const std::int64_t pixels = shape.h * shape.w, groups = shape.c / s.block;
   const std::int64_t group = i / (s.block * pixels);
-  const float v = x[s(group / groups, group % groups * s.block + i % s.block, i / s.block % pixels)];
+  const float v = widen(x[s(group / groups, group % groups * s.block + i % s.block, i / s.block % pixels)]);
   if (!(fabsf(v) <= 3.402823466e+38f)) atomicOr(flag, 1);  // infinities and NaN
 }
 
-__global__ void __launch_bounds__(kThreads) add_bias_kernel(const RowTiling t, const Rows y, const float* bias) {
+template <class T>
+__global__ void __launch_bounds__(kThreads) add_bias_kernel(const RowTiling t, const Rows<T> y, const float* bias) {
   const ThreadRows at = thread_rows<1>(t);
   if (!at.is_active) return;
   const float b = bias[at.channel];
-  for (std::int64_t r = at.begin; r < at.end; r += at.step) *y.at(r, at.channel) += b;
+  for (std::int64_t r = at.begin; r < at.end; r += at.step) write<1>(y.at(r, at.channel), {{b}}, true);
 }
-
-bool is_float(DType t) { return t == DType::f32 || t == DType::f64; }
 
 }  // namespace
 
-void map(const MapWork& work, cudaStream_t stream) {
-  if (work.out.dtype != DType::f32) throw Error("map: the GPU computes in f32");
-  kMapTable[std::size_t(work.functor)](work, stream);
-}
+void map(const MapWork& work, cudaStream_t stream) { kMapTable[std::size_t(work.functor)](work, stream); }
 
 void copy(View y, Write write, ConstView x, cudaStream_t stream) {
   if (y.shape != x.shape) throw Error("copy: shapes differ: " + to_string(x.shape) + " to " + to_string(y.shape));
-  if (!is_float(x.dtype) || !is_float(y.dtype))
-    throw Error("copy: the GPU copies f32 and f64, not " + std::string(to_string(x.dtype)) + " to " +
-                std::string(to_string(y.dtype)));
-  const bool from_double = x.dtype == DType::f64, to_double = y.dtype == DType::f64;
   const bool same_memory_order = x.format == y.format && ((x.is_dense() && y.is_dense()) || x.format == kNhwc);
-  if (!from_double && !to_double && same_memory_order) {
+  if (x.dtype == y.dtype && x.dtype != DType::f64 && same_memory_order) {
     const Identity identity;
     return map_with<Identity>({.parameters = &identity, .out = y, .write = write, .in = {x, {}, {}}}, stream);
   }
-  if (to_double)
-    from_double ? copy_as<double, double>(y, write, x, stream) : copy_as<double, float>(y, write, x, stream);
-  else
-    from_double ? copy_as<float, double>(y, write, x, stream) : copy_as<float, float>(y, write, x, stream);
+  with_copied_type(y.dtype, [&]<class To>() {
+    with_copied_type(x.dtype, [&]<class From>() { copy_as<To, From>(y, write, x, stream); });
+  });
 }
 
 void find_not_finite(int* flag, ConstView x, cudaStream_t stream) {
-  if (x.dtype != DType::f32) throw Error("all_finite: the GPU computes in f32");
-  launch("all_finite", not_finite_kernel,
-         {.grid = flat_grid(x.shape.size()), .block = dim3(kThreads), .stream = stream}, flag, x.shape, x.as<float>(),
-         strides_of(x));
+  with_type("all_finite", x.dtype, [&]<class T>() {
+    launch("all_finite", not_finite_kernel<T>,
+           {.grid = flat_grid(x.shape.size()), .block = dim3(kThreads), .stream = stream}, flag, x.shape, x.as<T>(),
+           strides_of(x));
+  });
 }
 
 void add_bias(View y, ConstView bias, cudaStream_t stream) {
   const RowTiling t = tile_pass(y.shape, 1);
-  launch("bias", add_bias_kernel, t.config(stream), t, rows_of(y, "bias"), bias.as<float>());
+  with_type("bias", y.dtype, [&]<class T>() {
+    launch("bias", add_bias_kernel<T>, t.config(stream), t, rows_of<T>(y, "bias"), bias.as<float>());
+  });
 }
 
 }  // namespace graft::gpu

@@ -10,16 +10,27 @@ __device__ __forceinline__ float inverse_deviation(float variance, double epsilo
   return float(1.0 / sqrt(double(variance) + epsilon));
 }
 
+/// Bit l: whether v[l] is positive as T holds it.
+template <class T>
+__device__ __forceinline__ std::uint8_t positive_bits(const Pack<8>& v) {
+  unsigned bits = 0;
+  for (int l = 0; l < 8; ++l) bits |= unsigned(widen(narrow<T>(v.v[l])) > 0) << l;
+  return std::uint8_t(bits);
+}
+
+template <class T>
 struct NormalizeParams {
-  Rows y;
-  ConstRows x, residual, stats;
+  Rows<T> y;
+  ConstRows<T> x, residual;
+  ConstRows<float> stats;
   const float *gamma, *beta;
   double epsilon;
   bool has_relu;
+  MaskRows mask;  // written if it has data
 };
 
-template <int W>
-__global__ void __launch_bounds__(kThreads) normalize_kernel(const RowTiling t, const NormalizeParams p) {
+template <class T, int W>
+__global__ void __launch_bounds__(kThreads) normalize_kernel(const RowTiling t, const NormalizeParams<T> p) {
   const ThreadRows at = thread_rows<W>(t);
   if (!at.is_active) return;
   float mean[W], scale[W], beta[W];
@@ -39,60 +50,76 @@ __global__ void __launch_bounds__(kThreads) normalize_kernel(const RowTiling t, 
     if (p.has_relu)
       for (int l = 0; l < W; ++l) v.v[l] = v.v[l] < 0 ? 0.0f : v.v[l];
     store<W>(p.y.at(r, at.channel), v);
+    if constexpr (W == 8)
+      if (p.mask.data) *p.mask.at(r, at.channel) = positive_bits<T>(v);
   }
 }
 
+/// The mask from y itself, where a thread of normalize_kernel does not hold a byte's channels: a byte per thread.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    relu_mask_kernel(const std::int64_t bytes, const std::int64_t channels, const MaskRows mask, const ConstRows<T> y) {
+  const std::int64_t i = std::int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= bytes) return;
+  const std::int64_t per_row = (channels + 7) / 8, row = i / per_row, channel = i % per_row * 8;
+  Pack<8> v = {};
+  for (int l = 0; l < 8 && channel + l < channels; ++l) v.v[l] = widen(*y.at(row, channel + l));
+  *mask.at(row, channel) = positive_bits<T>(v);
+}
+
+template <class T>
 struct GradParams {
-  Rows dx, dresidual;
+  Rows<T> dx, dresidual;
   bool adds, residual_adds;
-  ConstRows dy, y, x, stats, sums;  // y.data null: no ReLU; sums.data null: fixed statistics
+  ConstRows<T> dy, x;
+  ReluGate<T> gate;
+  ConstRows<float> stats, sums;  // sums.data null: fixed statistics
   const float* gamma;
   double epsilon;
   float per_element;  // 1 / (N*H*W)
 };
 
-template <int W>
-__global__ void __launch_bounds__(kThreads) normalize_grad_kernel(const RowTiling t, const GradParams p) {
+template <class T, int W>
+__global__ void __launch_bounds__(kThreads) normalize_grad_kernel(const RowTiling t, const GradParams<T> p) {
   const ThreadRows at = thread_rows<W>(t);
   if (!at.is_active) return;
-  float mean[W], inverse[W], scale[W], mean_g[W] = {}, mean_dot[W] = {};
+  float mean[W], scale[W], mean_g[W] = {}, slope[W] = {};  // slope: of the part that is linear in x
   for (int l = 0; l < W; ++l) {
     const std::int64_t c = at.channel + l;
+    const float inverse = inverse_deviation(*p.stats.at(1, c), p.epsilon);
     mean[l] = *p.stats.at(0, c);
-    inverse[l] = inverse_deviation(*p.stats.at(1, c), p.epsilon);
-    scale[l] = inverse[l] * p.gamma[c];
+    scale[l] = inverse * p.gamma[c];
     if (p.sums.data) {
       mean_g[l] = *p.sums.at(0, c) * p.per_element;
-      mean_dot[l] = *p.sums.at(1, c) * p.per_element;
+      slope[l] = *p.sums.at(1, c) * p.per_element * inverse;
     }
   }
   for (std::int64_t r = at.begin; r < at.end; r += at.step) {
     // dx or dresidual may be dy's memory: everything is read before it is written.
     Pack<W> g = load<W>(p.dy.at(r, at.channel));
-    if (p.y.data) {
-      const Pack<W> out = load<W>(p.y.at(r, at.channel));
-      for (int l = 0; l < W; ++l) g.v[l] = out.v[l] > 0 ? g.v[l] : 0.0f;
-    }
+    pass_gate(g, p.gate, r, at.channel);
     if (p.dresidual.data) write<W>(p.dresidual.at(r, at.channel), g, p.residual_adds);
     if (!p.dx.data) continue;
     if (p.sums.data) {
       const Pack<W> in = load<W>(p.x.at(r, at.channel));
-      for (int l = 0; l < W; ++l) g.v[l] -= mean_g[l] + (in.v[l] - mean[l]) * inverse[l] * mean_dot[l];
+      for (int l = 0; l < W; ++l) g.v[l] -= mean_g[l] + (in.v[l] - mean[l]) * slope[l];
     }
     for (int l = 0; l < W; ++l) g.v[l] *= scale[l];
     write<W>(p.dx.at(r, at.channel), g, p.adds);
   }
 }
 
+template <class T>
 struct CorrectionParams {
-  Rows dx;
-  ConstRows x, stats, weighted;
+  Rows<T> dx;
+  ConstRows<T> x;
+  ConstRows<float> stats, weighted;
   double epsilon;
   float per_element;
 };
 
-template <int W>
-__global__ void __launch_bounds__(kThreads) correction_kernel(const RowTiling t, const CorrectionParams p) {
+template <class T, int W>
+__global__ void __launch_bounds__(kThreads) correction_kernel(const RowTiling t, const CorrectionParams<T> p) {
   const ThreadRows at = thread_rows<W>(t);
   if (!at.is_active) return;
   float mean[W], first[W], second[W];
@@ -112,8 +139,8 @@ __global__ void __launch_bounds__(kThreads) correction_kernel(const RowTiling t,
 }
 
 __global__ void __launch_bounds__(kThreads)
-    update_running_kernel(const std::int64_t channels, const Rows running, const ConstRows stats, const double momentum,
-                          const double unbiased) {
+    update_running_kernel(const std::int64_t channels, const Rows<float> running, const ConstRows<float> stats,
+                          const double momentum, const double unbiased) {
   const std::int64_t c = std::int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (c >= channels) return;
   for (int row = 0; row < 2; ++row) {
@@ -125,55 +152,74 @@ __global__ void __launch_bounds__(kThreads)
 
 float per_element(const ConstView& x) { return 1.0f / float(x.shape.n * x.shape.pixels()); }
 
+template <class T, int W>
+void launch_normalize(const View& y, const ConstView& x, const NormalizeArgs& args, const ConstView& residual,
+                      cudaStream_t stream) {
+  constexpr const char* kOp = "normalize";
+  const MaskRows mask = mask_rows(args.relu_mask, y.shape, kOp);
+  const RowTiling t = tile_pass(x.shape, W);
+  launch(kOp, normalize_kernel<T, W>, t.config(stream), t,
+         NormalizeParams<T>{.y = rows_of<T>(y, kOp),
+                            .x = rows_of<T>(x, kOp),
+                            .residual = rows_of<T>(residual, kOp),
+                            .stats = rows_of<float>(args.stats, kOp),
+                            .gamma = args.gamma.as<float>(),
+                            .beta = args.beta.as<float>(),
+                            .epsilon = args.epsilon,
+                            .has_relu = args.relu,
+                            .mask = mask});
+  if (W == 8 || !mask.data) return;
+  const std::int64_t bytes = args.relu_mask.shape.size();
+  launch(kOp, relu_mask_kernel<T>,
+         {.grid = dim3(unsigned((bytes + kThreads - 1) / kThreads)), .block = dim3(kThreads), .stream = stream}, bytes,
+         y.shape.c, mask, rows_of<T>(ConstView(y), kOp));
+}
+
 }  // namespace
 
 void normalize(View y, ConstView x, const NormalizeArgs& args, ConstView residual, cudaStream_t stream) {
-  constexpr const char* kOp = "normalize";
-  const int width = common_width({y, x, residual});
-  const RowTiling t = tile_pass(x.shape, width);
-  launch(kOp, width == 4 ? normalize_kernel<4> : normalize_kernel<1>, t.config(stream), t,
-         NormalizeParams{.y = rows_of(y, kOp),
-                         .x = rows_of(x, kOp),
-                         .residual = rows_of(residual, kOp),
-                         .stats = rows_of(args.stats, kOp),
-                         .gamma = args.gamma.as<float>(),
-                         .beta = args.beta.as<float>(),
-                         .epsilon = args.epsilon,
-                         .has_relu = args.relu});
+  with_packs("normalize", x, {y, residual}, [&]<class T, int W>() {
+    if constexpr (sizeof(T) == 4)  // a byte of bits takes eight channels
+      if (args.relu_mask.data && W > 1 && can_move(8, {y, x, residual}))
+        return launch_normalize<T, 8>(y, x, args, residual, stream);
+    launch_normalize<T, W>(y, x, args, residual, stream);
+  });
 }
 
 void normalize_grad(const NormalizeGrad& grad, const NormalizeArgs& args, cudaStream_t stream) {
   constexpr const char* kOp = "normalize_grad";
-  const ConstView y = args.relu ? grad.y : ConstView{};
-  const int width = common_width({grad.dx, grad.dresidual, grad.dy, y, grad.x});
-  const RowTiling t = tile_pass(grad.x.shape, width);
-  launch(kOp, width == 4 ? normalize_grad_kernel<4> : normalize_grad_kernel<1>, t.config(stream), t,
-         GradParams{.dx = rows_of(grad.dx, kOp),
-                    .dresidual = rows_of(grad.dresidual, kOp),
-                    .adds = grad.write == Write::add,
-                    .residual_adds = grad.residual_write == Write::add,
-                    .dy = rows_of(grad.dy, kOp),
-                    .y = rows_of(y, kOp),
-                    .x = rows_of(grad.x, kOp),
-                    .stats = rows_of(args.stats, kOp),
-                    .sums = rows_of(grad.sums, kOp),
-                    .gamma = args.gamma.as<float>(),
-                    .epsilon = args.epsilon,
-                    .per_element = per_element(grad.x)});
+  const ConstView y = needs_output(args) ? grad.y : ConstView{};
+  with_packs(kOp, grad.dy, {grad.dx, grad.dresidual, y, grad.x}, [&]<class T, int W>() {
+    const RowTiling t = tile_pass(grad.x.shape, W);
+    launch(kOp, normalize_grad_kernel<T, W>, t.config(stream), t,
+           GradParams<T>{.dx = rows_of<T>(grad.dx, kOp),
+                         .dresidual = rows_of<T>(grad.dresidual, kOp),
+                         .adds = grad.write == Write::add,
+                         .residual_adds = grad.residual_write == Write::add,
+                         .dy = rows_of<T>(grad.dy, kOp),
+                         .x = rows_of<T>(grad.x, kOp),
+                         .gate = relu_gate<T>(args, y, grad.x.shape, kOp),
+                         .stats = rows_of<float>(args.stats, kOp),
+                         .sums = rows_of<float>(grad.sums, kOp),
+                         .gamma = args.gamma.as<float>(),
+                         .epsilon = args.epsilon,
+                         .per_element = per_element(grad.x)});
+  });
 }
 
 void normalize_grad_correction(View dx, ConstView x, ConstView stats, double epsilon, ConstView weighted,
                                cudaStream_t stream) {
   constexpr const char* kOp = "normalize_grad_correction";
-  const int width = common_width({dx, x});
-  const RowTiling t = tile_pass(x.shape, width);
-  launch(kOp, width == 4 ? correction_kernel<4> : correction_kernel<1>, t.config(stream), t,
-         CorrectionParams{.dx = rows_of(dx, kOp),
-                          .x = rows_of(x, kOp),
-                          .stats = rows_of(stats, kOp),
-                          .weighted = rows_of(weighted, kOp),
-                          .epsilon = epsilon,
-                          .per_element = per_element(x)});
+  with_packs(kOp, x, {dx}, [&]<class T, int W>() {
+    const RowTiling t = tile_pass(x.shape, W);
+    launch(kOp, correction_kernel<T, W>, t.config(stream), t,
+           CorrectionParams<T>{.dx = rows_of<T>(dx, kOp),
+                               .x = rows_of<T>(x, kOp),
+                               .stats = rows_of<float>(stats, kOp),
+                               .weighted = rows_of<float>(weighted, kOp),
+                               .epsilon = epsilon,
+                               .per_element = per_element(x)});
+  });
 }
 
 void update_running(View running, ConstView stats, double momentum, std::int64_t elements, cudaStream_t stream) {
@@ -182,7 +228,7 @@ void update_running(View running, ConstView stats, double momentum, std::int64_t
   launch(
       kOp, update_running_kernel,
       {.grid = dim3(unsigned((running.shape.c + kThreads - 1) / kThreads)), .block = dim3(kThreads), .stream = stream},
-      running.shape.c, rows_of(running, kOp), rows_of(stats, kOp), momentum, unbiased);
+      running.shape.c, rows_of<float>(running, kOp), rows_of<float>(stats, kOp), momentum, unbiased);
 }
 
 }  // namespace graft::gpu

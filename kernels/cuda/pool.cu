@@ -13,23 +13,15 @@ struct IndexRows {
 
 template <int W>
 __device__ __forceinline__ void store_index(const IndexRows& to, std::int64_t row, std::int64_t c, const int (&v)[W]) {
-  std::uint8_t* p = to.data + row * to.pitch + c;
-  if constexpr (W == 4)
-    *reinterpret_cast<uchar4*>(p) = uchar4{static_cast<unsigned char>(v[0]), static_cast<unsigned char>(v[1]),
-                                           static_cast<unsigned char>(v[2]), static_cast<unsigned char>(v[3])};
-  else
-    *p = static_cast<std::uint8_t>(v[0]);
+  Elements<std::uint8_t, W> e;
+  for (int l = 0; l < W; ++l) e.v[l] = static_cast<std::uint8_t>(v[l]);
+  *reinterpret_cast<Elements<std::uint8_t, W>*>(to.data + row * to.pitch + c) = e;
 }
 
 template <int W>
 __device__ __forceinline__ void load_index(const IndexRows& from, std::int64_t row, std::int64_t c, int (&v)[W]) {
-  const std::uint8_t* p = from.data + row * from.pitch + c;
-  if constexpr (W == 4) {
-    const uchar4 u = *reinterpret_cast<const uchar4*>(p);
-    v[0] = u.x, v[1] = u.y, v[2] = u.z, v[3] = u.w;
-  } else {
-    v[0] = *p;
-  }
+  const auto e = *reinterpret_cast<const Elements<std::uint8_t, W>*>(from.data + row * from.pitch + c);
+  for (int l = 0; l < W; ++l) v[l] = e.v[l];
 }
 
 /// A row of a [N, h, w] grid of pixels as its coordinates.
@@ -62,9 +54,9 @@ __device__ __forceinline__ Span adaptive_span(std::int64_t i, std::int64_t size,
   return {i * size / out, ((i + 1) * size + out - 1) / out};
 }
 
-template <int W>
+template <class T, int W>
 __global__ void __launch_bounds__(kThreads)
-    max_pool_kernel(const RowTiling t, const PoolSpec s, const Rows y, const IndexRows index, const ConstRows x) {
+    max_pool_kernel(const RowTiling t, const PoolSpec s, const Rows<T> y, const IndexRows index, const ConstRows<T> x) {
   const ThreadRows at = thread_rows<W>(t);
   if (!at.is_active) return;
   for (std::int64_t row = at.begin; row < at.end; row += at.step) {
@@ -92,9 +84,9 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-template <int W>
+template <class T, int W>
 __global__ void __launch_bounds__(kThreads)
-    max_pool_grad_kernel(const RowTiling t, const PoolSpec s, const Rows dx, const bool adds, const ConstRows dy,
+    max_pool_grad_kernel(const RowTiling t, const PoolSpec s, const Rows<T> dx, const bool adds, const ConstRows<T> dy,
                          const IndexRows index) {
   const ThreadRows at = thread_rows<W>(t);
   if (!at.is_active) return;
@@ -128,9 +120,9 @@ __device__ __forceinline__ float average_divisor(const PoolSpec& s, std::int64_t
   return float((bottom - top) * (right - left));
 }
 
-template <int W>
+template <class T, int W>
 __global__ void __launch_bounds__(kThreads)
-    avg_pool_kernel(const RowTiling t, const PoolSpec s, const Rows y, const ConstRows x) {
+    avg_pool_kernel(const RowTiling t, const PoolSpec s, const Rows<T> y, const ConstRows<T> x) {
   const ThreadRows at = thread_rows<W>(t);
   if (!at.is_active) return;
   for (std::int64_t row = at.begin; row < at.end; row += at.step) {
@@ -149,9 +141,9 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-template <int W>
-__global__ void __launch_bounds__(kThreads)
-    avg_pool_grad_kernel(const RowTiling t, const PoolSpec s, const Rows dx, const bool adds, const ConstRows dy) {
+template <class T, int W>
+__global__ void __launch_bounds__(kThreads) avg_pool_grad_kernel(const RowTiling t, const PoolSpec s, const Rows<T> dx,
+                                                                 const bool adds, const ConstRows<T> dy) {
   const ThreadRows at = thread_rows<W>(t);
   if (!at.is_active) return;
   for (std::int64_t row = at.begin; row < at.end; row += at.step) {
@@ -173,9 +165,9 @@ struct AdaptiveSizes {
   std::int64_t in_h, in_w, out_h, out_w;
 };
 
-template <int W>
+template <class T, int W>
 __global__ void __launch_bounds__(kThreads)
-    adaptive_avg_pool_kernel(const RowTiling t, const AdaptiveSizes s, const Rows y, const ConstRows x) {
+    adaptive_avg_pool_kernel(const RowTiling t, const AdaptiveSizes s, const Rows<T> y, const ConstRows<T> x) {
   const ThreadRows at = thread_rows<W>(t);
   if (!at.is_active) return;
   for (std::int64_t row = at.begin; row < at.end; row += at.step) {
@@ -193,10 +185,10 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-template <int W>
+template <class T, int W>
 __global__ void __launch_bounds__(kThreads)
-    adaptive_avg_pool_grad_kernel(const RowTiling t, const AdaptiveSizes s, const Rows dx, const bool adds,
-                                  const ConstRows dy) {
+    adaptive_avg_pool_grad_kernel(const RowTiling t, const AdaptiveSizes s, const Rows<T> dx, const bool adds,
+                                  const ConstRows<T> dy) {
   const ThreadRows at = thread_rows<W>(t);
   if (!at.is_active) return;
   for (std::int64_t row = at.begin; row < at.end; row += at.step) {
@@ -226,52 +218,56 @@ void max_pool(const PoolSpec& spec, View y, View index, ConstView x, cudaStream_
   if (spec.window_h * spec.window_w > 256)
     throw Error("max_pool: a window may cover 256 pixels, got " + std::to_string(spec.window_h) + "x" +
                 std::to_string(spec.window_w));
-  const int width = common_width({y, index, x});
-  const RowTiling t = tile_pass(y.shape, width);
-  launch(kOp, width == 4 ? max_pool_kernel<4> : max_pool_kernel<1>, t.config(stream), t, spec, rows_of(y, kOp),
-         index_rows(index.data, index.dtype, index.format, index.pitch), rows_of(x, kOp));
+  with_packs(kOp, x, {y, index}, [&]<class T, int W>() {
+    const RowTiling t = tile_pass(y.shape, W);
+    launch(kOp, max_pool_kernel<T, W>, t.config(stream), t, spec, rows_of<T>(y, kOp),
+           index_rows(index.data, index.dtype, index.format, index.pitch), rows_of<T>(x, kOp));
+  });
 }
 
 void max_pool_grad(const PoolSpec& spec, View dx, Write write, ConstView dy, ConstView index, cudaStream_t stream) {
   constexpr const char* kOp = "max_pool_grad";
-  const int width = common_width({dx, dy, index});
-  const RowTiling t = tile_pass(dx.shape, width);
-  launch(kOp, width == 4 ? max_pool_grad_kernel<4> : max_pool_grad_kernel<1>, t.config(stream), t, spec,
-         rows_of(dx, kOp), write == Write::add, rows_of(dy, kOp),
-         index_rows(index.data, index.dtype, index.format, index.pitch));
+  with_packs(kOp, dy, {dx, index}, [&]<class T, int W>() {
+    const RowTiling t = tile_pass(dx.shape, W);
+    launch(kOp, max_pool_grad_kernel<T, W>, t.config(stream), t, spec, rows_of<T>(dx, kOp), write == Write::add,
+           rows_of<T>(dy, kOp), index_rows(index.data, index.dtype, index.format, index.pitch));
+  });
 }
 
 void avg_pool(const PoolSpec& spec, View y, ConstView x, cudaStream_t stream) {
   constexpr const char* kOp = "avg_pool";
-  const int width = common_width({y, x});
-  const RowTiling t = tile_pass(y.shape, width);
-  launch(kOp, width == 4 ? avg_pool_kernel<4> : avg_pool_kernel<1>, t.config(stream), t, spec, rows_of(y, kOp),
-         rows_of(x, kOp));
+  with_packs(kOp, x, {y}, [&]<class T, int W>() {
+    const RowTiling t = tile_pass(y.shape, W);
+    launch(kOp, avg_pool_kernel<T, W>, t.config(stream), t, spec, rows_of<T>(y, kOp), rows_of<T>(x, kOp));
+  });
 }
 
 void avg_pool_grad(const PoolSpec& spec, View dx, Write write, ConstView dy, cudaStream_t stream) {
   constexpr const char* kOp = "avg_pool_grad";
-  const int width = common_width({dx, dy});
-  const RowTiling t = tile_pass(dx.shape, width);
-  launch(kOp, width == 4 ? avg_pool_grad_kernel<4> : avg_pool_grad_kernel<1>, t.config(stream), t, spec,
-         rows_of(dx, kOp), write == Write::add, rows_of(dy, kOp));
+  with_packs(kOp, dy, {dx}, [&]<class T, int W>() {
+    const RowTiling t = tile_pass(dx.shape, W);
+    launch(kOp, avg_pool_grad_kernel<T, W>, t.config(stream), t, spec, rows_of<T>(dx, kOp), write == Write::add,
+           rows_of<T>(dy, kOp));
+  });
 }
 
 void adaptive_avg_pool(View y, ConstView x, cudaStream_t stream) {
   constexpr const char* kOp = "adaptive_avg_pool";
-  const int width = common_width({y, x});
-  const RowTiling t = tile_pass(y.shape, width);
-  launch(kOp, width == 4 ? adaptive_avg_pool_kernel<4> : adaptive_avg_pool_kernel<1>, t.config(stream), t,
-         AdaptiveSizes{x.shape.h, x.shape.w, y.shape.h, y.shape.w}, rows_of(y, kOp), rows_of(x, kOp));
+  with_packs(kOp, x, {y}, [&]<class T, int W>() {
+    const RowTiling t = tile_pass(y.shape, W);
+    launch(kOp, adaptive_avg_pool_kernel<T, W>, t.config(stream), t,
+           AdaptiveSizes{x.shape.h, x.shape.w, y.shape.h, y.shape.w}, rows_of<T>(y, kOp), rows_of<T>(x, kOp));
+  });
 }
 
 void adaptive_avg_pool_grad(View dx, Write write, ConstView dy, cudaStream_t stream) {
   constexpr const char* kOp = "adaptive_avg_pool_grad";
-  const int width = common_width({dx, dy});
-  const RowTiling t = tile_pass(dx.shape, width);
-  launch(kOp, width == 4 ? adaptive_avg_pool_grad_kernel<4> : adaptive_avg_pool_grad_kernel<1>, t.config(stream), t,
-         AdaptiveSizes{dx.shape.h, dx.shape.w, dy.shape.h, dy.shape.w}, rows_of(dx, kOp), write == Write::add,
-         rows_of(dy, kOp));
+  with_packs(kOp, dy, {dx}, [&]<class T, int W>() {
+    const RowTiling t = tile_pass(dx.shape, W);
+    launch(kOp, adaptive_avg_pool_grad_kernel<T, W>, t.config(stream), t,
+           AdaptiveSizes{dx.shape.h, dx.shape.w, dy.shape.h, dy.shape.w}, rows_of<T>(dx, kOp), write == Write::add,
+           rows_of<T>(dy, kOp));
+  });
 }
 
 }  // namespace graft::gpu

@@ -6,7 +6,8 @@
 namespace graft::gpu {
 namespace {
 
-constexpr int kBatch = 8;  // rows loaded together
+template <int W>
+constexpr int kBatch = W == 8 ? 4 : 8;  // rows loaded together: as many as registers allow
 
 /// Adds the threads' pairs over the block's rows and writes them to partials [blocks][2][channels].
 template <int W>
@@ -31,9 +32,9 @@ __device__ void store_partials(const RowTiling& t, const ThreadRows& at, const d
   }
 }
 
-template <int W>
+template <class T, int W>
 __global__ void __launch_bounds__(kThreads)
-    channel_sum_kernel(const RowTiling t, const ConstRows dy, double* partials) {
+    channel_sum_kernel(const RowTiling t, const ConstRows<T> dy, double* partials) {
   const ThreadRows at = thread_rows<W>(t);
   float sum[W] = {};
   if (at.is_active)
@@ -48,16 +49,17 @@ __global__ void __launch_bounds__(kThreads)
 
 /// Sums of x and x^2. Batches of rows are taken about their own mean and merged (Chan, Golub, LeVeque 1979), so nothing
 /// cancels in float; the squares about zero appear in double only.
-template <int W>
-__global__ void __launch_bounds__(kThreads) statistics_kernel(const RowTiling t, const ConstRows x, double* partials) {
+template <class T, int W>
+__global__ void __launch_bounds__(kThreads)
+    statistics_kernel(const RowTiling t, const ConstRows<T> x, double* partials) {
   const ThreadRows at = thread_rows<W>(t);
   float mean[W] = {}, squares[W] = {}, count = 0;
   if (at.is_active)
-    for (std::int64_t r = at.begin; r < at.end; r += kBatch * at.step) {
-      Pack<W> v[kBatch] = {};
+    for (std::int64_t r = at.begin; r < at.end; r += kBatch<W> * at.step) {
+      Pack<W> v[kBatch<W>] = {};
       float n = 0;
 #pragma unroll
-      for (int k = 0; k < kBatch; ++k)
+      for (int k = 0; k < kBatch<W>; ++k)
         if (r + k * at.step < at.end) {
           v[k] = load<W>(x.at(r + k * at.step, at.channel));
           n += 1;
@@ -66,11 +68,11 @@ __global__ void __launch_bounds__(kThreads) statistics_kernel(const RowTiling t,
       for (int l = 0; l < W; ++l) {
         float sum = 0;
 #pragma unroll
-        for (int k = 0; k < kBatch; ++k) sum += v[k].v[l];
+        for (int k = 0; k < kBatch<W>; ++k) sum += v[k].v[l];
         const float m = sum / n, d = m - mean[l];
         float s = 0;
 #pragma unroll
-        for (int k = 0; k < kBatch; ++k)
+        for (int k = 0; k < kBatch<W>; ++k)
           if (float(k) < n) s += (v[k].v[l] - m) * (v[k].v[l] - m);
         mean[l] += d * (n / total);
         squares[l] += s + d * d * (count * n / total);
@@ -85,11 +87,11 @@ __global__ void __launch_bounds__(kThreads) statistics_kernel(const RowTiling t,
   store_partials<W>(t, at, a, b, partials);
 }
 
-/// g = dy where y > 0 (`y.data` null: everywhere). Sums of g and g * xhat.
-template <int W>
+/// Sums of g and g * xhat, where g is dy behind the gate.
+template <class T, int W>
 __global__ void __launch_bounds__(kThreads)
-    grad_sums_kernel(const RowTiling t, const ConstRows dy, const ConstRows y, const ConstRows x, const ConstRows stats,
-                     const double epsilon, double* partials) {
+    grad_sums_kernel(const RowTiling t, const ConstRows<T> dy, const ReluGate<T> gate, const ConstRows<T> x,
+                     const ConstRows<float> stats, const double epsilon, double* partials) {
   const ThreadRows at = thread_rows<W>(t);
   float sum[W] = {}, dot[W] = {};
   if (at.is_active) {
@@ -101,10 +103,7 @@ __global__ void __launch_bounds__(kThreads)
     for (std::int64_t r = at.begin; r < at.end; r += at.step) {
       Pack<W> g = load<W>(dy.at(r, at.channel));
       const Pack<W> in = load<W>(x.at(r, at.channel));
-      if (y.data) {
-        const Pack<W> out = load<W>(y.at(r, at.channel));
-        for (int l = 0; l < W; ++l) g.v[l] = out.v[l] > 0 ? g.v[l] : 0.0f;
-      }
+      pass_gate(g, gate, r, at.channel);
       for (int l = 0; l < W; ++l) {
         sum[l] += g.v[l];
         dot[l] += g.v[l] * ((in.v[l] - mean[l]) * inverse[l]);
@@ -126,14 +125,14 @@ struct SumAndAdd {  // first sum alone
   __device__ void operator()(std::int64_t c, double a, double) const { out[c] = float(adds ? double(out[c]) + a : a); }
 };
 struct KeepBoth {
-  Rows out;
+  Rows<float> out;
   __device__ void operator()(std::int64_t c, double a, double b) const {
     *out.at(0, c) = float(a);
     *out.at(1, c) = float(b);
   }
 };
 struct MeanAndVariance {
-  Rows out;
+  Rows<float> out;
   double count;
   __device__ void operator()(std::int64_t c, double a, double b) const {
     const double mean = a / count, variance = b / count - mean * mean;
@@ -180,36 +179,42 @@ void launch_finish(const char* what, const double* partials, const RowTiling& t,
 }  // namespace
 
 std::int64_t sum_scratch_bytes(const Shape& shape) {
-  const auto bytes = [&](int width) { return std::int64_t(tile_sum(shape, width).blocks) * 2 * shape.c * 8; };
-  return bytes(1) > bytes(4) ? bytes(1) : bytes(4);
+  std::int64_t most = 0;
+  for (const int width : {1, 4, 8}) {
+    const std::int64_t bytes = std::int64_t(tile_sum(shape, width).blocks) * 2 * shape.c * 8;
+    if (bytes > most) most = bytes;
+  }
+  return most;
 }
 
 void channel_sum(View db, Write write, ConstView dy, double* scratch, cudaStream_t stream) {
-  const int width = common_width({dy});
-  const RowTiling t = tile_sum(dy.shape, width);
-  launch("channel_sum", width == 4 ? channel_sum_kernel<4> : channel_sum_kernel<1>, t.config(stream), t,
-         rows_of(dy, "channel_sum"), scratch);
-  launch_finish("channel_sum", scratch, t, SumAndAdd{db.as<float>(), write == Write::add}, stream);
+  constexpr const char* kOp = "channel_sum";
+  with_packs(kOp, dy, {}, [&]<class T, int W>() {
+    const RowTiling t = tile_sum(dy.shape, W);
+    launch(kOp, channel_sum_kernel<T, W>, t.config(stream), t, rows_of<T>(dy, kOp), scratch);
+    launch_finish(kOp, scratch, t, SumAndAdd{db.as<float>(), write == Write::add}, stream);
+  });
 }
 
 void batch_statistics(View stats, ConstView x, double* scratch, cudaStream_t stream) {
-  const int width = common_width({x});
-  const RowTiling t = tile_sum(x.shape, width);
-  launch("batch_statistics", width == 4 ? statistics_kernel<4> : statistics_kernel<1>, t.config(stream), t,
-         rows_of(x, "batch_statistics"), scratch);
-  launch_finish("batch_statistics", scratch, t, MeanAndVariance{rows_of(stats, "batch_statistics"), double(t.rows)},
-                stream);
+  constexpr const char* kOp = "batch_statistics";
+  with_packs(kOp, x, {}, [&]<class T, int W>() {
+    const RowTiling t = tile_sum(x.shape, W);
+    launch(kOp, statistics_kernel<T, W>, t.config(stream), t, rows_of<T>(x, kOp), scratch);
+    launch_finish(kOp, scratch, t, MeanAndVariance{rows_of<float>(stats, kOp), double(t.rows)}, stream);
+  });
 }
 
 void normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x, const NormalizeArgs& args, double* scratch,
                          cudaStream_t stream) {
   constexpr const char* kOp = "normalize_grad_sums";
-  if (!args.relu) y = {};
-  const int width = common_width({dy, y, x});
-  const RowTiling t = tile_sum(x.shape, width);
-  launch(kOp, width == 4 ? grad_sums_kernel<4> : grad_sums_kernel<1>, t.config(stream), t, rows_of(dy, kOp),
-         rows_of(y, kOp), rows_of(x, kOp), rows_of(args.stats, kOp), args.epsilon, scratch);
-  launch_finish(kOp, scratch, t, KeepBoth{rows_of(sums, kOp)}, stream);
+  if (!needs_output(args)) y = {};
+  with_packs(kOp, dy, {y, x}, [&]<class T, int W>() {
+    const RowTiling t = tile_sum(x.shape, W);
+    launch(kOp, grad_sums_kernel<T, W>, t.config(stream), t, rows_of<T>(dy, kOp), relu_gate<T>(args, y, x.shape, kOp),
+           rows_of<T>(x, kOp), rows_of<float>(args.stats, kOp), args.epsilon, scratch);
+    launch_finish(kOp, scratch, t, KeepBoth{rows_of<float>(sums, kOp)}, stream);
+  });
 }
 
 }  // namespace graft::gpu

@@ -3,83 +3,82 @@
 // tiling depends on the shape alone, so sums are always taken in the same order.
 #pragma once
 
-#include <initializer_list>
-
-#include "kernels/backend.h"
-#include "kernels/cuda/gpu.h"
+#include "kernels/cuda/packs.h"
 
 namespace graft::gpu {
 
 inline constexpr int kThreads = 256;
 
-/// W neighbouring floats, loaded and stored at once.
-template <int W>
-struct Pack {
-  float v[W];
-};
-
-template <int W>
-__device__ __forceinline__ Pack<W> load(const float* p) {
-  if constexpr (W == 4) {
-    const float4 f = *reinterpret_cast<const float4*>(p);
-    return {{f.x, f.y, f.z, f.w}};
-  } else {
-    static_assert(W == 1);
-    return {{*p}};
-  }
-}
-
-template <int W>
-__device__ __forceinline__ void store(float* p, const Pack<W>& a) {
-  if constexpr (W == 4)
-    *reinterpret_cast<float4*>(p) = float4{a.v[0], a.v[1], a.v[2], a.v[3]};
-  else
-    *p = a.v[0];
-}
-
-/// Stores, or adds to what is there.
-template <int W>
-__device__ __forceinline__ void write(float* p, Pack<W> a, bool adds) {
-  if (adds) {
-    const Pack<W> old = load<W>(p);
-    for (int l = 0; l < W; ++l) a.v[l] += old.v[l];
-  }
-  store<W>(p, a);
-}
-
 /// Rows of channels in memory; null when absent.
+template <class T>
 struct ConstRows {
-  const float* data = nullptr;
+  const T* data = nullptr;
   std::int64_t pitch = 0;
-  __device__ const float* at(std::int64_t row, std::int64_t channel) const { return data + row * pitch + channel; }
+  __device__ const T* at(std::int64_t row, std::int64_t channel) const { return data + row * pitch + channel; }
 };
+template <class T>
 struct Rows {
-  float* data = nullptr;
+  T* data = nullptr;
   std::int64_t pitch = 0;
-  __device__ float* at(std::int64_t row, std::int64_t channel) const { return data + row * pitch + channel; }
+  __device__ T* at(std::int64_t row, std::int64_t channel) const { return data + row * pitch + channel; }
 };
 
-inline void require_nhwc(const ConstView& v, const char* op) {
-  if (v.data && (v.format != kNhwc || v.dtype != DType::f32))
-    throw Error(std::string(op) + ": the GPU takes float32 in NHWC, got " + std::string(to_string(v.dtype)) +
-                " in channel blocks of " + std::to_string(v.format.block) + "; copy it first");
+/// Errors: a view that is not NHWC, or not of type T.
+template <class T>
+void require_rows(const ConstView& v, const char* op) {
+  if (v.data && (v.format != kNhwc || v.dtype != dtype_of<T>()))
+    throw Error(std::string(op) + ": expected " + std::string(to_string(dtype_of<T>())) + " in NHWC, got " +
+                std::string(to_string(v.dtype)) + " in channel blocks of " + std::to_string(v.format.block) +
+                "; copy it first");
 }
-inline ConstRows rows_of(const ConstView& v, const char* op) {
-  require_nhwc(v, op);
-  return {v.as<float>(), v.pitch};
+template <class T>
+ConstRows<T> rows_of(const ConstView& v, const char* op) {
+  require_rows<T>(v, op);
+  return {v.as<T>(), v.pitch};
 }
-inline Rows rows_of(const View& v, const char* op) {
-  require_nhwc(v, op);
-  return {v.as<float>(), v.pitch};
+template <class T>
+Rows<T> rows_of(const View& v, const char* op) {
+  require_rows<T>(v, op);
+  return {v.as<T>(), v.pitch};
 }
 
-/// 4 when every view's channels can be moved four at a time, else 1. Views without data do not matter.
-inline int common_width(std::initializer_list<ConstView> views) {
-  for (const ConstView& v : views) {
-    if (!v.data) continue;
-    if (v.shape.c % 4 != 0 || v.pitch % 4 != 0 || reinterpret_cast<std::uintptr_t>(v.data) % 16 != 0) return 1;
+/// Bits per element in rows of whole bytes; null when absent. See NormalizeArgs::relu_mask.
+struct MaskRows {
+  std::uint8_t* data = nullptr;
+  std::int64_t pitch = 0;
+  __device__ std::uint8_t* at(std::int64_t row, std::int64_t channel) const { return data + row * pitch + channel / 8; }
+};
+inline MaskRows mask_rows(const View& v, const Shape& of, const char* op) {
+  if (v.data && (v.dtype != DType::u8 || v.format != kNhwc || v.shape != relu_mask_shape(of)))
+    throw Error(std::string(op) + ": a ReLU mask of " + to_string(of) + " must be u8 " +
+                to_string(relu_mask_shape(of)) + " in NHWC, got " + to_string(v.shape));
+  return {v.as<std::uint8_t>(), v.pitch};
+}
+
+/// Where the forward's ReLU let values pass: by its mask, else by y > 0, else everywhere.
+template <class T>
+struct ReluGate {
+  MaskRows mask;
+  ConstRows<T> y;
+};
+inline bool needs_output(const NormalizeArgs& args) { return args.relu && !args.relu_mask.data; }
+template <class T>
+ReluGate<T> relu_gate(const NormalizeArgs& args, const ConstView& y, const Shape& shape, const char* op) {
+  if (!args.relu) return {};
+  if (args.relu_mask.data) return {.mask = mask_rows(args.relu_mask, shape, op)};
+  return {.y = rows_of<T>(y, op)};
+}
+
+/// g, or 0 where the ReLU stopped the forward's value.
+template <int W, class T>
+__device__ __forceinline__ void pass_gate(Pack<W>& g, const ReluGate<T>& gate, std::int64_t row, std::int64_t channel) {
+  if (gate.mask.data) {
+    const unsigned bits = unsigned(*gate.mask.at(row, channel)) >> (channel % 8);
+    for (int l = 0; l < W; ++l) g.v[l] = (bits >> l & 1u) != 0 ? g.v[l] : 0.0f;
+  } else if (gate.y.data) {
+    const Pack<W> out = load<W>(gate.y.at(row, channel));
+    for (int l = 0; l < W; ++l) g.v[l] = out.v[l] > 0 ? g.v[l] : 0.0f;
   }
-  return 4;
 }
 
 struct RowTiling {

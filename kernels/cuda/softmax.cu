@@ -31,7 +31,6 @@ struct Largest {  // a NaN wins
 };
 
 struct SoftmaxParams {
-  ConstRows logits;
   const std::int32_t* labels;
   const float* weights;  // per class; null: all one
   std::int64_t rows, classes;
@@ -42,22 +41,27 @@ __device__ __forceinline__ double weight_of(const SoftmaxParams& p, std::int64_t
   return p.weights ? double(p.weights[c]) : 1.0;
 }
 
+template <class T>
+__device__ __forceinline__ double logit(const ConstRows<T>& logits, std::int64_t n, std::int64_t c) {
+  return double(widen(*logits.at(n, c)));
+}
+
 /// Probabilities of one row, and its weighted loss.
-__global__ void __launch_bounds__(kRowThreads)
-    softmax_kernel(const SoftmaxParams p, const Rows probabilities, double* row_loss) {
+template <class T>
+__global__ void __launch_bounds__(kRowThreads) softmax_kernel(const SoftmaxParams p, const ConstRows<T> logits,
+                                                              const Rows<float> probabilities, double* row_loss) {
   const std::int64_t n = blockIdx.x;
-  const float* x = p.logits.at(n, 0);
   double largest = -INFINITY;
-  for (std::int64_t c = threadIdx.x; c < p.classes; c += kRowThreads) largest = Largest{}(largest, double(x[c]));
+  for (std::int64_t c = threadIdx.x; c < p.classes; c += kRowThreads) largest = Largest{}(largest, logit(logits, n, c));
   largest = block_all<kRowThreads>(largest, Largest{});
   double sum = 0;
-  for (std::int64_t c = threadIdx.x; c < p.classes; c += kRowThreads) sum += exp(double(x[c]) - largest);
+  for (std::int64_t c = threadIdx.x; c < p.classes; c += kRowThreads) sum += exp(logit(logits, n, c) - largest);
   const double log_sum = log(block_all<kRowThreads>(sum, Sum{})) + largest;
 
   const std::int64_t label = p.labels[n];
   double loss = 0;
   for (std::int64_t c = threadIdx.x; c < p.classes; c += kRowThreads) {
-    const double minus_log = log_sum - double(x[c]);
+    const double minus_log = log_sum - logit(logits, n, c);
     *probabilities.at(n, c) = float(exp(-minus_log));
     if (c == label) loss += (1 - p.smoothing) * weight_of(p, c) * minus_log;
     if (p.smoothing > 0) loss += p.smoothing / double(p.classes) * weight_of(p, c) * minus_log;
@@ -93,27 +97,27 @@ __global__ void __launch_bounds__(kThreads) totals_kernel(const SoftmaxParams p,
   }
 }
 
-/// loss_n = sum_c t_c * (log_sum - x_c), so d/dx_c = p_c * sum(t) - t_c. `p.logits` holds the probabilities.
+/// loss_n = sum_c t_c * (log_sum - x_c), so d/dx_c = p_c * sum(t) - t_c.
+template <class T>
 __global__ void __launch_bounds__(kThreads)
-    softmax_grad_kernel(const SoftmaxParams p, const Rows dlogits, const bool adds, const float* dloss,
-                        const double* totals) {
+    softmax_grad_kernel(const SoftmaxParams p, const Rows<T> dlogits, const bool adds, const float* dloss,
+                        const ConstRows<float> probabilities, const double* totals) {
   const std::int64_t i = std::int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= p.rows * p.classes) return;
   const std::int64_t n = i / p.classes, c = i % p.classes, label = p.labels[n];
   const double spread = p.smoothing / double(p.classes);
   const double sum_t = (1 - p.smoothing) * weight_of(p, label) + spread * totals[1];
   const double t = (c == label ? (1 - p.smoothing) * weight_of(p, c) : 0.0) + spread * weight_of(p, c);
-  const double g = double(dloss[0]) / totals[0] * (double(*p.logits.at(n, c)) * sum_t - t);
+  const double g = double(dloss[0]) / totals[0] * (double(*probabilities.at(n, c)) * sum_t - t);
   write<1>(dlogits.at(n, c), {{float(g)}}, adds);
 }
 
-SoftmaxParams params_of(const ConstView& logits, const ConstView& labels, const SoftmaxSpec& spec) {
+SoftmaxParams params_of(const Shape& logits, const ConstView& labels, const SoftmaxSpec& spec) {
   if (labels.dtype != DType::i32) throw Error("softmax_cross_entropy: labels must be i32");
-  return {.logits = rows_of(logits, "softmax_cross_entropy"),
-          .labels = labels.as<std::int32_t>(),
+  return {.labels = labels.as<std::int32_t>(),
           .weights = spec.class_weights.as<float>(),
-          .rows = logits.shape.n,
-          .classes = logits.shape.c,
+          .rows = logits.n,
+          .classes = logits.c,
           .smoothing = spec.label_smoothing};
 }
 
@@ -124,22 +128,27 @@ std::int64_t softmax_scratch_bytes(std::int64_t rows) { return (rows > 2 ? rows 
 void softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels, const SoftmaxSpec& spec,
                            double* scratch, cudaStream_t stream) {
   constexpr const char* kOp = "softmax_cross_entropy";
-  const SoftmaxParams p = params_of(logits, labels, spec);
-  launch(kOp, softmax_kernel, {.grid = dim3(unsigned(p.rows)), .block = dim3(kRowThreads), .stream = stream}, p,
-         rows_of(probabilities, kOp), scratch);
+  const SoftmaxParams p = params_of(logits.shape, labels, spec);
+  with_type(kOp, logits.dtype, [&]<class T>() {
+    launch(kOp, softmax_kernel<T>, {.grid = dim3(unsigned(p.rows)), .block = dim3(kRowThreads), .stream = stream}, p,
+           rows_of<T>(logits, kOp), rows_of<float>(probabilities, kOp), scratch);
+  });
   launch(kOp, loss_kernel, {.block = dim3(kThreads), .stream = stream}, p, loss.as<float>(), scratch);
 }
 
 void softmax_cross_entropy_grad(View dlogits, Write write, ConstView dloss, ConstView probabilities, ConstView labels,
                                 const SoftmaxSpec& spec, double* scratch, cudaStream_t stream) {
   constexpr const char* kOp = "softmax_cross_entropy_grad";
-  const SoftmaxParams p = params_of(probabilities, labels, spec);
+  const SoftmaxParams p = params_of(probabilities.shape, labels, spec);
   launch(kOp, totals_kernel, {.block = dim3(kThreads), .stream = stream}, p, scratch);
-  launch(kOp, softmax_grad_kernel,
-         {.grid = dim3(unsigned((p.rows * p.classes + kThreads - 1) / kThreads)),
-          .block = dim3(kThreads),
-          .stream = stream},
-         p, rows_of(dlogits, kOp), write == Write::add, dloss.as<float>(), scratch);
+  with_type(kOp, dlogits.dtype, [&]<class T>() {
+    launch(kOp, softmax_grad_kernel<T>,
+           {.grid = dim3(unsigned((p.rows * p.classes + kThreads - 1) / kThreads)),
+            .block = dim3(kThreads),
+            .stream = stream},
+           p, rows_of<T>(dlogits, kOp), write == Write::add, dloss.as<float>(), rows_of<float>(probabilities, kOp),
+           scratch);
+  });
 }
 
 }  // namespace graft::gpu

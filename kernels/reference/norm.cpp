@@ -16,9 +16,27 @@ double* row_of(const View& v, std::int64_t row, std::int64_t channel) {
 
 double inverse_deviation(double variance, double epsilon) { return 1 / std::sqrt(variance + epsilon); }
 
-/// dy, where the ReLU behind the normalisation let something through.
-double passed(const NormalizeArgs& a, const double* dy, const double* y, std::int64_t l) {
-  return a.relu && !(y[l] > 0) ? 0 : dy[l];
+/// The byte that holds channel c's bit of a ReLU mask.
+std::uint8_t* mask_byte(const View& mask, std::int64_t n, std::int64_t c, std::int64_t pixel) {
+  return mask.as<std::uint8_t>() + strides_of(mask)(n, c / 8, pixel);
+}
+
+void write_mask(const View& mask, const ConstView& y, int threads) {
+  const Strides s = strides_of(y);
+#pragma omp parallel for collapse(2) num_threads(threads)
+  for (std::int64_t n = 0; n < y.shape.n; ++n)
+    for (std::int64_t p = 0; p < y.shape.pixels(); ++p) {
+      for (std::int64_t c = 0; c < y.shape.c; c += 8) *mask_byte(mask, n, c, p) = 0;
+      for (std::int64_t c = 0; c < y.shape.c; ++c)
+        if (y.as<double>()[s(n, c, p)] > 0) *mask_byte(mask, n, c, p) |= std::uint8_t(1 << c % 8);
+    }
+}
+
+/// Whether the ReLU behind the normalisation let a value through.
+bool lets_through(const NormalizeArgs& a, const ConstView& y, std::int64_t n, std::int64_t c, std::int64_t pixel) {
+  if (!a.relu) return true;
+  if (a.relu_mask.data) return (*mask_byte(a.relu_mask, n, c, pixel) >> c % 8 & 1) != 0;
+  return y.as<double>()[strides_of(y)(n, c, pixel)] > 0;
 }
 
 }  // namespace
@@ -64,6 +82,7 @@ void ReferenceBackend::normalize(View y, ConstView x, const NormalizeArgs& a, Co
         }
       }
     }
+  if (a.relu_mask.data) write_mask(a.relu_mask, y, threads_);
 }
 
 void ReferenceBackend::normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x, const NormalizeArgs& a) {
@@ -76,9 +95,9 @@ void ReferenceBackend::normalize_grad_sums(View sums, ConstView dy, ConstView y,
     std::fill_n(sum, g.count, 0.0), std::fill_n(sum_xhat, g.count, 0.0);
     for (std::int64_t n = 0; n < x.shape.n; ++n)
       for (std::int64_t p = 0; p < x.shape.pixels(); ++p) {
-        const double *in = at(x, n, g, p), *d = at(dy, n, g, p), *out = a.relu ? at(y, n, g, p) : nullptr;
+        const double *in = at(x, n, g, p), *d = at(dy, n, g, p);
         for (std::int64_t l = 0; l < g.count; ++l) {
-          const double v = passed(a, d, out, l);
+          const double v = lets_through(a, y, n, g.first + l, p) ? d[l] : 0;
           sum[l] += v;
           sum_xhat[l] += v * (in[l] - mean[l]) * inverse_deviation(variance[l], a.epsilon);
         }
@@ -97,11 +116,12 @@ void ReferenceBackend::normalize_grad(View dx, Write write, View dresidual, Writ
       const double *mean = row_of(a.stats, 0, g.first), *variance = row_of(a.stats, 1, g.first);
       const double* gamma = row_of(a.gamma, 0, g.first);
       for (std::int64_t p = 0; p < x.shape.pixels(); ++p) {
-        const double *in = at(x, n, g, p), *d = at(dy, n, g, p), *out = a.relu ? at(y, n, g, p) : nullptr;
+        const double *in = at(x, n, g, p), *d = at(dy, n, g, p);
         double* to = dx.data ? at(dx, n, g, p) : nullptr;
         double* to_residual = dresidual.data ? at(dresidual, n, g, p) : nullptr;
         for (std::int64_t l = 0; l < g.count; ++l) {
-          const double passes = passed(a, d, out, l), inverse = inverse_deviation(variance[l], a.epsilon);
+          const double passes = lets_through(a, y, n, g.first + l, p) ? d[l] : 0,
+                       inverse = inverse_deviation(variance[l], a.epsilon);
           if (to_residual) to_residual[l] = residual_write == Write::add ? to_residual[l] + passes : passes;
           if (!to) continue;
           double v = passes;

@@ -47,6 +47,7 @@ class ReferenceBackend final : public Backend {
   void linear_weight_grad(View dw, Write, ConstView dy, ConstView x) override;
 
   void batch_statistics(View stats, ConstView x) override;
+  bool has_relu_masks() const override { return true; }
   void normalize(View y, ConstView x, const NormalizeArgs&, ConstView residual) override;
   void normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x, const NormalizeArgs&) override;
   void normalize_grad(View dx, Write, View dresidual, Write, ConstView dy, ConstView y, ConstView x,

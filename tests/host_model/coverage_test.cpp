@@ -62,7 +62,10 @@ TEST(HostModelCoverage, EveryKernelIsLaunchedByACase) {
       CaseOperands operands(*device, *c.op, c.write, formats_of(*c.op, *device), guard);
       c.op->run(*device, operands, c.write);
     }
-  is_found_finite(*device, {});
+  for (const DType type : kTypes) {
+    is_found_finite(*device, type, {});
+    expect_bias_added(*device, type);
+  }
   std::set<std::string> launched;
   for (const std::string& name : host_model::launched_kernels()) launched.insert(base_name(name));
   const std::set<std::string> kernels = kernels_in_source();

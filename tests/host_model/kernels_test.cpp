@@ -58,8 +58,19 @@ TEST(HostModelAllFinite, FindsWhatIsNot) {
   const std::unique_ptr<Backend> device = host_model::make_backend();
   for (const Order order : orders()) {
     host_model::set_order(order, kSeed);
-    EXPECT_TRUE(is_found_finite(*device, {}));
-    for (const double bad : {std::nan(""), kInfinity, -kInfinity}) EXPECT_FALSE(is_found_finite(*device, bad)) << bad;
+    for (const DType type : kTypes) {
+      EXPECT_TRUE(is_found_finite(*device, type, {}));
+      for (const double bad : {std::nan(""), kInfinity, -kInfinity})
+        EXPECT_FALSE(is_found_finite(*device, type, bad)) << to_string(type) << " " << bad;
+    }
+  }
+}
+
+TEST(HostModelBias, IsAddedInEveryType) {
+  const std::unique_ptr<Backend> device = host_model::make_backend();
+  for (const Order order : orders()) {
+    host_model::set_order(order, kSeed);
+    for (const DType type : kTypes) expect_bias_added(*device, type);
   }
 }
 

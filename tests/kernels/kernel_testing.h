@@ -33,18 +33,31 @@ struct CaseName {
 
 /// Whether a device ever sees such views: a GPU's activations are NHWC, and other formats reach it in copies alone.
 inline bool is_for(DeviceKind device, const OpCase& op) {
+  const auto is_half_copy = [&] {
+    return op.call == "copy" &&
+           std::ranges::any_of(op.operands, [](const Operand& o) { return o.dtype && is_half(*o.dtype); });
+  };
+  if (device == DeviceKind::cpu && (op.needs_relu_masks || is_half_copy())) return false;  // it has neither
   if (device != DeviceKind::cuda || op.call == "copy") return true;
   return std::all_of(op.operands.begin(), op.operands.end(), [](const Operand& o) { return o.format == kNhwc; });
 }
 
-/// Every case that is for the device, once for each Write it takes.
-inline std::vector<CaseOnDevice> cases_on(DeviceKind device) {
+/// Every case of a table that is for the device, once for each Write it takes.
+inline std::vector<CaseOnDevice> cases_on(DeviceKind device, const std::vector<OpCase>& table = op_cases()) {
   std::vector<CaseOnDevice> cases;
-  for (const OpCase& op : op_cases()) {
+  for (const OpCase& op : table) {
     if (!is_for(device, op)) continue;
     cases.push_back({device, &op, Write::overwrite});
     if (op.takes_write()) cases.push_back({device, &op, Write::add});
   }
+  return cases;
+}
+
+/// The cases of a device that has 16-bit types, with activations stored in each type.
+inline std::vector<CaseOnDevice> cases_in_every_type(DeviceKind device) {
+  std::vector<CaseOnDevice> cases = cases_on(device);
+  for (const DType type : {DType::bf16, DType::f16})
+    for (const CaseOnDevice& c : cases_on(device, op_cases_in(type))) cases.push_back(c);
   return cases;
 }
 
@@ -104,7 +117,7 @@ inline double rounding_tolerance(DType dtype, double terms) { return rounding(dt
 /// `o` is an operand of the case; exact: to the bit; slack: how many times the tolerance is allowed.
 inline void expect_equal(const OpCase& op, const Operand& o, DType device_type, const std::vector<double>& actual,
                          const std::vector<double>& expected, bool exact, double slack = 1) {
-  const DType type = o.dtype.value_or(device_type);
+  const DType type = o.dtype ? *o.dtype : o.stored.value_or(device_type);
   const bool whole = type == DType::u8 || type == DType::i32;
   // Sums in f64 of a device that computes in f32 carry its rounding.
   const DType precision = type == DType::f64 || is_half(type) ? device_type : type;
@@ -112,9 +125,13 @@ inline void expect_equal(const OpCase& op, const Operand& o, DType device_type, 
   std::int64_t wrong = 0, worst = -1;
   double most = 0;
   for (std::size_t i = 0; i < expected.size(); ++i) {
-    const double off = std::abs(actual[i] - expected[i]);
-    // The device's result may be rounded to another of the two neighbours than the reference's.
-    const double stored = is_half(type) && !exact ? 2 * half_rounding(type, std::abs(expected[i]) + tolerance) : 0;
+    // Exact in 16 bits: the one number that the reference's rounds to.
+    const double wanted = exact && is_half(type) ? rounded_to(type, expected[i]) : expected[i];
+    const double off = std::abs(actual[i] - wanted);
+    // The device's result may be rounded to another of the two neighbours than the reference's; what was stored on the
+    // way may have been as large as the largest result.
+    double stored = is_half(type) && !exact ? 2 * half_rounding(type, std::abs(expected[i]) + tolerance) : 0;
+    if (is_half(type) && op.stores > 1) stored += (op.stores - 1) * half_rounding(type, largest(expected));
     const bool equal = std::isnan(expected[i]) ? std::isnan(actual[i]) : off <= tolerance + stored;
     if (equal) continue;
     ++wrong;

@@ -23,7 +23,7 @@ TEST_P(OpCases, EqualTheReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cpu, OpCases, ::testing::ValuesIn(cases_on(DeviceKind::cpu)), CaseName{});
-INSTANTIATE_TEST_SUITE_P(Cuda, OpCases, ::testing::ValuesIn(cases_on(DeviceKind::cuda)), CaseName{});
+INSTANTIATE_TEST_SUITE_P(Cuda, OpCases, ::testing::ValuesIn(cases_in_every_type(DeviceKind::cuda)), CaseName{});
 
 // Winograd's transforms multiply by up to 8 and cancel again, which costs about a decimal digit.
 TEST(Winograd, ConvolutionsEqualTheReference) {

@@ -47,7 +47,7 @@ std::vector<double> draw(const Operand& o) {
       break;
   }
   if (o.adjust) o.adjust(values);
-  for (double& v : values) v = static_cast<double>(static_cast<float>(v));
+  for (double& v : values) v = rounded_to(o.stored.value_or(DType::f32), v);
   return values;
 }
 
@@ -86,6 +86,11 @@ void for_each_element(const ConstView& v, const Body& body) {
       for (std::int64_t p = 0; p < v.shape.pixels(); ++p) body(i++, s(n, c, p));
 }
 
+DType type_on(const Backend& backend, const Operand& o) {
+  if (o.dtype) return *o.dtype;
+  return o.stored && backend.device().kind != DeviceKind::reference ? *o.stored : backend.compute_type();
+}
+
 bool has_values(Role role, Write write) {
   return role == Role::input || role == Role::updated || role == Role::aside ||
          (role == Role::output && write == Write::add);
@@ -113,6 +118,11 @@ Operand Operand::of(DType type) const {
   o.dtype = type;
   return o;
 }
+Operand Operand::activation() const {
+  Operand o = *this;
+  o.is_activation = true;
+  return o;
+}
 Operand Operand::adjusted(std::function<void(std::vector<double>&)> f) const {
   Operand o = *this;
   o.adjust = std::move(f);
@@ -126,7 +136,7 @@ bool OpCase::takes_write() const {
 double OpCase::bytes(const Backend& backend) const {
   double total = 0;
   for (const Operand& o : operands) {
-    const double size = static_cast<double>(o.shape.size() * size_of(o.dtype.value_or(backend.compute_type())));
+    const double size = static_cast<double>(o.shape.size() * size_of(type_on(backend, o)));
     if (o.role != Role::aside) total += o.role == Role::updated ? 2 * size : size;
   }
   return total;
@@ -146,7 +156,7 @@ CaseOperands::CaseOperands(Backend& backend, const OpCase& op, Write write, cons
     : backend_(backend), guard_bytes_(guard_bytes) {
   for (std::size_t i = 0; i < op.operands.size(); ++i) {
     const Operand& o = op.operands[i];
-    Buffer b{o, formats[i], o.dtype.value_or(backend.compute_type())};
+    Buffer b{o, formats[i], type_on(backend, o)};
     const std::int64_t size = o.shape.n * o.pitch() * o.shape.pixels() * size_of(b.dtype);
     b.bytes.assign(static_cast<std::size_t>(size + 2 * guard_bytes_), kPoison);
     b.block = backend.allocate(static_cast<std::int64_t>(b.bytes.size()));

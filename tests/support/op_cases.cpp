@@ -19,6 +19,23 @@ const std::vector<OpCase>& op_cases() {
   return table;
 }
 
+const std::vector<OpCase>& op_cases_in(DType type) {
+  static const auto stored_in = [](DType stored) {
+    std::vector<OpCase> table;
+    for (OpCase c : op_cases()) {
+      bool has_activations = false;
+      for (Operand& o : c.operands)
+        if (o.is_activation) o.stored = stored, has_activations = true;
+      if (!has_activations) continue;
+      c.name += "_" + std::string(to_string(stored));
+      table.push_back(std::move(c));
+    }
+    return table;
+  };
+  static const std::vector<OpCase> bf16 = stored_in(DType::bf16), f16 = stored_in(DType::f16);
+  return type == DType::bf16 ? bf16 : f16;
+}
+
 const std::vector<OpCase>& speed_cases() {
   static const std::vector<OpCase> table = [] {
     std::vector<OpCase> t;

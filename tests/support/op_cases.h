@@ -47,6 +47,8 @@ struct Operand {
   Format format = kNhwc;
   FormatFrom format_from = FormatFrom::given;            // else what the device's conv_formats answers
   std::int64_t channels_before = 0, channels_after = 0;  // of the buffer that this operand is a channel slice of
+  bool is_activation = false;                            // may be stored in 16 bits
+  std::optional<DType> stored;                           // how, in such a case: see in_16_bits
   std::function<void(std::vector<double>&)> adjust;      // last touch on the drawn values, in N C H W order
 
   std::int64_t pitch() const { return channels_before + shape.c + channels_after; }
@@ -54,6 +56,7 @@ struct Operand {
   Operand from(FormatFrom f) const;
   Operand slice(std::int64_t before, std::int64_t after) const;
   Operand of(DType type) const;
+  Operand activation() const;
   Operand adjusted(std::function<void(std::vector<double>&)> f) const;
 };
 inline Operand input(std::string name, Shape shape, Fill fill = {}) {
@@ -83,10 +86,12 @@ struct OpCase {
   std::string name;  // "conv_data_grad/7x7_stride2"
   std::vector<Operand> operands;
   RunCase run;
-  double terms = 1;    // longest sum behind an output element
-  double flops = 0;    // of one run, for the benchmark
-  bool exact = false;  // results of Write::overwrite must equal the reference's to the bit
-  int functor = -1;    // index into MapFunctors of a map case
+  double terms = 1;               // longest sum behind an output element
+  double flops = 0;               // of one run, for the benchmark
+  bool exact = false;             // results of Write::overwrite must equal the reference's to the bit
+  int stores = 1;                 // how often an output element is written, and so rounded, on its way
+  bool needs_relu_masks = false;  // for devices with has_relu_masks() alone
+  int functor = -1;               // index into MapFunctors of a map case
   std::optional<ConvSpec> conv;
   std::function<void(Backend&, CaseOperands&)> forward;
   std::vector<std::pair<std::string, std::string>> objective;
@@ -141,6 +146,10 @@ std::vector<Format> formats_of(const OpCase& op, Backend& backend);
 const std::vector<OpCase>& op_cases();
 /// The same calls at the sizes of real networks, for measuring.
 const std::vector<OpCase>& speed_cases();
+
+/// The small cases that have activations, which a device holds in bf16 or f16. The reference holds the same values,
+/// that is rounded ones, in double: its results are the truth before rounding.
+const std::vector<OpCase>& op_cases_in(DType type);
 
 /// The parts of the table.
 enum class CaseSize { small, real };

@@ -117,8 +117,9 @@ OpCase bias_grad(const NamedSpec& n) {
   OpCase c;
   c.call = "channel_sum";
   c.name = std::string("channel_sum/") + n.name;
-  c.operands = {output("db", {1, s.k, 1, 1}), conv_y(input("dy", s.y())), conv_x(aside("x", s.x)),
-                aside("w", weight_shape(s)),  aside("b", {1, s.k, 1, 1}), conv_y(aside("y", s.y()))};
+  c.operands = {output("db", {1, s.k, 1, 1}), conv_y(input("dy", s.y())).activation(),
+                conv_x(aside("x", s.x)),      aside("w", weight_shape(s)),
+                aside("b", {1, s.k, 1, 1}),   conv_y(aside("y", s.y()))};
   c.conv = s;
   c.terms = double(s.y().n * s.y().pixels());
   c.run = [](Backend& d, CaseOperands& o, Write w) { d.channel_sum(o["db"], w, o["dy"]); };
@@ -172,7 +173,8 @@ void add_linear(std::vector<OpCase>& table, const LinearShape& l) {
   table.push_back(weight);
 
   OpCase sum{.call = "channel_sum", .name = std::string("channel_sum/linear_") + l.name};
-  sum.operands = {output("db", b), input("dy", y), aside("w", w), aside("x", l.x), aside("b", b), aside("y", y)};
+  sum.operands = {output("db", b), input("dy", y).activation(), aside("w", w), aside("x", l.x), aside("b", b),
+                  aside("y", y)};
   sum.terms = double(l.x.n);
   sum.run = [](Backend& d, CaseOperands& o, Write write) { d.channel_sum(o["db"], write, o["dy"]); };
   sum.forward = forward;

@@ -12,13 +12,16 @@ struct MapLayout {
   Format format = kNhwc;
   std::int64_t unit = 0;  // slices begin and end at multiples of this many channels
   Operand operator()(Operand o, std::int64_t before, std::int64_t after) const {
-    return o.in(format).slice(before * unit, after * unit);
+    return o.in(format).slice(before * unit, after * unit).activation();
   }
 };
 
 std::vector<MapLayout> layouts(CaseSize size) {
   if (size == CaseSize::real) return {{"layer1", {8, 256, 56, 56}}};
-  return {{"odd", {3, 5, 4, 7}}, {"slice", {2, 6, 5, 3}, kNhwc, 1}, {"blocks8_slice", {2, 24, 3, 5}, {8}, 8}};
+  return {{"odd", {3, 5, 4, 7}},
+          {"slice", {2, 6, 5, 3}, kNhwc, 1},
+          {"eights_slice", {2, 8, 3, 5}, kNhwc, 8},  // channels that a GPU moves eight at a time
+          {"blocks8_slice", {2, 24, 3, 5}, {8}, 8}};
 }
 
 template <class F>
@@ -165,6 +168,23 @@ void add_copy_cases(std::vector<OpCase>& table, CaseSize size) {
   add_copy(table, "f32_to_f64", output("y", odd).of(DType::f64), input("x", odd).of(DType::f32).in(kNchw));
   add_copy(table, "f64_to_f32", output("y", odd).of(DType::f32).in(kNchw), input("x", odd).of(DType::f64).slice(1, 0));
   add_copy(table, "f32_to_f32", output("y", odd).of(DType::f32), input("x", odd).of(DType::f32));
+  for (const DType half : {DType::bf16, DType::f16}) {
+    const std::string name(to_string(half));
+    const Operand yh = output("y", odd).of(half), xh = input("x", odd).of(half);
+    add_copy(table, name + "_to_" + name, yh, xh.slice(1, 2));
+    for (const DType wide : {DType::f32, DType::f64}) {
+      const std::string wide_name(to_string(wide));
+      const Operand yw = output("y", odd).of(wide), xw = input("x", odd).of(wide);
+      add_copy(table, name + "_to_" + wide_name, yw.in(kNchw), xh);
+      add_copy(table, wide_name + "_to_" + name, yh, xw.slice(2, 1));
+      add_copy(table, name + "_to_" + wide_name + "_dense", yw, xh);
+      add_copy(table, wide_name + "_to_" + name + "_dense", yh, xw);
+    }
+  }
+  add_copy(table, "bf16_to_f16", output("y", odd).of(DType::f16), input("x", odd).of(DType::bf16));
+  add_copy(table, "f16_to_bf16", output("y", odd).of(DType::bf16), input("x", odd).of(DType::f16));
+  add_copy(table, "bf16_to_bf16_nchw", output("y", odd).of(DType::bf16), input("x", odd).of(DType::bf16).in(kNchw));
+  add_copy(table, "f16_to_f16_nchw", output("y", odd).of(DType::f16).in(kNchw), input("x", odd).of(DType::f16));
   add_copy(table, "f64_to_f64", output("y", odd).of(DType::f64), input("x", odd).of(DType::f64));
 }
 

@@ -14,7 +14,7 @@ struct NormLayout {
   Format format = kNhwc;
   std::int64_t unit = 0;  // slices begin and end at multiples of this many channels; 0: dense
   Operand operator()(Operand o, std::int64_t before, std::int64_t after) const {
-    return o.in(format).slice(before * unit, after * unit);
+    return o.in(format).slice(before * unit, after * unit).activation();
   }
 };
 
@@ -29,7 +29,9 @@ std::vector<NormLayout> layouts(CaseSize size) {
           {"many_pixels", {2, 19, 33, 35}},
           {"one_pixel", {9, 33, 1, 1}},
           {"quads", {2, 140, 3, 5}},  // channels that a GPU moves four at a time
-          {"quads_slice", {3, 12, 5, 2}, kNhwc, 4}};
+          {"quads_slice", {3, 12, 5, 2}, kNhwc, 4},
+          {"eights", {2, 264, 3, 5}},
+          {"eights_slice", {3, 24, 5, 2}, kNhwc, 8}};
 }
 
 Operand stats_of(const NormLayout& l, const char* name = "stats") {
@@ -65,6 +67,58 @@ void add_normalize(std::vector<OpCase>& table, const NormLayout& l, bool relu, b
     d.normalize(o["y"], o["x"], args(o, relu), residual ? ConstView(o["residual"]) : ConstView{});
   };
   table.push_back(c);
+}
+
+/// The forward that writes a mask, and both gradients that read one: y is not shown to them.
+void add_mask(std::vector<OpCase>& table, const NormLayout& l) {
+  const Shape bits = relu_mask_shape(l.shape), per_channel{2, l.shape.c, 1, 1};
+  const auto masked = [](const CaseOperands& o) {
+    NormalizeArgs a = args(o, true);
+    a.relu_mask = o["mask"];
+    return a;
+  };
+  OpCase c{.call = "normalize", .name = named("normalize", l, "_mask")};
+  c.needs_relu_masks = true;
+  c.operands = {l(fresh("y", l.shape), 2, 0),
+                l(input("x", l.shape), 1, 2),
+                l(input("residual", l.shape), 0, 1),
+                stats_of(l),
+                gamma_of(l),
+                beta_of(l),
+                fresh("mask", bits).of(DType::u8)};
+  c.run = [masked](Backend& d, CaseOperands& o, Write) { d.normalize(o["y"], o["x"], masked(o), o["residual"]); };
+  table.push_back(c);
+
+  OpCase sums{.call = "normalize_grad_sums", .name = named("normalize_grad_sums", l, "_mask")};
+  sums.needs_relu_masks = true;
+  sums.operands = {fresh("sums", per_channel),
+                   l(input("dy", l.shape), 0, 2),
+                   l(input("x", l.shape), 1, 0),
+                   stats_of(l),
+                   gamma_of(l),
+                   beta_of(l),
+                   input("mask", bits, whole(256)).of(DType::u8)};
+  sums.terms = elements(l);
+  sums.run = [masked](Backend& d, CaseOperands& o, Write) {
+    d.normalize_grad_sums(o["sums"], o["dy"], {}, o["x"], masked(o));
+  };
+  table.push_back(sums);
+
+  OpCase grad{.call = "normalize_grad", .name = named("normalize_grad", l, "_mask")};
+  grad.needs_relu_masks = true;
+  grad.operands = {l(input("dy", l.shape), 0, 2),
+                   l(input("x", l.shape), 1, 0),
+                   stats_of(l),
+                   gamma_of(l),
+                   beta_of(l),
+                   l(output("dx", l.shape), 1, 2),
+                   l(output("dresidual", l.shape), 2, 1),
+                   input("sums", per_channel, uniform(-9, 9)),
+                   input("mask", bits, whole(256)).of(DType::u8)};
+  grad.run = [masked](Backend& d, CaseOperands& o, Write w) {
+    d.normalize_grad(o["dx"], w, o["dresidual"], w, o["dy"], {}, o["x"], masked(o), o["sums"]);
+  };
+  table.push_back(grad);
 }
 
 void add_grad_sums(std::vector<OpCase>& table, const NormLayout& l, bool relu) {
@@ -212,6 +266,7 @@ void add_shared_chain(std::vector<OpCase>& table, const NormLayout& l) {
     }
     d.normalize_grad_correction(o["dx"], o["x"], o["stats"], kEpsilon, o["weighted"]);
   };
+  c.stores = 3;
   c.objective = {{"y1", "dy1"}, {"y2", "dy2"}};
   c.claims = {{"dx", "x"}, {"sums2", "beta2"}, {"sums1", "gamma1", l.shape.c}};
   table.push_back(c);
@@ -226,6 +281,7 @@ void add_norm_cases(std::vector<OpCase>& table, CaseSize size) {
     add_grad_sums(table, l, true);
     add_grad(table, l, {"_batch_relu_residual", true, true, true, true});
     add_correction(table, l);
+    add_mask(table, l);
   }
   const NormLayout first = layouts(size)[0];
   add_normalize(table, first, false, false);

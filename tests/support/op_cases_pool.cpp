@@ -21,8 +21,9 @@ std::vector<PoolCase> max_pools(CaseSize size) {
           {"vgg_blocks8", {.x = {1, 24, 7, 6}}, {8}},
           {"into_slice", {.x = {2, 19, 5, 8}, .window_h = 3, .window_w = 2, .stride_h = 1, .pad_h = 1}, kNhwc, 3, 2},
           {"nchw", {.x = {2, 3, 6, 7}, .window_h = 2, .window_w = 3, .stride_h = 2, .stride_w = 1}, kNchw},
-          // Channels that a GPU moves four at a time; the same for averages below.
-          {"quads", {.x = {2, 12, 5, 7}, .window_h = 3, .window_w = 2, .stride_w = 1, .pad_h = 1}, kNhwc, 4, 8}};
+          // Channels that a GPU moves four, and eight, at a time; the same for averages below.
+          {"quads", {.x = {2, 12, 5, 7}, .window_h = 3, .window_w = 2, .stride_w = 1, .pad_h = 1}, kNhwc, 4, 8},
+          {"eights", {.x = {1, 16, 4, 5}, .window_h = 2, .window_w = 3, .stride_w = 1, .pad_h = 1}, kNhwc, 8, 16}};
 }
 
 std::vector<PoolCase> avg_pools(CaseSize size) {
@@ -35,7 +36,8 @@ std::vector<PoolCase> avg_pools(CaseSize size) {
           {"odd_inside_only", inside},
           {"densenet_blocks16", {.x = {2, 32, 7, 8}}, {16}},
           {"into_slice", {.x = {2, 70, 4, 6}}, kNhwc, 1, 4},
-          {"quads", {.x = {2, 12, 5, 7}, .window_h = 3, .window_w = 2, .stride_w = 1, .pad_h = 1}, kNhwc, 4, 8}};
+          {"quads", {.x = {2, 12, 5, 7}, .window_h = 3, .window_w = 2, .stride_w = 1, .pad_h = 1}, kNhwc, 4, 8},
+          {"eights", {.x = {1, 16, 4, 5}, .window_h = 2, .window_w = 3, .stride_w = 1, .pad_h = 1}, kNhwc, 8, 16}};
 }
 
 struct AdaptiveCase {
@@ -49,11 +51,9 @@ struct AdaptiveCase {
 std::vector<AdaptiveCase> adaptive_pools(CaseSize size) {
   if (size == CaseSize::real)
     return {{"resnet_head", {32, 2048, 7, 7}, 1, 1}, {"vgg", {8, 512, 7, 7}, 7, 7, {16}, kNhwc}};
-  return {{"odd", {2, 5, 10, 9}, 4, 7},
-          {"to_one_blocks16", {3, 32, 5, 4}, 1, 1, {16}, kNhwc},
-          {"upwards", {2, 70, 2, 3}, 7, 5},
-          {"blocks8", {2, 24, 7, 6}, 3, 2, {8}, {8}},
-          {"quads", {2, 12, 7, 6}, 3, 4}};
+  return {{"odd", {2, 5, 10, 9}, 4, 7},     {"to_one_blocks16", {3, 32, 5, 4}, 1, 1, {16}, kNhwc},
+          {"upwards", {2, 70, 2, 3}, 7, 5}, {"blocks8", {2, 24, 7, 6}, 3, 2, {8}, {8}},
+          {"quads", {2, 12, 7, 6}, 3, 4},   {"eights", {1, 16, 7, 6}, 4, 3}};
 }
 
 void add_max(std::vector<OpCase>& table, const PoolCase& p, bool ties) {
@@ -132,7 +132,7 @@ void add_softmax(std::vector<OpCase>& table, const SoftmaxCase& s) {
   const Shape logits{s.rows, s.classes, 1, 1}, one{1, 1, 1, 1};
   OpCase c{.call = "softmax_cross_entropy", .name = std::string("softmax_cross_entropy/") + s.name};
   c.operands = {fresh("loss", one), fresh("probabilities", logits),
-                input("logits", logits, uniform(-s.logits, s.logits)),
+                input("logits", logits, uniform(-s.logits, s.logits)).activation(),
                 input("labels", {s.rows, 1, 1, 1}, whole(double(s.classes))).of(DType::i32),
                 input("weights", {1, s.classes, 1, 1}, uniform(0.2, 3))};
   c.terms = double(s.classes + s.rows);
@@ -148,7 +148,7 @@ void add_softmax(std::vector<OpCase>& table, const SoftmaxCase& s) {
   OpCase g = c;
   g.call = "softmax_cross_entropy_grad";
   g.name = std::string("softmax_cross_entropy_grad/") + s.name;
-  g.operands.push_back(output("dlogits", logits));
+  g.operands.push_back(output("dlogits", logits).activation());
   g.operands.push_back(input("dloss", one, uniform(0.4, 0.9)));
   g.run = [forward = c.forward, spec](Backend& d, CaseOperands& o, Write w) {
     forward(d, o);
@@ -162,10 +162,13 @@ void add_softmax(std::vector<OpCase>& table, const SoftmaxCase& s) {
 }  // namespace
 
 void add_pool_cases(std::vector<OpCase>& table, CaseSize size) {
+  const std::size_t before = table.size();
   for (const PoolCase& p : max_pools(size)) add_max(table, p, false);
   if (size == CaseSize::small) add_max(table, max_pools(size)[0], true), add_max(table, max_pools(size)[1], true);
   for (const PoolCase& p : avg_pools(size)) add_avg(table, p);
   for (const AdaptiveCase& a : adaptive_pools(size)) add_adaptive(table, a);
+  for (std::size_t i = before; i < table.size(); ++i)
+    for (Operand& o : table[i].operands) o.is_activation = !o.dtype;
 }
 
 void add_softmax_cases(std::vector<OpCase>& table, CaseSize size) {
