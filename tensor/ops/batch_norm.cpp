@@ -38,6 +38,18 @@ void move_running(const Tensor& x, const Tensor& stats, const BatchNormArgs& a) 
     x.backend().update_running(a.running.value.view(), stats.view(), a.momentum, x.shape().n * x.shape().pixels());
 }
 
+/// Room for the bits that tell backward where the ReLU let y pass; empty where there is no ReLU, nothing will be
+/// recorded, or the device keeps no masks: then backward needs y itself.
+Tensor relu_mask_of(const Tensor& y, const BatchNormArgs& a, bool is_recorded) {
+  if (a.activation != Activation::relu || !is_recorded || !y.backend().has_relu_masks()) return {};
+  return Tensor(y.context(), relu_mask_shape(y.shape()), kNhwc, DType::u8);
+}
+
+NormalizeArgs with_mask(NormalizeArgs norm, const Tensor& mask) {
+  if (mask) norm.relu_mask = mask.view();
+  return norm;
+}
+
 /// Whose channels use the batch's statistics, where not all of them do.
 using Choice = std::optional<ChannelChoice>;
 
@@ -79,13 +91,15 @@ Tensor batch_norm(const Tensor& x, const BatchNormArgs& args, const Tensor& resi
     stats = mixed(batch_stats, args.running, choice);
     move_running(x, batch_stats, args);
   }
-  const NormalizeArgs norm = device_args(args, stats);
+  const NormalizeArgs unmasked = device_args(args, stats);
   Tensor y = empty_like(x);
-  x.backend().normalize(y.view(), x.view(), norm, residual ? residual.view() : View{});
+  const Tensor mask = relu_mask_of(y, args, will_record({&x, &args.gamma.value, &args.beta.value, &residual}));
+  x.backend().normalize(y.view(), x.view(), with_mask(unmasked, mask), residual ? residual.view() : View{});
 
-  const Tensor saved_y = norm.relu ? y : Tensor{};
+  const Tensor saved_y = unmasked.relu && !mask ? y : Tensor{};
   return record("batch_norm", y, {x, args.gamma.value, args.beta.value, residual}, [=](Tensor& dy, Grads& g) {
     Backend& device = dy.backend();
+    const NormalizeArgs norm = with_mask(unmasked, mask);
     const ConstView y_view = saved_y ? saved_y.view() : View{};
     Tensor sums = empty(dy.context(), stats.shape());
     if (batch || g.needs(1) || g.needs(2)) device.normalize_grad_sums(sums.view(), dy.view(), y_view, x.view(), norm);
@@ -116,29 +130,30 @@ Tensor normalize(const Tensor& x, const Tensor& batch_stats, const BatchNormArgs
   const Choice choice = batch ? choose_channels(x.context(), args.running) : Choice{};
   const Tensor stats = batch ? mixed(batch_stats, args.running, choice) : args.running.value;
   if (batch) move_running(x, batch_stats, args);
-  const NormalizeArgs norm = device_args(args, stats);
+  const NormalizeArgs unmasked = device_args(args, stats);
   Tensor y = empty_like(x);
-  x.backend().normalize(y.view(), x.view(), norm, {});
+  const Tensor statistics_input = batch ? batch_stats : Tensor{};
+  const Tensor mask = relu_mask_of(y, args, will_record({&x, &args.gamma.value, &args.beta.value, &statistics_input}));
+  x.backend().normalize(y.view(), x.view(), with_mask(unmasked, mask), {});
 
-  const Tensor saved_y = norm.relu ? y : Tensor{};
-  return record("normalize", y, {x, args.gamma.value, args.beta.value, batch ? batch_stats : Tensor{}},
-                [=](Tensor& dy, Grads& g) {
-                  Backend& device = dy.backend();
-                  const ConstView y_view = saved_y ? saved_y.view() : View{};
-                  Tensor sums = empty(dy.context(), stats.shape());
-                  if (batch || g.needs(1) || g.needs(2))
-                    device.normalize_grad_sums(sums.view(), dy.view(), y_view, x.view(), norm);
-                  g.accumulate(1, [&](View dgamma, Write w) { device.copy(dgamma, w, row(sums.view(), 1)); });
-                  g.accumulate(2, [&](View dbeta, Write w) { device.copy(dbeta, w, row(sums.view(), 0)); });
-                  g.accumulate(3, [&](View weighted, Write w) {
-                    const Tensor batch_sums = of_batch_channels(sums, choice);
-                    for (int i : {0, 1})
-                      device.map(Multiply{}, row(weighted, i), w, {norm.gamma, row(ConstView(batch_sums.view()), i)});
-                  });
-                  g.accumulate(0, [&](View dx, Write w) {
-                    device.normalize_grad(dx, w, {}, Write::overwrite, dy.view(), y_view, x.view(), norm, {});
-                  });
-                });
+  const Tensor saved_y = unmasked.relu && !mask ? y : Tensor{};
+  return record("normalize", y, {x, args.gamma.value, args.beta.value, statistics_input}, [=](Tensor& dy, Grads& g) {
+    Backend& device = dy.backend();
+    const NormalizeArgs norm = with_mask(unmasked, mask);
+    const ConstView y_view = saved_y ? saved_y.view() : View{};
+    Tensor sums = empty(dy.context(), stats.shape());
+    if (batch || g.needs(1) || g.needs(2)) device.normalize_grad_sums(sums.view(), dy.view(), y_view, x.view(), norm);
+    g.accumulate(1, [&](View dgamma, Write w) { device.copy(dgamma, w, row(sums.view(), 1)); });
+    g.accumulate(2, [&](View dbeta, Write w) { device.copy(dbeta, w, row(sums.view(), 0)); });
+    g.accumulate(3, [&](View weighted, Write w) {
+      const Tensor batch_sums = of_batch_channels(sums, choice);
+      for (int i : {0, 1})
+        device.map(Multiply{}, row(weighted, i), w, {norm.gamma, row(ConstView(batch_sums.view()), i)});
+    });
+    g.accumulate(0, [&](View dx, Write w) {
+      device.normalize_grad(dx, w, {}, Write::overwrite, dy.view(), y_view, x.view(), norm, {});
+    });
+  });
 }
 
 }  // namespace graft
