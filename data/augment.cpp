@@ -7,6 +7,7 @@
 #include <array>
 #include <cmath>
 #include <numbers>
+#include <optional>
 
 #include "data/resize.h"
 #include "kernels/core.h"
@@ -15,7 +16,7 @@ namespace graft {
 namespace {
 
 /// torchvision's RandomResizedCrop.get_params: ten tries, then the largest centred crop with an allowed shape.
-Box random_crop_box(const Image& image, const Augmentation& settings, Random& random) {
+Box random_crop_box(Size image, const Augmentation& settings, Random& random) {
   const auto height = static_cast<double>(image.height);
   const auto width = static_cast<double>(image.width);
   for (int attempt = 0; attempt < 10; ++attempt) {
@@ -54,6 +55,45 @@ void blend_with(Image& image, int degenerate, float factor) {
   std::array<std::uint8_t, 256> table{};
   for (int v = 0; v < 256; ++v) table[static_cast<std::size_t>(v)] = blend(degenerate, v, factor);
   for (std::uint8_t& value : image.rgb) value = table[value];
+}
+
+struct Turn {
+  double cosine = 1, sine = 0;  // of the angle at which a rotation looks up its pixels
+  bool is_none() const { return cosine == 1 && sine == 0; }
+};
+
+/// Pillow rounds sine and cosine to 15 decimals; then a quarter turn is exact.
+Turn turn_by(double degrees) {
+  const double turn = std::fmod(std::fmod(degrees, 360.0) + 360.0, 360.0);
+  if (turn == 0.0) return {};
+  const auto rounded = [](double x) { return std::stod(fmt::format("{:.15f}", x)); };
+  const double angle = -turn * (std::numbers::pi / 180.0);
+  return {rounded(std::cos(angle)), rounded(std::sin(angle))};
+}
+
+/// The random numbers of one image. Everything is drawn in a fixed order whether used or not, the crop last: changing
+/// one setting shifts no other draw.
+struct Draws {
+  bool flips_horizontally, flips_vertically;
+  double degrees;
+  float brightness, contrast, saturation;  // 1 where the setting is off
+  std::optional<Box> crop;
+};
+
+Draws draw(Size image, const Augmentation& settings, const RandomPlace& at) {
+  Random random(at);
+  const auto factor = [&](double strength) {
+    return static_cast<float>(random.uniform(std::max(0.0, 1.0 - strength), 1.0 + strength));
+  };
+  Draws d{};
+  d.flips_horizontally = random.happens(settings.horizontal_flip);
+  d.flips_vertically = random.happens(settings.vertical_flip);
+  d.degrees = random.uniform(-settings.rotation_degrees, settings.rotation_degrees);
+  d.brightness = factor(settings.brightness);
+  d.contrast = factor(settings.contrast);
+  d.saturation = factor(settings.saturation);
+  if (settings.has_random_crop()) d.crop = random_crop_box(image, settings, random);
+  return d;
 }
 
 }  // namespace
@@ -114,12 +154,9 @@ void flip_vertically(Image& image) {
 }
 
 Image rotate(const Image& image, double degrees) {
-  const double turn = std::fmod(std::fmod(degrees, 360.0) + 360.0, 360.0);
-  if (turn == 0.0) return image;
-  // Pillow rounds sine and cosine to 15 decimals; then a quarter turn is exact.
-  const auto rounded = [](double x) { return std::stod(fmt::format("{:.15f}", x)); };
-  const double angle = -turn * (std::numbers::pi / 180.0);
-  const double cosine = rounded(std::cos(angle)), sine = rounded(std::sin(angle));
+  const Turn turn = turn_by(degrees);
+  if (turn.is_none()) return image;
+  const auto [cosine, sine] = turn;
   const double center_x = static_cast<double>(image.width) / 2.0, center_y = static_cast<double>(image.height) / 2.0;
   const double shift_x = cosine * -center_x + sine * -center_y + center_x;
   const double shift_y = -sine * -center_x + cosine * -center_y + center_y;
@@ -172,32 +209,43 @@ void adjust_saturation(Image& image, float factor) {
 }
 
 Image augment(const Image& image, const Augmentation& settings, const AugmentSize& size, const RandomPlace& at) {
-  // Everything is drawn in a fixed order whether used or not, the crop last: changing one setting shifts no other draw.
-  Random random(at);
-  const bool flips_horizontally = random.happens(settings.horizontal_flip);
-  const bool flips_vertically = random.happens(settings.vertical_flip);
-  const double degrees = random.uniform(-settings.rotation_degrees, settings.rotation_degrees);
-  const auto factor = [&](double strength) {
-    return static_cast<float>(random.uniform(std::max(0.0, 1.0 - strength), 1.0 + strength));
-  };
-  const float brightness = factor(settings.brightness);
-  const float contrast = factor(settings.contrast);
-  const float saturation = factor(settings.saturation);
-
-  Image result;
-  if (settings.has_random_crop()) {
-    const Box box = random_crop_box(image, settings, random);
-    result = resize_part(image, {.from = box, .size = {size.crop, size.crop}, .part = {0, 0, size.crop, size.crop}});
-  } else {
-    result = resize_and_crop(image, size.resize, size.crop);
-  }
-  if (flips_horizontally) flip_horizontally(result);
-  if (flips_vertically) flip_vertically(result);
-  if (settings.rotation_degrees > 0.0) result = rotate(result, degrees);
-  if (settings.brightness > 0.0) adjust_brightness(result, brightness);
-  if (settings.contrast > 0.0) adjust_contrast(result, contrast);
-  if (settings.saturation > 0.0) adjust_saturation(result, saturation);
+  const Draws d = draw({image.height, image.width}, settings, at);
+  const std::int64_t side = size.crop;
+  Image result = d.crop ? resize_part(image, {.from = *d.crop, .size = {side, side}, .part = {0, 0, side, side}})
+                        : resize_and_crop(image, size.resize, side);
+  if (d.flips_horizontally) flip_horizontally(result);
+  if (d.flips_vertically) flip_vertically(result);
+  if (settings.rotation_degrees > 0.0) result = rotate(result, d.degrees);
+  if (settings.brightness > 0.0) adjust_brightness(result, d.brightness);
+  if (settings.contrast > 0.0) adjust_contrast(result, d.contrast);
+  if (settings.saturation > 0.0) adjust_saturation(result, d.saturation);
   return result;
+}
+
+ImageChange draw_change(Size image, const Augmentation& settings, const AugmentSize& size, const RandomPlace& at) {
+  const Draws d = draw(image, settings, at);
+  const Box from = d.crop.value_or(Box{0, 0, image.height, image.width});
+  const CropPlace place =
+      d.crop ? CropPlace{.resized = {size.crop, size.crop}} : crop_place(image, size.resize, size.crop);
+  const Turn turn = turn_by(d.degrees);
+  const auto narrow = [](std::int64_t length) { return static_cast<std::int32_t>(length); };
+  return {.height = narrow(image.height),
+          .width = narrow(image.width),
+          .from_y = narrow(from.y),
+          .from_x = narrow(from.x),
+          .from_h = narrow(from.height),
+          .from_w = narrow(from.width),
+          .resized_h = narrow(place.resized.height),
+          .resized_w = narrow(place.resized.width),
+          .part_y = narrow(place.y),
+          .part_x = narrow(place.x),
+          .flips_horizontally = d.flips_horizontally,
+          .flips_vertically = d.flips_vertically,
+          .cosine = turn.cosine,
+          .sine = turn.sine,
+          .brightness = d.brightness,
+          .contrast = d.contrast,
+          .saturation = d.saturation};
 }
 
 }  // namespace graft

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "data/image.h"
+#include "data/resize.h"
+#include "kernels/image_input.h"
 #include "kernels/philox.h"
 
 namespace graft {
@@ -44,6 +46,10 @@ struct AugmentSize {
 /// Source: torchvision's RandomResizedCrop, RandomRotation (bilinear) and ColorJitter (in fixed order) on Pillow
 /// images.
 Image augment(const Image& image, const Augmentation& settings, const AugmentSize& size, const RandomPlace& at);
+
+/// The same, drawn and not done: what a device that holds the decoded image is told (Backend::images_to_input).
+/// `first_byte` is left to the caller.
+ImageChange draw_change(Size image, const Augmentation& settings, const AugmentSize& size, const RandomPlace& at);
 
 // The single steps, equal to Pillow's bytes.
 

@@ -217,20 +217,26 @@ Image resize_shorter_side(const Image& image, std::int64_t shorter) {
   return resize(image, shorter_side_size({image.height, image.width}, shorter));
 }
 
-Image resize_and_crop(const Image& image, std::int64_t shorter, std::int64_t crop_size) {
+CropPlace crop_place(Size image, std::int64_t shorter, std::int64_t crop_size) {
   if (crop_size < 1) throw Error(fmt::format("crop: the size must be at least 1 pixel, got {}", crop_size));
-  const Size size = shorter_side_size({image.height, image.width}, shorter);
+  const Size size = shorter_side_size(image, shorter);
   // torchvision pads before it crops: left and top get the smaller half.
-  const std::int64_t pad_y = std::max<std::int64_t>((crop_size - size.height) / 2, 0);
-  const std::int64_t pad_x = std::max<std::int64_t>((crop_size - size.width) / 2, 0);
-  const Box part{size.height > crop_size ? crop_begin(size.height, crop_size) : 0,
-                 size.width > crop_size ? crop_begin(size.width, crop_size) : 0, std::min(size.height, crop_size),
+  const auto begin = [crop_size](std::int64_t length) {
+    return length > crop_size ? crop_begin(length, crop_size) : -((crop_size - length) / 2);
+  };
+  return {size, begin(size.height), begin(size.width)};
+}
+
+Image resize_and_crop(const Image& image, std::int64_t shorter, std::int64_t crop_size) {
+  const auto [size, y, x] = crop_place({image.height, image.width}, shorter, crop_size);
+  const Box part{std::max<std::int64_t>(y, 0), std::max<std::int64_t>(x, 0), std::min(size.height, crop_size),
                  std::min(size.width, crop_size)};
   Image shown = resize_part(image, {.from = whole(image), .size = size, .part = part});
   if (shown.height == crop_size && shown.width == crop_size) return shown;
   Image padded = Image::blank(crop_size, crop_size);
-  for (std::int64_t y = 0; y < shown.height; ++y) {
-    std::copy_n(shown.row(y), 3 * shown.width, padded.row(pad_y + y) + 3 * pad_x);
+  for (std::int64_t row = 0; row < shown.height; ++row) {
+    std::copy_n(shown.row(row), 3 * shown.width,
+                padded.row(row - std::min<std::int64_t>(y, 0)) + 3 * -std::min<std::int64_t>(x, 0));
   }
   return padded;
 }

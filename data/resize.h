@@ -44,6 +44,14 @@ Image center_crop(const Image& image, std::int64_t size);
 /// center_crop(resize_shorter_side(image, shorter), crop), computing only what the crop shows.
 Image resize_and_crop(const Image& image, std::int64_t shorter, std::int64_t crop);
 
+/// Where resize_and_crop's result lies: the size of the resized image and the corner in it, negative where black is
+/// added. Errors: as resize_and_crop.
+struct CropPlace {
+  Size resized;
+  std::int64_t y = 0, x = 0;
+};
+CropPlace crop_place(Size image, std::int64_t shorter, std::int64_t crop);
+
 /// The pixels in the box. Errors: a box that leaves the image.
 Image crop(const Image& image, const Box& box);
 

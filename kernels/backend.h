@@ -18,6 +18,7 @@
 
 #include "kernels/core.h"
 #include "kernels/functors.h"
+#include "kernels/image_input.h"
 
 namespace graft {
 
@@ -246,6 +247,14 @@ class Backend {
   virtual void adaptive_avg_pool(View y, ConstView x) = 0;
   virtual void adaptive_avg_pool_grad(View dx, Write, ConstView dy) = 0;
 
+  /// (x, pixels, changes, scaling): x [N,C,H,W], C >= 3 = the images `changes[n]` of `pixels`, a u8 vector on the
+  /// device, changed and scaled as image_input.h says; channels from the fourth on are 0. The host's `changes` may go
+  /// when the call returns. Equal on every device, before rounding to 16 bits, and to data/'s augment and Normalizer.
+  /// Errors: a change that leaves its image, or an image its bytes.
+  virtual void images_to_input(View, ConstView, std::span<const ImageChange>, const PixelScaling&) {
+    throw Error("images_to_input: this device has none");
+  }
+
   /// loss [1] = sum_n weight[label] * ((1-s)*nll + ...) / sum_n weight[label] as PyTorch's cross_entropy(mean, weight,
   /// label_smoothing); probabilities [N,C] = softmax(logits). labels: i32 [N], all in [0, C).
   virtual void softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
@@ -325,6 +334,12 @@ struct BackendOptions {
   bool allows_winograd = false;  // CPU: 3 x 3 convolutions by F(4,3) where oneDNN has it; faster, rounds more
   Precision precision = Precision::f32;
 };
+
+/// Throws images_to_input's errors.
+void check_images_to_input(const View& x, const ConstView& pixels, std::span<const ImageChange> changes);
+
+/// The call for a device whose memory is the host's.
+void images_to_input_on_host(View x, ConstView pixels, std::span<const ImageChange> changes, const PixelScaling&);
 
 /// Creates a device. On the reference bf16 and f16 are the truth for storage in 16 bits: every call in double from the
 /// stored numbers, its result rounded to 16 bits.

@@ -222,6 +222,14 @@ void ObservedBackend::adaptive_avg_pool_grad(View dx, Write write, ConstView dy)
           [=, this] { inner_->adaptive_avg_pool_grad(dx, write, dy); });
 }
 
+void ObservedBackend::images_to_input(View x, ConstView pixels, std::span<const ImageChange> changes,
+                                      const PixelScaling& scaling) {
+  observe({.op = "images_to_input", .detail = to_string(x.shape)}, {.out = {{x}}, .in = {pixels}},
+          [=, this, kept = std::vector(changes.begin(), changes.end())] {
+            inner_->images_to_input(x, pixels, kept, scaling);
+          });
+}
+
 void ObservedBackend::softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
                                             const SoftmaxSpec& spec) {
   observe({.op = "softmax_cross_entropy", .detail = to_string(logits.shape)},

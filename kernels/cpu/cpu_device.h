@@ -57,6 +57,11 @@ class CpuBackend final : public Backend {
   void adaptive_avg_pool(View y, ConstView x) override;
   void adaptive_avg_pool_grad(View dx, Write, ConstView dy) override;
 
+  void images_to_input(View x, ConstView pixels, std::span<const ImageChange> changes,
+                       const PixelScaling& scaling) override {
+    images_to_input_on_host(x, pixels, changes, scaling);
+  }
+
   void softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
                              const SoftmaxSpec&) override;
   void softmax_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities, ConstView labels,

@@ -82,6 +82,16 @@ void CudaBackend::adaptive_avg_pool_grad(View dx, Write write, ConstView dy) {
   gpu::adaptive_avg_pool_grad(dx, write, dy, stream());
 }
 
+void CudaBackend::images_to_input(View x, ConstView pixels, std::span<const ImageChange> changes,
+                                  const PixelScaling& scaling) {
+  check_images_to_input(x, pixels, changes);
+  const gpu::InputScratch at = gpu::input_scratch(x.shape);
+  const CudaScratch scratch(*this, at.bytes);
+  copy_in(scratch.as<void>(), changes.data(), std::int64_t(changes.size_bytes()));
+  zero(scratch.as<std::byte>() + at.luma_offset, at.pixels_offset - at.luma_offset);
+  gpu::images_to_input(x, pixels, changes, scaling, scratch.as<std::byte>(), stream());
+}
+
 void CudaBackend::softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
                                         const SoftmaxSpec& spec) {
   const CudaScratch scratch(*this, gpu::softmax_scratch_bytes(logits.shape.n));

@@ -52,6 +52,14 @@ void avg_pool_grad(const PoolSpec& spec, View dx, Write write, ConstView dy, cud
 void adaptive_avg_pool(View y, ConstView x, cudaStream_t stream);
 void adaptive_avg_pool_grad(View dx, Write write, ConstView dy, cudaStream_t stream);
 
+// image_input.cu. Scratch: the changes, as bytes, then zeros to pixels_offset.
+struct InputScratch {
+  std::int64_t luma_offset = 0, pixels_offset = 0, bytes = 0;
+};
+InputScratch input_scratch(const Shape& x);
+void images_to_input(View x, ConstView pixels, std::span<const ImageChange> changes, const PixelScaling& scaling,
+                     std::byte* scratch, cudaStream_t stream);
+
 // softmax.cu. Scratch: softmax_scratch_bytes of the batch.
 std::int64_t softmax_scratch_bytes(std::int64_t rows);
 void softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels, const SoftmaxSpec& spec,

@@ -14,6 +14,7 @@ const std::vector<OpCase>& op_cases() {
     add_map_cases(t, CaseSize::small);
     add_copy_cases(t, CaseSize::small);
     add_update_cases(t, CaseSize::small);
+    add_image_cases(t, CaseSize::small);
     return t;
   }();
   return table;
@@ -47,6 +48,7 @@ const std::vector<OpCase>& speed_cases() {
     add_map_cases(t, CaseSize::real);
     add_copy_cases(t, CaseSize::real);
     add_update_cases(t, CaseSize::real);
+    add_image_cases(t, CaseSize::real);
     return t;
   }();
   return table;

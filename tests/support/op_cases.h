@@ -162,5 +162,6 @@ void add_softmax_cases(std::vector<OpCase>& table, CaseSize size);
 void add_map_cases(std::vector<OpCase>& table, CaseSize size);
 void add_copy_cases(std::vector<OpCase>& table, CaseSize size);
 void add_update_cases(std::vector<OpCase>& table, CaseSize size);
+void add_image_cases(std::vector<OpCase>& table, CaseSize size);
 
 }  // namespace graft
