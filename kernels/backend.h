@@ -78,10 +78,12 @@ struct ConvFormats {
   Format x, y;
 };
 
-/// What a convolution may do to its result before writing it: add a bias [1,K,1,1], clamp at zero.
+/// What a convolution may do to its result before writing it, in this order: add a bias [1,K,1,1], add a tensor like y,
+/// clamp at zero. Data null: none.
 struct ConvEpilogue {
-  ConstView bias;  // data == nullptr: none
+  ConstView bias;
   bool relu = false;
+  ConstView residual;  // of y's type, format and shape, dense, and other memory
 };
 
 /// y = (x - mean) / sqrt(var + epsilon) * gamma + beta [+ residual] [then ReLU], per channel.
@@ -178,6 +180,10 @@ class Backend {
   virtual DType activation_type() const { return compute_type(); }
   virtual std::string description() const = 0;  // one line for people: "cpu, oneDNN 2.6.3, AVX-512, 2 threads"
 
+  /// What the device chose for each convolution met so far, a line each, for the records of a run; empty where there is
+  /// nothing to choose.
+  virtual std::vector<std::string> plans() const { return {}; }
+
   // Memory. Blocks are 64-byte aligned at least; `release` may keep them for reuse.
   virtual void* allocate(std::int64_t bytes) = 0;
   virtual void release(void* block) noexcept = 0;
@@ -235,6 +241,17 @@ class Backend {
   /// running [2,C]: mean and unbiased variance move by `momentum` towards stats of M elements (M == 1 leaves variance
   /// biased).
   virtual void update_running(View running, ConstView stats, double momentum, std::int64_t elements) = 0;
+
+  /// Whether layers may fold a norm with fixed statistics into the convolution before it.
+  virtual bool folds_norms() const { return false; }
+  /// The weight and bias of the one convolution that gives normalize(conv(x, w) + bias):
+  ///   folded[k,...] = w[k,...] * s, shift[k] = (bias[k] - mean[k]) * s + beta[k], s = gamma[k] / sqrt(var[k] +
+  ///   epsilon).
+  /// folded [K,C,R,S] is a weight of the activation type; w (the master), bias (data may be null) and shift [1,K,1,1]
+  /// have the compute type. args.relu is not looked at. Errors: the device does not fold.
+  virtual void fold_normalize(View, View, ConstView, ConstView, const NormalizeArgs&) {
+    throw Error("fold_normalize: this device does not fold norms into convolutions");
+  }
 
   // Pooling. `index` is u8 in y's shape and format: the window position of the maximum, row by row; the first wins a
   // tie.
@@ -328,11 +345,21 @@ void Backend::map(const F& f, View out, Write write, std::initializer_list<Const
   run_map(call);
 }
 
+/// How the CUDA device chooses cuDNN's plans; see kernels/cuda/plan_choice.h.
+struct PlanOptions {
+  bool times = true;                                     // else cuDNN's first, untried
+  bool keeps_on_disk = true;                             // and finds what earlier runs have chosen
+  std::string cache_file;                                // empty: cudnn_plans.tsv in the user's cache directory
+  std::int64_t workspace_bytes = std::int64_t{1} << 30;  // of one plan, at most
+  bool deterministic = true;                             // only engines that give the same bits every time
+};
+
 /// Threads and arithmetic of a backend.
 struct BackendOptions {
   int threads = 0;               // 0: all cores this process may use
   bool allows_winograd = false;  // CPU: 3 x 3 convolutions by F(4,3) where oneDNN has it; faster, rounds more
   Precision precision = Precision::f32;
+  PlanOptions plans;
 };
 
 /// Throws images_to_input's errors.

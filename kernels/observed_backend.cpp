@@ -130,7 +130,8 @@ void ObservedBackend::run_map(const MapCall& call) {
 
 void ObservedBackend::conv(const ConvSpec& spec, View y, ConstView x, WeightView w, const ConvEpilogue& epilogue) {
   observe({.op = "conv", .detail = describe(spec), .flops = conv_flops(spec)},
-          {.out = {{y}}, .in = {x, w.value, epilogue.bias}}, [=, this] { inner_->conv(spec, y, x, w, epilogue); });
+          {.out = {{y}}, .in = {x, w.value, epilogue.bias, epilogue.residual}},
+          [=, this] { inner_->conv(spec, y, x, w, epilogue); });
 }
 void ObservedBackend::conv_data_grad(const ConvSpec& spec, View dx, Write write, ConstView dy, WeightView w) {
   observe({.op = "conv_data_grad", .detail = describe(spec), .flops = conv_flops(spec)},
@@ -195,6 +196,12 @@ void ObservedBackend::normalize_grad_correction(View dx, ConstView x, ConstView 
 void ObservedBackend::update_running(View running, ConstView stats, double momentum, std::int64_t elements) {
   observe({.op = "update_running", .detail = to_string(running.shape)}, {.out = {{running, Write::add}}, .in = {stats}},
           [=, this] { inner_->update_running(running, stats, momentum, elements); });
+}
+
+void ObservedBackend::fold_normalize(View folded, View shift, ConstView w, ConstView bias, const NormalizeArgs& args) {
+  observe({.op = "fold_normalize", .detail = to_string(w.shape)},
+          {.out = {{folded}, {shift}}, .in = {w, bias, args.stats, args.gamma, args.beta}},
+          [=, this] { inner_->fold_normalize(folded, shift, w, bias, args); });
 }
 
 void ObservedBackend::max_pool(const PoolSpec& spec, View y, View index, ConstView x) {

@@ -56,6 +56,7 @@ class ObservedBackend final : public Backend {
   DType compute_type() const override { return inner_->compute_type(); }
   DType activation_type() const override { return inner_->activation_type(); }
   std::string description() const override { return inner_->description(); }
+  std::vector<std::string> plans() const override { return inner_->plans(); }
 
   void* allocate(std::int64_t bytes) override { return observer_.allocate(bytes, *inner_); }
   void release(void* block) noexcept override { observer_.release(block, *inner_); }
@@ -88,6 +89,8 @@ class ObservedBackend final : public Backend {
                       const NormalizeArgs&, ConstView sums) override;
   void normalize_grad_correction(View dx, ConstView x, ConstView stats, double epsilon, ConstView weighted) override;
   void update_running(View running, ConstView stats, double momentum, std::int64_t elements) override;
+  bool folds_norms() const override { return inner_->folds_norms(); }
+  void fold_normalize(View folded, View shift, ConstView w, ConstView bias, const NormalizeArgs&) override;
 
   void max_pool(const PoolSpec&, View y, View index, ConstView x) override;
   void max_pool_grad(const PoolSpec&, View dx, Write, ConstView dy, ConstView index) override;

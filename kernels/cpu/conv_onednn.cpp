@@ -74,16 +74,34 @@ dnnl::primitive_attr attributes() {
   return attr;
 }
 
+/// What follows the convolution while its result is in registers: the residual, a tensor like y, then ReLU. oneDNN's
+/// own ReLU turns a NaN into 0. Its leaky one does not: with a slope of 1e-25 it leaves of negative numbers what adding
+/// and subtracting 2^-40 rounds away (up to 5e5 in size); positive ones move by a rounding, the smallest by 2^-64.
+dnnl::post_ops epilogue_ops(const Memory::desc& y, bool has_residual, bool has_relu) {
+  constexpr float kSlope = 1e-25f, kMagnet = 0x1p-40f;
+  dnnl::post_ops ops;
+  if (has_residual) ops.append_binary(Algorithm::binary_add, y);
+  if (has_relu) {
+    ops.append_eltwise(1.0f, Algorithm::eltwise_relu, kSlope, 0.0f);
+    for (const float shift : {kMagnet, -kMagnet}) ops.append_eltwise(1.0f, Algorithm::eltwise_linear, 1.0f, shift);
+  }
+  return ops;
+}
+
 dnnl::convolution_forward::primitive_desc forward_desc(const dnnl::engine& engine, Algorithm algorithm,
                                                        const ConvSpec& s, const Memory::desc& x, const Memory::desc& y,
-                                                       bool has_bias) {
+                                                       bool has_bias, const dnnl::post_ops& epilogue = {}) {
   const Geometry g = geometry(s);
   const Memory::desc w{weight_dims(s), Memory::data_type::f32, Tag::any};
   const Memory::desc b = has_bias ? Memory::desc{{s.k}, Memory::data_type::f32, Tag::x} : Memory::desc{};
   const dnnl::convolution_forward::desc d(dnnl::prop_kind::forward_training, algorithm, x, w, b, y, g.strides,
                                           g.dilation, g.pad_begin, g.pad_end);
-  return {d, attributes(), engine};
+  dnnl::primitive_attr attr = attributes();
+  attr.set_post_ops(epilogue);
+  return {d, attr, engine};
 }
+
+bool is_plain_loops(const std::string& implementation) { return implementation.find("ref") != std::string::npos; }
 
 /// Errors (dnnl::error): oneDNN has no such algorithm for this shape, on this CPU.
 ConvPrimitive make_primitive(const dnnl::engine& engine, Algorithm algorithm, const ConvKey& key) {
@@ -91,14 +109,19 @@ ConvPrimitive make_primitive(const dnnl::engine& engine, Algorithm algorithm, co
   const Memory::desc x = activation(s.x, key.x), y = activation(s.y(), key.y);
   const Memory::desc any{weight_dims(s), Memory::data_type::f32, Tag::any};
   const Geometry g = geometry(s);
+  const auto made = [&](const dnnl::convolution_forward::primitive_desc& pd, bool has_epilogue) -> ConvPrimitive {
+    return {
+        dnnl::convolution_forward(pd), x, y, pd.weights_desc(), pd.scratchpad_desc(), pd.impl_info_str(), has_epilogue};
+  };
+  if (key.has_residual || key.has_relu) try {
+      const auto pd =
+          forward_desc(engine, algorithm, s, x, y, key.has_bias, epilogue_ops(y, key.has_residual, key.has_relu));
+      if (!is_plain_loops(pd.impl_info_str())) return made(pd, true);
+    } catch (const dnnl::error&) {
+      // Winograd and some shapes take no epilogue: it follows in a pass of its own.
+    }
   const auto forward = forward_desc(engine, algorithm, s, x, y, key.has_bias);
-  if (key.kind == ConvKind::forward)
-    return {dnnl::convolution_forward(forward),
-            x,
-            y,
-            forward.weights_desc(),
-            forward.scratchpad_desc(),
-            forward.impl_info_str()};
+  if (key.kind == ConvKind::forward) return made(forward, false);
   if (key.kind == ConvKind::data_grad) {
     const dnnl::convolution_backward_data::desc d(algorithm, x, any, y, g.strides, g.dilation, g.pad_begin, g.pad_end);
     const dnnl::convolution_backward_data::primitive_desc pd(d, attributes(), engine, forward);
@@ -140,7 +163,7 @@ ConvPrimitives::ConvPrimitives(bool uses_winograd)
     : uses_winograd_(uses_winograd), engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
 
 ConvFormats ConvPrimitives::formats(const ConvSpec& s) {
-  const ConvKey key{ConvKind::forward, s, {}, {}, false};
+  const ConvKey key{ConvKind::forward, s, {}, {}};
   if (const auto it = formats_.find(key); it != formats_.end()) return it->second;
   const auto pd = checked("conv_formats", s, [&] {
     return forward_desc(engine_, Algorithm::convolution_direct, s, any_activation(s.x), any_activation(s.y()), false);
@@ -227,7 +250,9 @@ const void* packed_weights(CpuBackend& backend, ConvPrimitives& conv, const Conv
 ConvFormats CpuBackend::conv_formats(const ConvSpec& spec) { return conv_->formats(spec); }
 
 void CpuBackend::conv(const ConvSpec& spec, View y, ConstView x, WeightView w, const ConvEpilogue& epilogue) {
-  const ConvKey key{ConvKind::forward, spec, x.format, y.format, epilogue.bias.data != nullptr};
+  const ConvKey key{
+      ConvKind::forward, spec, x.format, y.format, epilogue.bias.data != nullptr, epilogue.residual.data != nullptr,
+      epilogue.relu};
   const ConvPrimitive& made = conv_->get(key);
   std::unique_ptr<Scratch> temporary;
   const void* weights = packed_weights(*this, *conv_, key, made, w, temporary);
@@ -239,12 +264,16 @@ void CpuBackend::conv(const ConvSpec& spec, View y, ConstView x, WeightView w, c
                                        {DNNL_ARG_SCRATCHPAD, wrap(made.scratch, engine, scratch.as<void>())}};
   if (key.has_bias)
     args.insert({DNNL_ARG_BIAS, wrap({{spec.k}, Memory::data_type::f32, Tag::x}, engine, epilogue.bias.data)});
+  if (made.has_epilogue && key.has_residual)
+    args.insert({DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, wrap(made.y, engine, epilogue.residual.data)});
   checked("conv2d", spec, [&] { made.primitive.execute(conv_->stream(), args); });
-  if (epilogue.relu) map(Relu{}, y, Write::overwrite, {y});  // oneDNN's own ReLU turns a NaN into 0
+  if (made.has_epilogue) return;
+  if (epilogue.residual.data) map(Identity{}, y, Write::add, {epilogue.residual});
+  if (epilogue.relu) map(Relu{}, y, Write::overwrite, {y});
 }
 
 void CpuBackend::conv_data_grad(const ConvSpec& spec, View dx, Write write, ConstView dy, WeightView w) {
-  const ConvKey key{ConvKind::data_grad, spec, dx.format, dy.format, false};
+  const ConvKey key{ConvKind::data_grad, spec, dx.format, dy.format};
   const ConvPrimitive& made = conv_->get(key);
   std::unique_ptr<Scratch> temporary, sum;
   const void* weights = packed_weights(*this, *conv_, key, made, w, temporary);
@@ -265,7 +294,7 @@ void CpuBackend::conv_data_grad(const ConvSpec& spec, View dx, Write write, Cons
 }
 
 void CpuBackend::conv_weight_grad(const ConvSpec& spec, View dw, Write write, ConstView dy, ConstView x) {
-  const ConvKey key{ConvKind::weight_grad, spec, x.format, dy.format, false};
+  const ConvKey key{ConvKind::weight_grad, spec, x.format, dy.format};
   const ConvPrimitive& made = conv_->get(key);
   const bool is_plain = made.w == plain_weight(spec) && write == Write::overwrite;
   std::unique_ptr<Scratch> packed;

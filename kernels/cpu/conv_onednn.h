@@ -17,7 +17,7 @@ struct ConvKey {
   ConvKind kind;
   ConvSpec spec;
   Format x, y;
-  bool has_bias;
+  bool has_bias = false, has_residual = false, has_relu = false;  // forward only
   friend auto operator<=>(const ConvKey&, const ConvKey&) = default;
 };
 
@@ -26,6 +26,7 @@ struct ConvPrimitive {
   dnnl::primitive primitive;
   dnnl::memory::desc x, y, w, scratch;
   std::string implementation;  // oneDNN's name, such as "jit:avx512_core"
+  bool has_epilogue = false;   // it adds the residual and applies the ReLU that the key names, else others must
 };
 
 /// A reorder of weights between K R S C and a packed format.

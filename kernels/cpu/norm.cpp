@@ -104,6 +104,19 @@ void CpuBackend::normalize(View y, ConstView x, const NormalizeArgs& a, ConstVie
     a.relu ? run.operator()<false, true>() : run.operator()<false, false>();
 }
 
+void CpuBackend::fold_normalize(View folded, View shift, ConstView w, ConstView bias, const NormalizeArgs& a) {
+  const std::int64_t rows = w.shape.n, row_size = w.shape.size() / rows;
+#pragma omp parallel for schedule(static)
+  for (std::int64_t k = 0; k < rows; ++k) {
+    const float scale = float(1.0 / std::sqrt(double(*row_at(a.stats, 1, k)) + a.epsilon)) * *vector_at(a.gamma, k);
+    const float* from = w.as<float>() + k * row_size;
+    float* to = folded.as<float>() + k * row_size;
+    for (std::int64_t i = 0; i < row_size; ++i) to[i] = from[i] * scale;
+    const float offset = bias.data ? *vector_at(bias, k) : 0.0f;
+    shift.as<float>()[k] = (offset - *row_at(a.stats, 0, k)) * scale + *vector_at(a.beta, k);
+  }
+}
+
 void CpuBackend::normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x, const NormalizeArgs& a) {
   const Runs runs(x);
   Partials partials(runs.parts(), x.shape.c);

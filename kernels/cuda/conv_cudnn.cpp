@@ -1,9 +1,11 @@
 #include "kernels/cuda/conv_cudnn.h"
 
-#include <cudnn_frontend.h>
-
-#include <map>
-#include <unordered_map>
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <limits>
+#include <optional>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -12,185 +14,357 @@
 namespace graft {
 namespace {
 
-namespace fe = cudnn_frontend;
-using Tensor = std::shared_ptr<fe::graph::Tensor_attributes>;
+using gpu::check;
 
-enum Uid : std::int64_t { kX = 1, kY = 2, kW = 3, kBias = 4 };
-
-std::string describe(const ConvKey& key) {
-  const ConvSpec& s = key.spec;
-  const char* pass = key.pass == ConvPass::forward     ? "conv2d"
-                     : key.pass == ConvPass::data_grad ? "conv2d data gradient"
-                                                       : "conv2d weight gradient";
-  return fmt::format("{} (x {}, weight [{},{},{},{}])", pass, to_string(s.x), s.k, s.x.c, s.r, s.s);
-}
-
-void check(fe::error_t status, const ConvKey& key) {
-  if (status.is_good()) return;
-  std::string message = status.get_message();
-  for (char& c : message)
-    if (c == '\n') c = ' ';
-  throw Error(fmt::format("{}: cuDNN failed: {}", describe(key), message));
-}
-
-std::vector<std::int64_t> dims(const Shape& s) { return {s.n, s.c, s.h, s.w}; }
-std::vector<std::int64_t> nhwc(const Shape& s) { return {s.c * s.h * s.w, 1, s.w * s.c, s.c}; }
-
-struct Plan {
-  std::unique_ptr<fe::graph::Graph> graph;
-  std::int64_t workspace_bytes = 0;
+/// What a graph writes, densely: as a vector.
+struct Result {
+  void* data;
+  std::int64_t size;
 };
 
-template <class Attributes>
-Attributes geometry(const ConvSpec& s) {
-  Attributes a;
-  a.set_padding({s.pad_h, s.pad_w}).set_stride({s.stride_h, s.stride_w}).set_dilation({s.dilation_h, s.dilation_w});
-  return a;
-}
-
-/// The operations of one pass, with their memory layouts.
-void describe_graph(fe::graph::Graph& graph, const ConvKey& key) {
-  const ConvSpec& s = key.spec;
-  const Shape weight{s.k, s.x.c, s.r, s.s};
-  graph.set_io_data_type(fe::DataType_t::FLOAT)
-      .set_intermediate_data_type(fe::DataType_t::FLOAT)
-      .set_compute_data_type(fe::DataType_t::FLOAT);
-  const auto input = [&](const char* name, Uid uid, const Shape& shape) {
-    return graph.tensor(
-        fe::graph::Tensor_attributes().set_name(name).set_uid(uid).set_dim(dims(shape)).set_stride(nhwc(shape)));
-  };
-  const auto lay_out = [](const Tensor& t, const Shape& shape) { t->set_dim(dims(shape)).set_stride(nhwc(shape)); };
-
-  Tensor out;
-  Uid out_uid = kY;
-  Shape out_shape = s.y();
-  switch (key.pass) {
-    case ConvPass::forward: {
-      out =
-          graph.conv_fprop(input("x", kX, s.x), input("w", kW, weight), geometry<fe::graph::Conv_fprop_attributes>(s));
-      if (key.has_bias) {
-        lay_out(out, out_shape);
-        out = graph.pointwise(out, input("bias", kBias, {1, s.k, 1, 1}),
-                              fe::graph::Pointwise_attributes().set_mode(fe::PointwiseMode_t::ADD));
-      }
-      break;
-    }
-    case ConvPass::data_grad:
-      out = graph.conv_dgrad(input("y", kY, s.y()), input("w", kW, weight),
-                             geometry<fe::graph::Conv_dgrad_attributes>(s));
-      out_uid = kX;
-      out_shape = s.x;
-      break;
-    case ConvPass::weight_grad:
-      out = graph.conv_wgrad(input("y", kY, s.y()), input("x", kX, s.x), geometry<fe::graph::Conv_wgrad_attributes>(s));
-      out_uid = kW;
-      out_shape = weight;
-      break;
+Result result_of(const GraphSpec& spec, const GraphPointers& p) {
+  switch (spec.kind) {
+    case GraphKind::conv:
+      return {const_cast<void*>(p.y), spec.conv.y().size()};
+    case GraphKind::data_grad:
+      return {const_cast<void*>(p.x), spec.conv.x.size()};
+    case GraphKind::weight_grad:
+      return {const_cast<void*>(p.w), spec.conv.weight_size()};
+    default:
+      throw Error(to_string(spec) + ": this kind of graph is described, not run");
   }
-  lay_out(out, out_shape);
-  out->set_output(true).set_uid(out_uid);
 }
 
-/// Plans for the GPU behind `handle`, or for `device` when that is given.
-Plan make_plan(const ConvKey& key, cudnnHandle_t handle, const std::shared_ptr<const fe::DeviceProperties>& device) {
-  Plan plan{std::make_unique<fe::graph::Graph>(), 0};
-  fe::graph::Graph& graph = *plan.graph;
-  describe_graph(graph, key);
-  if (device) graph.set_device_properties(device);
-  check(graph.validate(), key);
-  check(device ? graph.build_operation_graph() : graph.build_operation_graph(handle), key);
-  check(graph.create_execution_plans({fe::HeurMode_t::A, fe::HeurMode_t::B, fe::HeurMode_t::FALLBACK}), key);
-  // For float32 tensors a tensor-core engine is a TF32 engine. Sums whose order varies are refused too, and transforms
-  // that lose more digits than a plain sum.
-  graph.deselect_numeric_notes({fe::NumericalNote_t::TENSOR_CORE, fe::NumericalNote_t::DOWN_CONVERT_INPUTS,
-                                fe::NumericalNote_t::REDUCED_PRECISION_REDUCTION, fe::NumericalNote_t::NONDETERMINISTIC,
-                                fe::NumericalNote_t::FFT, fe::NumericalNote_t::WINOGRAD_TILE_6x6,
-                                fe::NumericalNote_t::WINOGRAD_TILE_13x13});
-  check(graph.build_plans(fe::BuildPlanPolicy_t::HEURISTICS_CHOICE), key);  // the first that builds
-  check(graph.get_workspace_size(plan.workspace_bytes), key);
-  return plan;
+GraphPointers with_result(const GraphSpec& spec, GraphPointers p, void* data) {
+  (spec.kind == GraphKind::conv ? p.y : spec.kind == GraphKind::data_grad ? p.x : p.w) = data;
+  return p;
 }
 
-void check_cudnn(cudnnStatus_t status, const char* what) {
-  if (status != CUDNN_STATUS_SUCCESS)
-    throw Error(fmt::format("cuda: {}: cuDNN failed: {}", what, cudnnGetErrorString(status)));
+View vector_view(void* data, DType dtype, std::int64_t size) {
+  return {.data = data, .dtype = dtype, .format = kNhwc, .shape = {1, size, 1, 1}, .pitch = size};
+}
+
+/// Plans of one graph on the buffers of a real call.
+class TrialOnGpu final : public PlanTrial {
+ public:
+  TrialOnGpu(const PlanDevice& device, const GraphSpec& spec, CudnnGraph& graph, const GraphPointers& pointers)
+      : device_(device), spec_(spec), graph_(graph), pointers_(pointers) {
+    for (auto& event : events_) check(cudaEventCreate(event.out()), "creating an event");
+  }
+
+  double time(std::size_t candidate) override {
+    graph_.build(candidate);
+    const CudaScratch workspace(device_.backend, graph_.candidates()[candidate].workspace_bytes);
+    if (spec_.has_relu) check_nan_is_kept(candidate, workspace.as<void>());
+    graph_.run(candidate, pointers_, workspace.as<void>());  // loads the kernel
+    double best = std::numeric_limits<double>::infinity();
+    for (int round = 0; round < kRounds; ++round) {
+      check(cudaEventRecord(events_[0].get(), device_.stream), "timing a plan");
+      graph_.run(candidate, pointers_, workspace.as<void>());
+      check(cudaEventRecord(events_[1].get(), device_.stream), "timing a plan");
+      check(cudaEventSynchronize(events_[1].get()), "timing a plan");
+      float milliseconds = 0;
+      check(cudaEventElapsedTime(&milliseconds, events_[0].get(), events_[1].get()), "timing a plan");
+      best = std::min(best, double(milliseconds) * 1e-3);
+    }
+    return best;
+  }
+
+  double difference(std::size_t a, std::size_t b) override {
+    const Result result = result_of(spec_, pointers_);
+    const CudaScratch other(device_.backend, result.size * size_of(spec_.dtype));
+    run(a, pointers_);
+    run(b, with_result(spec_, pointers_, other.as<void>()));
+    return largest_difference(result, other.as<void>());
+  }
+
+ private:
+  static constexpr int kRounds = 3;
+  static constexpr std::int64_t kPart = std::int64_t{16} << 20;  // elements that are compared at once
+
+  void run(std::size_t candidate, const GraphPointers& pointers) {
+    const CudaScratch workspace(device_.backend, graph_.candidates()[candidate].workspace_bytes);
+    graph_.run(candidate, pointers, workspace.as<void>());
+  }
+
+  /// Errors: a NaN in x leaves no trace in y.
+  void check_nan_is_kept(std::size_t candidate, void* workspace) {
+    const std::int64_t bytes = spec_.conv.x.size() * size_of(spec_.dtype);
+    const CudaScratch x(device_.backend, bytes);
+    check(cudaMemsetAsync(x.as<void>(), 0xFF, std::size_t(bytes), device_.stream), "writing NaN");
+    GraphPointers p = pointers_;
+    p.x = x.as<void>();
+    graph_.run(candidate, p, workspace);
+    const Result y = result_of(spec_, p);
+    if (device_.backend.all_finite(vector_view(y.data, spec_.dtype, y.size))) throw Error("its ReLU hides a NaN");
+  }
+
+  double largest_difference(const Result& a, const void* b) {
+    Backend& device = device_.backend;
+    const std::int64_t element = size_of(spec_.dtype), part = std::min(kPart, a.size);
+    const CudaScratch wide_a(device, part * 4), wide_b(device, part * 4), largest(device, 2 * sizeof(float));
+    device.zero(largest.as<void>(), 2 * sizeof(float));
+    for (std::int64_t begin = 0; begin < a.size; begin += part) {
+      const std::int64_t size = std::min(part, a.size - begin);
+      const auto widen = [&](const CudaScratch& to, const void* from) {
+        const View wide = vector_view(to.as<void>(), DType::f32, size);
+        char* source = const_cast<char*>(static_cast<const char*>(from)) + begin * element;
+        device.copy(wide, Write::overwrite, vector_view(source, spec_.dtype, size));
+        return wide;
+      };
+      gpu::find_largest_difference(largest.as<float>(), widen(wide_a, a.data), widen(wide_b, b), device_.stream);
+    }
+    float found[2] = {};
+    device.copy_out(found, largest.as<void>(), sizeof found);
+    if (!std::isfinite(found[0])) return std::numeric_limits<double>::quiet_NaN();
+    return found[1] > 0 ? double(found[0]) / double(found[1]) : double(found[0]);
+  }
+
+  const PlanDevice& device_;
+  const GraphSpec& spec_;
+  CudnnGraph& graph_;
+  const GraphPointers pointers_;
+  gpu::Handle<cudaEvent_t, cudaEventDestroy> events_[2];
+};
+
+/// The first in cuDNN's order that fits and builds.
+std::size_t first_that_builds(CudnnGraph& graph, const std::string& name, std::int64_t workspace_bytes) {
+  std::string reason = "all need more workspace";
+  for (std::size_t i = 0; i < graph.candidates().size(); ++i) {
+    if (graph.candidates()[i].workspace_bytes > workspace_bytes) continue;
+    try {
+      graph.build(i);
+      return i;
+    } catch (const Error& error) {
+      reason = error.what();
+    }
+  }
+  throw Error(fmt::format("{}: none of cuDNN's {} plans can be used: {}", name, graph.candidates().size(), reason));
+}
+
+std::filesystem::path cache_path(const PlanOptions& options) {
+  if (!options.keeps_on_disk) return {};
+  return options.cache_file.empty() ? default_plan_cache() : std::filesystem::path(options.cache_file);
+}
+
+std::optional<std::size_t> find_plan(const CudnnGraph& graph, const std::string& plan) {
+  const auto it = std::ranges::find(graph.candidates(), plan, &PlanCandidate::name);
+  if (it == graph.candidates().end()) return {};
+  return std::size_t(it - graph.candidates().begin());
 }
 
 }  // namespace
 
 struct ConvPlans::State {
-  gpu::Handle<cudnnHandle_t, cudnnDestroy> handle;
-  std::map<ConvKey, Plan> plans;
-
-  Plan& plan(const ConvKey& key) {
-    const auto it = plans.find(key);
-    return it != plans.end() ? it->second : plans.emplace(key, make_plan(key, handle.get(), nullptr)).first->second;
+  State(const PlanDevice& on, const PlanOptions& o)
+      : device(on),
+        options(o),
+        cudnn(on.stream),
+        cache(cache_path(o), on.name, CudnnLibrary::version()) {
+    tell(cache.note());
   }
+
+  struct Chosen {
+    std::unique_ptr<CudnnGraph> graph;  // null: no plan, for `reason`
+    std::size_t candidate = 0;
+    std::string reason;
+  };
+
+  const Chosen& chosen(const GraphSpec& spec, const GraphPointers& pointers) {
+    const auto it = plans.find(spec);
+    if (it != plans.end()) return it->second;
+    Chosen c;
+    try {
+      c = choose(spec, pointers);
+    } catch (const Error& error) {
+      c = {nullptr, 0, error.what()};
+    }
+    return plans.emplace(spec, std::move(c)).first->second;
+  }
+
+  Chosen choose(const GraphSpec& spec, const GraphPointers& pointers) {
+    const std::string name = to_string(spec) + (options.deterministic ? "" : " any-order");
+    auto graph = std::make_unique<CudnnGraph>(spec, cudnn, options.deterministic);
+    if (const PlanRecord* kept = cache.find(name)) {
+      const auto i = find_plan(*graph, kept->plan);
+      if (i && graph->candidates()[*i].workspace_bytes <= options.workspace_bytes) {
+        PlanRecord record = *kept;
+        graph->build(*i);
+        records.push_back(record);
+        return {std::move(graph), *i, {}};
+      }
+      tell(fmt::format("{}: the remembered plan {} {}; plans are timed again", name, kept->plan,
+                       i ? "needs too much workspace" : "is not offered any more"));
+    }
+    cudaStreamCaptureStatus capture{};
+    check(cudaStreamIsCapturing(device.stream, &capture), "asking whether a graph is captured");
+    if (!options.times || capture != cudaStreamCaptureStatusNone) {
+      // A ReLU that has not been tried may hide a NaN.
+      if (spec.has_relu) throw Error(name + ": its ReLU was not tried");
+      const std::size_t i = first_that_builds(*graph, name, options.workspace_bytes);
+      records.push_back({.graph = name,
+                         .plan = graph->candidates()[i].name,
+                         .workspace_bytes = graph->candidates()[i].workspace_bytes,
+                         .source = "first",
+                         .note = options.times ? "met while a graph was captured" : ""});
+      return {std::move(graph), i, {}};
+    }
+    TrialOnGpu trial(device, spec, *graph, pointers);
+    const PlanLimits limits{.workspace_bytes = options.workspace_bytes,
+                            .tolerance = plan_tolerance(spec.dtype, spec.allows_tf32)};
+    const PlanRecord record = choose_plan(name, graph->candidates(), limits, trial);
+    records.push_back(record);
+    cache.add(record);
+    tell(cache.note());
+    const std::size_t i = find_plan(*graph, record.plan).value();
+    return {std::move(graph), i, {}};
+  }
+
+  /// Each note once.
+  void tell(const std::string& note) {
+    if (!note.empty() && told.insert(note).second) std::fprintf(stderr, "note: %s\n", note.c_str());
+  }
+
+  PlanDevice device;
+  PlanOptions options;
+  CudnnLibrary cudnn;
+  PlanCache cache;
+  std::map<GraphSpec, Chosen> plans;
+  std::vector<PlanRecord> records;
+  std::set<std::string> told;
 };
 
-ConvPlans::ConvPlans(cudaStream_t stream) : state_(std::make_unique<State>()) {
-  check_cudnn(cudnnCreate(state_->handle.out()), "starting");
-  check_cudnn(cudnnSetStream(state_->handle.get(), stream), "starting");
-}
+ConvPlans::ConvPlans(const PlanDevice& device, const PlanOptions& options)
+    : state_(std::make_unique<State>(device, options)) {}
 
 ConvPlans::~ConvPlans() = default;
 
-std::int64_t ConvPlans::workspace_bytes(const ConvKey& key) { return state_->plan(key).workspace_bytes; }
-
-void ConvPlans::run(const ConvKey& key, const ConvPointers& p) {
-  std::unordered_map<std::int64_t, void*> pointers{
-      {kX, const_cast<void*>(p.x)}, {kY, const_cast<void*>(p.y)}, {kW, const_cast<void*>(p.w)}};
-  if (key.has_bias) pointers.emplace(kBias, const_cast<void*>(p.bias));
-  check(state_->plan(key).graph->execute(state_->handle.get(), pointers, p.workspace), key);
+bool ConvPlans::try_run(const GraphSpec& spec, const GraphPointers& pointers) {
+  const State::Chosen& c = state_->chosen(spec, pointers);
+  if (!c.graph) return false;
+  const CudaScratch workspace(state_->device.backend, c.graph->candidates()[c.candidate].workspace_bytes);
+  c.graph->run(c.candidate, pointers, workspace.as<void>());
+  return true;
 }
 
-std::string conv_plan_without_device(const std::string& device_properties, const ConvKey& key) {
-  const auto device = std::make_shared<fe::DeviceProperties>();
-  check(device->deserialize({device_properties.begin(), device_properties.end()}), key);
-  const Plan plan = make_plan(key, nullptr, device);
-  std::string name;
-  check(plan.graph->get_plan_name(name), key);
-  return fmt::format("{}, {} bytes", name, plan.workspace_bytes);
+void ConvPlans::run(const GraphSpec& spec, const GraphPointers& pointers) {
+  if (!try_run(spec, pointers)) throw Error(state_->chosen(spec, pointers).reason);
 }
 
-void CudaBackend::run_conv(const ConvKey& key, const ConvPointers& pointers) {
+const std::vector<PlanRecord>& ConvPlans::records() const { return state_->records; }
+
+ConvPlans& CudaBackend::conv_plans() {
   const cudaStream_t work = stream();
-  if (!conv_plans_) conv_plans_ = std::make_unique<ConvPlans>(work);
-  const CudaScratch workspace(*this, conv_plans_->workspace_bytes(key));
-  ConvPointers p = pointers;
-  p.workspace = workspace.as<void>();
-  conv_plans_->run(key, p);
+  if (!conv_plans_) {
+    cudaDeviceProp properties{};
+    check(cudaGetDeviceProperties(&properties, index_), "asking for the GPU's name");
+    conv_plans_ = std::make_unique<ConvPlans>(PlanDevice{*this, work, properties.name}, plan_options_);
+  }
+  return *conv_plans_;
 }
 
+std::vector<std::string> CudaBackend::plans() const {
+  std::vector<std::string> lines;
+  if (!conv_plans_) return lines;
+  for (const PlanRecord& r : conv_plans_->records()) lines.push_back(to_string(r));
+  return lines;
+}
+
+namespace {
+
+/// A dense copy of x with more channels, the new ones zero.
+class PaddedChannels {
+ public:
+  PaddedChannels(Backend& backend, const ConstView& x, std::int64_t channels)
+      : memory_(backend, x.shape.size() / x.shape.c * channels * size_of(x.dtype)) {
+    backend.zero(memory_.as<void>(), x.shape.size() / x.shape.c * channels * size_of(x.dtype));
+    backend.copy({memory_.as<void>(), x.dtype, kNhwc, x.shape, channels}, Write::overwrite, x);
+  }
+  const void* data() const { return memory_.as<void>(); }
+
+ private:
+  CudaScratch memory_;
+};
+
+/// `x` itself where it has as many channels as the graph.
+const void* with_channels(Backend& backend, const ConstView& x, std::int64_t channels,
+                          std::optional<PaddedChannels>& padded) {
+  if (x.shape.c == channels) return x.data;
+  padded.emplace(backend, x, channels);
+  return padded->data();
+}
+
+/// Likewise; a padded weight that does not change soon is kept with its parameter.
+const void* with_channels(Backend& backend, const WeightView& w, std::int64_t channels,
+                          std::optional<PaddedChannels>& padded) {
+  struct Kept {
+    std::uint64_t version;
+    PaddedChannels weight;
+  };
+  if (w.value.shape.c == channels || !w.packed) return with_channels(backend, w.value, channels, padded);
+  const auto* kept = static_cast<const Kept*>(w.packed->get());
+  if (!kept || kept->version != w.version) {
+    std::shared_ptr<Kept> made(new Kept{w.version, {backend, w.value, channels}});
+    kept = made.get();
+    *w.packed = std::move(made);
+  }
+  return kept->weight.data();
+}
+
+}  // namespace
+
+GraphSpec CudaBackend::graph_of(GraphKind kind, const ConvSpec& spec, DType dtype) const {
+  return conv_graph(kind, spec, dtype, precision_ == Precision::tf32);
+}
+
+// The whole epilogue in one graph where cuDNN can; else what is missing follows in passes of our own.
 void CudaBackend::conv(const ConvSpec& spec, View y, ConstView x, WeightView w, const ConvEpilogue& epilogue) {
-  run_conv({.spec = spec, .has_bias = epilogue.bias.data != nullptr},
-           {.x = x.data, .y = y.data, .w = w.value.data, .bias = epilogue.bias.data});
-  // Not part of the plan: cuDNN does not promise that its ReLU keeps a NaN.
+  GraphSpec graph = graph_of(GraphKind::conv, spec, x.dtype);
+  std::optional<PaddedChannels> padded_x, padded_w;
+  const GraphPointers pointers{.x = with_channels(*this, x, graph.conv.x.c, padded_x),
+                               .y = y.data,
+                               .w = with_channels(*this, w, graph.conv.x.c, padded_w),
+                               .bias = epilogue.bias.data,
+                               .residual = epilogue.residual.data};
+  const GraphSpec plain = graph;
+  graph.has_bias = epilogue.bias.data != nullptr;
+  graph.has_residual = epilogue.residual.data != nullptr;
+  graph.has_relu = epilogue.relu;
+  if (conv_plans().try_run(graph, pointers)) return;
+  graph.has_relu = false;
+  if (!epilogue.relu || !conv_plans().try_run(graph, pointers)) {
+    conv_plans().run(plain, pointers);
+    if (epilogue.bias.data) gpu::add_bias(y, epilogue.bias, stream());
+    if (epilogue.residual.data) copy(y, Write::add, epilogue.residual);
+  }
   if (epilogue.relu) map(Relu{}, y, Write::overwrite, {y});
 }
 
-// cuDNN's float32 engines overwrite; a sum takes a copy beside the destination and one pass more.
-void CudaBackend::run_conv_into(const ConvKey& key, View to, Write write, ConvPointers pointers) {
-  const void*& result = key.pass == ConvPass::data_grad ? pointers.x : pointers.w;
-  if (write == Write::overwrite) {
+// cuDNN overwrites, in the type of its inputs and with their channels; anything else takes a copy beside the
+// destination and one pass more.
+void CudaBackend::run_conv_into(const GraphSpec& graph, View to, Write write, GraphPointers pointers) {
+  const void*& result = graph.kind == GraphKind::data_grad ? pointers.x : pointers.w;
+  if (write == Write::overwrite && to.dtype == graph.dtype && to.shape.c == graph.conv.x.c) {
     result = to.data;
-    return run_conv(key, pointers);
+    return conv_plans().run(graph, pointers);
   }
-  const CudaScratch sum(*this, to.shape.size() * std::int64_t(sizeof(float)));
-  View part = to;
-  part.data = sum.as<void>();
-  part.pitch = to.shape.c;
-  result = part.data;
-  run_conv(key, pointers);
-  copy(to, Write::add, part);
+  const std::int64_t size = to.shape.size() / to.shape.c * graph.conv.x.c;
+  const CudaScratch beside(*this, size * size_of(graph.dtype));
+  result = beside.as<void>();
+  conv_plans().run(graph, pointers);
+  copy(to, write, ConstView{result, graph.dtype, kNhwc, to.shape, graph.conv.x.c});
 }
 
 void CudaBackend::conv_data_grad(const ConvSpec& spec, View dx, Write write, ConstView dy, WeightView w) {
-  run_conv_into({.pass = ConvPass::data_grad, .spec = spec}, dx, write, {.y = dy.data, .w = w.value.data});
+  const GraphSpec graph = graph_of(GraphKind::data_grad, spec, dy.dtype);
+  std::optional<PaddedChannels> padded_w;
+  run_conv_into(graph, dx, write, {.y = dy.data, .w = with_channels(*this, w, graph.conv.x.c, padded_w)});
 }
 
 void CudaBackend::conv_weight_grad(const ConvSpec& spec, View dw, Write write, ConstView dy, ConstView x) {
-  run_conv_into({.pass = ConvPass::weight_grad, .spec = spec}, dw, write, {.x = x.data, .y = dy.data});
+  const GraphSpec graph = graph_of(GraphKind::weight_grad, spec, dy.dtype);
+  std::optional<PaddedChannels> padded_x;
+  run_conv_into(graph, dw, write, {.x = with_channels(*this, x, graph.conv.x.c, padded_x), .y = dy.data});
 }
 
 }  // namespace graft

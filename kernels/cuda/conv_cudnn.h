@@ -1,52 +1,42 @@
-// Convolutions as cuDNN graphs, each planned once and kept. Plans compute in float32 without tensor cores (which would
-// mean TF32) and give the same bits every time. The vendor's headers stay in conv_cudnn.cpp: they take a minute to
-// compile.
+// cuDNN's plans for the graphs a backend has met: chosen once each, by timing them on the very buffers of the first call
+// (plan_choice.h), remembered on disk (plan_cache.h), then run. A graph that is met first while a CUDA graph is being
+// captured takes cuDNN's first plan: nothing is timed inside a capture.
 #pragma once
 
-#include <cuda_runtime.h>
-
-#include <compare>
+#include <map>
 #include <memory>
-#include <string>
+#include <vector>
 
-#include "kernels/core.h"
+#include "kernels/backend.h"
+#include "kernels/cuda/graph_cudnn.h"
+#include "kernels/cuda/plan_cache.h"
 
 namespace graft {
 
-enum class ConvPass : std::uint8_t { forward, data_grad, weight_grad };
-
-struct ConvKey {
-  ConvPass pass = ConvPass::forward;
-  ConvSpec spec;
-  bool has_bias = false;  // forward only
-  friend bool operator==(const ConvKey&, const ConvKey&) = default;
-  friend auto operator<=>(const ConvKey&, const ConvKey&) = default;
-};
-
-/// forward: y from x, w, bias. data_grad: x from y, w. weight_grad: w from y, x. Dense NHWC and KRSC on the GPU.
-struct ConvPointers {
-  const void *x = nullptr, *y = nullptr, *w = nullptr, *bias = nullptr;
-  void* workspace = nullptr;  // workspace_bytes(key)
+/// Where a ConvPlans takes memory and comparisons from: the CUDA backend, whose stream it uses.
+struct PlanDevice {
+  Backend& backend;
+  cudaStream_t stream;
+  std::string name;  // the GPU's, for the cache
 };
 
 class ConvPlans {
  public:
-  explicit ConvPlans(cudaStream_t stream);
+  ConvPlans(const PlanDevice& device, const PlanOptions& options);
   ~ConvPlans();
 
-  /// Plans the convolution if that has not been done.
-  /// Errors: cuDNN has no plan for it.
-  std::int64_t workspace_bytes(const ConvKey& key);
-  void run(const ConvKey& key, const ConvPointers& pointers);
+  /// Runs the graph; its plan is chosen first if this is its first time. False if it has no plan, and nothing was run:
+  /// cuDNN offers none, or its ReLU does not keep a NaN.
+  bool try_run(const GraphSpec& spec, const GraphPointers& pointers);
+  /// The same. Errors: no plan, with cuDNN's reason.
+  void run(const GraphSpec& spec, const GraphPointers& pointers);
+
+  /// Plans chosen so far, in the order of first use.
+  const std::vector<PlanRecord>& records() const;
 
  private:
   struct State;
   std::unique_ptr<State> state_;
 };
-
-/// The plan that would be chosen on another GPU, which need not be here: "eng70_k2=4_k18=0, 154140688 bytes".
-///   device_properties: what cudnn_frontend::DeviceProperties serializes, JSON.
-/// Errors: cuDNN has no plan for it.
-std::string conv_plan_without_device(const std::string& device_properties, const ConvKey& key);
 
 }  // namespace graft

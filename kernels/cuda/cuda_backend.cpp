@@ -67,6 +67,10 @@ void CudaBackend::update_running(View running, ConstView stats, double momentum,
   gpu::update_running(running, stats, momentum, elements, stream());
 }
 
+void CudaBackend::fold_normalize(View folded, View shift, ConstView w, ConstView bias, const NormalizeArgs& args) {
+  gpu::fold_normalize(folded, shift, w, bias, args, stream());
+}
+
 void CudaBackend::max_pool(const PoolSpec& spec, View y, View index, ConstView x) {
   gpu::max_pool(spec, y, index, x, stream());
 }

@@ -28,6 +28,9 @@ class CudaBackend final : public Backend {
     return precision_ == Precision::bf16 ? DType::bf16 : precision_ == Precision::f16 ? DType::f16 : DType::f32;
   }
   std::string description() const override { return description_; }
+  std::vector<std::string> plans() const override;
+  /// Before the first convolution.
+  void set_plan_options(const PlanOptions& options) { plan_options_ = options; }
 
   void* allocate(std::int64_t bytes) override;
   void release(void* block) noexcept override;
@@ -58,6 +61,8 @@ class CudaBackend final : public Backend {
                       const NormalizeArgs&, ConstView sums) override;
   void normalize_grad_correction(View dx, ConstView x, ConstView stats, double epsilon, ConstView weighted) override;
   void update_running(View running, ConstView stats, double momentum, std::int64_t elements) override;
+  bool folds_norms() const override { return true; }
+  void fold_normalize(View folded, View shift, ConstView w, ConstView bias, const NormalizeArgs&) override;
 
   void max_pool(const PoolSpec&, View y, View index, ConstView x) override;
   void max_pool_grad(const PoolSpec&, View dx, Write, ConstView dy, ConstView index) override;
@@ -84,11 +89,13 @@ class CudaBackend final : public Backend {
   /// The stream, with this backend's GPU made current for the calling thread.
   cudaStream_t stream();
   cublasHandle_t cublas();
-  void run_conv(const ConvKey& key, const ConvPointers& pointers);
-  /// Runs `key` into y, or into scratch memory that is then added to y.
-  void run_conv_into(const ConvKey& key, View y, Write write, ConvPointers pointers);
+  ConvPlans& conv_plans();
+  GraphSpec graph_of(GraphKind kind, const ConvSpec& spec, DType dtype) const;
+  /// Runs a gradient's graph into `to`, or into scratch memory that is then copied or added there.
+  void run_conv_into(const GraphSpec& graph, View to, Write write, GraphPointers pointers);
   struct Gemm;
-  void gemm(const Gemm& gemm, float* c, const float* a, const float* b);
+  cublasComputeType_t product_type() const;
+  void gemm(const Gemm& gemm, View c, ConstView a, ConstView b);
   gpu::DeviceArena device_arena(const UpdateArena& arena);
   template <class Step>
   void run_update(const UpdateArena& arena, const Step& step);
@@ -114,6 +121,7 @@ class CudaBackend final : public Backend {
   std::size_t last_staging_ = 0;
 
   gpu::Handle<cublasHandle_t, cublasDestroy> cublas_;  // created when first needed, as cuDNN's is
+  PlanOptions plan_options_;
   std::unique_ptr<ConvPlans> conv_plans_;
   UpdateTable update_table_;
   void* device_table_ = nullptr;   // update_table_'s bytes on the GPU, from allocate()

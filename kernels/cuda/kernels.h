@@ -59,6 +59,14 @@ struct InputScratch {
 InputScratch input_scratch(const Shape& x);
 void images_to_input(View x, ConstView pixels, std::span<const ImageChange> changes, const PixelScaling& scaling,
                      std::byte* scratch, cudaStream_t stream);
+// fold.cu
+void fold_normalize(View folded, View shift, ConstView w, ConstView bias, const NormalizeArgs& args,
+                    cudaStream_t stream);
+
+// compare.cu
+/// Raises largest[0] to the largest |a - b| and largest[1] to the largest |a|; dense float32, zeros at first. Where
+/// only one of the two is finite the difference is infinite; where neither is, there is none.
+void find_largest_difference(float* largest, ConstView a, ConstView b, cudaStream_t stream);
 
 // softmax.cu. Scratch: softmax_scratch_bytes of the batch.
 std::int64_t softmax_scratch_bytes(std::int64_t rows);

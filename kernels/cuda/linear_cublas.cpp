@@ -1,5 +1,5 @@
-// Linear layers by cuBLAS in float32. Its default math mode uses no TF32 for float32 matrices, and one stream gives the
-// same bits every time.
+// Linear layers by cuBLAS: 16-bit or float32 matrices, sums in float32, weight gradients in float32 whatever the rest
+// is. Float32 matrices use TF32 only where that precision was asked for; one stream gives the same bits every time.
 #include <fmt/format.h>
 
 #include "kernels/cuda/cuda_backend.h"
@@ -10,6 +10,10 @@ namespace {
 void check_cublas(cublasStatus_t status, const std::string& what) {
   if (status != CUBLAS_STATUS_SUCCESS)
     throw Error(fmt::format("{}: cuBLAS failed: {}", what, cublasGetStatusString(status)));
+}
+
+cudaDataType_t data_type(DType dtype) {
+  return dtype == DType::bf16 ? CUDA_R_16BF : dtype == DType::f16 ? CUDA_R_16F : CUDA_R_32F;
 }
 
 std::int64_t columns(const ConstView& v) { return v.shape.size() / v.shape.n; }
@@ -28,29 +32,35 @@ cublasHandle_t CudaBackend::cublas() {
   if (!cublas_) {
     check_cublas(cublasCreate(cublas_.out()), "linear");
     check_cublas(cublasSetStream(cublas_.get(), work), "linear");
-    check_cublas(cublasSetMathMode(cublas_.get(), CUBLAS_DEFAULT_MATH), "linear");
+    // Sums over parts of a product stay float32 too.
+    check_cublas(cublasSetMathMode(cublas_.get(), CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION), "linear");
   }
   return cublas_.get();
 }
 
+cublasComputeType_t CudaBackend::product_type() const {
+  return precision_ == Precision::tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+}
+
 // cuBLAS is column-major: the transposed product C' = op(B)' op(A)' of the same memory.
-void CudaBackend::gemm(const Gemm& g, float* c, const float* a, const float* b) {
+void CudaBackend::gemm(const Gemm& g, View c, ConstView a, ConstView b) {
   constexpr float kOne = 1;
   check_cublas(
-      cublasSgemm_64(cublas(), g.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, g.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N,
-                     g.n, g.m, g.k, &kOne, b, g.transpose_b ? g.k : g.n, a, g.transpose_a ? g.m : g.k, &g.beta, c, g.n),
-      fmt::format("linear {}x{}x{}", g.m, g.n, g.k));
+      cublasGemmEx_64(cublas(), g.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, g.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N,
+                      g.n, g.m, g.k, &kOne, b.data, data_type(b.dtype), g.transpose_b ? g.k : g.n, a.data,
+                      data_type(a.dtype), g.transpose_a ? g.m : g.k, &g.beta, c.data, data_type(c.dtype), g.n,
+                      product_type(), CUBLAS_GEMM_DEFAULT),
+      fmt::format("linear {}x{}x{} of {}", g.m, g.n, g.k, to_string(a.dtype)));
 }
 
 void CudaBackend::linear(View y, ConstView x, WeightView w, ConstView bias) {
-  gemm({.m = y.shape.n, .n = columns(y), .k = columns(x), .transpose_b = true}, y.as<float>(), x.as<float>(),
-       w.value.as<float>());
+  gemm({.m = y.shape.n, .n = columns(y), .k = columns(x), .transpose_b = true}, y, x, w.value);
   if (bias.data) gpu::add_bias(y, bias, stream());
 }
 
 void CudaBackend::linear_data_grad(View dx, Write write, ConstView dy, WeightView w) {
-  gemm({.m = dx.shape.n, .n = columns(dx), .k = columns(dy), .beta = write == Write::add ? 1.0f : 0.0f}, dx.as<float>(),
-       dy.as<float>(), w.value.as<float>());
+  gemm({.m = dx.shape.n, .n = columns(dx), .k = columns(dy), .beta = write == Write::add ? 1.0f : 0.0f}, dx, dy,
+       w.value);
 }
 
 void CudaBackend::linear_weight_grad(View dw, Write write, ConstView dy, ConstView x) {
@@ -59,7 +69,7 @@ void CudaBackend::linear_weight_grad(View dw, Write write, ConstView dy, ConstVi
         .k = x.shape.n,
         .transpose_a = true,
         .beta = write == Write::add ? 1.0f : 0.0f},
-       dw.as<float>(), dy.as<float>(), x.as<float>());
+       dw, dy, x);
 }
 
 }  // namespace graft

@@ -3,25 +3,15 @@
 
 #include "kernels/build_info.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/graph_cudnn.h"
 
 namespace graft {
 namespace {
 
 std::unique_ptr<Backend> create(int index, const BackendOptions& options) {
-  return std::make_unique<CudaBackend>(index, options.precision);
-}
-
-std::string conv_plan(const std::string& device_properties, const ConvSpec& spec, const std::string& kind) {
-  ConvKey key{.spec = spec};
-  if (kind == "data_grad")
-    key.pass = ConvPass::data_grad;
-  else if (kind == "weight_grad")
-    key.pass = ConvPass::weight_grad;
-  else if (kind == "forward+bias")
-    key.has_bias = true;
-  else if (kind != "forward")
-    throw Error("conv_plan: unknown kind '" + kind + "'");
-  return conv_plan_without_device(device_properties, key);
+  auto backend = std::make_unique<CudaBackend>(index, options.precision);
+  backend->set_plan_options(options.plans);
+  return backend;
 }
 
 }  // namespace
@@ -33,6 +23,7 @@ extern "C" __attribute__((visibility("default"))) const graft::CudaModule* graft
   static const CudaModule module{.version = version.c_str(),
                                  .unavailable_reason = gpu_unavailable_reason,
                                  .create = create,
-                                 .conv_plan = conv_plan};
+                                 .cudnn_version = CudnnLibrary::version,
+                                 .graph_support = graph_support};
   return &module;
 }

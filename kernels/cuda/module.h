@@ -6,6 +6,7 @@
 #include <string>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/graph_spec.h"
 
 namespace graft {
 
@@ -15,11 +16,11 @@ struct CudaModule {
   std::string (*unavailable_reason)(int index);
   /// Errors: the GPU cannot be used.
   std::unique_ptr<Backend> (*create)(int index, const BackendOptions& options);
-  /// Name and workspace of the plan that cuDNN's heuristics choose for a convolution on a GPU that need not be here.
+  std::string (*cudnn_version)();  // "9.19.0"
+  /// What cuDNN offers for a graph on a GPU that need not be here: plans that give the same bits every time.
   ///   device_properties: what cudnn_frontend::DeviceProperties serializes, JSON.
-  ///   kind: "forward", "forward+bias", "data_grad", "weight_grad".
-  /// Errors: cuDNN offers no plan that computes in float32 and gives the same bits every time.
-  std::string (*conv_plan)(const std::string& device_properties, const ConvSpec& spec, const std::string& kind);
+  /// Engines that are compiled at run time are listed only if a libcuda.so.1 is loaded; the toolkit's stub will do.
+  GraphSupport (*graph_support)(const std::string& device_properties, const GraphSpec& spec);
 };
 
 /// The type and the name of the exported function.

@@ -40,12 +40,12 @@ void check(const char* call, const ConvSpec& spec, const ConstView& x, const Con
 
 }  // namespace
 
-/// y[n,k,p,q] = b[k] + sum over r,s,c of x[n,c,h,w] w[k,r,s,c]
+/// y[n,k,p,q] = b[k] + residual[n,k,p,q] + sum over r,s,c of x[n,c,h,w] w[k,r,s,c]
 void ReferenceBackend::conv(const ConvSpec& spec, View y, ConstView x, WeightView weight,
                             const ConvEpilogue& epilogue) {
   check("conv", spec, x, y, weight.value);
   const Strides sx = strides_of(x), sy = strides_of(y);
-  const double* bias = epilogue.bias.as<double>();
+  const double *bias = epilogue.bias.as<double>(), *residual = epilogue.residual.as<double>();
   const std::int64_t row_size = spec.r * spec.s * spec.x.c;
 #pragma omp parallel for collapse(2) num_threads(threads_)
   for (std::int64_t n = 0; n < spec.x.n; ++n)
@@ -62,7 +62,9 @@ void ReferenceBackend::conv(const ConvSpec& spec, View y, ConstView x, WeightVie
               for (std::int64_t c = 0; c < spec.x.c; c += sx.block, a += sx.group)
                 sum += dot(a, b + c, std::min(sx.block, spec.x.c - c));
             }
-          y.as<double>()[sy(n, k, p * y.shape.w + q)] = epilogue.relu && sum < 0 ? 0 : sum;
+          const std::int64_t at = sy(n, k, p * y.shape.w + q);
+          if (residual) sum += residual[at];
+          y.as<double>()[at] = epilogue.relu && sum < 0 ? 0 : sum;
         }
 }
 

@@ -85,6 +85,16 @@ void ReferenceBackend::normalize(View y, ConstView x, const NormalizeArgs& a, Co
   if (a.relu_mask.data) write_mask(a.relu_mask, y, threads_);
 }
 
+void ReferenceBackend::fold_normalize(View folded, View shift, ConstView w, ConstView bias, const NormalizeArgs& a) {
+  const std::int64_t rows = w.shape.n, row_size = w.shape.size() / rows;
+  for (std::int64_t k = 0; k < rows; ++k) {
+    const double scale = *row_of(a.gamma, 0, k) * inverse_deviation(*row_of(a.stats, 1, k), a.epsilon);
+    for (std::int64_t i = k * row_size; i < (k + 1) * row_size; ++i) folded.as<double>()[i] = w.as<double>()[i] * scale;
+    const double offset = bias.data ? *row_of(bias, 0, k) : 0;
+    *row_of(shift, 0, k) = (offset - *row_of(a.stats, 0, k)) * scale + *row_of(a.beta, 0, k);
+  }
+}
+
 void ReferenceBackend::normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x, const NormalizeArgs& a) {
   const ChannelGroups groups{x, dy, y};
 #pragma omp parallel for num_threads(threads_)

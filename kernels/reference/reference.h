@@ -54,6 +54,8 @@ class ReferenceBackend final : public Backend {
                       const NormalizeArgs&, ConstView sums) override;
   void normalize_grad_correction(View dx, ConstView x, ConstView stats, double epsilon, ConstView weighted) override;
   void update_running(View running, ConstView stats, double momentum, std::int64_t elements) override;
+  bool folds_norms() const override { return true; }
+  void fold_normalize(View folded, View shift, ConstView w, ConstView bias, const NormalizeArgs&) override;
 
   void max_pool(const PoolSpec&, View y, View index, ConstView x) override;
   void max_pool_grad(const PoolSpec&, View dx, Write, ConstView dy, ConstView index) override;

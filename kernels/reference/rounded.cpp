@@ -62,7 +62,9 @@ void RoundedReference::run_map(const MapCall& call) {
 
 void RoundedReference::conv(const ConvSpec& spec, View y, ConstView x, WeightView w, const ConvEpilogue& epilogue) {
   Widened wide(exact_);
-  exact_.conv(spec, wide.out(y), wide.in(x), wide.in(w), epilogue);
+  ConvEpilogue exact = epilogue;
+  exact.residual = wide.in(epilogue.residual);
+  exact_.conv(spec, wide.out(y), wide.in(x), wide.in(w), exact);
   wide.finish();
 }
 void RoundedReference::conv_data_grad(const ConvSpec& spec, View dx, Write write, ConstView dy, WeightView w) {
@@ -101,6 +103,11 @@ void RoundedReference::batch_statistics(View stats, ConstView x) {
 void RoundedReference::normalize(View y, ConstView x, const NormalizeArgs& args, ConstView residual) {
   Widened wide(exact_);
   exact_.normalize(wide.out(y), wide.in(x), args, wide.in(residual));
+  wide.finish();
+}
+void RoundedReference::fold_normalize(View folded, View shift, ConstView w, ConstView bias, const NormalizeArgs& args) {
+  Widened wide(exact_);
+  exact_.fold_normalize(wide.out(folded), shift, w, bias, args);
   wide.finish();
 }
 void RoundedReference::normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x,

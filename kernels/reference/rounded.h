@@ -40,6 +40,8 @@ class RoundedReference final : public Backend {
 
   void batch_statistics(View stats, ConstView x) override;
   void normalize(View y, ConstView x, const NormalizeArgs&, ConstView residual) override;
+  /// Not offered to layers (folds_norms): each of the two calls rounds, as PyTorch's modules do.
+  void fold_normalize(View folded, View shift, ConstView w, ConstView bias, const NormalizeArgs&) override;
   void normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x, const NormalizeArgs&) override;
   void normalize_grad(View dx, Write, View dresidual, Write, ConstView dy, ConstView y, ConstView x,
                       const NormalizeArgs&, ConstView sums) override;

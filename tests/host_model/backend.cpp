@@ -23,6 +23,7 @@ CudaBackend::~CudaBackend() {
 }
 
 cudaStream_t CudaBackend::stream() { return nullptr; }
+std::vector<std::string> CudaBackend::plans() const { return {}; }
 
 /// Exactly as large as asked for, so that the address sanitizer sees the first byte beyond; NaN until written.
 void* CudaBackend::allocate(std::int64_t bytes) {

@@ -51,4 +51,17 @@ inline void expect_bias_added(Backend& device, DType type) {
   EXPECT_EQ(o.damage(), "");
 }
 
+/// What compare.cu finds between x and y: the largest |x - y| and the largest |x|.
+inline std::array<float, 2> found_difference(Backend& device, const std::vector<double>& x,
+                                             const std::vector<double>& y) {
+  const std::int64_t size = std::int64_t(x.size());
+  OpCase op;
+  op.operands = {input("x", {1, size, 1, 1}), input("y", {1, size, 1, 1}), input("largest", {1, 2, 1, 1})};
+  CaseOperands o(device, op, Write::overwrite, {kNhwc, kNhwc, kNhwc});
+  o.set("x", x), o.set("y", y), o.set("largest", {0, 0});
+  gpu::find_largest_difference(o["largest"].as<float>(), o["x"], o["y"], nullptr);
+  const std::vector<double> found = o.values("largest");
+  return {float(found[0]), float(found[1])};
+}
+
 }  // namespace graft

@@ -74,5 +74,26 @@ TEST(HostModelBias, IsAddedInEveryType) {
   }
 }
 
+TEST_F(HostModel, DifferencesOfTwoResultsAreFound) {
+  const std::unique_ptr<Backend> device = host_model::make_backend();
+  constexpr std::size_t kSize = 1027;
+  std::vector<double> x(kSize), y(kSize);
+  for (std::size_t i = 0; i < kSize; ++i) x[i] = y[i] = -double(i % 7);
+  for (const Order order : orders()) {
+    host_model::set_order(order, kSeed);
+    using Found = std::array<float, 2>;
+    EXPECT_EQ(found_difference(*device, x, y), (Found{0, 6}));
+    for (const std::size_t i : {std::size_t{0}, std::size_t{600}, kSize - 1}) {
+      std::vector<double> other = y;
+      other[i] += 0.25;
+      EXPECT_EQ(found_difference(*device, x, other)[0], 0.25f) << i;
+      other[i] = std::nan("");  // in one of the two
+      EXPECT_EQ(found_difference(*device, x, other)[0], float(kInfinity)) << i;
+      EXPECT_EQ(found_difference(*device, other, y)[0], float(kInfinity)) << i;
+      EXPECT_EQ(found_difference(*device, other, other)[0], 0) << i;  // in both: nothing to compare
+    }
+  }
+}
+
 }  // namespace
 }  // namespace graft

@@ -62,18 +62,23 @@ Operand conv_y(Operand o) { return o.from(FormatFrom::conv_y); }
 
 double multiply_adds(const ConvSpec& s) { return double(s.weight_size()) * double(s.x.n * s.out_h() * s.out_w()); }
 
-OpCase forward(const NamedSpec& n, bool bias, bool relu) {
+OpCase forward(const NamedSpec& n, bool bias, bool relu, bool residual = false) {
   const ConvSpec s = n.spec;
   OpCase c;
   c.call = "conv";
-  c.name = std::string("conv/") + n.name + (bias ? "_bias" : "") + (relu ? "_relu" : "");
+  c.name =
+      std::string("conv/") + n.name + (bias ? "_bias" : "") + (residual ? "_residual" : "") + (relu ? "_relu" : "");
   c.operands = {conv_y(fresh("y", s.y())), conv_x(input("x", s.x)), input("w", weight_shape(s))};
   if (bias) c.operands.push_back(input("b", {1, s.k, 1, 1}));
+  if (residual) c.operands.push_back(conv_y(input("residual", s.y())));
   c.conv = s;
   c.terms = double(s.r * s.s * s.x.c);
   c.flops = 2 * multiply_adds(s);
-  c.run = [s, bias, relu](Backend& d, CaseOperands& o, Write) {
-    d.conv(s, o["y"], o["x"], o.weight("w"), {.bias = bias ? ConstView(o["b"]) : ConstView{}, .relu = relu});
+  c.run = [s, bias, relu, residual](Backend& d, CaseOperands& o, Write) {
+    d.conv(s, o["y"], o["x"], o.weight("w"),
+           {.bias = bias ? ConstView(o["b"]) : ConstView{},
+            .relu = relu,
+            .residual = residual ? ConstView(o["residual"]) : ConstView{}});
   };
   return c;
 }
@@ -189,6 +194,7 @@ void add_conv_cases(std::vector<OpCase>& table, CaseSize size) {
   for (const NamedSpec& n : conv_specs(size)) {
     table.push_back(forward(n, false, false));
     table.push_back(forward(n, true, true));
+    table.push_back(forward(n, true, true, true));
     table.push_back(data_grad(n));
     table.push_back(weight_grad(n));
     table.push_back(bias_grad(n));
@@ -198,6 +204,8 @@ void add_conv_cases(std::vector<OpCase>& table, CaseSize size) {
   for (const NamedSpec& n : {odd, blocks}) {
     table.push_back(forward(n, true, false));
     table.push_back(forward(n, false, true));
+    table.push_back(forward(n, false, false, true));
+    table.push_back(forward(n, true, false, true));
   }
 }
 

@@ -137,6 +137,23 @@ void add_grad_sums(std::vector<OpCase>& table, const NormLayout& l, bool relu) {
   table.push_back(c);
 }
 
+/// w [K,C,R,S] and the norm behind it.
+void add_fold(std::vector<OpCase>& table, const char* name, const Shape& w, bool bias) {
+  OpCase c{.call = "fold_normalize", .name = std::string("fold_normalize/") + name};
+  const Shape vector{1, w.n, 1, 1};
+  c.operands = {fresh("folded", w),
+                fresh("shift", vector),
+                input("w", w),
+                input("stats", {2, w.n, 1, 1}, uniform(0.3, 2)),
+                input("gamma", vector, uniform(0.5, 1.5)),
+                input("beta", vector)};
+  if (bias) c.operands.push_back(input("bias", vector));
+  c.run = [bias](Backend& d, CaseOperands& o, Write) {
+    d.fold_normalize(o["folded"], o["shift"], o["w"], bias ? ConstView(o["bias"]) : ConstView{}, args(o, false));
+  };
+  table.push_back(c);
+}
+
 struct GradVariant {
   const char* name;
   bool batch, relu, dx, dresidual;
@@ -291,7 +308,10 @@ void add_norm_cases(std::vector<OpCase>& table, CaseSize size) {
   add_grad(table, first, {"_batch", true, false, true, false});
   add_grad(table, first, {"_only_residual_relu", true, true, false, true});
   add_running(table, size == CaseSize::real ? "layer4" : "odd", size == CaseSize::real ? 2048 : 5, 12);
-  if (size == CaseSize::real) return;
+  if (size == CaseSize::real) return add_fold(table, "layer4_3x3", {512, 512, 3, 3}, false);
+  add_fold(table, "odd", {5, 3, 2, 4}, false);
+  add_fold(table, "odd_bias", {19, 7, 3, 1}, true);
+  add_fold(table, "1x1_bias", {33, 66, 1, 1}, true);
   add_running(table, "one_element", 7, 1);
   add_grad_mixed_writes(table, first, true);
   add_grad_mixed_writes(table, first, false);

@@ -1,0 +1,45 @@
+// How far two results are apart: what decides whether an engine of cuDNN's is trusted.
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/rows.h"
+
+namespace graft::gpu {
+namespace {
+
+constexpr int kMostBlocks = 1024;
+
+/// Floats that are not negative are in the order of their bits.
+__device__ void raise(float* largest, float value) {
+  atomicMax(reinterpret_cast<unsigned*>(largest), __float_as_uint(value));
+}
+
+__global__ void __launch_bounds__(kThreads)
+    largest_difference_kernel(float* largest, const float* a, const float* b, const std::int64_t size) {
+  float difference = 0, value = 0;
+  for (std::int64_t i = std::int64_t(blockIdx.x) * kThreads + threadIdx.x; i < size;
+       i += std::int64_t(gridDim.x) * kThreads) {
+    const bool are_finite = isfinite(a[i]) && isfinite(b[i]);
+    if (!are_finite) {
+      if (isfinite(a[i]) || isfinite(b[i])) difference = INFINITY;
+      continue;
+    }
+    difference = fmaxf(difference, fabsf(a[i] - b[i]));
+    value = fmaxf(value, fabsf(a[i]));
+  }
+  if (difference > 0) raise(largest, difference);
+  if (value > 0) raise(largest + 1, value);
+}
+
+}  // namespace
+
+void find_largest_difference(float* largest, ConstView a, ConstView b, cudaStream_t stream) {
+  const std::int64_t size = a.shape.size(),
+                     blocks = std::min<std::int64_t>((size + kThreads - 1) / kThreads, kMostBlocks);
+  launch("comparing results", largest_difference_kernel,
+         {.grid = dim3(unsigned(blocks)), .block = dim3(kThreads), .stream = stream}, largest, a.as<float>(),
+         b.as<float>(), size);
+}
+
+}  // namespace graft::gpu

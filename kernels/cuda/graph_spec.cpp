@@ -1,0 +1,54 @@
+#include "kernels/cuda/graph_spec.h"
+
+#include <fmt/format.h>
+
+namespace graft {
+namespace {
+
+const char* name_of(GraphKind kind) {
+  switch (kind) {
+    case GraphKind::conv:
+      return "conv";
+    case GraphKind::data_grad:
+      return "data-grad";
+    case GraphKind::weight_grad:
+      return "weight-grad";
+    case GraphKind::norm:
+      return "norm";
+    case GraphKind::norm_grad:
+      return "norm-grad";
+    case GraphKind::conv_statistics:
+      return "conv-statistics";
+    case GraphKind::norm_conv_statistics:
+      return "norm-conv-statistics";
+    case GraphKind::data_grad_norm_sums:
+      return "data-grad-norm-sums";
+  }
+  return "?";
+}
+
+}  // namespace
+
+GraphSpec conv_graph(GraphKind kind, const ConvSpec& conv, DType dtype, bool allows_tf32) {
+  constexpr std::int64_t kGroup = 8;
+  GraphSpec graph{.kind = kind, .dtype = dtype, .allows_tf32 = allows_tf32, .conv = conv};
+  if (dtype != DType::f32 && !graph.is_norm() && conv.x.c < kGroup) graph.conv.x.c = kGroup;
+  return graph;
+}
+
+std::string to_string(const GraphSpec& g) {
+  const ConvSpec& c = g.conv;
+  std::string text = fmt::format("{}{}{}{} {} x {}", name_of(g.kind), g.has_bias ? "+bias" : "",
+                                 g.has_residual ? "+add" : "", g.has_relu ? "+relu" : "",
+                                 g.allows_tf32 ? "tf32" : to_string(g.dtype), to_string(c.x));
+  if (!g.is_norm()) {
+    text += fmt::format(" w [{},{},{},{}]", c.k, c.x.c, c.r, c.s);
+    text += fmt::format(" stride {}x{} pad {}x{}", c.stride_h, c.stride_w, c.pad_h, c.pad_w);
+    if (c.dilation_h != 1 || c.dilation_w != 1) text += fmt::format(" dilation {}x{}", c.dilation_h, c.dilation_w);
+  }
+  if (g.x_pitch) text += fmt::format(" x-pitch {}", g.x_pitch);
+  if (g.y_pitch) text += fmt::format(" y-pitch {}", g.y_pitch);
+  return text;
+}
+
+}  // namespace graft

@@ -1,0 +1,125 @@
+#include "kernels/cuda/plan_choice.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+namespace graft {
+namespace {
+
+struct Timed {
+  std::size_t index;
+  double seconds;
+};
+
+void add_note(std::string& note, const std::string& text) { note += (note.empty() ? "" : "; ") + text; }
+
+/// Runs the candidates within the limits; those of engines not met yet are timed beyond the limit until there are two
+/// engines, since a choice needs a second one to be checked against.
+std::vector<Timed> time_candidates(const std::vector<PlanCandidate>& candidates, const PlanLimits& limits,
+                                   PlanTrial& trial, std::string& note) {
+  std::vector<Timed> timed;
+  int too_large = 0;
+  const auto has_second_engine = [&] {
+    return std::ranges::any_of(timed, [&](const Timed& t) {
+      return engine_of(candidates[t.index].name) != engine_of(candidates[timed.front().index].name);
+    });
+  };
+  for (std::size_t i = 0; i < candidates.size(); ++i) {
+    if (candidates[i].workspace_bytes > limits.workspace_bytes) {
+      ++too_large;
+      continue;
+    }
+    if (std::ssize(timed) >= limits.timed) {
+      if (has_second_engine()) break;
+      if (engine_of(candidates[i].name) == engine_of(candidates[timed.front().index].name)) continue;
+    }
+    try {
+      timed.push_back({i, trial.time(i)});
+    } catch (const Error& error) {
+      add_note(note, fmt::format("{} does not run ({})", candidates[i].name, error.what()));
+    }
+  }
+  if (too_large > 0)
+    add_note(note, fmt::format("{} of {} plans need more than {} MiB of workspace", too_large, candidates.size(),
+                               limits.workspace_bytes >> 20));
+  return timed;
+}
+
+/// Fastest first; within a tie, less workspace, then cuDNN's order.
+void rank(std::vector<Timed>& timed, const std::vector<PlanCandidate>& candidates, double tie) {
+  std::ranges::stable_sort(timed, {}, &Timed::seconds);
+  for (auto begin = timed.begin(); begin != timed.end();) {
+    const double limit = begin->seconds * (1 + tie);
+    const auto end = std::find_if(begin, timed.end(), [&](const Timed& t) { return t.seconds > limit; });
+    std::sort(begin, end, [&](const Timed& a, const Timed& b) {
+      const std::int64_t wa = candidates[a.index].workspace_bytes, wb = candidates[b.index].workspace_bytes;
+      return wa != wb ? wa < wb : a.index < b.index;
+    });
+    begin = end;
+  }
+}
+
+}  // namespace
+
+std::string engine_of(const std::string& plan_name) { return plan_name.substr(0, plan_name.find('_')); }
+
+std::string to_string(const PlanRecord& r) {
+  std::string text = fmt::format("{}: {}, {}", r.graph, r.plan, r.source);
+  if (r.microseconds > 0) text += fmt::format(", {:.1f} us", r.microseconds);
+  text += fmt::format(", {:.1f} MiB", double(r.workspace_bytes) / (1 << 20));
+  if (!r.checked_against.empty()) text += fmt::format(", within {:.2g} of {}", r.difference, r.checked_against);
+  return r.note.empty() ? text : text + "; " + r.note;
+}
+
+double plan_tolerance(DType dtype, bool allows_tf32) {
+  if (dtype == DType::bf16) return 0x1p-5;  // storage rounds to 2^-9 of a value; sums of different order a few times that
+  if (dtype == DType::f16) return 0x1p-8;
+  return allows_tf32 ? 0x1p-7 : 1e-3;
+}
+
+PlanRecord choose_plan(const std::string& graph, const std::vector<PlanCandidate>& candidates, const PlanLimits& limits,
+                       PlanTrial& trial) {
+  PlanRecord record{.graph = graph, .source = "timed"};
+  std::vector<Timed> timed = time_candidates(candidates, limits, trial, record.note);
+  if (timed.empty())
+    throw Error(fmt::format("{}: none of cuDNN's {} plans can be used{}{}; allow more workspace or try another batch",
+                            graph, candidates.size(), record.note.empty() ? "" : ": ", record.note));
+  rank(timed, candidates, limits.tie);
+
+  const auto take = [&](const Timed& t) {
+    record.plan = candidates[t.index].name;
+    record.workspace_bytes = candidates[t.index].workspace_bytes;
+    record.microseconds = t.seconds * 1e6;
+  };
+  // One plan of each engine, the fastest.
+  std::vector<Timed> engines;
+  for (const Timed& t : timed)
+    if (std::ranges::none_of(engines, [&](const Timed& e) {
+          return engine_of(candidates[e.index].name) == engine_of(candidates[t.index].name);
+        }))
+      engines.push_back(t);
+  if (engines.size() == 1) {
+    add_note(record.note, "not checked: cuDNN offers no second engine");
+    take(engines[0]);
+    return record;
+  }
+  // The fastest that another engine confirms; pairs with a faster one have been tried by then.
+  for (auto fast = engines.begin(); fast != engines.end(); ++fast)
+    for (auto other = fast + 1; other != engines.end(); ++other) {
+      const double difference = trial.difference(fast->index, other->index);
+      if (difference <= limits.tolerance) {  // false for a NaN
+        take(*fast);
+        record.checked_against = candidates[other->index].name;
+        record.difference = difference;
+        return record;
+      }
+      add_note(record.note, fmt::format("{} and {} differ by {:.2g}", candidates[fast->index].name,
+                                        candidates[other->index].name, difference));
+    }
+  throw Error(fmt::format("{}: cuDNN's engines disagree and no two of them agree ({}); use --device cpu or another "
+                          "precision, and report this GPU and cuDNN version",
+                          graph, record.note));
+}
+
+}  // namespace graft

@@ -1,0 +1,64 @@
+// How one plan is chosen among those that cuDNN offers for a graph: by time, within a bound on workspace, and only after
+// a second engine has given the same result. Knows neither cuDNN nor a GPU; conv_cudnn.cpp runs it on real buffers.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/core.h"
+
+namespace graft {
+
+/// An engine with its knobs: "eng70_k2=4_k18=0".
+struct PlanCandidate {
+  std::string name;
+  std::int64_t workspace_bytes = 0;
+};
+
+/// "eng70" of "eng70_k2=4_k18=0".
+std::string engine_of(const std::string& plan_name);
+
+/// What was chosen and why; a line of the run's environment.json.
+struct PlanRecord {
+  std::string graph, plan;
+  std::int64_t workspace_bytes = 0;
+  double microseconds = 0;       // 0: not timed
+  std::string source;            // "timed", "cached", or "first": cuDNN's own order, untimed
+  std::string checked_against;   // the plan that gave the same result; empty: not checked, the reason in `note`
+  double difference = 0;         // largest between the two, as a share of the largest value
+  std::string note;              // engines that failed, disagreed or did not fit
+};
+
+/// "conv bf16 x [...] ...: eng70_k2=4_k18=0, 41.2 us, 0 MiB, timed, agrees with eng1 to 0.0012".
+std::string to_string(const PlanRecord& record);
+
+/// A GPU to try plans on, or a test's stand-in. Indices are those of the candidates.
+class PlanTrial {
+ public:
+  virtual ~PlanTrial() = default;
+  /// Seconds of one execution. Errors: the plan cannot be built or run here.
+  virtual double time(std::size_t candidate) = 0;
+  /// Largest difference between two plans' results as a share of the largest value; NaN if one is not finite where the
+  /// other is.
+  virtual double difference(std::size_t a, std::size_t b) = 0;
+};
+
+struct PlanLimits {
+  std::int64_t workspace_bytes = 0;
+  int timed = 6;            // of the candidates, in cuDNN's order, at most
+  double tolerance = 1e-3;  // on PlanTrial::difference
+  double tie = 0.03;        // times this close count as equal: the one with less workspace, then cuDNN's earlier, wins
+};
+
+/// The largest difference between two correct engines that compute with these types.
+double plan_tolerance(DType dtype, bool allows_tf32);
+
+/// Times candidates and takes the fastest whose result another engine confirms. Where two engines disagree a third
+/// decides; an engine that stands alone against two is dropped, with a note. Where cuDNN offers one engine alone its
+/// plan is taken unchecked, with a note.
+/// Errors: no candidate fits the workspace or runs; engines disagree and no two of them agree.
+PlanRecord choose_plan(const std::string& graph, const std::vector<PlanCandidate>& candidates, const PlanLimits& limits,
+                       PlanTrial& trial);
+
+}  // namespace graft

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Writes bench/results/cudnn-support.md: which graphs of the networks cuDNN accepts for an H100, at several batches and
+# sizes. Needs the CUDA Toolkit and cuDNN, no GPU; takes some minutes.
+#   scripts/cudnn_support.sh [BUILD_FOLDER]     build/ci, configured before
+set -euo pipefail
+cd "$(dirname "$0")/.."
+build=${1:-build/ci}
+[[ -f $build/CMakeCache.txt ]] || { echo "cudnn_support: $build is not configured; run cmake --preset ci" >&2; exit 2; }
+cmake --build "$build" --target graft_cudnn_support
+out=bench/results/cudnn-support.md
+{
+  echo "# What cuDNN offers the three networks on an H100"
+  echo
+  echo "Asked of its heuristics without a GPU by \`scripts/cudnn_support.sh\`; every distinct graph of ResNet-50, DenseNet-121 and"
+  echo "VGG-19, training and inference, once. Only plans that give the same bits every time count. The tests \`cudnn_support.*\`"
+  echo "hold the rows without a star at batch 16, 224 px."
+  echo
+  "$build/bin/graft_cudnn_support" 1 224 16 224 256 224 16 64
+} >"$out.part"
+mv "$out.part" "$out"
+echo "cudnn_support: wrote $out"

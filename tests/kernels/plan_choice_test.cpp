@@ -1,0 +1,163 @@
+// How a plan is chosen: a stand-in for the GPU answers with the times and results that each test gives it.
+#include "kernels/cuda/plan_choice.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+namespace graft {
+namespace {
+
+constexpr double kRefuses = -1;
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+struct FakePlan {
+  const char* name;
+  std::int64_t workspace_bytes;
+  double seconds;     // kRefuses: does not run
+  double result = 1;  // one number; two plans' difference is that of these
+};
+
+class FakeGpu final : public PlanTrial {
+ public:
+  explicit FakeGpu(std::vector<FakePlan> plans) : plans_(std::move(plans)) {}
+
+  double time(std::size_t i) override {
+    timed.push_back(plans_[i].name);
+    if (plans_[i].seconds == kRefuses) throw Error("no kernel image");
+    return plans_[i].seconds;
+  }
+  double difference(std::size_t a, std::size_t b) override {
+    ++comparisons;
+    return std::abs(plans_[a].result - plans_[b].result);
+  }
+
+  PlanRecord choose(PlanLimits limits = {.workspace_bytes = 100, .tolerance = 0.01}) {
+    std::vector<PlanCandidate> candidates;
+    for (const FakePlan& p : plans_) candidates.push_back({p.name, p.workspace_bytes});
+    return choose_plan("conv", candidates, limits, *this);
+  }
+
+  std::vector<std::string> timed;
+  int comparisons = 0;
+
+ private:
+  std::vector<FakePlan> plans_;
+};
+
+std::string message_of(FakeGpu& gpu, const PlanLimits& limits = {.workspace_bytes = 100, .tolerance = 0.01}) {
+  try {
+    gpu.choose(limits);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "chose one";
+}
+
+TEST(PlanChoice, TakesTheFastestThatASecondEngineConfirms) {
+  FakeGpu gpu({{"eng1_k2=0", 0, 3e-3}, {"eng1_k2=1", 8, 1e-3}, {"eng7_k2=4", 0, 2e-3}});
+  const PlanRecord r = gpu.choose();
+  EXPECT_EQ(r.graph, "conv");
+  EXPECT_EQ(r.plan, "eng1_k2=1");
+  EXPECT_EQ(r.source, "timed");
+  EXPECT_EQ(r.workspace_bytes, 8);
+  EXPECT_DOUBLE_EQ(r.microseconds, 1000);
+  EXPECT_EQ(r.checked_against, "eng7_k2=4");  // not its own engine's slower plan
+  EXPECT_EQ(r.difference, 0);
+  EXPECT_EQ(r.note, "");
+}
+
+TEST(PlanChoice, NeverExceedsTheWorkspace) {
+  FakeGpu gpu({{"eng1", 101, 1e-3}, {"eng2", 100, 2e-3}, {"eng3", 0, 3e-3}});
+  const PlanRecord r = gpu.choose();
+  EXPECT_EQ(r.plan, "eng2");
+  EXPECT_EQ(gpu.timed, (std::vector<std::string>{"eng2", "eng3"}));  // eng1 is not even run
+  EXPECT_NE(r.note.find("1 of 3 plans need more"), std::string::npos) << r.note;
+}
+
+TEST(PlanChoice, TimesThatTieGoByWorkspaceThenByCudnnsOrder) {
+  FakeGpu by_workspace({{"eng1", 50, 1.00e-3}, {"eng2", 10, 1.02e-3}, {"eng3", 0, 1.10e-3}});
+  EXPECT_EQ(by_workspace.choose().plan, "eng2");
+  FakeGpu by_order({{"eng1", 10, 1.02e-3}, {"eng2", 10, 1.00e-3}});
+  EXPECT_EQ(by_order.choose().plan, "eng1");
+  FakeGpu no_tie({{"eng1", 0, 1.04e-3}, {"eng2", 90, 1.00e-3}});
+  EXPECT_EQ(no_tie.choose().plan, "eng2");
+}
+
+TEST(PlanChoice, PlansThatDoNotRunAreLeftOut) {
+  FakeGpu gpu({{"eng1", 0, kRefuses}, {"eng2", 0, 2e-3}, {"eng3", 0, 3e-3}});
+  const PlanRecord r = gpu.choose();
+  EXPECT_EQ(r.plan, "eng2");
+  EXPECT_EQ(r.note, "eng1 does not run (no kernel image)");
+}
+
+TEST(PlanChoice, AnEngineThatStandsAloneAgainstTwoIsDropped) {
+  FakeGpu gpu({{"eng1", 0, 1e-3, 1.5}, {"eng2", 0, 2e-3, 1.001}, {"eng3", 0, 3e-3, 1.002}});
+  const PlanRecord r = gpu.choose();
+  EXPECT_EQ(r.plan, "eng2");
+  EXPECT_EQ(r.checked_against, "eng3");
+  EXPECT_NEAR(r.difference, 0.001, 1e-9);
+  EXPECT_NE(r.note.find("eng1 and eng2 differ by 0.5"), std::string::npos) << r.note;
+  EXPECT_EQ(gpu.comparisons, 3);
+}
+
+TEST(PlanChoice, ANanNeverAgrees) {
+  FakeGpu gpu({{"eng1", 0, 1e-3, kNan}, {"eng2", 0, 2e-3}, {"eng3", 0, 3e-3}});
+  EXPECT_EQ(gpu.choose().plan, "eng2");
+}
+
+TEST(PlanChoice, WhereNoTwoAgreeItStops) {
+  FakeGpu gpu({{"eng1", 0, 1e-3, 1}, {"eng2", 0, 2e-3, 2}});
+  const std::string message = message_of(gpu);
+  EXPECT_NE(message.find("engines disagree"), std::string::npos) << message;
+  EXPECT_NE(message.find("eng1 and eng2 differ by 1"), std::string::npos) << message;
+}
+
+TEST(PlanChoice, ASingleEngineIsTakenUncheckedAndSaysSo) {
+  FakeGpu gpu({{"eng5_a", 0, 2e-3}, {"eng5_b", 0, 1e-3}});
+  const PlanRecord r = gpu.choose();
+  EXPECT_EQ(r.plan, "eng5_b");
+  EXPECT_EQ(r.checked_against, "");
+  EXPECT_NE(r.note.find("no second engine"), std::string::npos);
+  EXPECT_EQ(gpu.comparisons, 0);
+}
+
+TEST(PlanChoice, TimesAFewAndSearchesOnForASecondEngine) {
+  FakeGpu gpu(
+      {{"eng1_a", 0, 1e-3}, {"eng1_b", 0, 2e-3}, {"eng1_c", 0, 3e-3}, {"eng2_a", 0, 4e-3}, {"eng3_a", 0, 5e-4}});
+  const PlanRecord r = gpu.choose({.workspace_bytes = 0, .timed = 2, .tolerance = 0.01});
+  EXPECT_EQ(gpu.timed, (std::vector<std::string>{"eng1_a", "eng1_b", "eng2_a"}));
+  EXPECT_EQ(r.plan, "eng1_a");
+  EXPECT_EQ(r.checked_against, "eng2_a");
+}
+
+TEST(PlanChoice, SaysWhyNothingCanBeUsed) {
+  FakeGpu too_large({{"eng1", 200, 1e-3}});
+  EXPECT_NE(message_of(too_large).find("1 of 1 plans need more than 0 MiB"), std::string::npos);
+  FakeGpu broken({{"eng1", 0, kRefuses}});
+  EXPECT_NE(message_of(broken).find("no kernel image"), std::string::npos);
+  FakeGpu none({});
+  EXPECT_NE(message_of(none).find("none of cuDNN's 0 plans"), std::string::npos);
+}
+
+TEST(PlanChoice, ToleranceFollowsWhatATypeCanHold) {
+  EXPECT_LT(plan_tolerance(DType::f32, false), plan_tolerance(DType::f16, false));
+  EXPECT_LT(plan_tolerance(DType::f16, false), plan_tolerance(DType::f32, true));
+  EXPECT_LT(plan_tolerance(DType::f32, true), plan_tolerance(DType::bf16, false));
+}
+
+TEST(PlanChoice, ARecordIsOneLine) {
+  const PlanRecord r{.graph = "conv x",
+                     .plan = "eng1_k2=4",
+                     .workspace_bytes = 3 << 19,
+                     .microseconds = 41.23,
+                     .source = "timed",
+                     .checked_against = "eng7",
+                     .difference = 0.0012,
+                     .note = "eng3 does not run"};
+  EXPECT_EQ(to_string(r), "conv x: eng1_k2=4, timed, 41.2 us, 1.5 MiB, within 0.0012 of eng7; eng3 does not run");
+}
+
+}  // namespace
+}  // namespace graft
