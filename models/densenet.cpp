@@ -22,8 +22,8 @@ class DenseLayer {
 
   /// x: the buffer's first channels, stats: theirs. Returns the channels to append.
   Tensor operator()(const Tensor& x, const Tensor& stats) const {
-    const Tensor y = conv1(norm1.with_statistics(x, stats, Activation::relu));
-    return conv2(norm2(y, Activation::relu));
+    const Tensor y = norm1.with_statistics(x, stats, Activation::relu);
+    return conv2(conv_norm({conv1, norm2}, y, Activation::relu));
   }
 
   BatchNorm2d norm1;
@@ -112,7 +112,7 @@ class DenseNet121 : public Network {
     for (int part = begin; part < end; ++part) {
       const std::size_t i = std::size_t(part - 1) / 2;  // of the dense blocks and what follows them
       if (part == 0) {
-        y.channels = norm0_(conv0_(y.channels), Activation::relu);
+        y.channels = conv_norm({conv0_, norm0_}, y.channels, Activation::relu);
         y.channels =
             max_pool(y.channels, {.window_h = 3, .window_w = 3, .stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1});
       } else if (part % 2 == 1) {

@@ -95,6 +95,7 @@ void initialise_from_scratch(Network& network, std::uint64_t seed) {
     std::vector<double> initial(2 * s.channels, 0.0);
     std::fill(initial.begin() + s.channels, initial.end(), 1.0);
     s.value.from_host(initial);
+    ++s.version;
   }
 }
 

@@ -82,6 +82,7 @@ WeightComparison load_weights(Network& network, const WeightTable& weights, cons
       Tensor values = half(s, i);
       set_values(values, *tensor);
     }
+    ++s.version;
   }
   return comparison;
 }

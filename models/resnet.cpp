@@ -38,10 +38,10 @@ class Bottleneck {
   }
 
   Tensor operator()(const Tensor& x) const {
-    const Tensor identity = projection_ ? (*projection_bn_)((*projection_)(x)) : x;
-    Tensor y = bn1_(conv1_(x), Activation::relu);
-    y = bn2_(conv2_(y), Activation::relu);
-    return bn3_(conv3_(y), Activation::relu, identity);
+    const Tensor identity = projection_ ? conv_norm({*projection_, *projection_bn_}, x) : x;
+    Tensor y = conv_norm({conv1_, bn1_}, x, Activation::relu);
+    y = conv_norm({conv2_, bn2_}, y, Activation::relu);
+    return conv_norm({conv3_, bn3_}, y, Activation::relu, identity);
   }
 
  private:
@@ -82,7 +82,7 @@ class ResNet50 : public Network {
     Tensor y = x;
     for (int part = begin; part < end; ++part) {
       if (part == 0) {
-        y = bn1_(conv1_(y), Activation::relu);
+        y = conv_norm({conv1_, bn1_}, y, Activation::relu);
         y = max_pool(y, {.window_h = 3, .window_w = 3, .stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1});
       } else if (part == last_block()) {
         y = adaptive_avg_pool(y, 1, 1);

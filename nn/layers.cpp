@@ -56,6 +56,20 @@ bool BatchNorm2d::uses_batch_statistics(const Context& context) const {
   return context.is_training() && running_->use_batch_statistics;
 }
 
+Tensor conv_norm(const ConvNorm& layers, const Tensor& x, Activation activation, const Tensor& residual) {
+  const Conv2d& convolution = layers.convolution;
+  const ConvNormArgs args{.weight = *convolution.weight_,
+                          .bias = convolution.bias_,
+                          .geometry = convolution.geometry_,
+                          .norm = layers.norm.args(activation)};
+  if (can_fold(x.context(), args)) {
+    const Scope scope(x.context(), convolution.name_);
+    return conv2d_norm(x, args, convolution.folded_, residual);
+  }
+  convolution.folded_ = {};  // training needs the memory
+  return layers.norm(convolution(x), activation, residual);
+}
+
 Linear::Linear(const LayerPlace& place, std::int64_t out, const Shape& in) : name_(place.name) {
   weight_ = &place.parameters.add(name_ + ".weight", {out, in.c, in.h, in.w}, Role::linear_weight, place.block);
   bias_ = &place.parameters.add(name_ + ".bias", {1, out, 1, 1}, Role::bias, place.block);

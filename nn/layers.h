@@ -27,6 +27,8 @@ struct Conv2dSpec {
   bool has_bias = false;
 };
 
+struct ConvNorm;
+
 /// Square convolution: `weight` [out,in,window,window] and perhaps `bias` [out].
 class Conv2d {
  public:
@@ -38,11 +40,24 @@ class Conv2d {
   ConvFormats formats(Backend& backend, const Shape& x) const;
 
  private:
+  friend Tensor conv_norm(const ConvNorm&, const Tensor&, Activation, const Tensor&);
   std::string name_;
   ConvGeometry geometry_;
   const Parameter* weight_;
   const Parameter* bias_ = nullptr;
+  mutable FoldedNorm folded_;  // with the norm behind it, while evaluating
 };
+
+class BatchNorm2d;
+/// A convolution and the norm behind it.
+struct ConvNorm {
+  const Conv2d& convolution;
+  const BatchNorm2d& norm;
+};
+
+/// activation(norm(convolution(x)) [+ residual]): in evaluation one convolution, where the device folds norms.
+Tensor conv_norm(const ConvNorm& layers, const Tensor& x, Activation activation = Activation::none,
+                 const Tensor& residual = {});
 
 struct BatchNorm2dSpec {
   std::int64_t channels = 1;
@@ -63,6 +78,7 @@ class BatchNorm2d {
   bool uses_batch_statistics(const Context& context) const;
 
  private:
+  friend Tensor conv_norm(const ConvNorm&, const Tensor&, Activation, const Tensor&);
   BatchNormArgs args(Activation activation) const;
   BatchNorm2dSpec spec_;
   const Parameter* gamma_;

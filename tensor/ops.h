@@ -2,6 +2,8 @@
 // Shapes are logical N C H W; results are on the inputs' context; errors name the operation and the shapes.
 #pragma once
 
+#include <array>
+
 #include "tensor/parameter.h"
 
 namespace graft {
@@ -35,6 +37,29 @@ struct BatchNormArgs {
 /// ones as `running` is switched. `residual` may be an empty tensor. Errors: batch statistics of a single value per
 /// channel.
 Tensor batch_norm(const Tensor& x, const BatchNormArgs& args, const Tensor& residual = {});
+
+/// A convolution's weight and bias with the norm behind it folded in. Owned by who owns the two; made by
+/// `conv2d_norm` at first use, and anew when the values that it was made of have changed.
+struct FoldedNorm {
+  std::array<std::uint64_t, 5> versions{};  // of weight, bias, gamma, beta and statistics
+  Tensor weight, shift;
+  std::uint64_t version = 0;  // of `weight`
+  std::shared_ptr<void> packed;
+};
+
+struct ConvNormArgs {
+  const Parameter& weight;
+  const Parameter* bias = nullptr;  // may be null
+  ConvGeometry geometry;
+  BatchNormArgs norm;
+};
+
+/// Whether `conv2d_norm` may be used in this context: nothing is recorded, the norm uses its running statistics, the
+/// weight has no adapter, and the device folds.
+bool can_fold(Context& context, const ConvNormArgs& args);
+/// activation(batch_norm(conv2d(x)) [+ residual]) as one convolution: equal to the two but for rounding. `residual` may
+/// be empty. Requires can_fold.
+Tensor conv2d_norm(const Tensor& x, const ConvNormArgs& args, FoldedNorm& kept, const Tensor& residual = {});
 
 /// Batch statistics [2,C] (mean, biased variance) of x, recorded so that any number of `normalize` calls share them.
 /// `into`, a slice of a wider statistics tensor, receives them. `epsilon` must be that of the consumers.

@@ -61,7 +61,10 @@ void ParameterSet::lay_out() {
                                                              .grad = {}}));
     ++p.version;
   }
-  for (RunningStatistics& s : statistics_) s.value = values_.window(s.offset, {2, s.channels, 1, 1});
+  for (RunningStatistics& s : statistics_) {
+    s.value = values_.window(s.offset, {2, s.channels, 1, 1});
+    ++s.version;
+  }
 }
 
 void ParameterSet::allocate(Context& context) {

@@ -63,7 +63,8 @@ struct RunningStatistics {
   /// Of the channels, drawn anew in every training step, that use the batch's statistics while the others use the
   /// running ones. 1: all, ordinary batch norm.
   double batch_share = 1;
-  Tensor value;  // [2,C]
+  mutable std::uint64_t version = 0;  // changes whenever the values do
+  Tensor value;                       // [2,C]
 };
 
 class ParameterSet {

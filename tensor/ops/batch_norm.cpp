@@ -34,8 +34,9 @@ void check(const Tensor& x, const BatchNormArgs& a) {
 }
 
 void move_running(const Tensor& x, const Tensor& stats, const BatchNormArgs& a) {
-  if (a.running.update_running && x.context().is_training())
-    x.backend().update_running(a.running.value.view(), stats.view(), a.momentum, x.shape().n * x.shape().pixels());
+  if (!a.running.update_running || !x.context().is_training()) return;
+  x.backend().update_running(a.running.value.view(), stats.view(), a.momentum, x.shape().n * x.shape().pixels());
+  ++a.running.version;
 }
 
 /// Room for the bits that tell backward where the ReLU let y pass; empty where there is no ReLU, nothing will be

@@ -22,6 +22,15 @@ ConvSpec make_spec(const Tensor& x, const Parameter& weight, const ConvGeometry&
   return spec;
 }
 
+/// x as the device wants it: itself, or a dense copy in that format.
+Tensor reordered(const Tensor& x, Format format) {
+  if (x.format() == format && x.view().is_dense()) return x;
+  Tensor copy(x.context(), x.shape(), format, x.dtype());
+  x.backend().copy(copy.view(), Write::overwrite, x.view());
+  ++x.context().reorders;
+  return copy;
+}
+
 }  // namespace
 
 Tensor conv2d(const Tensor& input, const Parameter& weight, const Parameter* bias, const ConvGeometry& geometry,
@@ -30,13 +39,8 @@ Tensor conv2d(const Tensor& input, const Parameter& weight, const Parameter* bia
   Backend& device = input.backend();
   const ConvFormats formats = device.conv_formats(spec);
 
-  Tensor x = input;
-  const bool reorders = x.format() != formats.x || !x.view().is_dense();
-  if (reorders) {
-    x = Tensor(input.context(), input.shape(), formats.x, input.dtype());
-    device.copy(x.view(), Write::overwrite, input.view());
-    ++input.context().reorders;
-  }
+  const bool reorders = input.format() != formats.x || !input.view().is_dense();
+  const Tensor x = reordered(input, formats.x);
   Tensor y(x.context(), spec.y(), formats.y, x.dtype());
   const bool has_relu = activation == Activation::relu;
   const bool is_adapted = weight.adapter.up != nullptr;
@@ -63,6 +67,57 @@ Tensor conv2d(const Tensor& input, const Parameter& weight, const Parameter* bia
     device.conv_data_grad(spec, dense.view(), Write::overwrite, dy.view(), weights);
     device.copy(dx.view(), dx.write, dense.view());
   });
+}
+
+bool can_fold(Context& context, const ConvNormArgs& a) {
+  const bool has_fixed_statistics = !context.is_training() || !a.norm.running.use_batch_statistics;
+  return !context.is_recording() && has_fixed_statistics && !a.weight.adapter.up && context.backend().folds_norms();
+}
+
+namespace {
+
+/// Brings `kept` up to date.
+void fold(Context& context, const ConvNormArgs& a, FoldedNorm& kept) {
+  const std::array<std::uint64_t, 5> versions = {a.weight.version, a.bias ? a.bias->version : 0, a.norm.gamma.version,
+                                                 a.norm.beta.version, a.norm.running.version};
+  if (kept.weight && kept.versions == versions) return;
+  Backend& device = context.backend();
+  if (!kept.weight) {
+    kept.weight = Tensor(context, a.weight.shape, kNhwc, device.activation_type());
+    kept.shift = empty(context, {1, a.weight.shape.n, 1, 1});
+  }
+  device.fold_normalize(kept.weight.view(), kept.shift.view(), a.weight.value.view(),
+                        a.bias ? a.bias->value.view() : View{},
+                        {.stats = a.norm.running.value.view(),
+                         .gamma = a.norm.gamma.value.view(),
+                         .beta = a.norm.beta.value.view(),
+                         .epsilon = a.norm.epsilon});
+  kept.versions = versions;
+  ++kept.version;
+}
+
+}  // namespace
+
+Tensor conv2d_norm(const Tensor& input, const ConvNormArgs& args, FoldedNorm& kept, const Tensor& residual) {
+  const ConvSpec spec = make_spec(input, args.weight, args.geometry);
+  if (args.weight.shape.n != args.norm.running.channels)
+    throw Error("conv2d: " + args.weight.name + " gives " + std::to_string(args.weight.shape.n) + " channels, " +
+                args.norm.running.name + " expects " + std::to_string(args.norm.running.channels) +
+                "; check layer order");
+  if (residual && residual.shape() != spec.y())
+    throw Error("conv2d: a residual " + to_string(residual.shape()) + " cannot be added to " + to_string(spec.y()) +
+                " behind " + args.weight.name);
+  fold(input.context(), args, kept);
+  Backend& device = input.backend();
+  const ConvFormats formats = device.conv_formats(spec);
+  const Tensor x = reordered(input, formats.x);
+  const Tensor added = residual ? reordered(residual, formats.y) : residual;
+  Tensor y(x.context(), spec.y(), formats.y, x.dtype());
+  device.conv(spec, y.view(), x.view(), {kept.weight.view(), kept.version, &kept.packed},
+              {.bias = kept.shift.view(),
+               .relu = args.norm.activation == Activation::relu,
+               .residual = added ? added.view() : View{}});
+  return record("conv2d_norm", y, {}, {});
 }
 
 }  // namespace graft

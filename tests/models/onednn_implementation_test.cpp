@@ -47,6 +47,25 @@ TEST_P(OneDnnImplementation, IsNeverPlainLoops) {
   EXPECT_LE(context.reorders, 2);
 }
 
+/// Evaluation folds batch norm: convolutions with bias, residual and ReLU behind them.
+TEST_P(OneDnnImplementation, IsNeverPlainLoopsInEvaluation) {
+  const auto& [architecture, allows_winograd] = GetParam();
+  Context context(make_cpu_backend({.allows_winograd = allows_winograd}));
+  ModelInfo info;
+  info.architecture = architecture;
+  const auto network = make_network(context, info);
+  context.set_training(false);
+  const NoGrad no_grad(context);
+  network->forward(zeros(context, {1, 3, 224, 224}));
+  const std::vector<std::string> lines = cpu_implementations(context.backend());
+  EXPECT_GE(lines.size(), 9u);
+  for (const std::string& line : lines) {
+    EXPECT_EQ(line.find("ref"), std::string::npos) << line;
+    EXPECT_NE(line.find("jit"), std::string::npos) << line;
+  }
+  EXPECT_LE(context.reorders, 2);
+}
+
 std::string name_of(const testing::TestParamInfo<std::tuple<const char*, bool>>& test) {
   return std::string(std::get<0>(test.param)) + (std::get<1>(test.param) ? "_winograd" : "");
 }
