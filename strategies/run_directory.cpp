@@ -109,4 +109,11 @@ std::string environment_json(const EnvironmentInput& input) {
   return j.dump(2) + "\n";
 }
 
+std::string with_plans(const std::string& environment_json, const std::vector<std::string>& plans) {
+  auto j = nlohmann::ordered_json::parse(environment_json, nullptr, false);
+  if (!j.is_object()) return environment_json;
+  j["plans"] = plans;
+  return j.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
+
 }  // namespace graft

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace graft {
 
@@ -53,5 +54,8 @@ struct EnvironmentInput {
   std::int64_t seed = 0;
 };
 std::string environment_json(const EnvironmentInput& input);
+/// The same with "plans", what the device chose for each convolution (Backend::plans); those of before are replaced.
+/// Text that is not such JSON comes back as it is.
+std::string with_plans(const std::string& environment_json, const std::vector<std::string>& plans);
 
 }  // namespace graft

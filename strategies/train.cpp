@@ -176,15 +176,22 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
     progress.note(fmt::format("continuing in epoch {} after step {}", fit.state().epoch + 1, fit.state().steps));
   }
 
+  const auto record_plans = [&] {
+    const std::vector<std::string> plans = context.backend().plans();
+    if (plans.empty()) return;
+    directory.write("environment.json", with_plans(read_text(directory.file("environment.json")), plans));
+  };
   RunResult result;
   if (settings.max_steps == 0 && !resumes) {
     fit.save_last();
     progress.note("no steps asked for: the initial model is " + directory.last().string());
   } else if (!fit.run()) {
+    record_plans();
     fill(result, fit.state());
     result.was_interrupted = true;
     return result;
   }
+  record_plans();
   fill(result, fit.state());
   Json summary = summary_head(settings, network, fit);
   if (fit.state().best_epoch > 0) {

@@ -55,6 +55,8 @@ struct TrainSettings {
   std::string device = "auto", precision = "auto";
   std::int64_t threads = 0, seed = 0, record_every = 0;
   bool winograd = false;
+  bool deterministic = true, cudnn_timing = true, cudnn_plan_cache = true;
+  std::int64_t cudnn_workspace_mb = 1024;
 };
 
 /// One row per member above except `strategy_settings`, in the order of --help.
