@@ -117,6 +117,7 @@ struct UpdateSegment {
   /// Number of the step before this segment's first: the step `step.step` is its update number step.step - first_step,
   /// less the skipped ones that `control` has counted.
   std::int64_t first_step = 0;
+  friend bool operator==(const UpdateSegment&, const UpdateSegment&) = default;
 };
 
 struct UpdateArena {
@@ -128,6 +129,9 @@ struct UpdateArena {
   View control;       // as measure_gradients left it; data == nullptr: gradients as they are, no relative rates
   View sums;          // f64 [segments,5] (kUpdateSums); data == nullptr: not wanted
   View half_values;   // bf16 or f16, values' layout: new values are stored here too, rounded; data == nullptr: none
+  /// f64 [1,2,1,1]: the rate and the number of the step, in place of its `lr` and `step`; data == nullptr: those.
+  ConstView clock;
+  ConstView halt;  // f64 [1,1,1,1]: nothing changes unless it is 0; data == nullptr: go on
 };
 
 /// What `UpdateArena::sums` holds of every segment's trainable elements, in this order: the sums of g^2 (as stored),
@@ -163,8 +167,30 @@ inline constexpr std::int64_t kControlGoodSteps = 5;      // in a row since it l
 inline constexpr std::int64_t kControlRates = 6;          // relative rate of group 0, 1, …
 inline constexpr std::int64_t control_size(std::int64_t groups) { return kControlRates + groups; }
 
+/// `report_batch` fills f64 [1,kReportSize,1,1]; what is where:
+inline constexpr std::int64_t kReportLoss = 0;
+inline constexpr std::int64_t kReportPenalty = 1;  // 0 without one
+inline constexpr std::int64_t kReportCorrect = 2;  // rows whose first largest probability is their label's
+inline constexpr std::int64_t kReportHalted = 3;   // 1 from the first loss or penalty on that was not finite, else kept
+inline constexpr std::int64_t kReportSize = 4;
+
 struct MemoryUse {
   std::int64_t live_bytes = 0, peak_bytes = 0, reserved_bytes = 0;
+};
+
+/// Bytes on their way from the device.
+class HostCopy {
+ public:
+  virtual ~HostCopy() = default;
+  /// The bytes, valid while the object lives. Waits until they are there.
+  virtual const void* wait() = 0;
+};
+
+/// Calls that were captured, to be repeated at the same addresses with the same arguments.
+class CapturedStep {
+ public:
+  virtual ~CapturedStep() = default;
+  virtual void replay() = 0;
 };
 
 class Backend {
@@ -188,10 +214,34 @@ class Backend {
   virtual void* allocate(std::int64_t bytes) = 0;
   virtual void release(void* block) noexcept = 0;
   virtual MemoryUse memory() const = 0;
+  /// Marks one step of training, so that memory can be planned for it: a step that allocates as the last one of its
+  /// `kind` did (the same sizes in the same order) gets the same addresses, in an arena that holds little more than
+  /// what lives together. A first step, and one that differs, is served as outside steps, and planned for the next
+  /// time. The same kind should mean the same batch size and the same things trained. Steps do not nest. What happens
+  /// between end_step and the next begin_step is planned for no one. begin_step returns the number of the addresses
+  /// that this step gets if it allocates as planned: steps with equal numbers have equal addresses (what a captured
+  /// graph needs); 0: none are planned. end_step returns whether the step did so, or allocated nothing at all because
+  /// it was replayed. Blocks that outlive the step are outside the plan.
+  virtual std::uint64_t begin_step(std::int64_t kind) { return (void)kind, 0; }
+  virtual bool end_step() { return false; }
   virtual void copy_in(void* device, const void* host, std::int64_t bytes) = 0;
   virtual void copy_out(void* host, const void* device, std::int64_t bytes) = 0;
   virtual void zero(void* device, std::int64_t bytes) = 0;
   virtual void synchronize() = 0;
+  /// Whether calls return before they are done, so that results are better read a step late.
+  virtual bool is_asynchronous() const { return false; }
+  /// The bytes as the calls before this one leave them, whatever later calls do to that memory. Does not wait.
+  virtual std::unique_ptr<HostCopy> begin_copy_out(const void* device, std::int64_t bytes) {
+    return std::make_unique<FinishedCopy>(*this, device, bytes);
+  }
+
+  // A step that is captured once and replayed. What changes from one replay to the next is read from device memory.
+  virtual bool supports_capture() const { return false; }
+  /// From here to end_capture calls are recorded and not run; within a step that keeps its addresses (begin_step), or a
+  /// replay would use memory that belongs to others. Errors, then: a call that waits for the device or copies
+  /// to or from the host; end_capture must be called all the same.
+  virtual void begin_capture() { throw Error(to_string(device()) + ": steps cannot be captured"); }
+  virtual std::unique_ptr<CapturedStep> end_capture() { return nullptr; }
 
   /// Names what is called until the matching `pop_range`, for profilers: "layer1.0.conv1". Ranges nest.
   virtual void push_range(std::string_view) {}
@@ -279,6 +329,10 @@ class Backend {
   /// dlogits (=|+=) dloss[0] * d loss / d logits.
   virtual void softmax_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities,
                                           ConstView labels, const SoftmaxSpec&) = 0;
+  /// What the host wants to know of a batch, in one place: see kReportSize. penalty.data may be null. Where it halts,
+  /// `UpdateArena::halt` keeps the weights as they are until the host has noticed and cleared the number.
+  virtual void report_batch(View report, ConstView loss, ConstView penalty, ConstView probabilities,
+                            ConstView labels) = 0;
 
   /// What an update must know of all gradients before it begins: their norm over the arena's segments, whether all are
   /// finite, and (Auto-RGN, every step) the relative rate of each group of segments:
@@ -293,9 +347,12 @@ class Backend {
   /// Source: Lee et al. 2023 (Auto-RGN); clipping as PyTorch's clip_grad_norm_.
   virtual void measure_gradients(View control, View history, const UpdateArena& arena, const MeasureSpec&) = 0;
   /// One step of a rule over all segments, penalties included, in one pass; formulas in functors.h. With a factor of 0
-  /// in control nothing changes (sums are taken all the same). Gradients are never written, masked elements never
-  /// visited.
+  /// in control, or halted, nothing changes (sums are taken all the same). Gradients are never written, masked elements
+  /// never visited.
   /// Errors: a penalty towards anchors that are not there.
+  /// Brings what an update needs of the segments to the device. `update` and `measure_gradients` do so by themselves,
+  /// but cannot within a capture.
+  virtual void prepare_update(const UpdateArena&) {}
   virtual void update(const UpdateArena&, const SgdStep&) = 0;
   virtual void update(const UpdateArena&, const AdamStep&) = 0;
 
@@ -306,14 +363,27 @@ class Backend {
     int functor = 0;
     const void* parameters = nullptr;
     std::size_t parameter_bytes = 0;
-    std::string_view name;        // of the functor
-    const void* scale = nullptr;  // one number on the device that the functor reads, if it has one
+    std::string_view name;         // of the functor
+    const void* scale = nullptr;   // one number on the device that the functor reads, if it has one
+    const double* base = nullptr;  // likewise, of its random numbers
     View out;
     Write write = Write::overwrite;
     ConstView in[3];
     int inputs = 0;
   };
   virtual void run_map(const MapCall&) = 0;
+
+ private:
+  class FinishedCopy : public HostCopy {
+   public:
+    FinishedCopy(Backend& backend, const void* device, std::int64_t bytes) : bytes_(std::size_t(bytes)) {
+      backend.copy_out(bytes_.data(), device, bytes);
+    }
+    const void* wait() override { return bytes_.data(); }
+
+   private:
+    std::vector<std::byte> bytes_;
+  };
 };
 
 /// Position of F in a tuple of functors.
@@ -335,6 +405,8 @@ void Backend::map(const F& f, View out, Write write, std::initializer_list<Const
   call.write = write;
   call.inputs = F::kInputs;
   if constexpr (requires { f.scale; }) call.scale = f.scale;
+  if constexpr (requires { f.call; }) call.base = f.call.base;
+  if constexpr (requires { f.choice; }) call.base = f.choice.call.base;
   int i = 0;
   for (const ConstView& v : in) {
     if (v.shape != out.shape || v.format != out.format || v.dtype != out.dtype)

@@ -75,6 +75,14 @@ struct Scale {
   }
 };
 
+/// The number of a random call. Within a step it may be counted from a base that lies on the device, so that the step
+/// can be repeated with other random numbers.
+struct RandomCall {
+  std::uint32_t count = 0;
+  const double* base = nullptr;  // a whole number of 32 bits; null: 0
+  GRAFT_HD std::uint32_t number() const { return count + (base ? std::uint32_t(*base) : 0U); }
+};
+
 /// Inverted dropout: kept elements are divided by 1 - p. The same functor applied to dy is its gradient.
 /// The mask is a pure function of seed, call and index, so nothing is stored and every device drops the same elements.
 struct Dropout {
@@ -82,10 +90,10 @@ struct Dropout {
   static constexpr int kInputs = 1;
   double p = 0;
   std::uint64_t seed = 0;
-  std::uint32_t call = 0;  // differs for every application of dropout in a run
+  RandomCall call;  // differs for every application of dropout in a run
   template <class T>
   GRAFT_HD T operator()(std::int64_t i, T x, T, T) const {
-    Random random({seed, RandomStream::dropout, call, std::uint64_t(i)});
+    Random random({seed, RandomStream::dropout, call.number(), std::uint64_t(i)});
     return random.uniform() < p ? T(0) : x / T(1 - p);
   }
 };
@@ -130,10 +138,10 @@ struct ScaleBy {
 struct ChannelChoice {
   double p = 0;
   std::uint64_t seed = 0;
-  std::uint32_t call = 0;  // differs for every choice in a run
+  RandomCall call;  // differs for every choice in a run
   std::int64_t channels = 1;
   GRAFT_HD bool is_chosen(std::int64_t i) const {
-    Random random({seed, RandomStream::normalization, call, std::uint64_t(i % channels)});
+    Random random({seed, RandomStream::normalization, call.number(), std::uint64_t(i % channels)});
     return random.uniform() < p;
   }
 };

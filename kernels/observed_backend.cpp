@@ -87,6 +87,18 @@ void ObservedBackend::copy_out(void* host, const void* device, std::int64_t byte
                   .uses_host = true},
                  [=, this] { inner_->copy_out(host, device, bytes); });
 }
+std::unique_ptr<HostCopy> ObservedBackend::begin_copy_out(const void* device, std::int64_t bytes) {
+  struct Zeros final : HostCopy {  // what a dry run answers
+    explicit Zeros(std::int64_t count) : bytes(std::size_t(count)) {}
+    const void* wait() override { return bytes.data(); }
+    std::vector<std::byte> bytes;
+  };
+  std::unique_ptr<HostCopy> copy;
+  observer_.call(
+      {.op = "begin_copy_out", .detail = {}, .writes = {}, .reads = {region_of(device, bytes)}, .uses_host = true},
+      [&] { copy = inner_->begin_copy_out(device, bytes); });
+  return copy ? std::move(copy) : std::make_unique<Zeros>(bytes);
+}
 void ObservedBackend::zero(void* device, std::int64_t bytes) {
   observer_.call({.op = "zero", .detail = {}, .writes = {region_of(device, bytes)}, .reads = {}},
                  [=, this] { inner_->zero(device, bytes); });
@@ -120,6 +132,7 @@ void ObservedBackend::run_map(const MapCall& call) {
   const std::vector<std::byte> parameters(begin, begin + call.parameter_bytes);
   std::vector<ConstView> in(call.in, call.in + call.inputs);
   if (call.scale) in.push_back({.data = call.scale, .dtype = compute_type(), .pitch = 1});
+  if (call.base) in.push_back({.data = call.base, .dtype = DType::f64, .pitch = 1});
   observe({.op = "map", .detail = std::string(call.name) + " " + to_string(call.out.shape)},
           {.out = {{call.out, call.write}}, .in = std::move(in)}, [this, call, parameters] {
             MapCall kept = call;
@@ -250,6 +263,13 @@ void ObservedBackend::softmax_cross_entropy_grad(View dlogits, Write write, Cons
           [=, this] { inner_->softmax_cross_entropy_grad(dlogits, write, dloss, probabilities, labels, spec); });
 }
 
+void ObservedBackend::report_batch(View report, ConstView loss, ConstView penalty, ConstView probabilities,
+                                   ConstView labels) {
+  observe({.op = "report_batch", .detail = to_string(probabilities.shape)},
+          {.out = {{report, Write::add}}, .in = {loss, penalty, probabilities, labels}},
+          [=, this] { inner_->report_batch(report, loss, penalty, probabilities, labels); });
+}
+
 namespace {
 
 /// Elements [begin, begin + size) of a dense vector.
@@ -288,7 +308,8 @@ void ObservedBackend::observe_update(const UpdateArena& arena, const Step& step)
     }
     if (uses_anchor(s, arena)) add(call.reads, part_of(arena.anchors, s.value_offset, s.size));
   }
-  observe(std::move(call), {.out = {{arena.sums}}, .in = {arena.control}}, [=, this] { inner_->update(arena, step); });
+  observe(std::move(call), {.out = {{arena.sums}}, .in = {arena.control, arena.clock, arena.halt}},
+          [=, this] { inner_->update(arena, step); });
 }
 void ObservedBackend::update(const UpdateArena& arena, const SgdStep& step) { observe_update(arena, step); }
 void ObservedBackend::update(const UpdateArena& arena, const AdamStep& step) { observe_update(arena, step); }

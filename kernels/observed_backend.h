@@ -43,6 +43,14 @@ class DeviceObserver {
   virtual void release(void* block, Backend& device) noexcept { device.release(block); }
   virtual void push_range(std::string_view) {}
   virtual void pop_range() {}
+
+  // How the device answers Backend's calls of these names.
+  virtual std::uint64_t begin_step(std::int64_t kind, Backend& device) { return device.begin_step(kind); }
+  virtual bool end_step(Backend& device) { return device.end_step(); }
+  virtual bool is_asynchronous(const Backend& device) const { return device.is_asynchronous(); }
+  virtual bool supports_capture(const Backend& device) const { return device.supports_capture(); }
+  virtual void begin_capture(Backend& device) { device.begin_capture(); }
+  virtual std::unique_ptr<CapturedStep> end_capture(Backend& device) { return device.end_capture(); }
 };
 
 class ObservedBackend final : public Backend {
@@ -61,10 +69,17 @@ class ObservedBackend final : public Backend {
   void* allocate(std::int64_t bytes) override { return observer_.allocate(bytes, *inner_); }
   void release(void* block) noexcept override { observer_.release(block, *inner_); }
   MemoryUse memory() const override { return inner_->memory(); }
+  std::uint64_t begin_step(std::int64_t kind) override { return observer_.begin_step(kind, *inner_); }
+  bool end_step() override { return observer_.end_step(*inner_); }
   void copy_in(void* device, const void* host, std::int64_t bytes) override;
   void copy_out(void* host, const void* device, std::int64_t bytes) override;
   void zero(void* device, std::int64_t bytes) override;
   void synchronize() override;
+  bool is_asynchronous() const override { return observer_.is_asynchronous(*inner_); }
+  std::unique_ptr<HostCopy> begin_copy_out(const void* device, std::int64_t bytes) override;
+  bool supports_capture() const override { return observer_.supports_capture(*inner_); }
+  void begin_capture() override { observer_.begin_capture(*inner_); }
+  std::unique_ptr<CapturedStep> end_capture() override { return observer_.end_capture(*inner_); }
   void push_range(std::string_view name) override;
   void pop_range() override;
 
@@ -105,8 +120,10 @@ class ObservedBackend final : public Backend {
                              const SoftmaxSpec&) override;
   void softmax_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities, ConstView labels,
                                   const SoftmaxSpec&) override;
+  void report_batch(View report, ConstView loss, ConstView penalty, ConstView probabilities, ConstView labels) override;
 
   void measure_gradients(View control, View history, const UpdateArena&, const MeasureSpec&) override;
+  void prepare_update(const UpdateArena& arena) override { inner_->prepare_update(arena); }
   void update(const UpdateArena&, const SgdStep&) override;
   void update(const UpdateArena&, const AdamStep&) override;
 

@@ -17,9 +17,19 @@ void check_measure(const ConstView& control, const ConstView& history, const Upd
 void finish_measure(const View& control, const View& history, std::span<const UpdateSegment> segments,
                     const double* sums, const MeasureSpec& spec);
 
-/// Whether measure_gradients found a gradient that is not finite.
+/// Whether nothing may change: measure_gradients found a gradient that is not finite, or training was halted.
 inline bool is_skipped(const UpdateArena& arena) {
-  return arena.control.data && arena.control.as<double>()[kControlFactor] == 0;
+  return (arena.control.data && arena.control.as<double>()[kControlFactor] == 0) ||
+         (arena.halt.data && arena.halt.as<double>()[0] != 0);
+}
+
+/// The step with the rate and number that lie on the device, if they do.
+template <class Step>
+Step clocked(Step step, const UpdateArena& arena) {
+  if (!arena.clock.data) return step;
+  step.lr = arena.clock.as<double>()[0];
+  step.step = std::int64_t(arena.clock.as<double>()[1]);
+  return step;
 }
 
 /// The rule of a skipped step: nothing, and no penalty either.

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "tensor/tape.h"
@@ -37,10 +38,13 @@ class Context {
   void set_checks_finite(bool on) { checks_finite_ = on; }
 
   /// Random numbers of dropout and of stochastic normalisation: keyed by the seed, the step, and the order of these
-  /// calls within it (at most 256).
-  void start_step(std::uint64_t seed, std::int64_t step) { seed_ = seed, random_call_ = std::uint32_t(step) << 8; }
+  /// calls within it (at most 256). The first form keeps the step's number on the host. With the second it lies on the
+  /// device as first_random_call(step) in `base`, so that what is recorded of a step can be repeated as another step.
+  void start_step(std::uint64_t seed, std::int64_t step) { seed_ = seed, random_call_ = {first_random_call(step)}; }
+  void start_step(std::uint64_t seed, const double* base) { seed_ = seed, random_call_ = {0, base}; }
+  static std::uint32_t first_random_call(std::int64_t step) { return std::uint32_t(step) << 8; }
   std::uint64_t seed() const { return seed_; }
-  std::uint32_t next_random_call() { return random_call_++; }
+  RandomCall next_random_call() { return {random_call_.count++, random_call_.base}; }
 
   /// Reorders between memory formats that operations had to insert since the start.
   std::int64_t reorders = 0;
@@ -56,7 +60,7 @@ class Context {
   bool is_training_ = true;
   bool checks_finite_ = false;
   std::uint64_t seed_ = 0;
-  std::uint32_t random_call_ = 0;
+  RandomCall random_call_;
   std::vector<std::string_view> scope_;
 };
 
@@ -70,6 +74,23 @@ class NamedRange {
 
  private:
   Backend& backend_;
+};
+
+/// A step whose memory the device may plan; see Backend::begin_step for what `kind` means. A step that throws ends too.
+class PlannedStep {
+ public:
+  PlannedStep(Backend& backend, std::int64_t kind) : backend_(backend), addresses_(backend.begin_step(kind)) {}
+  PlannedStep(const PlannedStep&) = delete;
+  PlannedStep& operator=(const PlannedStep&) = delete;
+  ~PlannedStep() { end(); }
+  std::uint64_t addresses() const { return addresses_; }
+  /// Whether it kept to its plan.
+  bool end() { return std::exchange(has_ended_, true) || backend_.end_step(); }
+
+ private:
+  Backend& backend_;
+  std::uint64_t addresses_;
+  bool has_ended_ = false;
 };
 
 /// Names what runs while it lives.

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <vector>
 
+#include "kernels/batch_report.h"
 #include "kernels/cpu/cpu_device.h"
 
 namespace graft {
@@ -60,6 +61,11 @@ void CpuBackend::softmax_cross_entropy_grad(View dlogits, Write write, ConstView
       d[c] = write == Write::add ? d[c] + g : g;
     }
   }
+}
+
+void CpuBackend::report_batch(View report, ConstView loss, ConstView penalty, ConstView probabilities,
+                              ConstView labels) {
+  report_on_host<float>(report, loss, penalty, probabilities, labels);
 }
 
 }  // namespace graft

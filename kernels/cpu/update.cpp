@@ -175,7 +175,7 @@ template <class Step>
 void run_update(const UpdateArena& arena, const Step& step) {
   check_update(arena);
   if (!is_skipped(arena))
-    update_all(arena, step);
+    update_all(arena, clocked(step, arena));
   else if (arena.sums.data)
     update_all(arena, SkippedStep{});
 }

@@ -108,11 +108,19 @@ void CudaBackend::softmax_cross_entropy_grad(View dlogits, Write write, ConstVie
   gpu::softmax_cross_entropy_grad(dlogits, write, dloss, probabilities, labels, spec, scratch.as<double>(), stream());
 }
 
+void CudaBackend::report_batch(View report, ConstView loss, ConstView penalty, ConstView probabilities,
+                               ConstView labels) {
+  gpu::report_batch(report.as<double>(), loss, penalty, probabilities, labels, stream());
+}
+
 gpu::DeviceArena CudaBackend::device_arena(const UpdateArena& arena) {
   if (update_table_.assign(arena.segments)) {
-    if (device_table_) release(std::exchange(device_table_, nullptr));
     const std::span<const std::byte> bytes = update_table_.bytes();
-    device_table_ = allocate(std::int64_t(bytes.size()));
+    if (device_table_bytes_ != bytes.size()) {  // else captured steps may know the address
+      if (device_table_) release(std::exchange(device_table_, nullptr));
+      device_table_ = allocate(std::int64_t(bytes.size()));
+      device_table_bytes_ = bytes.size();
+    }
     copy_in(device_table_, bytes.data(), std::int64_t(bytes.size()));
   }
   if (!update_ticket_) {
@@ -129,6 +137,8 @@ gpu::DeviceArena CudaBackend::device_arena(const UpdateArena& arena) {
           .sums = arena.sums.as<double>(),
           .half_values = arena.half_values.as<std::uint16_t>(),
           .half_type = arena.half_values.dtype,
+          .clock = arena.clock.as<double>(),
+          .halt = arena.halt.as<double>(),
           .segments = reinterpret_cast<const gpu::DeviceSegment*>(table),
           .masks = reinterpret_cast<const std::uint32_t*>(table + update_table_.masks_offset()),
           .group_begin = reinterpret_cast<const std::int32_t*>(table + update_table_.group_begin_offset()),
@@ -154,6 +164,10 @@ void CudaBackend::run_update(const UpdateArena& arena, const Step& step) {
   gpu::update(on_device, step, stream());
 }
 
+void CudaBackend::prepare_update(const UpdateArena& arena) {
+  check_update(arena);
+  if (!arena.segments.empty()) device_arena(arena);
+}
 void CudaBackend::update(const UpdateArena& arena, const SgdStep& step) { run_update(arena, step); }
 void CudaBackend::update(const UpdateArena& arena, const AdamStep& step) { run_update(arena, step); }
 

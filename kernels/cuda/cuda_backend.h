@@ -1,6 +1,6 @@
 // The CUDA backend's class. Everything goes to one stream that it owns; only copy_out, all_finite and synchronize wait.
-// Definitions: memory_cuda.cpp, conv_cudnn.cpp, linear_cublas.cpp, and cuda_backend.cpp for the calls that are kernels
-// of ours (kernels.h). Activations are NHWC and computation is float32; TF32 is not used.
+// Definitions: memory_cuda.cpp, capture_cuda.cpp, conv_cudnn.cpp, linear_cublas.cpp, and cuda_backend.cpp for the calls
+// that are kernels of ours (kernels.h). Activations are NHWC and computation is float32; TF32 is not used.
 #pragma once
 
 #include <cublas_v2.h>
@@ -16,6 +16,8 @@
 #include "kernels/cuda/update_table.h"
 
 namespace graft {
+
+struct PinnedBlocks;  // capture_cuda.cpp
 
 class CudaBackend final : public Backend {
  public:
@@ -39,6 +41,11 @@ class CudaBackend final : public Backend {
   void copy_out(void* host, const void* device, std::int64_t bytes) override;
   void zero(void* device, std::int64_t bytes) override;
   void synchronize() override;
+  bool is_asynchronous() const override { return true; }
+  std::unique_ptr<HostCopy> begin_copy_out(const void* device, std::int64_t bytes) override;
+  bool supports_capture() const override { return true; }
+  void begin_capture() override;
+  std::unique_ptr<CapturedStep> end_capture() override;
 
   void copy(View y, Write, ConstView x) override;
   bool all_finite(ConstView x) override;
@@ -77,8 +84,10 @@ class CudaBackend final : public Backend {
                              const SoftmaxSpec&) override;
   void softmax_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities, ConstView labels,
                                   const SoftmaxSpec&) override;
+  void report_batch(View report, ConstView loss, ConstView penalty, ConstView probabilities, ConstView labels) override;
 
   void measure_gradients(View control, View history, const UpdateArena&, const MeasureSpec&) override;
+  void prepare_update(const UpdateArena&) override;
   void update(const UpdateArena&, const SgdStep&) override;
   void update(const UpdateArena&, const AdamStep&) override;
 
@@ -96,6 +105,8 @@ class CudaBackend final : public Backend {
   struct Gemm;
   cublasComputeType_t product_type() const;
   void gemm(const Gemm& gemm, View c, ConstView a, ConstView b);
+  /// Errors: a step is being captured.
+  void refuse_in_capture(const char* call) const;
   gpu::DeviceArena device_arena(const UpdateArena& arena);
   template <class Step>
   void run_update(const UpdateArena& arena, const Step& step);
@@ -119,12 +130,15 @@ class CudaBackend final : public Backend {
   MemoryUse use_;
   Staging staging_[4];
   std::size_t last_staging_ = 0;
+  std::shared_ptr<PinnedBlocks> pinned_;  // created when first needed
+  bool is_capturing_ = false;
 
   gpu::Handle<cublasHandle_t, cublasDestroy> cublas_;  // created when first needed, as cuDNN's is
   PlanOptions plan_options_;
   std::unique_ptr<ConvPlans> conv_plans_;
   UpdateTable update_table_;
-  void* device_table_ = nullptr;   // update_table_'s bytes on the GPU, from allocate()
+  void* device_table_ = nullptr;  // update_table_'s bytes on the GPU, from allocate(); stays while their number does
+  std::size_t device_table_bytes_ = 0;
   void* update_ticket_ = nullptr;  // an unsigned 0 between launches, from allocate()
 };
 

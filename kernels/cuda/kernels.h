@@ -75,6 +75,10 @@ void softmax_cross_entropy(View loss, View probabilities, ConstView logits, Cons
 void softmax_cross_entropy_grad(View dlogits, Write write, ConstView dloss, ConstView probabilities, ConstView labels,
                                 const SoftmaxSpec& spec, double* scratch, cudaStream_t stream);
 
+// report.cu
+void report_batch(double* report, ConstView loss, ConstView penalty, ConstView probabilities, ConstView labels,
+                  cudaStream_t stream);
+
 // update.cu
 /// One parameter as the kernels see it; built from UpdateSegment by update_table.cpp. No padding: tables are compared
 /// byte by byte.
@@ -101,6 +105,8 @@ struct DeviceArena {
   double* sums;                // null: not wanted
   std::uint16_t* half_values;  // null: none
   DType half_type;             // bf16 or f16
+  const double* clock;         // rate and number of the step; null: the step's own
+  const double* halt;          // null: go on
   const DeviceSegment* segments;
   const std::uint32_t* masks;
   /// Segments of rate group k: group_segments[group_begin[k]] .. [group_begin[k + 1] - 1], for k < table_groups.

@@ -164,6 +164,7 @@ CudaBackend::Staging& CudaBackend::next_staging() {
 }
 
 void CudaBackend::copy_in(void* device, const void* host, std::int64_t bytes) {
+  refuse_in_capture("copy_in");
   const cudaStream_t work = stream();
   for (std::int64_t done = 0; done < bytes; done += kStagingBytes) {
     const std::size_t part = std::size_t(std::min(kStagingBytes, bytes - done));
@@ -176,6 +177,7 @@ void CudaBackend::copy_in(void* device, const void* host, std::int64_t bytes) {
 }
 
 void CudaBackend::copy_out(void* host, const void* device, std::int64_t bytes) {
+  refuse_in_capture("copy_out");
   const cudaStream_t work = stream();
   check(cudaMemcpyAsync(host, device, std::size_t(bytes), cudaMemcpyDeviceToHost, work), "copying from the GPU");
   check(cudaStreamSynchronize(work), "waiting for the GPU");
@@ -185,6 +187,9 @@ void CudaBackend::zero(void* device, std::int64_t bytes) {
   check(cudaMemsetAsync(device, 0, std::size_t(bytes), stream()), "clearing memory");
 }
 
-void CudaBackend::synchronize() { check(cudaStreamSynchronize(stream()), "waiting for the GPU"); }
+void CudaBackend::synchronize() {
+  refuse_in_capture("synchronize");
+  check(cudaStreamSynchronize(stream()), "waiting for the GPU");
+}
 
 }  // namespace graft

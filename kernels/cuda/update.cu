@@ -196,7 +196,12 @@ __device__ UpdateTerms<float> segment_terms(const DeviceArena& a, const DeviceSe
     const double rate = a.control && s.rate_group >= 0 ? a.control[kControlRates + s.rate_group] : 1.0;
     const std::int64_t skipped = a.control ? std::int64_t(a.control[kControlSkipped]) : 0;
     const PenaltySpec penalty{s.penalty, s.mode, s.to_anchor != 0, s.strength};
-    terms = update_terms<float>(step, s.lr_scale * rate, s.decay, penalty, step.step - s.first_step - skipped,
+    Step clocked = step;
+    if (a.clock) {
+      clocked.lr = a.clock[0];
+      clocked.step = std::int64_t(a.clock[1]);
+    }
+    terms = update_terms<float>(clocked, s.lr_scale * rate, s.decay, penalty, clocked.step - s.first_step - skipped,
                                 a.control ? a.control[kControlFactor] : 1.0);
   }
   __syncthreads();
@@ -248,7 +253,7 @@ __device__ __forceinline__ void update_pack(const Step& step, const UpdateTerms<
 
 template <int W, bool HasSums, class Step>
 __global__ void __launch_bounds__(kThreads) update_kernel(const DeviceArena a, const Step step) {
-  const bool is_skipped = a.control && a.control[kControlFactor] == 0;
+  const bool is_skipped = (a.control && a.control[kControlFactor] == 0) || (a.halt && a.halt[0] != 0);
   if (is_skipped && !HasSums) return;
   const DeviceSegment s = a.segments[find_segment(a, blockIdx.x)];
   const UpdateTerms<float> terms = segment_terms(a, s, step);

@@ -73,6 +73,7 @@ class ReferenceBackend final : public Backend {
                              const SoftmaxSpec&) override;
   void softmax_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities, ConstView labels,
                                   const SoftmaxSpec&) override;
+  void report_batch(View report, ConstView loss, ConstView penalty, ConstView probabilities, ConstView labels) override;
 
   void measure_gradients(View control, View history, const UpdateArena&, const MeasureSpec&) override;
   void update(const UpdateArena&, const SgdStep&) override;

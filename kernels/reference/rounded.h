@@ -64,6 +64,10 @@ class RoundedReference final : public Backend {
                              const SoftmaxSpec&) override;
   void softmax_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities, ConstView labels,
                                   const SoftmaxSpec&) override;
+  void report_batch(View report, ConstView loss, ConstView penalty, ConstView probabilities,
+                    ConstView labels) override {
+    exact_.report_batch(report, loss, penalty, probabilities, labels);
+  }
 
   void measure_gradients(View control, View history, const UpdateArena& arena, const MeasureSpec& spec) override {
     exact_.measure_gradients(control, history, arena, spec);

@@ -2,6 +2,7 @@
 //   loss = sum_n [(1-s) w[t_n] nll(n,t_n) + s/C sum_c w[c] nll(n,c)] / sum_n w[t_n],  nll(n,c) = -log softmax(x_n)[c]
 #include <cmath>
 
+#include "kernels/batch_report.h"
 #include "kernels/reference/reference.h"
 
 namespace graft {
@@ -61,6 +62,11 @@ void ReferenceBackend::softmax_cross_entropy_grad(View dlogits, Write write, Con
       d[c] = write == Write::add ? d[c] + g : g;
     }
   }
+}
+
+void ReferenceBackend::report_batch(View report, ConstView loss, ConstView penalty, ConstView probabilities,
+                                    ConstView labels) {
+  report_on_host<double>(report, loss, penalty, probabilities, labels);
 }
 
 }  // namespace graft

@@ -47,7 +47,7 @@ template <class Step>
 void run_update(const UpdateArena& arena, const Step& step, int threads) {
   check_update(arena);
   if (!is_skipped(arena))
-    update_all(arena, step, threads);
+    update_all(arena, clocked(step, arena), threads);
   else if (arena.sums.data)
     update_all(arena, SkippedStep{}, threads);
 }

@@ -53,6 +53,12 @@ void CudaBackend::copy_out(void* host, const void* device, std::int64_t bytes) {
 }
 void CudaBackend::zero(void* device, std::int64_t bytes) { std::memset(device, 0, std::size_t(bytes)); }
 void CudaBackend::synchronize() {}
+std::unique_ptr<HostCopy> CudaBackend::begin_copy_out(const void* device, std::int64_t bytes) {
+  return Backend::begin_copy_out(device, bytes);
+}
+void CudaBackend::begin_capture() { throw host_model::NotModelled("begin_capture: the driver's"); }
+std::unique_ptr<CapturedStep> CudaBackend::end_capture() { return nullptr; }
+void CudaBackend::refuse_in_capture(const char*) const {}
 
 void CudaBackend::conv(const ConvSpec&, View, ConstView, WeightView, const ConvEpilogue&) {
   throw host_model::NotModelled("conv: cuDNN's");

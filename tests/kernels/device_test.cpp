@@ -71,6 +71,41 @@ TEST_P(Devices, MoveAndClearBytes) {
   device_->release(block);
 }
 
+TEST_P(Devices, CopyOutWhatWasThereWhenTheCopyBegan) {
+  const std::vector<double> before{1, 2, 3}, later{4, 5, 6};
+  void* block = device_->allocate(24);
+  device_->copy_in(block, before.data(), 24);
+  const std::unique_ptr<HostCopy> copy = device_->begin_copy_out(block, 24),
+                                  unread = device_->begin_copy_out(block, 24);
+  device_->copy_in(block, later.data(), 24);
+  device_->release(block);
+  const auto* numbers = static_cast<const double*>(copy->wait());
+  EXPECT_EQ(std::vector<double>(numbers, numbers + 3), before);
+}
+
+TEST_P(Devices, ReplayWhatTheyCapturedOrRefuseToCapture) {
+  if (!device_->supports_capture()) {
+    EXPECT_THROW(device_->begin_capture(), Error);
+    return;
+  }
+  const auto o = operands({input("x", {1, 5, 1, 1}), updated("y", {1, 5, 1, 1})});
+  o->set("x", {1, 2, 3, 4, 5}), o->set("y", {0, 0, 0, 0, 1});
+  device_->map(Scale{2}, (*o)["y"], Write::add, {(*o)["x"]});  // run once, as before every capture
+  device_->begin_capture();
+  device_->map(Scale{2}, (*o)["y"], Write::add, {(*o)["x"]});
+  const std::unique_ptr<CapturedStep> step = device_->end_capture();
+  EXPECT_EQ(o->values("y"), (std::vector<double>{2, 4, 6, 8, 11})) << "a captured call ran";
+  step->replay();
+  EXPECT_EQ(o->values("y"), (std::vector<double>{4, 8, 12, 16, 21}));
+  o->set("x", {1, 1, 1, 1, 1});
+  step->replay();
+  EXPECT_EQ(o->values("y"), (std::vector<double>{6, 10, 14, 18, 23}));
+  device_->begin_capture();
+  EXPECT_THROW(o->values("y"), Error);  // waits
+  EXPECT_THROW(device_->synchronize(), Error);
+  device_->end_capture();
+}
+
 TEST_P(Devices, FindWhatIsNotFinite) {
   for (const double bad : {kNaN, kInfinity, -kInfinity}) {
     const auto o = operands({input("x", {2, 3, 4, 5}).slice(1, 2)});  // the channels around are NaN
@@ -154,7 +189,7 @@ TEST_P(Devices, WeighAndSmoothTheLossAsPyTorchDoes) {
 TEST_P(Devices, DropWhatTheGeneratorSays) {
   const Shape s{3, 5, 2, 7};
   const auto o = operands({input("x", s, uniform(1, 2)), fresh("y", s)});
-  const Dropout dropout{.p = 0.4, .seed = 99, .call = 3};
+  const Dropout dropout{.p = 0.4, .seed = 99, .call = {3}};
   device_->map(dropout, (*o)["y"], Write::overwrite, {(*o)["x"]});
   const std::vector<double> x = o->values("x"), y = o->values("y");
   for (std::int64_t i = 0; i < s.size(); ++i) {

@@ -11,6 +11,7 @@ const std::vector<OpCase>& op_cases() {
     add_norm_chains(t);
     add_pool_cases(t, CaseSize::small);
     add_softmax_cases(t, CaseSize::small);
+    add_report_cases(t, CaseSize::small);
     add_map_cases(t, CaseSize::small);
     add_copy_cases(t, CaseSize::small);
     add_update_cases(t, CaseSize::small);
@@ -45,6 +46,7 @@ const std::vector<OpCase>& speed_cases() {
     add_norm_cases(t, CaseSize::real);
     add_pool_cases(t, CaseSize::real);
     add_softmax_cases(t, CaseSize::real);
+    add_report_cases(t, CaseSize::real);
     add_map_cases(t, CaseSize::real);
     add_copy_cases(t, CaseSize::real);
     add_update_cases(t, CaseSize::real);

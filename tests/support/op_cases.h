@@ -159,6 +159,7 @@ void add_norm_cases(std::vector<OpCase>& table, CaseSize size);
 void add_norm_chains(std::vector<OpCase>& table);
 void add_pool_cases(std::vector<OpCase>& table, CaseSize size);
 void add_softmax_cases(std::vector<OpCase>& table, CaseSize size);
+void add_report_cases(std::vector<OpCase>& table, CaseSize size);
 void add_map_cases(std::vector<OpCase>& table, CaseSize size);
 void add_copy_cases(std::vector<OpCase>& table, CaseSize size);
 void add_update_cases(std::vector<OpCase>& table, CaseSize size);

@@ -56,7 +56,7 @@ OpCase gradient_case(const std::string& functor, const MapLayout& l, RunCase for
 }
 
 void add_maps(std::vector<OpCase>& table, const MapLayout& l, CaseSize size) {
-  const Dropout dropout{.p = 0.3, .seed = 0x1234567890abcdef, .call = 5};
+  const Dropout dropout{.p = 0.3, .seed = 0x1234567890abcdef, .call = {5}};
   const Scale scale{.factor = -1.7};
   OpCase relu = map_case("Relu", l, Relu{}), relu_grad = map_case("ReluGrad", l, ReluGrad{}),
          identity = map_case("Identity", l, Identity{});
@@ -106,7 +106,7 @@ void add_distance(std::vector<OpCase>& table, const MapLayout& l, CaseSize size)
 
 /// Formulas that ask for a channel's number, so for NHWC alone.
 void add_channel_choice(std::vector<OpCase>& table, const MapLayout& l, CaseSize size) {
-  const ChannelChoice choice{.p = 0.4, .seed = 0x1234567890abcdef, .call = 7, .channels = l.shape.c};
+  const ChannelChoice choice{.p = 0.4, .seed = 0x1234567890abcdef, .call = {7}, .channels = l.shape.c};
   const SelectChannels select{choice};
   const MaskChannels mask{choice};
   for (OpCase c : {map_case("SelectChannels", l, select), map_case("MaskChannels", l, mask)}) {
@@ -120,6 +120,32 @@ void add_channel_choice(std::vector<OpCase>& table, const MapLayout& l, CaseSize
         d.map(select, o["y"], w, {o["x"], o["other"]});
       },
       [=](Backend& d, CaseOperands& o, Write w) { d.map(mask, o["dx"], w, {o["dy"]}); }));
+}
+
+/// Random calls that count from a base on the device. `with_base` makes the functor.
+template <class MakeFunctor>
+OpCase counted_case(const std::string& functor, const MapLayout& l, const MakeFunctor& with_base) {
+  using F = decltype(with_base(nullptr));
+  OpCase c{.call = "map:" + functor, .name = functor + "/" + l.name + "_from_base"};
+  c.functor = functor_index<F>(static_cast<const MapFunctors*>(nullptr));
+  c.operands = {l(output("y", l.shape), 1, 2), l(input("a", l.shape, uniform(-2, 2)), 2, 1),
+                input("base", {1, 1, 1, 1}).of(DType::f64).adjusted([](std::vector<double>& v) {
+                  v = {16777216.0 * 250};  // more than a signed number of 32 bits holds
+                })};
+  c.run = [with_base](Backend& d, CaseOperands& o, Write w) {
+    d.map(with_base(o["base"].as<double>()), o["y"], w, {o["a"]});
+  };
+  return c;
+}
+
+void add_counted(std::vector<OpCase>& table, const MapLayout& l) {
+  table.push_back(counted_case("Dropout", l, [](const double* base) {
+    return Dropout{.p = 0.3, .seed = 0x1234567890abcdef, .call = {5, base}};
+  }));
+  if (l.format != kNhwc) return;
+  table.push_back(counted_case("MaskChannels", l, [channels = l.shape.c](const double* base) {
+    return MaskChannels{{.p = 0.4, .seed = 0x1234567890abcdef, .call = {7, base}, .channels = channels}};
+  }));
 }
 
 void add_scale_by(std::vector<OpCase>& table, const MapLayout& l) {
@@ -146,6 +172,7 @@ void add_map_cases(std::vector<OpCase>& table, CaseSize size) {
     add_maps(table, l, size);
     add_distance(table, l, size);
     add_scale_by(table, l);
+    if (size == CaseSize::small) add_counted(table, l);
     if (l.format == kNhwc) add_channel_choice(table, l, size);
   }
 }

@@ -1,4 +1,7 @@
 // Pooling and softmax cross-entropy cases.
+#include <algorithm>
+#include <cmath>
+
 #include "tests/support/op_cases.h"
 
 namespace graft {
@@ -159,7 +162,47 @@ void add_softmax(std::vector<OpCase>& table, const SoftmaxCase& s) {
   table.push_back(g);
 }
 
+struct ReportCase {
+  const char* name;
+  std::int64_t rows, classes;
+  bool has_penalty = false;
+  double loss = 1.5, halted = 0;
+  bool has_nan = false;  // among the probabilities
+};
+
+void add_report(std::vector<OpCase>& table, const ReportCase& r) {
+  OpCase c{.call = "report_batch", .name = std::string("report_batch/") + r.name};
+  const auto one_number = [](double value) { return [value](std::vector<double>& v) { v = {value}; }; };
+  // Few different values, so that many rows have several largest ones.
+  const auto probabilities = [r](std::vector<double>& v) {
+    if (r.has_nan) v[0] = v[v.size() - 2] = std::nan("");  // in front of the first row, within the last
+  };
+  c.operands = {updated("report", {1, kReportSize, 1, 1}).of(DType::f64).adjusted([r](std::vector<double>& v) {
+                  v = {7, 7, 7, r.halted};
+                }),
+                input("loss", {1, 1, 1, 1}).adjusted(one_number(r.loss)),
+                input("penalty", {1, 1, 1, 1}, uniform(0.4, 0.9)),
+                input("p", {r.rows, r.classes, 1, 1}, whole(4)).adjusted(probabilities),
+                input("labels", {r.rows, 1, 1, 1}, whole(double(std::min<std::int64_t>(3, r.classes)))).of(DType::i32)};
+  c.exact = true;
+  c.run = [r](Backend& d, CaseOperands& o, Write) {
+    d.report_batch(o["report"], o["loss"], r.has_penalty ? ConstView(o["penalty"]) : ConstView{}, o["p"], o["labels"]);
+  };
+  table.push_back(c);
+}
+
 }  // namespace
+
+void add_report_cases(std::vector<OpCase>& table, CaseSize size) {
+  if (size == CaseSize::real) return add_report(table, {"imagenet", 256, 1000});
+  add_report(table, {"plain", 41, 5});
+  add_report(table, {"penalty", 3, 2, true});
+  add_report(table, {"many_classes", 9, 77, true});
+  add_report(table, {"one_class", 2, 1});
+  add_report(table, {.name = "nan", .rows = 4, .classes = 35, .has_nan = true});
+  add_report(table, {.name = "halts", .rows = 4, .classes = 3, .loss = std::nan("")});
+  add_report(table, {.name = "stays_halted", .rows = 4, .classes = 3, .halted = 1});
+}
 
 void add_pool_cases(std::vector<OpCase>& table, CaseSize size) {
   const std::size_t before = table.size();

@@ -100,6 +100,7 @@ struct UpdateCase {
   bool has_anchors = false, has_control = false, has_sums = false;
   double factor = 0.375;
   std::optional<DType> half = {};  // type of a 16-bit copy of the values
+  bool has_clock = false, is_halted = false;
 };
 
 std::shared_ptr<const Arena> with_penalty(std::shared_ptr<const Arena> arena, const PenaltySpec& penalty) {
@@ -127,6 +128,11 @@ void add_update(std::vector<OpCase>& table, const std::string& name, const Step&
     c.terms = 20000;
   }
   if (u.half) c.operands.push_back(updated("half", values).of(*u.half));
+  if (u.has_clock) {
+    c.operands.push_back(input("clock", {1, 2, 1, 1}).of(DType::f64).adjusted([](auto& v) { v = {0.0625, 11}; }));
+    c.operands.push_back(
+        input("halt", {1, 1, 1, 1}).of(DType::f64).adjusted([u](auto& v) { v = {u.is_halted * 1.0}; }));
+  }
   c.run = [step, arena, u](Backend& d, CaseOperands& o, Write) {
     d.update({.values = o["w"],
               .gradients = o["g"],
@@ -136,7 +142,9 @@ void add_update(std::vector<OpCase>& table, const std::string& name, const Step&
               .anchors = u.has_anchors ? o["w0"] : View{},
               .control = u.has_control ? o["control"] : View{},
               .sums = u.has_sums ? o["sums"] : View{},
-              .half_values = u.half ? o["half"] : View{}},
+              .half_values = u.half ? o["half"] : View{},
+              .clock = u.has_clock ? o["clock"] : View{},
+              .halt = u.has_clock ? o["halt"] : View{}},
              step);
   };
   table.push_back(c);
@@ -234,6 +242,10 @@ void add_update_cases(std::vector<OpCase>& table, CaseSize size) {
   add_update(table, "adamw_control_sums", decoupled, arena,
              {.has_anchors = true, .has_control = true, .has_sums = true});
   add_update(table, "adam_sums", adam, arena, {.has_sums = true});
+  add_update(table, "sgd_clock", nesterov, arena, {.has_clock = true});
+  add_update(table, "adam_clock", adam, arena, {.has_control = true, .has_clock = true});
+  add_update(table, "adam_halted", adam, arena, {.has_clock = true, .is_halted = true});
+  add_update(table, "sgd_halted_sums", sgd, arena, {.has_sums = true, .has_clock = true, .is_halted = true});
   add_update(table, "adam_skipped", adam, arena, {.has_control = true, .factor = 0});
   add_update(table, "adam_skipped_sums", adam, arena,
              {.penalty = {PenaltyKind::l2, PenaltyMode::decoupled, true, 0.6},

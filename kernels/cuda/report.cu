@@ -1,0 +1,72 @@
+// What the host wants to know of a batch, gathered by one block so that one small copy brings it over: loss, penalty,
+// correct answers, and whether training goes on. A warp takes a row of probabilities at a time.
+#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/rows.h"
+
+namespace graft::gpu {
+namespace {
+
+constexpr int kWarp = 32, kWarps = kThreads / kWarp;
+
+struct ReportParams {
+  double* report;
+  const float *loss, *penalty;  // penalty null: none
+  ConstRows probabilities;
+  const std::int32_t* labels;
+  std::int64_t rows, classes;
+};
+
+/// The first largest of a row, by a whole warp; every lane gets it. A NaN in front is the largest, elsewhere it is
+/// passed over, as std::max_element has it.
+__device__ std::int64_t first_largest(const float* row, std::int64_t classes) {
+  const int lane = int(threadIdx.x) % kWarp;
+  double largest = double(row[0]);
+  const bool begins_with_nan = largest != largest;
+  std::int64_t at = 0;
+  for (std::int64_t c = lane; c < classes; c += kWarp)
+    if (double(row[c]) > largest) {
+      largest = double(row[c]);
+      at = c;
+    }
+  for (int step = kWarp / 2; step > 0; step /= 2) {
+    const double other = __shfl_down_sync(0xffffffffu, largest, step);
+    const double other_at = __shfl_down_sync(0xffffffffu, double(at), step);
+    if (other > largest || (other == largest && other_at < double(at))) {
+      largest = other;
+      at = std::int64_t(other_at);
+    }
+  }
+  const double first = __shfl_sync(0xffffffffu, double(at), 0);
+  return begins_with_nan ? 0 : std::int64_t(first);
+}
+
+__device__ __forceinline__ bool is_finite(double x) { return x - x == 0; }
+
+__global__ void __launch_bounds__(kThreads) report_kernel(const ReportParams p) {
+  __shared__ double correct[kWarps];
+  const int warp = int(threadIdx.x) / kWarp;
+  double mine = 0;
+  for (std::int64_t n = warp; n < p.rows; n += kWarps)
+    if (first_largest(p.probabilities.at(n, 0), p.classes) == p.labels[n]) mine += 1;
+  if (threadIdx.x % kWarp == 0) correct[warp] = mine;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  double total = 0;
+  for (int w = 0; w < kWarps; ++w) total += correct[w];
+  const double loss = double(p.loss[0]), penalty = p.penalty ? double(p.penalty[0]) : 0.0;
+  p.report[kReportLoss] = loss;
+  p.report[kReportPenalty] = penalty;
+  p.report[kReportCorrect] = total;
+  if (!is_finite(loss) || !is_finite(penalty)) p.report[kReportHalted] = 1;
+}
+
+}  // namespace
+
+void report_batch(double* report, ConstView loss, ConstView penalty, ConstView probabilities, ConstView labels,
+                  cudaStream_t stream) {
+  launch("report_batch", report_kernel, {.block = dim3(kThreads), .stream = stream},
+         ReportParams{report, loss.as<float>(), penalty.as<float>(), rows_of(probabilities, "report_batch"),
+                      labels.as<std::int32_t>(), probabilities.shape.n, probabilities.shape.c});
+}
+
+}  // namespace graft::gpu
