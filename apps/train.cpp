@@ -9,6 +9,7 @@
 #include "apps/settings_options.h"
 #include "apps/terminal.h"
 #include "apps/verbs.h"
+#include "strategies/train_step.h"
 
 namespace graft {
 namespace {
@@ -30,6 +31,7 @@ int run_train(TrainOptions& options) {
 
   StopLater stop;
   Session session = open_session(settings);
+  settings.graph = resolved_graph(settings, session.context->backend());
   ProgressDisplay progress(options.is_quiet, session.heading);
   const RunCall call{
       .config_toml = to_toml(settings, true), .command_line = options.command_line, .stop = &stop.flag()};

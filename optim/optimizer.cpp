@@ -148,37 +148,65 @@ void Optimizer::make_segments(const std::vector<std::size_t>& updated, bool has_
   }
 }
 
-void Optimizer::step(const StepSpec& spec) {
+void Optimizer::begin_step(const StepSpec& spec) {
   check(spec);
   const std::vector<std::size_t> updated = parameters_with_gradient();
-  const bool measures = spec_.loss_scaling || spec.loss_scale != 1 || spec.max_gradient_norm > 0 || spec.relative_rates;
   // The device counts skipped steps for all parameters at once.
-  if (updated != updated_ || !measures) settle();
-  if (measures) prepare_control(spec.relative_rates ? rate_groups() : 0);
-  if (spec.relative_rates) prepare_history(rate_groups(), spec.relative_rates->window);
+  if (updated != updated_ || !measures(spec)) settle();
+  make_room(spec);
   updated_ = updated;
+  step_spec_ = spec;
   ++step_;
   for (std::size_t i : updated_) ++states_[i].steps;  // parameters unfrozen later have taken fewer
   make_segments(updated_, spec.relative_rates.has_value());
-  has_measured_ = measures;
-  has_recorded_ = spec.records;
-  has_rates_ = spec.relative_rates.has_value();
-  if (spec.records)
-    sums_ = Tensor(parameters_.context(),
-                   {std::max<std::int64_t>(1, std::int64_t(segments_.size())), kUpdateSums, 1, 1}, kNhwc, DType::f64);
+  has_measured_ = measures(spec);
+  may_have_skipped_ = may_have_skipped_ || (has_measured_ && !segments_.empty());
   if (segments_.empty()) return;
-  const UpdateArena arena{.values = parameters_.values().view(),
-                          .gradients = parameters_.gradients().view(),
-                          .moment1 = moment1_.view(),
-                          .moment2 = view_or_null(moment2_),
-                          .segments = segments_,
-                          .anchors = view_or_null(anchors_),
-                          .control = measures ? control_.view() : View{},
-                          .sums = spec.records ? sums_.view() : View{},
-                          .half_values = view_or_null(parameters_.half_values())};
-  if (measures) measure(arena, spec);
-  update(arena, spec.lr);
+  parameters_.context().backend().prepare_update(arena());
   parameters_.values_changed();
+}
+
+void Optimizer::make_room(const StepSpec& spec) {
+  if (measures(spec)) prepare_control(spec.relative_rates ? rate_groups() : 0);
+  if (spec.relative_rates) prepare_history(rate_groups(), spec.relative_rates->window);
+  if (spec.records && !sums_)  // for every parameter, so that it stays where it is
+    sums_ = Tensor(parameters_.context(), {std::int64_t(states_.size()), kUpdateSums, 1, 1}, kNhwc, DType::f64);
+}
+
+void Optimizer::run_step() {
+  if (segments_.empty()) return;
+  if (has_measured_) measure(arena());
+  update(arena());
+}
+
+UpdateArena Optimizer::arena() const {
+  const Shape sums{std::int64_t(segments_.size()), kUpdateSums, 1, 1};
+  return {.values = parameters_.values().view(),
+          .gradients = parameters_.gradients().view(),
+          .moment1 = moment1_.view(),
+          .moment2 = view_or_null(moment2_),
+          .segments = segments_,
+          .anchors = view_or_null(anchors_),
+          .control = has_measured_ ? control_.view() : View{},
+          .sums = step_spec_.records ? sums_.window(0, sums).view() : View{},
+          .half_values = view_or_null(parameters_.half_values()),
+          .clock = step_spec_.clock,
+          .halt = step_spec_.halt};
+}
+
+StepIdentity Optimizer::identity() const {
+  const StepSpec& spec = step_spec_;
+  StepIdentity id{.segments = segments_};
+  if (segments_.empty()) return id;
+  const UpdateArena a = arena();
+  id.addresses = {a.values.data,     a.gradients.data, a.moment1.data, a.moment2.data, a.anchors.data,
+                  a.control.data,    a.sums.data,      a.clock.data,   a.halt.data,    view_or_null(history_).data,
+                  a.half_values.data};
+  id.numbers = {spec.loss_scale, spec.max_gradient_norm};
+  if (const auto& r = spec.relative_rates)
+    id.numbers.insert(id.numbers.end(), {r->epsilon, r->min_weight_norm, double(r->window)});
+  if (!spec.clock.data) id.numbers.insert(id.numbers.end(), {spec.lr, double(step_)});
+  return id;
 }
 
 std::int64_t Optimizer::rate_groups() const {
@@ -225,7 +253,8 @@ void Optimizer::restore_loss_scale(const LossScaleState& state) {
   skipped_before_ = state.skipped_steps;
 }
 
-void Optimizer::measure(const UpdateArena& arena, const StepSpec& spec) {
+void Optimizer::measure(const UpdateArena& arena) {
+  const StepSpec& spec = step_spec_;
   MeasureSpec measured{.loss_scale = spec.loss_scale,
                        .scales_loss = spec_.loss_scaling.has_value(),
                        .scaling = spec_.loss_scaling.value_or(LossScaling{}),
@@ -238,10 +267,10 @@ void Optimizer::measure(const UpdateArena& arena, const StepSpec& spec) {
     measured.window = spec.relative_rates->window;
   }
   parameters_.context().backend().measure_gradients(control_.view(), view_or_null(history_), arena, measured);
-  may_have_skipped_ = true;
 }
 
-void Optimizer::update(const UpdateArena& arena, double lr) {
+void Optimizer::update(const UpdateArena& arena) {
+  const double lr = step_spec_.lr;
   Backend& device = parameters_.context().backend();
   if (spec_.kind == OptimizerKind::sgd)
     device.update(arena, SgdStep{.lr = lr, .momentum = spec_.momentum, .nesterov = spec_.nesterov, .step = step_});
@@ -265,50 +294,23 @@ void Optimizer::settle() {
   for (std::size_t i : updated_) states_[i].steps -= count;
   skipped_before_ += count;
   std::vector<double> control = read(control_);
-  control[kControlSkipped] = 0;
+  control[kControlSkipped] = 0;  // in place: captured steps know the address
   write(control_, control);
 }
 
-std::vector<ParameterSums> Optimizer::sums() const {
-  if (!has_recorded_) throw Error("optimizer: the last step kept no sums; set StepSpec::records");
-  std::vector<ParameterSums> all(states_.size());
-  if (updated_.empty()) return all;
-  const std::vector<double> values = read(sums_);
-  const double scale = has_measured_ ? read(control_)[kControlGradientScale] : 1;
-  for (std::size_t k = 0; k < updated_.size(); ++k) {
-    const double* s = &values[k * std::size_t(kUpdateSums)];
-    all[updated_[k]] = {s[0] / (scale * scale), s[1], s[2], s[3], s[4]};
-  }
-  return all;
-}
-
-double Optimizer::penalty() const {
-  const std::vector<ParameterSums> all = sums();
-  double total = 0;
-  for (std::size_t k = 0; k < updated_.size(); ++k) {
-    const PenaltySpec& penalty = segments_[k].penalty;
-    const ParameterSums& s = all[updated_[k]];
-    if (penalty.kind == PenaltyKind::l2) total += penalty.strength / 2 * s.distance_squares;
-    if (penalty.kind == PenaltyKind::l1) total += penalty.strength * s.distance;
-  }
-  return total;
-}
-
-double Optimizer::gradient_norm() const {
-  if (!has_measured_)
-    throw Error("optimizer: the last step did not measure its gradients; set StepSpec::max_gradient_norm");
-  return read(control_)[kControlNorm];
-}
-
-bool Optimizer::was_skipped() const { return has_measured_ && read(control_)[kControlFactor] == 0; }
-
-std::vector<double> Optimizer::rates() const {
-  std::vector<double> all(states_.size(), 1.0);
-  if (!has_rates_) return all;
-  const std::vector<double> control = read(control_);
-  for (std::size_t i : updated_)
-    if (states_[i].group.rate_group >= 0) all[i] = control[std::size_t(kControlRates + states_[i].group.rate_group)];
-  return all;
+StepReading Optimizer::reading() const {
+  Backend& device = parameters_.context().backend();
+  const auto begin_copy = [&](const Tensor& t, std::int64_t numbers) {
+    return device.begin_copy_out(t.view().data, numbers * size_of(DType::f64));
+  };
+  StepReading r;
+  r.parameters_ = states_.size();
+  r.updated_ = updated_;
+  r.segments_ = segments_;
+  r.has_rates_ = step_spec_.relative_rates.has_value();
+  if (has_measured_) r.control_ = begin_copy(control_, control_.shape().size());
+  if (step_spec_.records) r.sums_ = begin_copy(sums_, std::int64_t(segments_.size()) * kUpdateSums);
+  return r;
 }
 
 std::int64_t Optimizer::steps(std::int64_t i) const {

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string_view>
 
+#include "optim/step_reading.h"
 #include "tensor/parameter.h"
 
 namespace graft {
@@ -43,6 +44,7 @@ struct RelativeRates {
   double epsilon;
   double min_weight_norm = 1e-8;
   int window = 5;
+  friend bool operator==(const RelativeRates&, const RelativeRates&) = default;
 };
 
 struct StepSpec {
@@ -54,12 +56,16 @@ struct StepSpec {
   double max_gradient_norm = 0;
   bool records = false;  // keep sums()
   std::optional<RelativeRates> relative_rates;
+  ConstView clock, halt;  // as UpdateArena has them: the rate and the step's number on the device, and a stop there
 };
 
-/// Sums over a parameter's trainable elements at a step: g of the loss, unclipped and without penalties; w before the
-/// step. w0 is 0 for a penalty towards zero and where no anchors are kept, else the anchor.
-struct ParameterSums {
-  double gradient_squares = 0, weight_squares = 0, change_squares = 0, distance_squares = 0, distance = 0;
+/// What a step's device calls depend on beside the contents of device memory: while it stays the same they can be
+/// captured once and replayed.
+struct StepIdentity {
+  std::vector<const void*> addresses;
+  std::vector<double> numbers;
+  std::vector<UpdateSegment> segments;
+  friend bool operator==(const StepIdentity&, const StepIdentity&) = default;
 };
 
 /// Requires the parameter set to outlive it. Parameters are named by their index in ParameterSet::parameters().
@@ -94,22 +100,30 @@ class Optimizer {
   /// != 1, max_gradient_norm > 0, relative_rates), makes the whole step a no-op: values, moments, step counts and
   /// history stay.
   /// Errors: a spec out of range; a penalty towards anchors that are not kept; prepare() was forgotten.
-  void step(const StepSpec& spec);
+  void step(const StepSpec& spec) { begin_step(spec), run_step(); }
   void step(double lr) { step(StepSpec{.lr = lr}); }
 
-  // Of the last step; all but none wait for the device.
-  /// One entry per parameter; zeros where it was not updated. Squares of gradients are not finite in a skipped step.
-  /// Errors: it did not record.
-  std::vector<ParameterSums> sums() const;
-  /// Value of all penalties before the step, in loss units. Errors: it did not record.
-  double penalty() const;
-  /// Norm of the loss's gradient before clipping. Errors: it did not measure gradients.
-  double gradient_norm() const;
-  bool was_skipped() const;
+  /// Allocates what a step of this kind keeps on the device; begin_step does so too.
+  void make_room(const StepSpec& spec);
+  // A step in its two halves, for captured steps. With `clock` the step's number that belongs there is step_number().
+  /// The host's half: counts, checks, and what the device needs beforehand. Goes by the gradients that the last
+  /// backward pass gave, or will give again. Errors: as step().
+  void begin_step(const StepSpec& spec);
+  /// The device's half. Neither copies nor waits, so that it can be captured; a replay takes its place.
+  void run_step();
+  std::int64_t step_number() const { return step_; }  // begun so far
+  /// Of the step that was begun last.
+  StepIdentity identity() const;
+
+  // Of the last step. The first begins a copy, the others wait for it: see StepReading.
+  StepReading reading() const;
+  std::vector<ParameterSums> sums() const { return reading().sums(); }
+  double penalty() const { return reading().penalty(); }
+  double gradient_norm() const { return reading().gradient_norm(); }
+  bool was_skipped() const { return reading().was_skipped(); }
   /// Of all steps so far, those of a checkpoint's run included. Waits for the device.
   std::int64_t skipped_steps() const { return skipped_before_ + skipped(); }
-  /// Multiplier of every parameter from relative_rates; 1 where it has none.
-  std::vector<double> rates() const;
+  std::vector<double> rates() const { return reading().rates(); }
 
   // For checkpoints. A parameter has state once it was updated; moment 2 exists for Adam and AdamW only.
   int moment_count() const { return spec_.kind == OptimizerKind::sgd ? 1 : 2; }
@@ -148,8 +162,12 @@ class Optimizer {
   void make_segments(const std::vector<std::size_t>& updated, bool has_rates);
   void prepare_control(std::int64_t groups);
   void prepare_history(std::int64_t groups, int window);
-  void measure(const UpdateArena& arena, const StepSpec& spec);
-  void update(const UpdateArena& arena, double lr);
+  bool measures(const StepSpec& spec) const {
+    return spec_.loss_scaling || spec.loss_scale != 1 || spec.max_gradient_norm > 0 || spec.relative_rates;
+  }
+  UpdateArena arena() const;
+  void measure(const UpdateArena& arena);
+  void update(const UpdateArena& arena);
   std::int64_t skipped() const;
   /// Takes the steps that were skipped out of the counts. Waits for the device.
   void settle();
@@ -166,7 +184,8 @@ class Optimizer {
   // The last step: which parameters it updated, and how.
   std::vector<std::size_t> updated_;
   std::vector<UpdateSegment> segments_;
-  bool has_measured_ = false, has_recorded_ = false, has_rates_ = false;
+  StepSpec step_spec_{.lr = 0};
+  bool has_measured_ = false;
   bool may_have_skipped_ = false;    // since `settle`
   std::int64_t skipped_before_ = 0;  // up to then
 };

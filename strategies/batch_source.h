@@ -19,14 +19,20 @@ class BatchSource {
  public:
   virtual ~BatchSource() = default;
   virtual void start(std::int64_t epoch, std::int64_t first_batch = 0) = 0;
-  /// False when the epoch is over. Errors: an image that cannot be read.
+  /// False when the epoch is over. Memory of `batch.x` that has the right shape is used again, at its address.
+  /// Errors: an image that cannot be read.
   virtual bool next(DeviceBatch& batch) = 0;
   /// Sample numbers of an epoch, in order.
   virtual std::vector<std::int64_t> order(std::int64_t epoch) const = 0;
 };
 
-/// Pixels of a batch as the network takes them: [N,3,H,W], NHWC, in the device's type of activations.
-Tensor images_to_device(Context& context, std::span<const float> pixels, const Shape& shape);
+/// `x` itself if it is a tensor of this shape in the device's type of activations, else a new one: for inputs that stay
+/// in place.
+Tensor place_for(Context& context, const Shape& shape, const Tensor& x);
+
+/// Pixels of a batch as the network takes them: [N,3,H,W], NHWC, in the device's type of activations;
+/// into `x` where it fits.
+Tensor images_to_device(Context& context, std::span<const float> pixels, const Shape& shape, const Tensor& x = {});
 
 class ImageBatches : public BatchSource {
  public:

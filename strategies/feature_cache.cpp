@@ -92,14 +92,14 @@ std::span<const std::byte> FeatureCache::row(std::int64_t sample) const {
   return values().subspan(std::size_t(row * row_bytes_), std::size_t(row_bytes_));
 }
 
-Tensor FeatureCache::gather(std::span<const std::int64_t> samples) const {
+Tensor FeatureCache::gather(std::span<const std::int64_t> samples, const Tensor& place) const {
   gathered_.resize(samples.size() * std::size_t(row_bytes_));
   for (std::size_t i = 0; i < samples.size(); ++i)
     std::memcpy(gathered_.data() + i * std::size_t(row_bytes_), row(samples[i]).data(), std::size_t(row_bytes_));
   Context& context = spec_.network.context();
   Shape shape = shape_;
   shape.n = std::int64_t(samples.size());
-  const Tensor x(context, shape, kNhwc, context.activation_type());
+  const Tensor x = place_for(context, shape, place);
   context.backend().copy_in(x.view().data, gathered_.data(), std::int64_t(gathered_.size()));
   return x;
 }
@@ -137,7 +137,7 @@ bool FeatureBatches::next(DeviceBatch& batch) {
   batch.samples.assign(samples.begin(), samples.end());
   batch.labels.clear();
   for (std::int64_t sample : samples) batch.labels.push_back(cache_.dataset().samples()[std::size_t(sample)].label);
-  batch.x = cache_.gather(samples);
+  batch.x = cache_.gather(samples, batch.x);
   batch.part = cache_.parts();
   return true;
 }

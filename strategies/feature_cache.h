@@ -38,8 +38,9 @@ class FeatureCache {
   void take(const std::filesystem::path& file, std::span<const std::int64_t> samples);
   /// All rows, as a feature file has them.
   FeatureRows rows() const;
-  /// Features of the given samples, [N,C,H,W] in NHWC: the input of part `parts`. Errors: a sample that was not added.
-  Tensor gather(std::span<const std::int64_t> samples) const;
+  /// Features of the given samples, [N,C,H,W] in NHWC: the input of part `parts`; into `x` where it fits (place_for).
+  /// Errors: a sample that was not added.
+  Tensor gather(std::span<const std::int64_t> samples, const Tensor& x = {}) const;
   /// Tells the system that these samples are next.
   void prefetch(std::span<const std::int64_t> samples) const;
 

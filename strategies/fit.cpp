@@ -30,7 +30,6 @@ std::unique_ptr<Strategy> prepared(std::unique_ptr<Strategy> strategy, const Fit
 }
 
 constexpr double kCheckpointSeconds = 10;  // that training may lose when the machine fails, or an epoch if that is more
-constexpr std::size_t kGuessesKept = 64;   // batches whose probabilities stay on the device before they are counted
 
 }  // namespace
 
@@ -58,7 +57,13 @@ Fit::Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> 
                                                                : std::vector<double>{}),
       loss_(context_, {.num_classes = spec.network.num_classes(),
                        .label_smoothing = spec.settings.label_smoothing,
-                       .class_weights = class_weights_}) {}
+                       .class_weights = class_weights_}),
+      step_({.network = spec.network,
+             .strategy = *strategy_,
+             .optimizer = optimizer_,
+             .loss = loss_,
+             .settings = spec_.settings,
+             .captures = resolved_graph(spec.settings, context_.backend()) == "on"}) {}
 
 void Fit::resume(const Checkpoint& checkpoint) {
   state_ = read_state(checkpoint);
@@ -102,10 +107,10 @@ bool Fit::run() {
   open_logs();
   // What a cut first epoch left as the best does not compete with the whole of it.
   if (!is_done() && state_.best_epoch > state_.epoch) state_.best_epoch = 0, state_.best_value = 0;
+  if (step_.captures()) progress_.note("the calls of a training step are captured once and replayed (train.graph)");
   while (!is_done()) {
     if (!begin_epoch()) return verify_frozen(), save_last(), false;
     const EpochEnd end = train_epoch();
-    count_correct();
     steps_csv_->flush();
     if (end == EpochEnd::stopped) return verify_frozen(), save_last(), false;
     if (!finish_epoch(end == EpochEnd::out_of_steps)) return verify_frozen(), save_last(), false;
@@ -136,8 +141,9 @@ bool Fit::begin_epoch() {
   set_groups(plan);
   plan_ = plan;
   note_plan(plan);
+  if (is_new && !start_behind_prefix()) return false;
+  step_.follow(plan, prefix_.parts);
   if (!is_new) return true;
-  if (!start_behind_prefix()) return false;
   if (spec_.settings.bss > 0 && prefix_.parts == spec_.network.head_part())
     progress_.note("train.bss: the features cannot change now, so there is no penalty on them");
   return true;
@@ -183,10 +189,12 @@ Fit::EpochEnd Fit::train_epoch() {
     train_window(source, next_window(order), learning_rate());
     state_.epoch_seconds = seconds_before + seconds_since(begin);
     report.done = state_.images;
-    report.loss = state_.loss_sum / double(state_.images);
+    report.loss = state_.loss_sum / double(std::max<std::int64_t>(1, state_.images));
     report.images_per_second = double(state_.images - images_before) / seconds_since(begin);
     progress_.advance(report);
   }
+  read_results(0);
+  state_.epoch_seconds = seconds_before + seconds_since(begin);
   progress_.end_pass();
   return end;
 }
@@ -212,8 +220,9 @@ bool Fit::sweep_epoch(const SweepSpec& sweep) {
     if (is_stopping()) return false;
     const std::int64_t step = state_.steps;
     try {
-      const double loss = train_window(source, next_window(order), sweep.lr(step) * plan_->lr_factor);
-      if (!sweep.take_loss(step, loss)) return false;
+      train_window(source, next_window(order), sweep.lr(step) * plan_->lr_factor);
+      read_results(0);
+      if (!sweep.take_loss(step, last_loss_)) return false;
     } catch (const LossNotFinite&) {
       sweep.take_loss(step, std::numeric_limits<double>::quiet_NaN());
       return false;
@@ -222,111 +231,83 @@ bool Fit::sweep_epoch(const SweepSpec& sweep) {
   return true;
 }
 
-Fit::Forward Fit::forward(const DeviceBatch& batch) {
-  const Network& network = spec_.network;
-  Forward pass{.features = batch.x};
-  int part = batch.part;
-  if (part < prefix_.parts) {
-    const EvaluationMode evaluation(context_);
-    pass.features = network.run_parts(pass.features, part, prefix_.parts);
-    part = prefix_.parts;
-  }
-  for (; strategy_->has_penalty() && part < network.head_part(); ++part) {
-    pass.features = network.run_parts(pass.features, part, part + 1);
-    pass.outputs.push_back(pass.features);
-  }
-  pass.features = network.run_parts(pass.features, part, network.head_part());
-  pass.logits = network.run_parts(pass.features, network.head_part(), network.parts());
-  return pass;
-}
-
-Tensor Fit::penalty(const DeviceBatch& batch, const Forward& pass, const Window& window) {
-  if (prefix_.parts == spec_.network.head_part()) return {};
-  Tensor total;
-  if (strategy_->has_penalty())
-    total = strategy_->penalty({.images = batch.x, .outputs = pass.outputs, .images_in_update = window.images});
-  if (spec_.settings.bss > 0) {
-    const Tensor bss =
-        batch_spectral_shrinkage(pass.features, {.count = spec_.settings.bss_values, .weight = spec_.settings.bss});
-    total = total ? add(total, bss) : bss;
-  }
-  return total;
-}
-
-/// One update; returns the task's loss before it.
-double Fit::train_window(BatchSource& source, const Window& window, double lr) {
-  parameters_.clear_gradients();
-  const std::int64_t images_before = state_.images;
-  double window_loss = 0, window_penalty = 0;
+/// One update.
+void Fit::train_window(BatchSource& source, const Window& window, double lr) {
+  const bool records = recorder_ && recorder_->wants(state_.steps + 1);
   for (std::int64_t b = 0; b < window.batches; ++b) {
-    DeviceBatch batch;
+    const bool is_last = b + 1 == window.batches;
+    DeviceBatch& batch = step_.inputs(std::min(
+        spec_.settings.batch, spec_.batches.count(Split::train) - state_.batches_in_epoch * spec_.settings.batch));
     if (!source.next(batch)) throw Error("training: the epoch ended before its last batch");
-    context_.start_step(std::uint64_t(spec_.settings.seed), state_.epoch * usable_batches() + state_.batches_in_epoch);
-    const Tensor labels = labels_to_device(context_, batch.labels, spec_.network.num_classes());
-    Forward pass = forward(batch);
-    const CrossEntropyResult result = loss_(pass.logits, labels);
-    // The only value that a step reads from the device, unless penalties, clipping or relative rates are on.
-    const double loss = result.loss.to_host()[0];
-    if (!std::isfinite(loss)) stop_not_finite(batch, loss);
-    const Tensor penalty = this->penalty(batch, pass, window);
-    pass = {};
-    const double penalty_value = penalty ? penalty.to_host()[0] : 0;
-    if (!std::isfinite(penalty_value)) stop_not_finite(batch, loss + penalty_value);
     double weight = 0;
     for (std::int32_t label : batch.labels) weight += sample_weight(label);
     // Means over a batch become means over the window: the task's by the samples' weights, the penalty's by their
     // count.
-    const double share = weight / window.weight, penalty_share = double(batch.n()) / double(window.images);
-    context_.tape().backward(penalty ? add_scaled(result.loss, penalty, penalty_share / share) : result.loss, share,
-                             optimizer_.loss_scale());
-    window_loss += loss * share;
-    window_penalty += penalty_value * penalty_share;
-    state_.loss_sum += loss * double(batch.n());
-    state_.penalty_sum += penalty_value * double(batch.n());
-    state_.images += batch.n();
+    const StepCall call{.batch = batch,
+                        .lr = lr,
+                        .random_step = state_.epoch * usable_batches() + state_.batches_in_epoch,
+                        .share = weight / window.weight,
+                        .penalty_share = double(batch.n()) / double(window.images),
+                        .images_in_update = window.images,
+                        .is_first = b == 0,
+                        .is_last = is_last,
+                        .records = records && is_last};
+    pending_.push_back({.result = step_.run(call),
+                        .call = call,
+                        .images = batch.n(),
+                        .update = state_.steps + 1,
+                        .epoch = state_.epoch,
+                        .batch = state_.batches_in_epoch});
+    if (call.records) pending_.back().record = recorder_->take(optimizer_);
     ++state_.batches_in_epoch;
-    guesses_.push_back({result.probabilities, batch.labels});
+    if (is_last) ++state_.steps, ++state_.steps_in_epoch;
+    // Where the device works by itself, it is given the next step before the host asks for the results of this one.
+    read_results(context_.backend().is_asynchronous() ? 1 : 0);
   }
-  const bool records = recorder_ && recorder_->wants(state_.steps + 1);
-  const double weight_penalty = step(lr, records);
-  state_.penalty_sum += weight_penalty * double(state_.images - images_before);
-  ++state_.steps;
-  ++state_.steps_in_epoch;
-  if (records)
-    recorder_->record({.step = state_.steps, .epoch = state_.epoch + 1, .lr = lr, .loss = window_loss}, optimizer_,
-                      plan_->penalties);
-  if (steps_csv_)
-    steps_csv_->add(
-        fmt::format("{},{:.12g},{:.12g},{:.12g}", state_.steps, window_loss, window_penalty + weight_penalty, lr));
-  if (guesses_.size() >= kGuessesKept) count_correct();
-  return window_loss;
 }
 
-/// The optimizer's part of an update; returns the value of the penalties before it.
-double Fit::step(double lr, bool records) {
-  const bool has_penalty = !plan_->penalties.empty();
-  optimizer_.step({.lr = lr,
-                   .max_gradient_norm = spec_.settings.clip_norm,
-                   .records = records || has_penalty,
-                   .relative_rates = plan_->relative_rates});
-  const bool measures = spec_.settings.clip_norm > 0 || plan_->relative_rates;
-  if (measures && !optimizer_.scales_loss() && optimizer_.was_skipped()) {  // a loss scale comes down by itself
+/// Takes the results of all steps but the last `pending` ones.
+void Fit::read_results(std::size_t pending) {
+  while (pending_.size() > pending) {
+    const Pending step = std::move(pending_.front());
+    pending_.pop_front();
+    take_result(step);
+    if (step.call.is_last) take_update(step);
+  }
+}
+
+void Fit::take_result(const Pending& step) {
+  const double loss = step.result.loss(), penalty = step.result.penalty(), n = double(step.images);
+  if (!std::isfinite(loss)) stop_not_finite(step, loss);
+  if (!std::isfinite(penalty)) stop_not_finite(step, loss + penalty);
+  if (step.call.is_first) update_loss_ = update_penalty_ = 0, update_images_ = 0;
+  update_loss_ += loss * step.call.share;
+  update_penalty_ += penalty * step.call.penalty_share;
+  update_images_ += step.images;
+  state_.loss_sum += loss * n;
+  state_.penalty_sum += penalty * n;
+  state_.correct += step.result.correct();
+  state_.images += step.images;
+}
+
+void Fit::take_update(const Pending& step) {
+  const std::optional<StepReading>& update = step.result.update();
+  if (update && !optimizer_.scales_loss() && update->was_skipped()) {  // a loss scale comes down by itself
     if (recorder_) recorder_->flush();
     throw LossNotFinite(
         fmt::format("training: the gradient is not finite at step {} (epoch {}), while the loss is; lower "
                     "train.lr (now {:g})",
-                    state_.steps + 1, state_.epoch + 1, spec_.settings.lr));
+                    step.update, step.epoch + 1, spec_.settings.lr));
   }
-  return has_penalty ? optimizer_.penalty() : 0;
-}
-
-void Fit::count_correct() {
-  for (const Guess& guess : guesses_) {
-    const std::vector<double> p = guess.probabilities.to_host();
-    const std::vector<std::int32_t> predicted = predicted_classes(p, guess.probabilities.shape().c);
-    for (std::size_t i = 0; i < predicted.size(); ++i) state_.correct += predicted[i] == guess.labels[i];
-  }
-  guesses_.clear();
+  const double weight_penalty = plan_->penalties.empty() ? 0 : update->penalty();
+  state_.penalty_sum += weight_penalty * double(update_images_);
+  last_loss_ = update_loss_;
+  if (step.record)
+    recorder_->record({.step = step.update, .epoch = step.epoch + 1, .lr = step.call.lr, .loss = update_loss_},
+                      *step.record, plan_->penalties);
+  if (steps_csv_)
+    steps_csv_->add(fmt::format("{},{:.12g},{:.12g},{:.12g}", step.update, update_loss_,
+                                update_penalty_ + weight_penalty, step.call.lr));
 }
 
 /// Says what loss scaling did. Errors: the scale fell so far that it cannot be what makes gradients overflow.
@@ -420,7 +401,17 @@ void Fit::check_weights_finite() const {
                       s.name, state_.steps, state_.epoch + 1, spec_.settings.lr));
 }
 
-void Fit::stop_not_finite(const DeviceBatch& batch, double loss) {
+/// The batch is read once more: its memory holds another one by now.
+void Fit::stop_not_finite(const Pending& step, double loss) {
+  BatchSource& source = spec_.batches.training();
+  source.start(step.epoch, step.batch);
+  DeviceBatch batch;
+  if (!source.next(batch)) throw Error("training: the epoch ended before its last batch");
+  context_.start_step(std::uint64_t(spec_.settings.seed), step.call.random_step);
+  stop_not_finite(batch, step.update, loss);
+}
+
+void Fit::stop_not_finite(const DeviceBatch& batch, std::int64_t update, double loss) {
   if (steps_csv_) steps_csv_->flush();
   if (recorder_) recorder_->flush();
   context_.tape().clear();
@@ -428,7 +419,7 @@ void Fit::stop_not_finite(const DeviceBatch& batch, double loss) {
   std::string culprit = "every layer's output is finite, only the loss is not";
   context_.set_checks_finite(true);
   try {
-    (void)logits(batch);
+    (void)step_.logits(batch);
   } catch (const Error& e) {
     culprit = e.what();
   }
@@ -437,7 +428,7 @@ void Fit::stop_not_finite(const DeviceBatch& batch, double loss) {
                                ? "the last good checkpoint is " + spec_.directory.last().string()
                                : "no epoch was completed, so there is no checkpoint";
   throw LossNotFinite(fmt::format("training: the loss is {} at step {} (epoch {}); {}; lower train.lr (now {:g}); {}",
-                                  loss, state_.steps + 1, state_.epoch + 1, culprit, spec_.settings.lr, kept));
+                                  loss, update, state_.epoch + 1, culprit, spec_.settings.lr, kept));
 }
 
 }  // namespace graft

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <optional>
 
@@ -14,7 +15,7 @@
 #include "strategies/run.h"
 #include "strategies/run_directory.h"
 #include "strategies/split_batches.h"
-#include "strategies/strategy.h"
+#include "strategies/train_step.h"
 
 namespace graft {
 
@@ -81,9 +82,13 @@ class Fit {
     std::int64_t images = 0;
     double weight = 0;  // of their samples in the loss
   };
-  struct Forward {
-    Tensor features, logits;      // the head's input and output
-    std::vector<Tensor> outputs;  // if the strategy has a penalty
+  /// A step that was begun, until its results are read.
+  struct Pending {
+    StepResult result;
+    StepCall call;  // its batch is no longer there
+    std::int64_t images = 0;
+    std::int64_t update = 0, epoch = 0, batch = 0;  // its update's number, from 1; epoch and batch in it, from 0
+    std::optional<InternalsRecorder::Snapshot> record = {};
   };
 
   void open_logs();
@@ -101,17 +106,16 @@ class Fit {
   void check_has_batches() const;
   std::int64_t usable_batches() const;
   Window next_window(const std::vector<std::int64_t>& order) const;
-  double train_window(BatchSource& source, const Window& window, double lr);
-  double step(double lr, bool records);
-  Forward forward(const DeviceBatch& batch);
-  Tensor logits(const DeviceBatch& batch) { return forward(batch).logits; }
-  Tensor penalty(const DeviceBatch& batch, const Forward& pass, const Window& window);
+  void train_window(BatchSource& source, const Window& window, double lr);
+  void read_results(std::size_t pending);
+  void take_result(const Pending& step);
+  void take_update(const Pending& step);
   double sample_weight(std::int32_t label) const;
   double learning_rate() const;
-  void count_correct();
   void note_loss_scale();
   bool finish_epoch(bool is_partial);
-  [[noreturn]] void stop_not_finite(const DeviceBatch& batch, double loss);
+  [[noreturn]] void stop_not_finite(const Pending& step, double loss);
+  [[noreturn]] void stop_not_finite(const DeviceBatch& batch, std::int64_t update, double loss);
   void check_weights_finite() const;
   bool is_out_of_steps() const;
   bool is_stopping() const { return spec_.stop && *spec_.stop; }
@@ -138,11 +142,13 @@ class Fit {
 
   std::optional<GrowingCsv> epochs_csv_, steps_csv_;
   std::optional<InternalsRecorder> recorder_;
-  struct Guess {
-    Tensor probabilities;
-    std::vector<std::int32_t> labels;
-  };
-  std::vector<Guess> guesses_;  // on the device, not yet compared with their labels
+
+  TrainStep step_;
+  std::deque<Pending> pending_;  // begun, not yet read
+  // Of the update whose results are being read: the task's loss, penalties, images.
+  double update_loss_ = 0, update_penalty_ = 0;
+  std::int64_t update_images_ = 0;
+  double last_loss_ = 0;  // of the last update that was read
 };
 
 /// n / (classes * n_class) of the training split. Errors: a class without training images.

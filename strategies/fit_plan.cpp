@@ -56,6 +56,7 @@ bool Fit::probe() {
   if (adopt(plan.freeze) && !start_behind_prefix()) return false;
   for (RunningStatistics& s : parameters_.statistics()) s.update_running = false;  // until the epoch's plan is adopted
   plan_ = plan;
+  step_.follow(plan, prefix_.parts);
   BatchSource& source = spec_.batches.training();
   const std::int64_t batches = std::min<std::int64_t>(strategy_->probe_batches(), usable_batches());
   PassProgress report{.pass = "probe",
@@ -96,8 +97,9 @@ void Fit::find_gradients(const DeviceBatch& batch, std::int64_t position, double
     parameters_.clear_gradients();
     context_.start_step(std::uint64_t(spec_.settings.seed), position);
     const CrossEntropyResult result =
-        loss_(logits(batch), labels_to_device(context_, batch.labels, spec_.network.num_classes()));
-    if (const double loss = result.loss.to_host()[0]; !std::isfinite(loss)) stop_not_finite(batch, loss);
+        loss_(step_.logits(batch), labels_to_device(context_, batch.labels, spec_.network.num_classes()));
+    if (const double loss = result.loss.to_host()[0]; !std::isfinite(loss))
+      stop_not_finite(batch, state_.steps + 1, loss);
     context_.tape().backward(result.loss, loss_scale);
     if (loss_scale <= 1) return;
     if (are_finite()) break;
@@ -111,6 +113,7 @@ bool Fit::adopt(const FreezePlan& freeze) {
   const bool is_new = !adopted_ || !(*adopted_ == freeze);
   if (is_new) verify_frozen();
   if (freeze.apply(parameters_)) optimizer_.prepare();
+  if (is_new) step_.forget();
   if (is_new) proof_ = FrozenProof::take(parameters_);
   if (resumed_) restore_optimizer(*resumed_, parameters_, optimizer_);
   resumed_.reset();

@@ -23,16 +23,29 @@ InternalsHeader header_of(const InternalsRecorder::Spec& spec) {
   return header;
 }
 
-/// All running statistics, batch norm after batch norm: one copy from the device, since they lie side by side behind
-/// the parameters in the value arena.
-std::vector<double> statistics_of(const ParameterSet& parameters) {
+/// All running statistics lie side by side behind the parameters in the value arena: one copy brings them over.
+std::unique_ptr<HostCopy> copy_statistics(const ParameterSet& parameters) {
   const std::deque<RunningStatistics>& all = parameters.statistics();
-  if (all.empty()) return {};
+  if (all.empty()) return nullptr;
   const std::int64_t begin = all.front().offset, end = all.back().offset + 2 * all.back().channels;
-  const std::vector<double> span = parameters.values().window(begin, {1, end - begin, 1, 1}).to_host();
+  const Tensor span = parameters.values().window(begin, {1, end - begin, 1, 1});
+  return span.backend().begin_copy_out(span.view().data, (end - begin) * size_of(span.dtype()));
+}
+
+/// Batch norm after batch norm. `copied`: null if there are none.
+std::vector<double> statistics_of(const ParameterSet& parameters, HostCopy* copied) {
   std::vector<double> values;
-  for (const RunningStatistics& s : all)
-    values.insert(values.end(), span.begin() + (s.offset - begin), span.begin() + (s.offset - begin + 2 * s.channels));
+  const auto add = [&](const auto* numbers, std::int64_t begin, std::int64_t count) {
+    values.insert(values.end(), numbers + begin, numbers + begin + count);
+  };
+  const std::deque<RunningStatistics>& all = parameters.statistics();
+  for (const RunningStatistics& s : all) {
+    const std::int64_t begin = s.offset - all.front().offset;
+    if (s.value.dtype() == DType::f64)
+      add(static_cast<const double*>(copied->wait()), begin, 2 * s.channels);
+    else
+      add(static_cast<const float*>(copied->wait()), begin, 2 * s.channels);
+  }
   return values;
 }
 
@@ -54,22 +67,27 @@ InternalsRecorder::InternalsRecorder(const Spec& spec) : spec_(spec) {
     initial_ = resume_internals(spec.path, header_of(spec), spec.last_step);
     return;
   }
-  initial_ = statistics_of(spec.network.parameters());
+  const ParameterSet& parameters = spec.network.parameters();
+  initial_ = statistics_of(parameters, copy_statistics(parameters).get());
   create_internals(spec.path, header_of(spec), initial_);
 }
 
-void InternalsRecorder::record(const RecordedStep& step, const Optimizer& optimizer,
+InternalsRecorder::Snapshot InternalsRecorder::take(const Optimizer& optimizer) const {
+  return {.update = optimizer.reading(), .statistics = copy_statistics(spec_.network.parameters())};
+}
+
+void InternalsRecorder::record(const RecordedStep& step, const Snapshot& snapshot,
                                std::span<const PenaltySpec> penalties) {
   records_.step.push_back(step.step), records_.epoch.push_back(step.epoch);
   records_.lr.push_back(step.lr), records_.loss.push_back(step.loss);
-  add_norms(optimizer, penalties);
-  add_drift();
+  add_norms(snapshot.update, penalties);
+  add_drift(snapshot.statistics.get());
   if (records_.count() >= std::max(kRecordsKept, written_ / kShareKept)) flush();
 }
 
-void InternalsRecorder::add_norms(const Optimizer& optimizer, std::span<const PenaltySpec> penalties) {
+void InternalsRecorder::add_norms(const StepReading& update, std::span<const PenaltySpec> penalties) {
   constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-  const std::vector<ParameterSums> sums = optimizer.sums();
+  const std::vector<ParameterSums> sums = update.sums();
   std::size_t i = 0;
   for (const Parameter& p : spec_.network.parameters().parameters()) {
     const ParameterSums& s = sums[i];
@@ -86,8 +104,8 @@ void InternalsRecorder::add_norms(const Optimizer& optimizer, std::span<const Pe
   }
 }
 
-void InternalsRecorder::add_drift() {
-  const std::vector<double> now = statistics_of(spec_.network.parameters());
+void InternalsRecorder::add_drift(HostCopy* statistics) {
+  const std::vector<double> now = statistics_of(spec_.network.parameters(), statistics);
   std::size_t at = 0;
   for (const RunningStatistics& s : spec_.network.parameters().statistics()) {
     const auto size = std::size_t(2 * s.channels);

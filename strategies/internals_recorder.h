@@ -30,15 +30,25 @@ class InternalsRecorder {
 
   /// The first step and every `every`-th after it.
   bool wants(std::int64_t step) const { return (step - 1) % spec_.every == 0; }
-  /// After a step with StepSpec::records; waits for the device. `penalties`: of each parameter, or empty; one that
-  /// pulls towards zero leaves no distance from the anchor. Errors: no space for the file.
-  void record(const RecordedStep& step, const Optimizer& optimizer, std::span<const PenaltySpec> penalties);
+  /// What a record needs from the device as it is after a step, on its way.
+  struct Snapshot {
+    StepReading update;
+    std::unique_ptr<HostCopy> statistics;
+  };
+  /// After a step with StepSpec::records. Does not wait.
+  Snapshot take(const Optimizer& optimizer) const;
+  /// `penalties`: of each parameter, or empty; one that pulls towards zero leaves no distance from the anchor. Waits
+  /// until the snapshot is there. Errors: no space for the file.
+  void record(const RecordedStep& step, const Snapshot& snapshot, std::span<const PenaltySpec> penalties);
+  void record(const RecordedStep& step, const Optimizer& optimizer, std::span<const PenaltySpec> penalties) {
+    record(step, take(optimizer), penalties);
+  }
   /// Writes what is kept. Errors: as above.
   void flush();
 
  private:
-  void add_norms(const Optimizer& optimizer, std::span<const PenaltySpec> penalties);
-  void add_drift();
+  void add_norms(const StepReading& update, std::span<const PenaltySpec> penalties);
+  void add_drift(HostCopy* statistics);
 
   Spec spec_;
   std::vector<double> initial_;  // as in create_internals()

@@ -138,6 +138,7 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
   Network& network = *model.network;
 
   // A run that cannot be planned fails before it writes anything.
+  resolved_graph(settings, context.backend());
   if (!resumes)
     plan_epoch(*make_strategy(settings), settings, {0, settings.epochs, network.parameters(), network.blocks()});
 

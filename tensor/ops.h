@@ -76,8 +76,8 @@ Tensor append(const Tensor& buffer, std::int64_t begin, const Tensor& x);
 
 Tensor relu(const Tensor& x);
 Tensor add(const Tensor& a, const Tensor& b);
-/// a + factor * b.
-Tensor add_scaled(const Tensor& a, const Tensor& b, double factor);
+/// a + factor * b, where `factor` is one number of the compute type, which gets no gradient.
+Tensor add_scaled(const Tensor& a, const Tensor& b, const Tensor& factor);
 /// Inverted dropout with probability p of dropping. p == 0 returns x. Errors: p outside [0, 1).
 Tensor dropout(const Tensor& x, double p);
 
@@ -118,11 +118,13 @@ struct SpectralShrinkageArgs {
 /// weight * sum of the squares of the `count` smallest singular values of features [N,F,1,1], as one number. Where the
 /// last chosen value equals the next one the derivative is that of one choice among them.
 /// Cost: a copy of the features to the host and min(N,F)^3 operations there, some tens of milliseconds for 128 images.
-/// Errors: features with pixels; count below 1; a feature that is not finite.
+/// Where a feature is not finite, so is the penalty. Errors: features with pixels; count below 1.
 /// Source: Chen et al. 2019, "Catastrophic forgetting meets negative transfer: batch spectral shrinkage".
 Tensor batch_spectral_shrinkage(const Tensor& features, const SpectralShrinkageArgs& args);
 
-/// Labels on the device. Errors: a label outside [0, classes).
+/// Labels on the device, i32 [N]. Errors: a label outside [0, classes).
 Tensor labels_to_device(Context& context, std::span<const std::int32_t> labels, std::int64_t classes);
+/// The same into a tensor of as many labels.
+void labels_to_device(const Tensor& to, std::span<const std::int32_t> labels, std::int64_t classes);
 
 }  // namespace graft

@@ -31,19 +31,42 @@ void Tape::add(std::string_view op, const Tensor& y, std::vector<Tensor> inputs,
   nodes_.push_back({op, y.context().scope(), y.without_storage(), std::move(inputs), std::move(backward)});
 }
 
-void Tape::backward(const Tensor& loss, double scale, const Tensor& device_scale) {
+/// The place for the gradient of `loss` by itself, still to be written.
+Tensor Tape::begin_backward(const Tensor& loss) {
   if (loss.shape().size() != 1)
     throw Error("backward: the loss must be one number, got shape " + to_string(loss.shape()));
   if (!loss.needs_grad()) throw Error("backward: nothing the loss depends on needs a gradient; unfreeze a parameter");
   Variable& root = *loss.variable();
   root.grad = empty_like(loss);
-  if (device_scale) {
-    loss.backend().copy(root.grad.view(), Write::overwrite, device_scale.view());
-    loss.backend().map(Scale{scale}, root.grad.view(), Write::overwrite, {root.grad.view()});
-  } else {
-    root.grad.from_host(std::vector<double>{scale});
-  }
   root.grad_written = true;
+  return root.grad;
+}
+
+void Tape::backward(const Tensor& loss, double scale, const Tensor& device_scale) {
+  Tensor gradient = begin_backward(loss);
+  if (device_scale) {
+    loss.backend().copy(gradient.view(), Write::overwrite, device_scale.view());
+    loss.backend().map(Scale{scale}, gradient.view(), Write::overwrite, {gradient.view()});
+  } else {
+    gradient.from_host(std::vector<double>{scale});
+  }
+  gradient = {};
+  run_backward();
+}
+
+void Tape::backward(const Tensor& loss, const ConstView& scale, const Tensor& device_scale) {
+  Tensor gradient = begin_backward(loss);
+  loss.backend().copy(gradient.view(), Write::overwrite, scale);
+  if (device_scale) {
+    const Tensor factor = empty_like(loss);
+    loss.backend().copy(factor.view(), Write::overwrite, device_scale.view());
+    loss.backend().map(ScaleBy{factor.view().data}, gradient.view(), Write::overwrite, {gradient.view()});
+  }
+  gradient = {};
+  run_backward();
+}
+
+void Tape::run_backward() {
   while (!nodes_.empty()) {
     Node node = std::move(nodes_.back());
     nodes_.pop_back();
@@ -53,7 +76,7 @@ void Tape::backward(const Tensor& loss, double scale, const Tensor& device_scale
     const bool is_slice = node.y.shape().c != variable.shape.c;
     if (!is_slice && !variable.is_leaf) variable.grad = {};
     Grads grads(node.inputs);
-    const NamedRange range(loss.backend(), node.scope);
+    const NamedRange range(node.y.backend(), node.scope);
     node.backward(dy, grads);
   }
 }

@@ -48,6 +48,8 @@ class Tape {
   /// Gradients of `loss`, a tensor of one element, times `scale`, into every leaf that needs one; empties the tape.
   /// `device_scale`, one number on the device in any type, is one more factor; the host does not read it.
   void backward(const Tensor& loss, double scale = 1, const Tensor& device_scale = {});
+  /// The same with `scale` on the device: one number of any floating-point type.
+  void backward(const Tensor& loss, const ConstView& scale, const Tensor& device_scale = {});
   void clear() { nodes_.clear(); }
   std::size_t size() const { return nodes_.size(); }
 
@@ -59,6 +61,8 @@ class Tape {
     std::vector<Tensor> inputs;
     BackwardFn backward;
   };
+  Tensor begin_backward(const Tensor& loss);
+  void run_backward();
   std::vector<Node> nodes_;
 };
 

@@ -3,6 +3,9 @@
 // device:
 //   sum of sigma^2 over the chosen = |P F|^2, P = sum of u u^T over their left singular vectors, d / dF = 2 P F
 // (with more images than features the same from the other side, F P with right singular vectors).
+#include <cmath>
+#include <limits>
+
 #include "tensor/ops.h"
 #include "tensor/symmetric_eigen.h"
 
@@ -34,6 +37,15 @@ std::vector<double> projector(const std::vector<double>& vectors, std::int64_t n
   return p;
 }
 
+/// NaN throughout where a feature is not finite: whoever reads the loss will say so.
+SymmetricEigen eigen_or_nan(const std::vector<double>& gram, std::int64_t n) {
+  double squares = 0;
+  for (double v : gram) squares += v * v;
+  if (std::isfinite(squares)) return symmetric_eigen(gram, n);
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  return {std::vector<double>(std::size_t(n), nan), std::vector<double>(std::size_t(n * n), nan)};
+}
+
 }  // namespace
 
 Tensor batch_spectral_shrinkage(const Tensor& features, const SpectralShrinkageArgs& args) {
@@ -45,9 +57,12 @@ Tensor batch_spectral_shrinkage(const Tensor& features, const SpectralShrinkageA
   if (args.count < 1 || f.shape().pixels() != 1)
     throw Error("batch_spectral_shrinkage: needs features [N,F,1,1] and at least one singular value, got " +
                 to_string(features.shape()) + " and " + std::to_string(args.count));
-  const SymmetricEigen eigen = symmetric_eigen(gram(f.to_host(), rows, columns, by_columns), n);
+  const SymmetricEigen eigen = eigen_or_nan(gram(f.to_host(), rows, columns, by_columns), n);
   double sum = 0;
-  for (std::int64_t i = 0; i < count; ++i) sum += std::max(0.0, eigen.values[std::size_t(i)]);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const double value = eigen.values[std::size_t(i)];
+    sum += value < 0 ? 0 : value;  // a NaN stays
+  }
   Tensor penalty = from_host(f.context(), {1, 1, 1, 1}, std::vector<double>{args.weight * sum});
   const Tensor p = from_host(f.context(), {n, n, 1, 1}, projector(eigen.vectors, n, count, 2 * args.weight));
 

@@ -20,13 +20,17 @@ CrossEntropyResult softmax_cross_entropy(const Tensor& logits, const Tensor& lab
   return {loss, probabilities};
 }
 
-Tensor labels_to_device(Context& context, std::span<const std::int32_t> labels, std::int64_t classes) {
+void labels_to_device(const Tensor& to, std::span<const std::int32_t> labels, std::int64_t classes) {
   for (std::int32_t label : labels)
     if (label < 0 || label >= classes)
       throw Error("labels: class " + std::to_string(label) + " is outside the network's " + std::to_string(classes) +
                   " classes");
-  Tensor t(context, {std::int64_t(labels.size()), 1, 1, 1}, kNhwc, DType::i32);
-  context.backend().copy_in(t.view().data, labels.data(), std::int64_t(labels.size()) * 4);
+  to.backend().copy_in(to.view().data, labels.data(), std::int64_t(labels.size()) * size_of(DType::i32));
+}
+
+Tensor labels_to_device(Context& context, std::span<const std::int32_t> labels, std::int64_t classes) {
+  const Tensor t(context, {std::int64_t(labels.size()), 1, 1, 1}, kNhwc, DType::i32);
+  labels_to_device(t, labels, classes);
   return t;
 }
 

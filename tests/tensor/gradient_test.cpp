@@ -48,6 +48,9 @@ struct Graph {
   }
 };
 
+/// One number on the device.
+Tensor number(Context& context, double value) { return from_host(context, {1, 1, 1, 1}, std::vector<double>{value}); }
+
 struct Case {
   const char* name;
   Tensor (*build)(Graph& g);
@@ -102,7 +105,7 @@ const Case kCases[] = {
      }},
     {"relu_add", [](Graph& g) { return add(relu(g.x), g.x); }},
     {"add_itself", [](Graph& g) { return add(g.x, g.x); }},
-    {"add_scaled", [](Graph& g) { return add_scaled(relu(g.x), g.x, -1.7); }},
+    {"add_scaled", [](Graph& g) { return add_scaled(relu(g.x), g.x, number(g.context, -1.7)); }},
     {"feature_distance", [](Graph& g) {
        const Tensor y = conv2d(g.x, g.conv, nullptr, kConv);
        Tensor x_target = empty_like(g.x), y_target = empty(g.context, y.shape());  // NHWC whatever y is
@@ -170,7 +173,7 @@ class Gradients : public testing::TestWithParam<Case> {
     classifier.value.from_host(values(classifier.shape.size(), 5.1));
     const Tensor labels = labels_to_device(context, std::vector<std::int32_t>{2, 0, 3}, 4);
     Tensor loss = softmax_cross_entropy(linear(y, classifier, nullptr), labels).loss;
-    if (g.penalty) loss = add_scaled(loss, g.penalty, 0.6);
+    if (g.penalty) loss = add_scaled(loss, g.penalty, number(context, 0.6));
     Result result{loss.to_host()[0], {}};
     if (!differentiates) return result;
     context.tape().backward(loss);

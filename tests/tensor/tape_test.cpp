@@ -68,6 +68,35 @@ TEST_F(Tapes, GradientsAddUpUntilCleared) {
   EXPECT_EQ(first_.gradient().to_host(), once);
 }
 
+TEST_F(Tapes, TheScaleMayLieOnTheDevice) {
+  context_.tape().backward(loss(), 0.3);
+  const std::vector<double> expected = first_.gradient().to_host();
+  set_.clear_gradients();
+  const Tensor scale = from_host(context_, {1, 1, 1, 1}, std::vector<double>{0.3});
+  context_.tape().backward(loss(), scale.view());
+  EXPECT_EQ(first_.gradient().to_host(), expected);
+}
+
+TEST_F(Tapes, RandomNumbersCountedFromTheDeviceAreThoseOfTheStep) {
+  context_.set_training(true);
+  const Tensor x = from_host(context_, {1, 64, 1, 1}, std::vector<double>(64, 1.0));
+  const auto draw = [&] { return dropout(x, 0.5).to_host(); };
+  const Tensor base(context_, {1, 1, 1, 1}, kNhwc, DType::f64);
+  const auto begin = [&](std::int64_t step, bool on_device) {
+    const double first = double(Context::first_random_call(step));
+    context_.backend().copy_in(base.view().data, &first, sizeof first);
+    on_device ? context_.start_step(7, base.view().as<double>()) : context_.start_step(7, step);
+  };
+  for (const std::int64_t step : {std::int64_t{0}, std::int64_t{5}, std::int64_t{1} << 23}) {
+    begin(step, false);
+    const std::vector<double> first = draw(), second = draw();
+    begin(step, true);
+    EXPECT_EQ(draw(), first);
+    EXPECT_EQ(draw(), second);
+    EXPECT_NE(first, second);
+  }
+}
+
 TEST_F(Tapes, BackwardRefusesWhatMakesNoSense) {
   EXPECT_THROW(context_.tape().backward(zeros(context_, {2, 1, 1, 1})), Error);
   EXPECT_THROW(context_.tape().backward(zeros(context_, {1, 1, 1, 1})), Error);  // depends on nothing trainable
