@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "kernels/core.h"
+#include "kernels/device_timer.h"
 #include "kernels/functors.h"
 #include "kernels/image_input.h"
 
@@ -246,6 +247,8 @@ class Backend {
   /// Names what is called until the matching `pop_range`, for profilers: "layer1.0.conv1". Ranges nest.
   virtual void push_range(std::string_view) {}
   virtual void pop_range() {}
+  /// Times calls of this device where it runs them, one after another. The backend must outlive it.
+  virtual std::unique_ptr<DeviceTimer> make_timer() { return std::make_unique<HostTimer>(); }
 
   /// y (=|+=) x between any formats, pitches and floating-point element types; equal shapes.
   virtual void copy(View y, Write, ConstView x) = 0;

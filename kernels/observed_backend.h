@@ -82,6 +82,7 @@ class ObservedBackend final : public Backend {
   std::unique_ptr<CapturedStep> end_capture() override { return observer_.end_capture(*inner_); }
   void push_range(std::string_view name) override;
   void pop_range() override;
+  std::unique_ptr<DeviceTimer> make_timer() override { return inner_->make_timer(); }
 
   void copy(View y, Write, ConstView x) override;
   bool all_finite(ConstView x) override;

@@ -1,6 +1,6 @@
 // The CUDA backend's class. Everything goes to one stream that it owns; only copy_out, all_finite and synchronize wait.
-// Definitions: memory_cuda.cpp, capture_cuda.cpp, conv_cudnn.cpp, linear_cublas.cpp, and cuda_backend.cpp for the calls
-// that are kernels of ours (kernels.h). Activations are NHWC and computation is float32; TF32 is not used.
+// Definitions: memory_cuda.cpp, capture_cuda.cpp, timer_cuda.cpp, conv_cudnn.cpp, linear_cublas.cpp, and
+// cuda_backend.cpp for the calls that are kernels of ours (kernels.h). Activations are NHWC, of the precision's type.
 #pragma once
 
 #include <cublas_v2.h>
@@ -46,6 +46,9 @@ class CudaBackend final : public Backend {
   bool supports_capture() const override { return true; }
   void begin_capture() override;
   std::unique_ptr<CapturedStep> end_capture() override;
+  void push_range(std::string_view name) override;
+  void pop_range() override;
+  std::unique_ptr<DeviceTimer> make_timer() override;
 
   void copy(View y, Write, ConstView x) override;
   bool all_finite(ConstView x) override;
