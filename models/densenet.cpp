@@ -35,9 +35,12 @@ class DenseLayer {
 /// What leads from one block to the next: norm - ReLU - 1x1 - average.
 struct Transition {
   Transition(const LayerPlace& at, std::int64_t in, double epsilon)
-      : norm(at / "norm", {.channels = in, .epsilon = epsilon}), conv(at / "conv", {.in = in, .out = in / 2}) {}
+      : norm(at / "norm", {.channels = in, .epsilon = epsilon}),
+        conv(at / "conv", {.in = in, .out = in / 2}),
+        pool_name((at / "pool").name) {}
   BatchNorm2d norm;
   Conv2d conv;
+  std::string pool_name;
 };
 
 /// What a block gives: all its channels, before the norm that follows, and their batch statistics if a norm needs them.
@@ -47,7 +50,7 @@ struct DenseOutput {
 
 class DenseBlock {
  public:
-  DenseBlock(const LayerPlace& at, int layers, std::int64_t in, double epsilon) : epsilon_(epsilon) {
+  DenseBlock(const LayerPlace& at, int layers, std::int64_t in, double epsilon) : name_(at.name), epsilon_(epsilon) {
     for (int i = 0; i < layers; ++i)
       layers_.emplace_back(at / ("denselayer" + std::to_string(i + 1)), in + i * kGrowth, epsilon);
   }
@@ -66,6 +69,7 @@ class DenseBlock {
                        });
     const Tensor stats = batch ? channel_buffer(context, {2, all, 1, 1}, kNhwc, context.dtype()) : Tensor{};
     const auto fill = [&](std::int64_t begin, const Tensor& channels) {
+      const Scope scope(context, name_);
       const Tensor slice = append(buffer, begin, channels);
       if (batch) batch_statistics(slice, stats.channels(begin, begin + channels.shape().c), epsilon_);
     };
@@ -80,6 +84,7 @@ class DenseBlock {
   }
 
  private:
+  std::string name_;
   double epsilon_;
   std::vector<DenseLayer> layers_;
 };
@@ -113,16 +118,19 @@ class DenseNet121 : public Network {
       const std::size_t i = std::size_t(part - 1) / 2;  // of the dense blocks and what follows them
       if (part == 0) {
         y.channels = conv_norm({conv0_, norm0_}, y.channels, Activation::relu);
+        const Scope scope(y.channels.context(), "features.pool0");
         y.channels =
             max_pool(y.channels, {.window_h = 3, .window_w = 3, .stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1});
       } else if (part % 2 == 1) {
         y = blocks_[i](y.channels, norm_after(i));
       } else if (part == last_block()) {
         y = {activated(y, *norm5_), {}};
+        const Scope scope(y.channels.context(), "avgpool");
         y.channels = adaptive_avg_pool(y.channels, 1, 1);
       } else {
         y = {activated(y, transitions_[i].norm), {}};
         y.channels = transitions_[i].conv(y.channels);
+        const Scope scope(y.channels.context(), transitions_[i].pool_name);
         y.channels = avg_pool(y.channels, {.window_h = 2, .window_w = 2, .stride_h = 2, .stride_w = 2});
       }
     }

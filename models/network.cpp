@@ -11,7 +11,12 @@ Tensor Network::run_parts(const Tensor& x, int begin, int end) const {
     throw Error("network: no parts [" + std::to_string(begin) + ", " + std::to_string(end) + ") among " +
                 std::to_string(parts()));
   const Tensor y = begin < head_part() ? run_body(x, begin, std::min(end, head_part())) : x;
-  return begin <= head_part() && end == parts() ? (*head_)(dropout(y, dropout_)) : y;
+  if (begin > head_part() || end != parts()) return y;
+  const auto dropped = [&] {
+    const Scope scope(y.context(), "dropout");
+    return dropout(y, dropout_);
+  };
+  return (*head_)(dropped());
 }
 
 const std::string& Network::part_name(int part) const {

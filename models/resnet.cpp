@@ -83,8 +83,10 @@ class ResNet50 : public Network {
     for (int part = begin; part < end; ++part) {
       if (part == 0) {
         y = conv_norm({conv1_, bn1_}, y, Activation::relu);
+        const Scope scope(y.context(), "maxpool");
         y = max_pool(y, {.window_h = 3, .window_w = 3, .stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1});
       } else if (part == last_block()) {
+        const Scope scope(y.context(), "avgpool");
         y = adaptive_avg_pool(y, 1, 1);
       } else {
         for (const Bottleneck& block : layers_[std::size_t(part - 1)]) y = block(y);

@@ -25,7 +25,7 @@ class Vgg19 : public Network {
             Conv2dSpec{.in = in, .out = kStages[stage].width, .window = 3, .padding = 1, .has_bias = true});
         in = kStages[stage].width;
       }
-      ++index;
+      pool_names_[std::size_t(stage)] = "features." + std::to_string(index++);
     }
     const LayerPlace classifier = place().in_block(last_block()) / "classifier";
     if (info.head == "gap") {
@@ -48,19 +48,29 @@ class Vgg19 : public Network {
   Tensor run_stage(const Tensor& x, int stage) const {
     Tensor y = x;
     for (const Conv2d& convolution : stages_[std::size_t(stage)]) y = convolution(y, Activation::relu);
+    const Scope scope(x.context(), pool_names_[std::size_t(stage)]);
     return max_pool(y, {.window_h = 2, .window_w = 2, .stride_h = 2, .stride_w = 2});
   }
 
   /// The last pooling's output -> the input of the last linear layer.
   Tensor to_head(const Tensor& x) const {
-    Tensor y = x;
-    if (!fc1_) return adaptive_avg_pool(y, 1, 1);
-    if (y.shape().h != kSide || y.shape().w != kSide) y = adaptive_avg_pool(y, kSide, kSide);
-    y = (*fc1_)(y, Activation::relu);
-    return (*fc2_)(dropout(y, dropout_probability()), Activation::relu);
+    if (!fc1_) return pooled(x, 1);
+    Tensor y = x.shape().h == kSide && x.shape().w == kSide ? x : pooled(x, kSide);
+    y = dropped((*fc1_)(y, Activation::relu));
+    return (*fc2_)(y, Activation::relu);
+  }
+
+  static Tensor pooled(const Tensor& x, std::int64_t side) {
+    const Scope scope(x.context(), "avgpool");
+    return adaptive_avg_pool(x, side, side);
+  }
+  Tensor dropped(const Tensor& x) const {
+    const Scope scope(x.context(), "classifier.2");
+    return dropout(x, dropout_probability());
   }
 
   std::array<std::vector<Conv2d>, kStages.size()> stages_;
+  std::array<std::string, kStages.size()> pool_names_;
   std::optional<Linear> fc1_, fc2_;
 };
 

@@ -50,6 +50,7 @@ class Delta : public Strategy {
   Tensor run_source(const Tensor& x, int begin, int end) const {
     const NoGrad no_grad(source_->context());
     const EvaluationMode evaluation(source_->context());
+    const Scope scope(source_->context(), "pre-trained");
     return source_->run_parts(x, begin, end);
   }
 

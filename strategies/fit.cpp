@@ -234,11 +234,15 @@ bool Fit::sweep_epoch(const SweepSpec& sweep) {
 /// One update.
 void Fit::train_window(BatchSource& source, const Window& window, double lr) {
   const bool records = recorder_ && recorder_->wants(state_.steps + 1);
+  const NamedRange update(context_.backend(), "step");
   for (std::int64_t b = 0; b < window.batches; ++b) {
     const bool is_last = b + 1 == window.batches;
     DeviceBatch& batch = step_.inputs(std::min(
         spec_.settings.batch, spec_.batches.count(Split::train) - state_.batches_in_epoch * spec_.settings.batch));
-    if (!source.next(batch)) throw Error("training: the epoch ended before its last batch");
+    {
+      const NamedRange part(context_.backend(), "data");
+      if (!source.next(batch)) throw Error("training: the epoch ended before its last batch");
+    }
     double weight = 0;
     for (std::int32_t label : batch.labels) weight += sample_weight(label);
     // Means over a batch become means over the window: the task's by the samples' weights, the penalty's by their

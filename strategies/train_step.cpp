@@ -14,6 +14,12 @@ Tensor doubles(Context& context, std::int64_t count) {
   return t;
 }
 
+/// The loss as a layer of that name, for profiles.
+CrossEntropyResult named_loss(const TaskLoss& loss, const Tensor& logits, const Tensor& labels) {
+  const Scope scope(logits.context(), "loss");
+  return loss(logits, labels);
+}
+
 }  // namespace
 
 std::string capture_obstacle(const TrainSettings& settings) {
@@ -60,6 +66,7 @@ StepResult TrainStep::run(const StepCall& call) {
     ++replays_;
   } else {
     backward(forward(call));
+    const NamedRange part(context_.backend(), "update");
     if (call.is_last) spec_.optimizer.step(update);
   }
   captured.is_settled = planned.end();
@@ -70,6 +77,7 @@ StepResult TrainStep::run(const StepCall& call) {
 
 /// All that differs from one step of a kind to the next, in two small copies.
 void TrainStep::write_numbers(const StepCall& call) {
+  const NamedRange part(context_.backend(), "data");
   const double numbers[kNumbers] = {call.lr, double(spec_.optimizer.step_number() + 1), call.share,
                                     call.penalty_share / call.share,
                                     double(Context::first_random_call(call.random_step))};
@@ -108,6 +116,7 @@ void TrainStep::capture(Captured& captured, const StepCall& call) {
   device.begin_capture();
   try {
     backward(forward(call));
+    const NamedRange part(device, "update");
     if (call.is_last) spec_.optimizer.run_step();
   } catch (...) {
     context_.tape().clear();
@@ -124,11 +133,12 @@ void TrainStep::capture(Captured& captured, const StepCall& call) {
 
 /// The batch's loss, its penalty included, on the tape. What the host wants to know of it is left in the report.
 Tensor TrainStep::forward(const StepCall& call) {
+  const NamedRange part(context_.backend(), "forward");
   if (call.is_first) spec_.network.parameters().clear_gradients();
   context_.start_step(std::uint64_t(spec_.settings.seed), number(kRandomBase).as<double>());
   Pass pass = run_network(call.batch);
   const Tensor labels = inputs_.at(call.batch.n()).labels;
-  const CrossEntropyResult result = spec_.loss(pass.logits, labels);
+  const CrossEntropyResult result = named_loss(spec_.loss, pass.logits, labels);
   const Tensor penalty = this->penalty(call, pass);
   pass = {};
   context_.backend().report_batch(report_.view(), result.loss.view(), penalty ? penalty.view() : View{},
@@ -141,6 +151,7 @@ Tensor TrainStep::forward(const StepCall& call) {
 
 /// Gradients of the loss times its share in the update: the first batch's replace, the others' are added.
 void TrainStep::backward(const Tensor& loss) {
+  const NamedRange part(context_.backend(), "backward");
   context_.tape().backward(loss, number(kShare), spec_.optimizer.loss_scale());
 }
 
