@@ -121,6 +121,15 @@ Dataset Dataset::open(const DatasetSpec& spec) {
   return data;
 }
 
+Dataset Dataset::without_images(std::int64_t count, std::int64_t classes) {
+  Dataset data;
+  data.root_ = "noise";
+  for (std::int64_t c = 0; c < classes; ++c) data.class_names_.push_back(std::to_string(c));
+  for (std::int64_t i = 0; i < count; ++i)
+    data.samples_.push_back({.path = fmt::format("noise/{}", i), .label = static_cast<std::int32_t>(i % classes)});
+  return data;
+}
+
 std::vector<std::int64_t> Dataset::indices(Split split) const {
   std::vector<std::int64_t> found;
   for (std::int64_t i = 0; i < size(); ++i) {
@@ -138,6 +147,7 @@ std::vector<std::int64_t> Dataset::counts(Split split) const {
 }
 
 Image Dataset::load(std::int64_t i, ImageInfo* info) const {
+  if (!source_) throw Error(fmt::format("data: {} has no images", root_.string()));
   return source_->load(source_index_.at(static_cast<std::size_t>(i)), info);
 }
 

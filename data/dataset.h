@@ -69,6 +69,9 @@ class Dataset {
   /// two splits of the CSV, an unknown column value, a multi-label .npz, unreadable images (all listed).
   static Dataset open(const DatasetSpec& spec);
 
+  /// `count` training samples, of `classes` classes in turn, that have no pixels: for batches made up elsewhere.
+  static Dataset without_images(std::int64_t count, std::int64_t classes);
+
   const std::filesystem::path& root() const { return root_; }
   const std::vector<std::string>& class_names() const { return class_names_; }
   const std::vector<Sample>& samples() const { return samples_; }
@@ -77,7 +80,7 @@ class Dataset {
   std::vector<std::int64_t> counts(Split split) const;   // per class
   const std::vector<BadImage>& skipped() const { return skipped_; }
 
-  /// Decoded pixels of sample i. Thread-safe. Errors: unreadable file, by name.
+  /// Decoded pixels of sample i. Thread-safe. Errors: unreadable file, by name; a set without images.
   Image load(std::int64_t i, ImageInfo* info = nullptr) const;
 
   /// path,label,split,group: one line per sample.

@@ -40,6 +40,7 @@ ImageBatches& SplitBatches::images(Split split) {
 
 BatchSource& SplitBatches::training() {
   if (training_features_) return *training_features_;
+  if (spec_.training) return *spec_.training;
   if (!training_) {
     LoaderSpec spec = loader_spec(Split::train);
     spec.shuffles = spec_.settings.shuffle;

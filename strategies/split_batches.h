@@ -19,6 +19,7 @@ struct SplitBatchesSpec {
   std::filesystem::path folder;  // for features that memory may not hold; empty: they are not kept
   bool validates = true;         // false: validation images are never read
   std::string_view steps_setting = "train.max_steps";  // as users know what limits the steps
+  BatchSource* training = nullptr;                     // in place of the training images
 };
 
 /// What training starts from while a plan holds.
