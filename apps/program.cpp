@@ -30,6 +30,7 @@ void add_verbs(Command& program) {
   add_train_verb(program);
   add_find_lr_verb(program);
   add_internals_verb(program);
+  add_profile_verb(program);
   add_evaluate_verb(program);
   add_predict_verb(program);
   Command weights = program.verb("weights", "Import and inspect weight files");

@@ -27,7 +27,7 @@ std::string precision_text(const Backend& backend, Precision precision) {
 
 }  // namespace
 
-Session open_session(TrainSettings& settings) {
+Session open_session(TrainSettings& settings, DeviceObserver* observer) {
   std::string why;
   const Device device = parse_device(settings.device, &why);
   if (settings.winograd && device.kind != DeviceKind::cpu) {
@@ -35,15 +35,17 @@ Session open_session(TrainSettings& settings) {
   }
   const Precision precision = precision_on(settings, device);
   settings.precision = to_string(precision);
-  auto context =
-      std::make_unique<Context>(make_backend(device, {.threads = static_cast<int>(settings.threads),
-                                                      .allows_winograd = settings.winograd,
-                                                      .precision = precision,
-                                                      .plans = {.times = settings.cudnn_timing,
-                                                                .keeps_on_disk = settings.cudnn_plan_cache,
-                                                                .cache_file = {},
-                                                                .workspace_bytes = settings.cudnn_workspace_mb << 20,
-                                                                .deterministic = settings.deterministic}}));
+  std::unique_ptr<Backend> backend =
+      make_backend(device, {.threads = static_cast<int>(settings.threads),
+                            .allows_winograd = settings.winograd,
+                            .precision = precision,
+                            .plans = {.times = settings.cudnn_timing,
+                                      .keeps_on_disk = settings.cudnn_plan_cache,
+                                      .cache_file = {},
+                                      .workspace_bytes = settings.cudnn_workspace_mb << 20,
+                                      .deterministic = settings.deterministic}});
+  if (observer) backend = std::make_unique<ObservedBackend>(std::move(backend), *observer);
+  auto context = std::make_unique<Context>(std::move(backend));
   std::string heading = fmt::format("device: {}", context->backend().description());
   if (!why.empty()) heading += fmt::format(" ({})", why);
   heading += fmt::format("\nprecision: {}", precision_text(context->backend(), precision));

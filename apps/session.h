@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "kernels/observed_backend.h"
 #include "strategies/run.h"
 
 namespace graft {
@@ -13,9 +14,10 @@ struct Session {
   std::string heading;  // "device: cpu, oneDNN 2.6.3, …; no GPU: …", "precision: bf16, float32 masters"
 };
 
-/// Opens the device that the settings name. A precision of "auto" becomes what it is on that device.
-/// Errors: unknown (UsageError) or unusable device, with the reason; a precision that it lacks.
-Session open_session(TrainSettings& settings);
+/// Opens the device that the settings name; `observer`, which must outlive it, sees its calls. A precision of "auto"
+/// becomes what it is on that device. Errors: unknown (UsageError) or unusable device, with the reason; a precision
+/// that it lacks.
+Session open_session(TrainSettings& settings, DeviceObserver* observer = nullptr);
 
 /// The metrics and the confusion matrix, for people.
 std::string evaluation_text(const EvaluationResult& result);

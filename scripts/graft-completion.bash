@@ -26,6 +26,7 @@ _graft() {
     --stride-on) choices="3x3 1x1" ;;
     --preprocess) choices="torch caffe none" ;;
     --format) choices="auto pth safetensors keras" ;;
+    --sort) choices="time network" ;;
     --split) choices="train val test all" ;;
     --class-weights) choices="none balanced" ;;
   esac

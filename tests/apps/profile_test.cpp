@@ -1,0 +1,186 @@
+// graft profile as users meet it: the table within 100 columns, a trace that nests, a page that needs nothing else, and
+// one line for mistakes.
+#include <cmath>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <regex>
+
+#include "apps/profile_page.h"
+#include "apps/profile_table.h"
+#include "apps/profile_trace.h"
+#include "apps/roofline.h"
+#include "data/csv.h"
+#include "data/files.h"
+#include "tests/apps/program_testing.h"
+
+namespace graft::testing {
+namespace {
+
+using nlohmann::json;
+
+std::vector<std::string> small_profile(std::vector<std::string> more) {
+  std::vector<std::string> arguments{"profile", "--arch",  "densenet121", "--size",   "32",
+                                     "--batch", "4",       "--device",    "cpu",      "--threads",
+                                     "1",       "--steps", "2",           "--warmup", "1"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+std::size_t columns_of(const std::string& line) {
+  return std::size_t(std::ranges::count_if(line, [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
+/// What chrome://tracing and Perfetto ask of a trace: known phases, numbers where numbers belong, and on one track
+/// events that lie within or beside each other.
+void expect_trace(const json& trace) {
+  ASSERT_TRUE(trace["traceEvents"].is_array());
+  std::vector<std::pair<double, double>> open;
+  std::map<std::string, int> categories;
+  std::vector<json> events;
+  for (const json& e : trace["traceEvents"]) {
+    if (e["ph"] == "M") continue;
+    ASSERT_EQ(e["ph"], "X");
+    for (const char* key : {"ts", "dur", "pid", "tid"}) ASSERT_TRUE(e[key].is_number()) << key;
+    ASSERT_TRUE(e["name"].is_string() && e["cat"].is_string());
+    ASSERT_GE(e["dur"].get<double>(), 0);
+    ++categories[e["cat"]];
+    events.push_back(e);
+  }
+  // Outer events first, as the viewers sort them.
+  std::ranges::stable_sort(events, [](const json& a, const json& b) {
+    return a["ts"] != b["ts"] ? a["ts"] < b["ts"] : a["dur"] > b["dur"];
+  });
+  constexpr double kRounding = 2e-3;  // microseconds
+  for (const json& e : events) {
+    const double begin = e["ts"], end = begin + e["dur"].get<double>();
+    while (!open.empty() && open.back().second <= begin + kRounding) open.pop_back();
+    EXPECT_TRUE(open.empty() || end <= open.back().second + kRounding) << e.dump();
+    open.emplace_back(begin, end);
+  }
+  for (const char* category : {"step", "pass", "layer", "call"}) EXPECT_GT(categories[category], 0) << category;
+}
+
+/// Every opened element is closed, in order, and nothing is fetched from anywhere.
+void expect_page(const std::string& html) {
+  EXPECT_LT(html.size(), 1'000'000u);
+  EXPECT_TRUE(html.starts_with("<!DOCTYPE html>"));
+  for (const char* absent : {"http://", "https://", "src=", "href=", "@import", "url(//", "nan", "inf\""})
+    EXPECT_EQ(html.find(absent), std::string::npos) << absent;
+  const std::string body = std::regex_replace(html, std::regex("<(style|script)>[^]*?</\\1>"), "");
+  const std::regex tag(R"(<(/?)([a-zA-Z0-9]+)([^>]*?)(/?)>)");
+  std::vector<std::string> open;
+  for (std::sregex_iterator i(body.begin(), body.end(), tag), end; i != end; ++i) {
+    const std::string name = (*i)[2];
+    if ((*i)[4].length() > 0 || name == "meta") continue;
+    if ((*i)[1].length() == 0) {
+      open.push_back(name);
+      continue;
+    }
+    ASSERT_FALSE(open.empty()) << name;
+    ASSERT_EQ(open.back(), name);
+    open.pop_back();
+  }
+  EXPECT_TRUE(open.empty());
+}
+
+TEST(ProfileVerb, ATableAndFourFiles) {
+  const TemporaryFolder folder;
+  const std::string output = folder / "out";
+  const Outcome outcome = graft(small_profile({"--top", "5", "-o", output}));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  for (const char* part : {"densenet121, full with adam: training steps of 4 images of noise, 32x32", "\nlimits ",
+                           "\nstep ", "\nprofile ", "more layers)", "(data)", "(outside device calls)", "100.0%"})
+    EXPECT_NE(outcome.out.find(part), std::string::npos) << part << "\n" << outcome.out;
+  std::istringstream lines(outcome.out);
+  for (std::string line; std::getline(lines, line);) EXPECT_LE(columns_of(line), 100u) << line;
+
+  expect_trace(json::parse(read_text(output + "/trace.json")));
+  expect_page(read_text(output + "/profile.html"));
+  const CsvTable csv = parse_csv(read_text(output + "/profile.csv"), "profile.csv");
+  double shares = 0;
+  for (const auto& row : csv.rows) shares += std::stod(row[*csv.column("share")]);
+  EXPECT_NEAR(shares, 1, 1e-6);
+  const CsvTable calls = parse_csv(read_text(output + "/calls.csv"), "calls.csv");
+  EXPECT_GT(calls.rows.size(), 100u);
+}
+
+TEST(ProfileVerb, AsJsonOfTheStepThatUsersName) {
+  const Workshop& shop = Workshop::get();
+  const Outcome outcome = graft({"profile",     shop.images(), "--weights", shop.model(), "--strategy", "linear-probe",
+                                 "--optimizer", "sgd",         "--batch",   "4",          "--device",   "cpu",
+                                 "--threads",   "1",           "--steps",   "1",          "--warmup",   "0",
+                                 "--json",      "-q"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.err, "");
+  const json all = json::parse(outcome.out);
+  EXPECT_EQ(all["strategy"], "linear-probe");
+  EXPECT_EQ(all["optimizer"], "sgd");
+  double share = 0;
+  for (const json& l : all["layers"]) {
+    for (const char* pass : {"forward", "backward", "update"})
+      if (l.contains(pass)) share += l[pass]["share"].get<double>();
+    EXPECT_EQ(l.contains("update"), l["name"] == "classifier") << l["name"];
+  }
+  const double seconds = all["profiled_step_seconds"];
+  EXPECT_NEAR(share + (all["parts"]["data"].get<double>() + all["outside_calls"].get<double>()) / seconds, 1, 1e-9);
+}
+
+TEST(ProfileVerb, Inference) {
+  const Outcome outcome = graft(small_profile({"--infer", "--sort", "network", "--top", "0"}));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_NE(outcome.out.find("densenet121: inference of 4 images of noise, 32x32"), std::string::npos) << outcome.out;
+  EXPECT_EQ(outcome.out.find("bwd"), std::string::npos) << outcome.out;
+  EXPECT_LT(outcome.out.find("\nfeatures.conv0 "), outcome.out.find("\nclassifier ")) << outcome.out;
+}
+
+TEST(ProfileVerb, MistakesGetOneLine) {
+  expect_error(graft(small_profile({"--weights", "model.h5"})), 2, "--weights and --arch exclude each other");
+  expect_error(graft(small_profile({"--steps", "0"})), 2, "--steps: expects at least 1");
+  expect_error(graft(small_profile({"--sort", "name"})), 2, "--sort");
+  expect_error(graft(small_profile({"--epoch", "99"})), 2, "--epoch: full has 30 epochs, got 99");
+  expect_error(graft(small_profile({"--schedule", "cosine"})), 2, "unknown option '--schedule'");
+  expect_error(graft({"profile", "--weights", "absent.h5"}), 1, "absent.h5");
+  expect_error(graft({"profile", "absent", "--arch", "resnet50"}), 1, "absent does not exist");
+}
+
+TEST(ProfileTable, NumbersAreShort) {
+  EXPECT_EQ(short_number(0), "-");
+  EXPECT_EQ(short_number(0.01234), "0.012");
+  EXPECT_EQ(short_number(0.99951), "1.00");
+  EXPECT_EQ(short_number(9.999), "10.0");
+  EXPECT_EQ(short_number(99.96), "100");
+  EXPECT_EQ(short_number(12345.6), "12346");
+}
+
+/// A profile of names and numbers that no network has.
+Profile strange_profile() {
+  Profile p{.architecture = "a<b>&\"c\"",
+            .strategy = "full",
+            .device = "<script>",
+            .precision = "f32",
+            .optimizer = "sgd",
+            .batch = 1};
+  p.size = 1;
+  p.limits = {.flops_per_second = 1e15, .bytes_per_second = 3e12, .flops_call = "f", .bytes_call = "b"};
+  p.seconds = p.plain = 1;
+  p.part_seconds = {0.1, 0.3, 0.5, 0.05};
+  p.steps.resize(1);
+  p.layers = {{.name = std::string(60, 'x') + ".y<", .forward = {0.3, 1e14, 1e9, 1}, .backward = {0.5, 0, 1e12, 2}},
+              {.name = "zero", .forward = {0, 0, 0, 1}}};
+  return p;
+}
+
+TEST(ProfilePage, EscapesNamesAndStandsOddNumbers) {
+  const Profile p = strange_profile();
+  expect_page(profile_page(p));
+  EXPECT_NE(profile_page(p).find("a&lt;b&gt;&amp;&quot;c&quot;"), std::string::npos);
+  EXPECT_NE(profile_table(p, {}).find("…"), std::string::npos);
+  EXPECT_NE(profile_table(p, {}).find("TF/s"), std::string::npos);
+  Profile empty = p;
+  empty.layers.clear();
+  expect_page(profile_page(empty));
+  EXPECT_TRUE(json::accept(profile_json(p)));
+}
+
+}  // namespace
+}  // namespace graft::testing
