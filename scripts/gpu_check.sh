@@ -203,7 +203,7 @@ stage() {  # stage <name> <limit in seconds>
   fi
   if ((left < 20)); then
     rm -f "$state/$name.rows" "$state/$name.md"
-    note "$name" "not run" "the $minutes minutes are over; run again to go on"
+    note "$name" not-run "the $minutes minutes are over; run again to go on"
     return
   fi
   ((limit < left)) || limit=$left
