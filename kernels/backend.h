@@ -79,6 +79,22 @@ struct ConvFormats {
   Format x, y;
 };
 
+/// One of the three calls of a convolution, for conv_workspace.
+struct ConvCall {
+  enum class Pass : std::uint8_t { forward, data_grad, weight_grad } pass = Pass::forward;
+  ConvSpec spec;
+  ConvFormats formats;
+  Write write = Write::overwrite;
+  bool has_bias = false;
+};
+
+/// Memory that a convolution takes beside its operands while it runs, in bytes.
+struct ConvWorkspace {
+  std::int64_t packed_weights = 0;  // kept with the parameter if WeightView::packed asks for it
+  std::int64_t sum = 0;             // a result that is then added to the destination
+  std::int64_t scratch = 0;
+};
+
 /// What a convolution may do to its result before writing it, in this order: add a bias [1,K,1,1], add a tensor like y,
 /// clamp at zero. Data null: none.
 struct ConvEpilogue {
@@ -175,8 +191,10 @@ inline constexpr std::int64_t kReportCorrect = 2;  // rows whose first largest p
 inline constexpr std::int64_t kReportHalted = 3;   // 1 from the first loss or penalty on that was not finite, else kept
 inline constexpr std::int64_t kReportSize = 4;
 
+/// Live are the blocks that are allocated now, peak is the most that ever were; reserved is what the device took from
+/// the system, live or kept for reuse, and of that the arena of planned steps.
 struct MemoryUse {
-  std::int64_t live_bytes = 0, peak_bytes = 0, reserved_bytes = 0;
+  std::int64_t live_bytes = 0, peak_bytes = 0, reserved_bytes = 0, arena_bytes = 0;
 };
 
 /// Bytes on their way from the device.
@@ -262,6 +280,8 @@ class Backend {
 
   // Convolution. x, y, dx, dy are dense and in the formats that conv_formats returned.
   virtual ConvFormats conv_formats(const ConvSpec&) = 0;
+  /// What `call` allocates while it runs; zeros where the device cannot tell.
+  virtual ConvWorkspace conv_workspace(const ConvCall& call) { return (void)call, ConvWorkspace{}; }
   virtual void conv(const ConvSpec&, View y, ConstView x, WeightView w, const ConvEpilogue&) = 0;
   virtual void conv_data_grad(const ConvSpec&, View dx, Write, ConstView dy, WeightView w) = 0;
   virtual void conv_weight_grad(const ConvSpec&, View dw, Write, ConstView dy, ConstView x) = 0;

@@ -53,7 +53,7 @@ class DeviceObserver {
   virtual std::unique_ptr<CapturedStep> end_capture(Backend& device) { return device.end_capture(); }
 };
 
-class ObservedBackend final : public Backend {
+class ObservedBackend : public Backend {
  public:
   /// The observer must outlive the backend.
   ObservedBackend(std::unique_ptr<Backend> inner, DeviceObserver& observer)
@@ -88,6 +88,7 @@ class ObservedBackend final : public Backend {
   bool all_finite(ConstView x) override;
 
   ConvFormats conv_formats(const ConvSpec& spec) override { return inner_->conv_formats(spec); }
+  ConvWorkspace conv_workspace(const ConvCall& call) override { return inner_->conv_workspace(call); }
   void conv(const ConvSpec&, View y, ConstView x, WeightView w, const ConvEpilogue&) override;
   void conv_data_grad(const ConvSpec&, View dx, Write, ConstView dy, WeightView w) override;
   void conv_weight_grad(const ConvSpec&, View dw, Write, ConstView dy, ConstView x) override;

@@ -152,6 +152,7 @@ decltype(auto) checked(const char* what, const ConvSpec& s, Fn&& fn) {
   try {
     return fn();
   } catch (const dnnl::error& e) {
+    if (e.status == dnnl_out_of_memory) throw std::bad_alloc();
     throw Error(fmt::format("{}: oneDNN failed ({}) for x {} and weight [{},{},{},{}]", what, e.what(), to_string(s.x),
                             s.k, s.x.c, s.r, s.s));
   }
@@ -248,6 +249,21 @@ const void* packed_weights(CpuBackend& backend, ConvPrimitives& conv, const Conv
 }  // namespace
 
 ConvFormats CpuBackend::conv_formats(const ConvSpec& spec) { return conv_->formats(spec); }
+
+ConvWorkspace CpuBackend::conv_workspace(const ConvCall& call) {
+  constexpr ConvKind kKinds[] = {ConvKind::forward, ConvKind::data_grad, ConvKind::weight_grad};
+  const ConvPrimitive& made =
+      conv_->get({kKinds[std::size_t(call.pass)], call.spec, call.formats.x, call.formats.y, call.has_bias});
+  const bool is_plain = made.w == plain_weight(call.spec);
+  ConvWorkspace need{.scratch = std::int64_t(made.scratch.get_size())};
+  if (call.pass == ConvCall::Pass::weight_grad) {
+    if (!is_plain || call.write == Write::add) need.sum = std::int64_t(made.w.get_size());
+    return need;
+  }
+  if (!is_plain) need.packed_weights = std::int64_t(made.w.get_size());
+  if (call.pass == ConvCall::Pass::data_grad && call.write == Write::add) need.sum = call.spec.x.size() * 4;
+  return need;
+}
 
 void CpuBackend::conv(const ConvSpec& spec, View y, ConstView x, WeightView w, const ConvEpilogue& epilogue) {
   const ConvKey key{

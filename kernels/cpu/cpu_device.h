@@ -3,10 +3,7 @@
 // oneDNN likes them on this machine, or NHWC; runs.h walks both with one set of loops.
 #pragma once
 
-#include <map>
-#include <mutex>
-
-#include "kernels/backend.h"
+#include "kernels/device_memory.h"
 
 namespace graft {
 
@@ -21,9 +18,11 @@ class CpuBackend final : public Backend {
   DType compute_type() const override { return DType::f32; }
   std::string description() const override;
 
-  void* allocate(std::int64_t bytes) override;
-  void release(void* block) noexcept override;
-  MemoryUse memory() const override;
+  void* allocate(std::int64_t bytes) override { return memory_.allocate(bytes); }
+  void release(void* block) noexcept override { memory_.release(block); }
+  MemoryUse memory() const override { return memory_.use(); }
+  std::uint64_t begin_step(std::int64_t kind) override { return memory_.begin_step(kind); }
+  bool end_step() override { return memory_.end_step(); }
   void copy_in(void* device, const void* host, std::int64_t bytes) override;
   void copy_out(void* host, const void* device, std::int64_t bytes) override;
   void zero(void* device, std::int64_t bytes) override;
@@ -33,6 +32,7 @@ class CpuBackend final : public Backend {
   bool all_finite(ConstView x) override;
 
   ConvFormats conv_formats(const ConvSpec&) override;
+  ConvWorkspace conv_workspace(const ConvCall&) override;
   void conv(const ConvSpec&, View y, ConstView x, WeightView w, const ConvEpilogue&) override;
   void conv_data_grad(const ConvSpec&, View dx, Write, ConstView dy, WeightView w) override;
   void conv_weight_grad(const ConvSpec&, View dw, Write, ConstView dy, ConstView x) override;
@@ -81,12 +81,12 @@ class CpuBackend final : public Backend {
 
  private:
   int threads_;
-  mutable std::mutex mutex_;  // tensors may be released by loader threads
-  std::map<void*, std::int64_t> live_;
-  std::multimap<std::int64_t, void*> spare_;  // by size
-  MemoryUse use_;
+  std::unique_ptr<MemorySource> source_;
+  DeviceMemory memory_;
   std::unique_ptr<ConvPrimitives> conv_;
 };
+
+std::unique_ptr<MemorySource> make_cpu_memory();  // memory.cpp
 
 /// Memory that a call needs only while it runs.
 class Scratch {

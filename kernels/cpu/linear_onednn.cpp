@@ -30,14 +30,13 @@ std::int64_t columns(const ConstView& v) { return v.shape.size() / v.shape.n; }
 
 CpuBackend::CpuBackend(const BackendOptions& options)
     : threads_(options.threads > 0 ? options.threads : omp_get_num_procs()),
+      source_(make_cpu_memory()),
+      memory_(*source_),
       conv_(std::make_unique<ConvPrimitives>(options.allows_winograd)) {
   omp_set_num_threads(threads_);
 }
 
-CpuBackend::~CpuBackend() {
-  for (const auto& [bytes, block] : spare_) std::free(block);
-  for (const auto& [block, bytes] : live_) std::free(block);
-}
+CpuBackend::~CpuBackend() = default;
 
 std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options) {
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))

@@ -2,78 +2,33 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <new>
-#include <thread>
-
-#include <omp.h>
 
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/out_of_memory.h"
 
 namespace graft {
 namespace {
 
-constexpr std::int64_t kHugePage = 2 << 20;
-
-// Sizes are rounded so that a step's blocks fit again in the next: eight steps per power of two, whole huge pages when
-// big.
-std::int64_t rounded(std::int64_t bytes) {
-  if (bytes <= 4096) return std::max<std::int64_t>(64, (bytes + 63) / 64 * 64);
-  if (bytes >= 8 * kHugePage) return (bytes + kHugePage - 1) / kHugePage * kHugePage;
-  std::int64_t step = 512;
-  while (step * 8 < bytes) step *= 2;
-  return (bytes + step - 1) / step * step;
-}
+class CpuMemory final : public MemorySource {
+ public:
+  void* get(std::int64_t bytes) override {
+    const bool is_huge = bytes >= kHugePage;
+    const std::int64_t alignment = is_huge ? kHugePage : 64;
+    const auto size = std::size_t((bytes + alignment - 1) / alignment * alignment);
+    void* block = std::aligned_alloc(std::size_t(alignment), size);
+    if (block && is_huge) madvise(block, size, MADV_HUGEPAGE);
+    return block;
+  }
+  void give_back(void* block) noexcept override { std::free(block); }
+  std::int64_t rounded(std::int64_t bytes) const override { return size_class(bytes, kCpuSmallestBlock); }
+  std::string name() const override { return "cpu"; }
+  std::string left() const override { return address_space_text(); }
+};
 
 }  // namespace
 
-void* CpuBackend::allocate(std::int64_t bytes) {
-  const std::int64_t size = rounded(bytes);
-  const std::lock_guard lock(mutex_);
-  void* block = nullptr;
-  // The smallest spare block that wastes at most a quarter; its real size stays with it.
-  const auto spare = spare_.lower_bound(size);
-  std::int64_t held = size;
-  if (spare != spare_.end() && spare->first <= size + size / 4) {
-    held = spare->first;
-    block = spare->second;
-    spare_.erase(spare);
-  } else {
-    const auto get = [&] {
-      return std::aligned_alloc(size >= kHugePage ? kHugePage : 64,
-                                size >= kHugePage ? (size + kHugePage - 1) / kHugePage * kHugePage : size);
-    };
-    block = get();
-    if (!block) {  // give back what is spare and try again
-      for (const auto& [spare_bytes, p] : spare_) std::free(p), use_.reserved_bytes -= spare_bytes;
-      spare_.clear();
-      block = get();
-    }
-    if (!block)
-      throw Error("out of memory: " + std::to_string(size >> 20) + " MiB more than the " +
-                  std::to_string(use_.live_bytes >> 20) + " MiB in use; use a smaller --batch or --size");
-    if (size >= kHugePage) madvise(block, std::size_t(size), MADV_HUGEPAGE);
-    use_.reserved_bytes += size;
-  }
-  live_.emplace(block, held);
-  use_.live_bytes += held;
-  use_.peak_bytes = std::max(use_.peak_bytes, use_.live_bytes);
-  return block;
-}
-
-void CpuBackend::release(void* block) noexcept {
-  const std::lock_guard lock(mutex_);
-  const auto it = live_.find(block);
-  if (it == live_.end()) return;
-  use_.live_bytes -= it->second;
-  spare_.emplace(it->second, block);
-  live_.erase(it);
-}
-
-MemoryUse CpuBackend::memory() const {
-  const std::lock_guard lock(mutex_);
-  return use_;
-}
+std::unique_ptr<MemorySource> make_cpu_memory() { return std::make_unique<CpuMemory>(); }
 
 void CpuBackend::copy_in(void* device, const void* host, std::int64_t bytes) {
   std::memcpy(device, host, std::size_t(bytes));

@@ -6,14 +6,12 @@
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 
-#include <map>
-#include <mutex>
-
 #include "kernels/backend.h"
 #include "kernels/cuda/conv_cudnn.h"
 #include "kernels/cuda/handles.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/update_table.h"
+#include "kernels/device_memory.h"
 
 namespace graft {
 
@@ -34,9 +32,11 @@ class CudaBackend final : public Backend {
   /// Before the first convolution.
   void set_plan_options(const PlanOptions& options) { plan_options_ = options; }
 
-  void* allocate(std::int64_t bytes) override;
-  void release(void* block) noexcept override;
-  MemoryUse memory() const override;
+  void* allocate(std::int64_t bytes) override { return memory_.allocate(bytes); }
+  void release(void* block) noexcept override { memory_.release(block); }
+  MemoryUse memory() const override { return memory_.use(); }
+  std::uint64_t begin_step(std::int64_t kind) override { return memory_.begin_step(kind); }
+  bool end_step() override { return memory_.end_step(); }
   void copy_in(void* device, const void* host, std::int64_t bytes) override;
   void copy_out(void* host, const void* device, std::int64_t bytes) override;
   void zero(void* device, std::int64_t bytes) override;
@@ -127,10 +127,8 @@ class CudaBackend final : public Backend {
   gpu::Handle<cudaStream_t, cudaStreamDestroy> stream_;
 
   // A released block may be handed out at once: its last use precedes the next one on the stream.
-  mutable std::mutex mutex_;  // tensors may be released by loader threads
-  std::map<void*, std::int64_t> live_;
-  std::multimap<std::int64_t, void*> spare_;  // by size
-  MemoryUse use_;
+  std::unique_ptr<MemorySource> source_;
+  DeviceMemory memory_;
   Staging staging_[4];
   std::size_t last_staging_ = 0;
   std::shared_ptr<PinnedBlocks> pinned_;  // created when first needed

@@ -1,5 +1,5 @@
-// The GPU's stream and memory: a caching allocator over cudaMalloc, and copies. Released blocks stay for reuse and go
-// back to the driver only when it has no more.
+// The GPU's stream, where its memory comes from, and copies. What is kept for reuse and what is planned:
+// kernels/device_memory.h.
 #include <cudnn.h>
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/out_of_memory.h"
 
 namespace graft {
 namespace {
@@ -16,16 +17,6 @@ namespace {
 using gpu::check;
 
 constexpr std::int64_t kStagingBytes = std::int64_t{8} << 20;
-constexpr std::int64_t kPage = std::int64_t{2} << 20;  // the driver's own unit
-
-/// Sizes are rounded so that a step's blocks fit again in the next: eight steps per power of two, whole pages when big.
-std::int64_t rounded(std::int64_t bytes) {
-  if (bytes >= 8 * kPage) return (bytes + kPage - 1) / kPage * kPage;
-  std::int64_t step = 512;
-  while (step * 8 < bytes) step *= 2;
-  return std::max(step, (bytes + step - 1) / step * step);
-}
-
 constexpr int kOldestCapability = 80;  // the smallest architecture that the kernels are compiled for
 
 const char* precision_text(Precision precision) {
@@ -75,7 +66,42 @@ std::string gpu_unavailable_reason(int index) {
   return {};
 }
 
-CudaBackend::CudaBackend(int index, Precision precision) : index_(index), precision_(precision) {
+namespace {
+
+class CudaMemory final : public MemorySource {
+ public:
+  CudaMemory(Backend& backend, int index) : backend_(backend), index_(index) {}
+
+  void* get(std::int64_t bytes) override {
+    void* block = nullptr;
+    check(cudaSetDevice(index_), "choosing the GPU");
+    const cudaError_t status = cudaMalloc(&block, std::size_t(bytes));
+    if (status == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      return nullptr;
+    }
+    check(status, "allocating memory");
+    return block;
+  }
+  void give_back(void* block) noexcept override { cudaFree(block); }
+  void wait() override { backend_.synchronize(); }
+  std::int64_t rounded(std::int64_t bytes) const override { return size_class(bytes, kCudaSmallestBlock); }
+  std::string name() const override { return to_string(Device{DeviceKind::cuda, index_}); }
+  std::string left() const override {
+    std::size_t free = 0, total = 0;
+    if (cudaMemGetInfo(&free, &total) != cudaSuccess) return {};
+    return memory_text(std::int64_t(free)) + " of " + memory_text(std::int64_t(total)) + " are free";
+  }
+
+ private:
+  Backend& backend_;
+  int index_;
+};
+
+}  // namespace
+
+CudaBackend::CudaBackend(int index, Precision precision)
+    : index_(index), precision_(precision), source_(std::make_unique<CudaMemory>(*this, index)), memory_(*source_) {
   check(cudaSetDevice(index_), "opening the GPU");
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, index_), "asking for the GPU's name");
@@ -92,67 +118,11 @@ CudaBackend::CudaBackend(int index, Precision precision) : index_(index), precis
 CudaBackend::~CudaBackend() {
   cudaSetDevice(index_);
   cudaStreamSynchronize(stream_.get());
-  for (const auto& [bytes, block] : spare_) cudaFree(block);
-  for (const auto& [block, bytes] : live_) cudaFree(block);
 }
 
 cudaStream_t CudaBackend::stream() {
   check(cudaSetDevice(index_), "choosing the GPU");  // per thread; cheap when it is current
   return stream_.get();
-}
-
-void* CudaBackend::allocate(std::int64_t bytes) {
-  const std::int64_t size = rounded(bytes);
-  const std::lock_guard lock(mutex_);
-  void* block = nullptr;
-  std::int64_t held = size;
-  // The smallest spare block that wastes at most a quarter; its real size stays with it.
-  const auto spare = spare_.lower_bound(size);
-  if (spare != spare_.end() && spare->first <= size + size / 4) {
-    held = spare->first;
-    block = spare->second;
-    spare_.erase(spare);
-  } else {
-    const cudaStream_t work = stream();
-    cudaError_t status = cudaMalloc(&block, std::size_t(size));
-    if (status == cudaErrorMemoryAllocation) {  // give back what is spare and try again
-      cudaGetLastError();
-      check(cudaStreamSynchronize(work), "waiting for the GPU");
-      for (const auto& [spare_bytes, p] : spare_) {
-        check(cudaFree(p), "freeing memory");
-        use_.reserved_bytes -= spare_bytes;
-      }
-      spare_.clear();
-      status = cudaMalloc(&block, std::size_t(size));
-    }
-    if (status == cudaErrorMemoryAllocation) {
-      cudaGetLastError();
-      throw Error(
-          fmt::format("out of memory on cuda:{}: {} MiB more than the {} MiB in use; use a smaller --batch or "
-                      "--size",
-                      index_, size >> 20, use_.live_bytes >> 20));
-    }
-    check(status, "allocating memory");
-    use_.reserved_bytes += size;
-  }
-  live_.emplace(block, held);
-  use_.live_bytes += held;
-  use_.peak_bytes = std::max(use_.peak_bytes, use_.live_bytes);
-  return block;
-}
-
-void CudaBackend::release(void* block) noexcept {
-  const std::lock_guard lock(mutex_);
-  const auto it = live_.find(block);
-  if (it == live_.end()) return;
-  use_.live_bytes -= it->second;
-  spare_.emplace(it->second, block);
-  live_.erase(it);
-}
-
-MemoryUse CudaBackend::memory() const {
-  const std::lock_guard lock(mutex_);
-  return use_;
 }
 
 CudaBackend::Staging& CudaBackend::next_staging() {

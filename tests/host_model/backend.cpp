@@ -1,12 +1,10 @@
 // The CUDA backend's class on the host model: cuda_backend.cpp, update_table.cpp, linear_cublas.cpp and the kernels are
-// the very files of kernels/cuda/. This one takes the place of memory_cuda.cpp, whose cache of rounded blocks would
-// hide what kernels do beyond their operands, and of conv_cudnn.cpp.
+// the very files of kernels/cuda/. This one takes the place of memory_cuda.cpp, whose rounded blocks would hide
+// what kernels do beyond their operands, and of conv_cudnn.cpp.
 #include "tests/host_model/backend.h"
 
-#include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <new>
 
 #include "kernels/cuda/cuda_backend.h"
 
@@ -15,36 +13,36 @@ namespace graft {
 struct ConvPlans::State {};
 ConvPlans::~ConvPlans() = default;
 
-CudaBackend::CudaBackend(int index, Precision precision)
-    : index_(index), precision_(precision), description_("a model of a CUDA device on the host") {}
+namespace {
 
-CudaBackend::~CudaBackend() {
-  for (const auto& [block, bytes] : live_) std::free(block);
-}
+/// Exactly as large as asked for, so that the address sanitizer sees the first byte beyond; NaN until written.
+class ExactMemory final : public MemorySource {
+ public:
+  void* get(std::int64_t bytes) override {
+    void* block = nullptr;
+    if (posix_memalign(&block, kPlanAlignment, std::size_t(bytes)) != 0) return nullptr;
+    std::memset(block, 0xFF, std::size_t(bytes));
+    return block;
+  }
+  void give_back(void* block) noexcept override { std::free(block); }
+  bool keeps_released() const override { return false; }
+  std::string name() const override { return "the host model"; }
+};
+
+}  // namespace
+
+CudaBackend::CudaBackend(int index, Precision precision)
+    : index_(index),
+      precision_(precision),
+      description_("a model of a CUDA device on the host"),
+      source_(std::make_unique<ExactMemory>()),
+      memory_(*source_) {}
+
+CudaBackend::~CudaBackend() = default;
 
 cudaStream_t CudaBackend::stream() { return nullptr; }
 std::vector<std::string> CudaBackend::plans() const { return {}; }
 
-/// Exactly as large as asked for, so that the address sanitizer sees the first byte beyond; NaN until written.
-void* CudaBackend::allocate(std::int64_t bytes) {
-  void* block = nullptr;
-  if (posix_memalign(&block, 256, std::size_t(bytes)) != 0) throw std::bad_alloc();
-  std::memset(block, 0xFF, std::size_t(bytes));
-  live_.emplace(block, bytes);
-  use_.live_bytes += bytes;
-  use_.peak_bytes = std::max(use_.peak_bytes, use_.live_bytes);
-  return block;
-}
-
-void CudaBackend::release(void* block) noexcept {
-  const auto it = live_.find(block);
-  if (it == live_.end()) return;
-  use_.live_bytes -= it->second;
-  live_.erase(it);
-  std::free(block);
-}
-
-MemoryUse CudaBackend::memory() const { return use_; }
 void CudaBackend::copy_in(void* device, const void* host, std::int64_t bytes) {
   std::memcpy(device, host, std::size_t(bytes));
 }

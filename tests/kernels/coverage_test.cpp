@@ -17,7 +17,8 @@ const std::set<std::string> kNotOps{
     "synchronize",     "all_finite",       "conv_formats",  "run_map",     "push_range",
     "pop_range",       "has_relu_masks",   "plans",         "folds_norms", "is_asynchronous",
     "begin_copy_out",  "supports_capture", "begin_capture", "end_capture", "prepare_update",
-    "begin_step",      "end_step",         "wait",          "replay",      "make_timer"};
+    "begin_step",      "end_step",         "wait",          "replay",      "make_timer",
+    "conv_workspace"};
 
 /// The names of Backend's virtual calls, read from its header; overloads of `update` by their step's type.
 std::set<std::string> calls_in_header() {
