@@ -132,7 +132,7 @@ class Fit {
   TrainState state_;
   std::optional<Checkpoint> resumed_;  // until its moments are restored
   std::optional<EpochPlan> plan_;
-  std::optional<FreezePlan> adopted_;               // what the parameters follow
+  std::optional<FreezePlan> adopted_;  // what the parameters follow
   std::chrono::steady_clock::time_point saved_at_;  // last.h5, and how many steps it knows of
   std::int64_t saved_steps_ = -1;
   std::int64_t skipped_before_epoch_ = 0;  // updates, by loss scaling

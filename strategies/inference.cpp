@@ -27,8 +27,10 @@ Answers answer(const Network& network, BatchSource& batches, const AnswerCall& c
   batches.start(0);
   for (DeviceBatch batch; batches.next(batch);) {
     if (call.stop && *call.stop) break;
-    const Tensor logits = network.run_parts(batch.x, batch.part, network.parts());
-    const std::vector<double> rows = logits.to_host();
+    const std::vector<double> rows = [&] {
+      const PlannedStep step(context.backend(), -1 - batch.n() * network.parts() - batch.part);
+      return network.run_parts(batch.x, batch.part, network.parts()).to_host();
+    }();
     answers.logits.insert(answers.logits.end(), rows.begin(), rows.end());
     answers.labels.insert(answers.labels.end(), batch.labels.begin(), batch.labels.end());
     answers.samples.insert(answers.samples.end(), batch.samples.begin(), batch.samples.end());
