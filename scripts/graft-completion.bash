@@ -19,6 +19,7 @@ _graft() {
   case $previous in
     --device) choices="auto cpu cuda reference" ;;
     --precision) choices="auto f32 tf32 bf16 f16" ;;
+    --recompute) choices="none norms" ;;
     --arch) choices="resnet50 densenet121 vgg19" ;;
     --strategy) choices=$("${COMP_WORDS[0]}" strategies --json 2>/dev/null | grep -o '"name": *"[^"]*"' | cut -d'"' -f4) ;;
     --optimizer) choices="sgd adam adamw" ;;

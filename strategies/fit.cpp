@@ -63,7 +63,9 @@ Fit::Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> 
              .optimizer = optimizer_,
              .loss = loss_,
              .settings = spec_.settings,
-             .captures = resolved_graph(spec.settings, context_.backend()) == "on"}) {}
+             .captures = resolved_graph(spec.settings, context_.backend()) == "on"}) {
+  context_.set_recomputes_norms(spec.settings.recompute == "norms");
+}
 
 void Fit::resume(const Checkpoint& checkpoint) {
   state_ = read_state(checkpoint);

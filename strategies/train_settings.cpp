@@ -154,6 +154,10 @@ std::vector<Setting<T>> make_table() {
       row("train.graph", "--graph", kRun, &T::graph,
           "capture the device calls of a training step once and replay them; auto is on where the device can",
           one_of({"auto", "on", "off"})),
+      row("train.recompute", "--recompute", kRun, &T::recompute,
+          "what backward computes again instead of keeping it; norms are the outputs of batch norms: less memory, the "
+          "same bits",
+          one_of({"none", "norms"})),
       row("train.winograd", "--winograd", kRun, &T::winograd,
           "3 x 3 convolutions by Winograd's F(4,3), on CPUs with AVX-512: faster, rounds more"),
       row("train.deterministic", "", kRun, &T::deterministic,

@@ -32,6 +32,11 @@ class Context {
   bool is_training() const { return is_training_; }
   void set_training(bool on) { is_training_ = on; }
 
+  /// When on, what batch norms give is computed again in backward instead of being kept: less memory, one more pass per
+  /// norm, the same bits.
+  bool recomputes_norms() const { return recomputes_norms_; }
+  void set_recomputes_norms(bool on) { recomputes_norms_ = on; }
+
   /// When on, every operation's result is checked and the first value that is not finite throws an Error naming the
   /// module and operation. Slow: for finding the culprit after a loss went bad.
   bool checks_finite() const { return checks_finite_; }
@@ -58,6 +63,7 @@ class Context {
   Tape tape_;
   bool is_recording_ = true;
   bool is_training_ = true;
+  bool recomputes_norms_ = false;
   bool checks_finite_ = false;
   std::uint64_t seed_ = 0;
   RandomCall random_call_;

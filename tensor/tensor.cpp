@@ -81,6 +81,7 @@ Tensor Tensor::channels(std::int64_t begin, std::int64_t end) const {
   slice.offset_ += format_ == kNhwc ? begin : begin / format_.block * strides_of(whole).group;
   slice.first_channel_ += begin;
   slice.shape_.c = end - begin;
+  slice.recipe_ = nullptr;
   return slice;
 }
 
@@ -93,6 +94,7 @@ Tensor Tensor::window(std::int64_t begin, const Shape& shape) const {
   w.first_channel_ = 0;
   w.format_ = kNhwc;
   w.variable_ = nullptr;
+  w.recipe_ = nullptr;
   return w;
 }
 
@@ -112,6 +114,7 @@ bool Tensor::needs_grad() const { return variable_ && variable_->needs_grad; }
 Tensor Tensor::without_storage() const {
   Tensor t = *this;
   t.storage_ = nullptr;
+  t.recipe_ = nullptr;
   return t;
 }
 

@@ -13,6 +13,7 @@ namespace graft {
 
 class Context;
 class Tensor;
+struct Recipe;
 
 /// One block of device memory, returned to its backend when the last tensor lets go.
 class Storage {
@@ -64,6 +65,9 @@ class Tensor {
   const std::shared_ptr<Variable>& variable() const { return variable_; }
   void set_variable(std::shared_ptr<Variable> variable) { variable_ = std::move(variable); }
   std::int64_t first_channel() const { return first_channel_; }
+  /// How to compute this tensor again, if operations that save it should not keep its memory; see saved.h.
+  const std::shared_ptr<Recipe>& recipe() const { return recipe_; }
+  void set_recipe(std::shared_ptr<Recipe> recipe) { recipe_ = std::move(recipe); }
   /// Shape, format and variable without the memory: what the tape keeps of an operation's inputs and output.
   Tensor without_storage() const;
   /// Whether this handle is the only one on its memory, so that the memory may be overwritten.
@@ -79,6 +83,7 @@ class Tensor {
   Format format_;
   DType dtype_ = DType::f32;
   std::shared_ptr<Variable> variable_;
+  std::shared_ptr<Recipe> recipe_;
 };
 
 /// What the tape knows of a tensor: its gradient, once something has written one. A channel slice shares the variable

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "tensor/ops.h"
+#include "tensor/saved.h"
 
 namespace graft {
 namespace {
@@ -79,6 +80,28 @@ Tensor of_batch_channels(const Tensor& sums, const Choice& choice) {
   return masked;
 }
 
+struct Normalized {
+  Tensor x, stats;
+  NormalizeArgs norm;  // points into stats
+  Tensor mask;         // to be written; empty: none
+  Tensor residual;
+  bool is_recorded = false;  // backward will need x
+};
+
+/// norm(x) [+ residual], then perhaps ReLU. Backward needs x in any case, so that it can make this again. With a
+/// residual it would need that too, which is the block's input and the end of a chain of them: that is kept.
+Tensor normalized(const Normalized& n) {
+  const auto make = [x = n.x, stats = n.stats](const NormalizeArgs& norm, const Tensor& added) {
+    Tensor y = empty_like(x);
+    x.backend().normalize(y.view(), x.view(), norm, added ? added.view() : View{});
+    return y;
+  };
+  Tensor y = make(with_mask(n.norm, n.mask), n.residual);
+  if (n.is_recorded && !n.residual && n.x.context().recomputes_norms())
+    y.set_recipe(std::make_shared<Recipe>([make, norm = n.norm] { return make(norm, {}); }));
+  return y;
+}
+
 }  // namespace
 
 Tensor batch_norm(const Tensor& x, const BatchNormArgs& args, const Tensor& residual) {
@@ -93,15 +116,20 @@ Tensor batch_norm(const Tensor& x, const BatchNormArgs& args, const Tensor& resi
     move_running(x, batch_stats, args);
   }
   const NormalizeArgs unmasked = device_args(args, stats);
-  Tensor y = empty_like(x);
-  const Tensor mask = relu_mask_of(y, args, will_record({&x, &args.gamma.value, &args.beta.value, &residual}));
-  x.backend().normalize(y.view(), x.view(), with_mask(unmasked, mask), residual ? residual.view() : View{});
+  const Tensor mask = relu_mask_of(x, args, will_record({&x, &args.gamma.value, &args.beta.value, &residual}));
+  const Tensor y = normalized({.x = x,
+                               .stats = stats,
+                               .norm = unmasked,
+                               .mask = mask,
+                               .residual = residual,
+                               .is_recorded = will_record({&x, &args.gamma.value, &args.beta.value})});
 
-  const Tensor saved_y = unmasked.relu && !mask ? y : Tensor{};
+  const Saved saved_y = unmasked.relu && !mask ? Saved(y) : Saved{};
   return record("batch_norm", y, {x, args.gamma.value, args.beta.value, residual}, [=](Tensor& dy, Grads& g) {
     Backend& device = dy.backend();
     const NormalizeArgs norm = with_mask(unmasked, mask);
-    const ConstView y_view = saved_y ? saved_y.view() : View{};
+    const Tensor y_again = saved_y.get();
+    const ConstView y_view = y_again ? y_again.view() : View{};
     Tensor sums = empty(dy.context(), stats.shape());
     if (batch || g.needs(1) || g.needs(2)) device.normalize_grad_sums(sums.view(), dy.view(), y_view, x.view(), norm);
     g.accumulate(1, [&](View dgamma, Write w) { device.copy(dgamma, w, row(sums.view(), 1)); });
@@ -132,16 +160,21 @@ Tensor normalize(const Tensor& x, const Tensor& batch_stats, const BatchNormArgs
   const Tensor stats = batch ? mixed(batch_stats, args.running, choice) : args.running.value;
   if (batch) move_running(x, batch_stats, args);
   const NormalizeArgs unmasked = device_args(args, stats);
-  Tensor y = empty_like(x);
   const Tensor statistics_input = batch ? batch_stats : Tensor{};
-  const Tensor mask = relu_mask_of(y, args, will_record({&x, &args.gamma.value, &args.beta.value, &statistics_input}));
-  x.backend().normalize(y.view(), x.view(), with_mask(unmasked, mask), {});
+  const Tensor mask = relu_mask_of(x, args, will_record({&x, &args.gamma.value, &args.beta.value, &statistics_input}));
+  const Tensor y = normalized({.x = x,
+                               .stats = stats,
+                               .norm = unmasked,
+                               .mask = mask,
+                               .residual = {},
+                               .is_recorded = will_record({&x, &args.gamma.value, &args.beta.value})});
 
-  const Tensor saved_y = unmasked.relu && !mask ? y : Tensor{};
+  const Saved saved_y = unmasked.relu && !mask ? Saved(y) : Saved{};
   return record("normalize", y, {x, args.gamma.value, args.beta.value, statistics_input}, [=](Tensor& dy, Grads& g) {
     Backend& device = dy.backend();
     const NormalizeArgs norm = with_mask(unmasked, mask);
-    const ConstView y_view = saved_y ? saved_y.view() : View{};
+    const Tensor y_again = saved_y.get();
+    const ConstView y_view = y_again ? y_again.view() : View{};
     Tensor sums = empty(dy.context(), stats.shape());
     if (batch || g.needs(1) || g.needs(2)) device.normalize_grad_sums(sums.view(), dy.view(), y_view, x.view(), norm);
     g.accumulate(1, [&](View dgamma, Write w) { device.copy(dgamma, w, row(sums.view(), 1)); });

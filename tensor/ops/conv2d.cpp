@@ -1,4 +1,5 @@
 #include "tensor/ops.h"
+#include "tensor/saved.h"
 
 namespace graft {
 namespace {
@@ -53,11 +54,11 @@ Tensor conv2d(const Tensor& input, const Parameter& weight, const Parameter* bia
   };
   device.conv(spec, y.view(), x.view(), weight_view(), {bias ? bias->value.view() : View{}, has_relu});
 
-  const Tensor saved_x = trains ? x : Tensor{};
+  const Saved saved_x = trains ? Saved(x) : Saved{};
   const Tensor saved_y = has_relu ? y : Tensor{};
   return record("conv2d", y, {input, kernel, bias ? bias->value : Tensor{}}, [=, &device](Tensor& dy, Grads& g) {
     if (has_relu) device.map(ReluGrad{}, dy.view(), Write::overwrite, {dy.view(), saved_y.view()});
-    g.accumulate(1, [&](View dw, Write w) { device.conv_weight_grad(spec, dw, w, dy.view(), saved_x.view()); });
+    g.accumulate(1, [&](View dw, Write w) { device.conv_weight_grad(spec, dw, w, dy.view(), saved_x.get().view()); });
     g.accumulate(2, [&](View db, Write w) { device.channel_sum(db, w, dy.view()); });
     Destination dx = g.destination(0);
     if (!dx) return;
