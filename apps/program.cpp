@@ -10,6 +10,7 @@
 #include "apps/terminal.h"
 #include "apps/verbs.h"
 #include "kernels/build_info.h"
+#include "kernels/out_of_memory.h"
 
 namespace graft {
 namespace {
@@ -29,6 +30,7 @@ std::string version_text() {
 void add_verbs(Command& program) {
   add_train_verb(program);
   add_find_lr_verb(program);
+  add_plan_memory_verb(program);
   add_internals_verb(program);
   add_profile_verb(program);
   add_evaluate_verb(program);
@@ -73,7 +75,7 @@ int run_program(int argc, const char* const* argv) {
   } catch (const Error& error) {
     return report(error.what(), kFailed);
   } catch (const std::bad_alloc&) {
-    return report("out of memory; use a smaller --batch or --size, or set train.image_cache_mb lower", kFailed);
+    return report(host_out_of_memory_text(), kFailed);
   } catch (const std::exception& error) {
     return report(fmt::format("unexpected: {}", error.what()), kFailed);
   }

@@ -8,6 +8,7 @@ namespace graft {
 
 void add_train_verb(Command& program);
 void add_find_lr_verb(Command& program);
+void add_plan_memory_verb(Command& program);
 void add_internals_verb(Command& program);
 void add_profile_verb(Command& program);
 void add_evaluate_verb(Command& program);

@@ -130,6 +130,15 @@ Dataset Dataset::without_images(std::int64_t count, std::int64_t classes) {
   return data;
 }
 
+Dataset::Dataset(std::vector<std::string> class_names, std::vector<Sample> samples,
+                 std::shared_ptr<const ImageSource> source)
+    : class_names_(std::move(class_names)),
+      samples_(std::move(samples)),
+      source_index_(samples_.size()),
+      source_(std::move(source)) {
+  std::iota(source_index_.begin(), source_index_.end(), 0);
+}
+
 std::vector<std::int64_t> Dataset::indices(Split split) const {
   std::vector<std::int64_t> found;
   for (std::int64_t i = 0; i < size(); ++i) {

@@ -53,7 +53,10 @@ void Optimizer::prepare() {
   settle();
   Context& context = parameters_.context();
   const std::int64_t size = parameters_.trainable_size();
+  // Moments before the first step are zeros: nothing to keep beside the new ones, which would double their memory.
+  if (std::ranges::all_of(states_, [](const State& s) { return s.steps == 0; })) moment1_ = moment2_ = {};
   const Tensor old1 = moment1_, old2 = moment2_;
+  const NamedRange range(context.backend(), "moments");
   moment1_ = size > 0 ? zeros(context, {1, size, 1, 1}) : Tensor{};
   moment2_ = size > 0 && moment_count() == 2 ? zeros(context, {1, size, 1, 1}) : Tensor{};
   std::size_t i = 0;
@@ -64,8 +67,8 @@ void Optimizer::prepare() {
         context.backend().copy(to.window(p.gradient_offset, p.shape).view(), Write::overwrite,
                                from.window(state.offset, p.shape).view());
       };
-      keep(moment1_, old1);
-      if (moment2_) keep(moment2_, old2);
+      if (old1) keep(moment1_, old1);
+      if (old2) keep(moment2_, old2);
     } else {
       state.steps = 0;
     }
@@ -91,6 +94,7 @@ void Optimizer::set_group(std::size_t i, const ParameterGroup& group) {
 }
 
 void Optimizer::keep_anchors() {
+  const NamedRange range(parameters_.context().backend(), "anchors");
   const Tensor& values = parameters_.values();
   if (!anchors_) anchors_ = empty_like(values);
   anchors_.backend().copy(anchors_.view(), Write::overwrite, values.view());

@@ -7,29 +7,11 @@
 #include <cmath>
 
 #include "strategies/fit.h"
+#include "strategies/stages.h"
 #include "strategies/starting_model.h"
 
 namespace graft {
 namespace {
-
-struct Stage {
-  std::int64_t first_epoch = 0;  // from 0
-  double lr_factor = 1;
-};
-
-/// Where what trains or the schedule's course changes.
-std::vector<Stage> stages_of(const TrainSettings& settings, const Network& network) {
-  const std::unique_ptr<Strategy> strategy = make_strategy(settings);  // the loop's own stays untouched
-  std::vector<Stage> stages;
-  std::optional<EpochPlan> before;
-  for (std::int64_t epoch = 0; epoch < settings.epochs; ++epoch) {
-    EpochPlan plan = plan_epoch(*strategy, settings, {epoch, settings.epochs, network.parameters(), network.blocks()});
-    if (!before || !(plan.freeze == before->freeze) || plan.schedule_begin != before->schedule_begin)
-      stages.push_back({epoch, plan.lr_factor});
-    before = std::move(plan);
-  }
-  return stages;
-}
 
 /// Fills in the stage's epochs and says what a user should know of it.
 void choose_stage(RangeTest& test, const TrainSettings& settings, const Network& network, ProgressSink& progress) {
@@ -40,7 +22,7 @@ void choose_stage(RangeTest& test, const TrainSettings& settings, const Network&
                                  test.stages == 1 ? "" : "s", settings.epochs, test.stage));
   const auto i = static_cast<std::size_t>(test.stage - 1);
   test.first_epoch = stages[i].first_epoch + 1;
-  test.last_epoch = test.stage == test.stages ? settings.epochs : stages[i + 1].first_epoch;
+  test.last_epoch = stages[i].last_epoch + 1;
   if (test.stages == 1) return;
   progress.note(fmt::format("stage {} of {} is tested (epochs {} to {}); --stage N chooses another", test.stage,
                             test.stages, test.first_epoch, test.last_epoch));

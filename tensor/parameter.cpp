@@ -44,6 +44,7 @@ RunningStatistics& ParameterSet::add_statistics(std::string name, std::int64_t c
 
 void ParameterSet::lay_out() {
   Context& context = *context_;
+  const NamedRange range(context.backend(), "weights");
   std::int64_t size = 0;
   for (Parameter& p : parameters_) p.offset = size, size += aligned(p.shape.size());
   for (RunningStatistics& s : statistics_) s.offset = size, size += aligned(2 * s.channels);
@@ -104,6 +105,7 @@ void ParameterSet::prepare_gradients() {
     if (p.is_trainable) p.gradient_offset = trainable_size_, trainable_size_ += aligned(p.shape.size());
   }
   if (trainable_size_ == 0) return;
+  const NamedRange range(context_->backend(), "gradients");
   gradients_ = empty(*context_, {1, trainable_size_, 1, 1});  // untouched, so it costs nothing until training
   for (Parameter& p : parameters_)
     if (p.is_trainable) p.value.variable()->grad = gradients_.window(p.gradient_offset, p.shape);

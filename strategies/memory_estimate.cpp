@@ -1,0 +1,139 @@
+#include "strategies/memory_estimate.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/out_of_memory.h"
+#include "strategies/fit.h"
+#include "strategies/inference.h"
+#include "strategies/stages.h"
+
+namespace graft {
+namespace {
+
+class BlankImages final : public ImageSource {
+ public:
+  explicit BlankImages(std::int64_t side) : side_(side) {}
+  Image load(std::int64_t, ImageInfo*) const override { return Image::blank(side_, side_); }
+
+ private:
+  std::int64_t side_;
+};
+
+class Silence final : public ProgressSink {
+ public:
+  void note(std::string_view) override {}
+};
+
+Dataset blank_images(const ModelInfo& info, std::int64_t count) {
+  std::vector<std::string> classes;
+  for (std::int64_t c = 0; c < info.num_classes; ++c) classes.push_back(std::to_string(c));
+  std::vector<Sample> samples(static_cast<std::size_t>(count));
+  for (std::int64_t i = 0; i < count; ++i) samples[std::size_t(i)].label = std::int32_t(i % info.num_classes);
+  return {std::move(classes), std::move(samples), std::make_shared<BlankImages>(info.resize)};
+}
+
+/// The settings of a run that keeps no files and whose every batch is full.
+TrainSettings without_files(const MemoryQuestion& question) {
+  TrainSettings s = question.settings;
+  s.batch = question.images > 0 ? std::min(s.batch, question.images) : s.batch;
+  s.feature_cache_dir.clear();
+  s.class_weights = "none";
+  s.max_steps = -1;
+  s.image_cache_mb = 0;
+  return s;
+}
+
+/// Files hold weights in another order, so that writing and reading one makes a copy of it.
+void copy_largest_weight(const ParameterSet& parameters) {
+  const auto size = [](const Parameter& p) { return p.shape.size(); };
+  (void)std::ranges::max_element(parameters.parameters(), {}, size)->value.to_host_floats();
+}
+
+void evaluate_one_batch(Network& network, BatchSource& images) {
+  Context& context = network.context();
+  const NoGrad no_grad(context);
+  context.set_training(false);
+  images.start(0);
+  DeviceBatch batch;
+  if (!images.next(batch)) return;
+  (void)network.run_parts(batch.x, batch.part, network.parts()).to_host();
+}
+
+StageMemory run_stage(const MemoryQuestion& question, std::int64_t first_epoch) {
+  const TrainSettings settings = without_files(question);
+  auto device = std::make_unique<DryBackend>(
+      question.device, BackendOptions{.threads = int(settings.threads), .allows_winograd = settings.winograd},
+      question.limit_bytes);
+  DryBackend& dry = *device;
+  Context context(std::move(device));
+  const std::unique_ptr<Network> network = make_network(context, question.info);
+  if (settings.dropout >= 0) network->set_dropout(settings.dropout);
+  const Dataset dataset = blank_images(question.info, settings.batch * settings.accumulate);
+  SplitBatches batches({*network, dataset, settings, transform_of(question.info), {}});
+  const RunDirectory nowhere{{}};
+  Silence silence;
+  const auto starting_network = [&] { return make_network(context, question.info); };
+  Fit fit({*network, dataset, settings, batches, nowhere, nullptr, starting_network}, silence);
+  constexpr int kUpdates = 2;
+  int updates = 0;
+  fit.sweep({.epoch = first_epoch,
+             .steps = kUpdates,
+             .lr = [](std::int64_t) { return 1e-3; },
+             .take_loss = [&](std::int64_t, double loss) { return updates += std::isfinite(loss), true; }});
+  if (updates < kUpdates) throw Error("memory estimate: " + settings.strategy + " cannot be run without numbers");
+  copy_largest_weight(network->parameters());
+  evaluate_one_batch(*network, batches.training());
+  return {.batch = settings.batch, .peak = dry.peak(), .reserved_bytes = dry.most_reserved(), .step = dry.step_plan()};
+}
+
+std::vector<Stage> stages_of(const MemoryQuestion& question) {
+  Context context(std::make_unique<DryBackend>(Device{DeviceKind::reference}, BackendOptions{}));
+  return stages_of(question.settings, *make_network(context, question.info));
+}
+
+bool fits(const MemoryQuestion& question) {
+  try {
+    estimate_memory(question);
+    return true;
+  } catch (const OutOfMemory&) {
+    return false;
+  }
+}
+
+}  // namespace
+
+std::vector<StageMemory> estimate_memory(const MemoryQuestion& question) {
+  std::vector<StageMemory> stages;
+  for (const Stage& stage : stages_of(question)) {
+    StageMemory memory = run_stage(question, stage.first_epoch);
+    memory.first_epoch = stage.first_epoch + 1;
+    memory.last_epoch = stage.last_epoch + 1;
+    stages.push_back(std::move(memory));
+  }
+  return stages;
+}
+
+const StageMemory& largest(const std::vector<StageMemory>& stages) {
+  return *std::ranges::max_element(stages, {}, &StageMemory::reserved_bytes);
+}
+
+std::int64_t largest_batch(MemoryQuestion question) {
+  const std::int64_t most = question.images > 0 ? question.images : std::int64_t{1} << 16;
+  const auto fits_batch = [&](std::int64_t batch) {
+    question.settings.batch = batch;
+    return fits(question);
+  };
+  // Batch statistics of one value per channel have no variance, so the smallest batch that is tried is 2.
+  if (!fits_batch(2)) return most >= 1 && fits_batch(1) ? 1 : 0;
+  std::int64_t good = 2, bad = 4;
+  while (bad <= most && fits_batch(bad)) good = bad, bad *= 2;
+  bad = std::min(bad, most + 1);
+  while (bad - good > std::max<std::int64_t>(1, good / 64)) {  // to within 2 %
+    const std::int64_t middle = good + (bad - good) / 2;
+    (fits_batch(middle) ? good : bad) = middle;
+  }
+  return good;
+}
+
+}  // namespace graft

@@ -1,0 +1,62 @@
+// graft plan-memory as users meet it, and what `graft train` says when memory does run out.
+#include <nlohmann/json.hpp>
+
+#include "data/files.h"
+#include "tests/apps/program_testing.h"
+
+namespace graft::testing {
+namespace {
+
+using nlohmann::json;
+
+json answer(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), "plan-memory");
+  arguments.push_back("--json");
+  const Outcome outcome = graft(arguments);
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  return json::parse(outcome.out);
+}
+
+TEST(PlanMemory, AnswersWithoutImagesWeightsOrGpu) {
+  const json j = answer({"--arch", "resnet50", "--device", "cuda", "--batch", "96", "--classes", "7"});
+  EXPECT_EQ(j["device"], "cuda:0");
+  EXPECT_EQ(j["batch"], 96);
+  EXPECT_EQ(j["classes"], 7);
+  const json& peak = j["stages"][0]["peak"];
+  std::int64_t sum = 0;
+  for (const auto& [name, bytes] : peak.items()) sum += bytes.get<std::int64_t>();
+  EXPECT_EQ(sum, j["peak_bytes"].get<std::int64_t>());
+  EXPECT_GT(j["peak_bytes"].get<double>(), 8e9);
+  EXPECT_LE(j["stages"][0]["step_bytes"].get<double>(), 1.02 * j["stages"][0]["step_lower_bound_bytes"].get<double>());
+}
+
+TEST(PlanMemory, TakesClassesAndNumberFromImagesAndTheNetworkFromItsFile) {
+  const Workshop& shop = Workshop::get();
+  const json j = answer({shop.images(), "--weights", shop.model(), "--device", "cuda", "--batch", "5000"});
+  EXPECT_EQ(j["architecture"], "densenet121");
+  EXPECT_EQ(j["size"], 32);
+  EXPECT_LT(j["batch"], 5000);  // there are fewer images
+}
+
+TEST(PlanMemory, FindsABatchThatFits) {
+  const json j = answer({"--arch", "densenet121", "--device", "cuda", "--fits", "4"});
+  EXPECT_EQ(j["largest_batch"], j["batch"]);
+  EXPECT_LE(j["reserved_bytes"].get<double>(), 4.0 * (1 << 30));
+  const json less = answer({"--arch", "densenet121", "--device", "cuda", "--fits", "4", "--recompute", "norms"});
+  EXPECT_GT(less["largest_batch"], j["largest_batch"]);
+}
+
+TEST(PlanMemory, IsPlainTextAndOneLineForMistakes) {
+  const Outcome outcome = graft({"plan-memory", "--arch", "vgg19", "--device", "cuda", "--batch", "8", "--epochs", "12",
+                                 "--strategy", "gradual-last-first"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  for (const char* part : {"vgg19, gradual-last-first: 8 images", "weights", "gradients", "activations", "at the peak"})
+    EXPECT_NE(outcome.out.find(part), std::string::npos) << part << " is not in\n" << outcome.out;
+  EXPECT_NE(outcome.err.find("not counted"), std::string::npos);
+  expect_error(graft({"plan-memory", "--fits", "0"}), 2, "--fits");
+  expect_error(graft({"plan-memory", "--strategy", "ful"}), 2, "full");
+  expect_error(graft({"plan-memory", "--device", "cuda", "--fits", "0.1"}), 1, "not even one image fits into 102 MiB");
+}
+
+}  // namespace
+}  // namespace graft::testing
