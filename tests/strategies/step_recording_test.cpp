@@ -1,0 +1,293 @@
+// Whole training steps of the three networks, watched call by call: forward, loss, penalty, backward, clipping, update.
+// No value is read before it was written, none after its memory was released; the host waits where the design says so
+// and nowhere else; and each operation costs the device calls that it should, so that an additional pass is noticed.
+// The devices compute nothing here: what they are asked to do is what is tested.
+#include "tests/support/step_recorder.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "kernels/dry_backend.h"
+#include "strategies/fit.h"
+#include "tests/strategies/strategies_testing.h"
+
+namespace graft {
+namespace {
+
+class BlankImages final : public ImageSource {
+ public:
+  Image load(std::int64_t, ImageInfo*) const override { return Image::blank(64, 64); }
+};
+
+constexpr std::int64_t kImages = 2;
+
+/// Everything that a step may have: a penalty towards anchors, batch statistics, clipping.
+TrainSettings full_step() {
+  TrainSettings s;
+  s.strategy = "l2-sp";
+  s.strategy_settings["batch_norm"] = SettingValue(std::string("batch"));
+  s.clip_norm = 1;
+  s.batch = kImages;
+  s.threads = s.loader_threads = 1;
+  s.image_cache_mb = 0;
+  return s;
+}
+
+/// The second of two steps: the first has warmed everything up.
+void record(StepRecorder& recorder, DeviceKind kind, const std::string& architecture, const TrainSettings& settings) {
+  Context context(std::make_unique<ObservedBackend>(
+      std::make_unique<DryBackend>(Device{kind}, BackendOptions{.threads = 2}), recorder));
+  ModelInfo info;
+  info.architecture = architecture;
+  info.num_classes = 2;
+  info.input_size = info.resize = 64;
+  const auto network = make_network(context, info);
+  std::vector<Sample> samples(kImages);
+  samples[1].label = 1;
+  const Dataset dataset({"a", "b"}, samples, std::make_shared<BlankImages>());
+  SplitBatches batches({*network, dataset, settings, transform_of(info), {}});
+  const RunDirectory nowhere{{}};
+  testing::RecordingSink sink;
+  const auto starting_network = [&] { return make_network(context, info); };
+  Fit fit({*network, dataset, settings, batches, nowhere, nullptr, starting_network}, sink);
+  const auto lr = [&](std::int64_t) {
+    recorder.forget(network->parameters().gradients().view());  // of the step before
+    return 1e-3;
+  };
+  int updates = 0;
+  const auto take_loss = [&](std::int64_t, double loss) { return updates += std::isfinite(loss), true; };
+  fit.sweep({.steps = 2, .lr = lr, .take_loss = take_loss});
+  ASSERT_EQ(updates, 2);
+}
+
+using Calls = std::map<std::string, int>;
+
+/// What every step has: images, labels and the loss's own gradient go in.
+const Calls kEveryStep{{"copy_in", 3},
+                       {"copy_out", 3},
+                       {"measure_gradients", 1},
+                       {"update", 1},
+                       {"softmax_cross_entropy", 1},
+                       {"softmax_cross_entropy_grad", 1}};
+
+/// What waits for the device: the loss, whether the gradient was finite, and the penalty's value.
+const std::vector<std::string> kWaits{"copy_out", "copy_out", "copy_out"};
+
+struct Expectation {
+  const char* architecture;
+  Calls calls;  // on a device whose activations are NHWC, beside kEveryStep
+};
+
+/// ResNet-50: 53 convolutions, each with its norm; the first convolution's input needs no gradient.
+const Expectation kResNet50{"resnet50",
+                            {{"conv", 53},
+                             {"conv_weight_grad", 53},
+                             {"conv_data_grad", 52},
+                             {"batch_statistics", 53},
+                             {"update_running", 53},
+                             {"normalize", 53},  // with the residual and ReLU
+                             {"normalize_grad_sums", 53},
+                             {"normalize_grad", 53},
+                             {"copy", 2 * 53},  // sums to the gradients of scale and shift
+                             {"max_pool", 1},
+                             {"max_pool_grad", 1},
+                             {"adaptive_avg_pool", 1},
+                             {"adaptive_avg_pool_grad", 1},
+                             {"linear", 1},
+                             {"linear_data_grad", 1},
+                             {"linear_weight_grad", 1},
+                             {"channel_sum", 1}}};
+
+/// DenseNet-121: 58 layers of two norms and two convolutions, 3 transitions, a first and a last norm. A block's
+/// channels come in slices, one per layer and one that enters: 62. Each slice's statistics are taken once, however many
+/// norms read them, and corrected for once.
+constexpr int kLayers = 58, kSlices = kLayers + 4, kSharing = kLayers + 3 + 1, kOwnStatistics = kLayers + 1;
+constexpr int kNorms = kSharing + kOwnStatistics;
+const Expectation kDenseNet121{
+    "densenet121",
+    {{"conv", 1 + 2 * kLayers + 3},
+     {"conv_weight_grad", 1 + 2 * kLayers + 3},
+     {"conv_data_grad", 2 * kLayers + 3},
+     {"batch_statistics", kOwnStatistics + kSlices},
+     {"normalize_grad_correction", kSlices},
+     {"map multiply", 2 * kSharing},  // their sums to the statistics' gradient
+     {"update_running", kNorms},
+     {"normalize", kNorms},
+     {"normalize_grad_sums", kNorms},
+     {"normalize_grad", kNorms},
+     {"copy", 2 * kNorms + 2 * kSlices},  // and slices into the buffer and out of its gradient
+     {"max_pool", 1},
+     {"max_pool_grad", 1},
+     {"avg_pool", 3},
+     {"avg_pool_grad", 3},
+     {"adaptive_avg_pool", 1},
+     {"adaptive_avg_pool_grad", 1},
+     {"linear", 1},
+     {"linear_data_grad", 1},
+     {"linear_weight_grad", 1},
+     {"channel_sum", 1}}};
+
+/// VGG-19: 16 convolutions with bias and ReLU, 3 linear layers, two of them with ReLU and behind dropout.
+const Expectation kVgg19{"vgg19",
+                         {{"conv", 16},
+                          {"conv_weight_grad", 16},
+                          {"conv_data_grad", 15},
+                          {"channel_sum", 16 + 3},
+                          {"map relu", 2},
+                          {"map relu grad", 16 + 2},
+                          {"map dropout", 4},
+                          {"max_pool", 5},
+                          {"max_pool_grad", 5},
+                          {"adaptive_avg_pool", 1},
+                          {"adaptive_avg_pool_grad", 1},
+                          {"linear", 3},
+                          {"linear_data_grad", 3},
+                          {"linear_weight_grad", 3}}};
+
+class StepRecording : public ::testing::TestWithParam<Expectation> {};
+
+INSTANTIATE_TEST_SUITE_P(Networks, StepRecording, ::testing::Values(kResNet50, kDenseNet121, kVgg19),
+                         [](const auto& info) { return std::string(info.param.architecture); });
+
+TEST_P(StepRecording, MemoryIsWrittenBeforeItIsReadAndNotUsedAfterwards) {
+  for (const DeviceKind kind : {DeviceKind::cuda, DeviceKind::cpu}) {
+    for (const char* recompute : {"none", "norms"}) {
+      StepRecorder recorder;
+      TrainSettings settings = full_step();
+      settings.recompute = recompute;
+      record(recorder, kind, GetParam().architecture, settings);
+      EXPECT_EQ(recorder.faults(), std::vector<std::string>{})
+          << to_string(Device{kind}) << ", recompute " << recompute;
+      EXPECT_GT(recorder.calls().size(), 10u);
+      EXPECT_LE(recorder.survivors(), 1);  // probabilities, until they are counted
+    }
+  }
+}
+
+TEST_P(StepRecording, TheHostWaitsOnlyByDesign) {
+  StepRecorder recorder;
+  record(recorder, DeviceKind::cuda, GetParam().architecture, full_step());
+  EXPECT_EQ(recorder.waits(), kWaits);
+}
+
+TEST_P(StepRecording, EachOperationCostsTheCallsThatItShould) {
+  StepRecorder recorder;
+  record(recorder, DeviceKind::cuda, GetParam().architecture, full_step());
+  Calls expected = GetParam().calls;
+  expected.insert(kEveryStep.begin(), kEveryStep.end());
+  EXPECT_EQ(difference(recorder.calls(), expected), "");
+}
+
+TEST_P(StepRecording, RecomputationCostsOnePassPerNorm) {
+  StepRecorder kept, made_again;
+  TrainSettings settings = full_step();
+  record(kept, DeviceKind::cuda, GetParam().architecture, settings);
+  settings.recompute = "norms";
+  record(made_again, DeviceKind::cuda, GetParam().architecture, settings);
+  const std::string name = GetParam().architecture;
+  Calls expected = kept.calls();
+  // All but those that add a residual, and projections' norms, whose output nobody saves.
+  if (name == "resnet50") expected["normalize"] += 53 - 16 - 4;
+  if (name == "densenet121") expected["normalize"] += kNorms;
+  EXPECT_EQ(difference(made_again.calls(), expected), "");
+}
+
+// The recorder sees what it is there for.
+
+class StepRecorderFaults : public ::testing::Test {
+ protected:
+  /// A step of these operations; returns the faults.
+  const std::vector<std::string>& step(const std::function<void()>& operations) {
+    context.backend().begin_step(0);
+    operations();
+    context.backend().end_step();
+    return recorder.faults();
+  }
+  static std::vector<std::string> only(const char* text) { return {text}; }
+
+  StepRecorder recorder;
+  Context context{std::make_unique<ObservedBackend>(make_backend({DeviceKind::reference}), recorder)};
+  Backend& device = context.backend();
+  const Shape shape{2, 4, 3, 3};
+};
+
+TEST_F(StepRecorderFaults, ReadingWhatWasNeverWritten) {
+  EXPECT_EQ(step([&] { relu(empty(context, shape)); }), only("map reads what was never written"));
+}
+
+TEST_F(StepRecorderFaults, ReadingASliceOfWhichAPartWasWritten) {
+  const Tensor buffer = empty(context, shape);
+  EXPECT_EQ(step([&] {
+              append(buffer, 0, zeros(context, {2, 2, 3, 3}));
+              relu(buffer.channels(0, 2));
+              relu(buffer.channels(0, 3));
+            }),
+            only("map reads what was never written"));
+}
+
+TEST_F(StepRecorderFaults, AddingToAGradientThatIsNotOfThisStep) {
+  Tensor gradient = zeros(context, shape);
+  recorder.forget(gradient.view());
+  EXPECT_EQ(step([&] { device.copy(gradient.view(), Write::add, zeros(context, shape).view()); }),
+            only("copy reads what was never written"));
+}
+
+TEST_F(StepRecorderFaults, ReadingAndWritingReleasedMemory) {
+  std::optional<Tensor> x = zeros(context, shape);
+  const View left = x->view();
+  x.reset();
+  const Tensor y = zeros(context, {1, 1, 1, 1});
+  (void)y;
+  step([&] { device.synchronize(); });
+  // The reference's memory is really gone: the calls are shown, not run.
+  const auto runs_nothing = [] {};
+  recorder.call({.op = "read", .detail = {}, .writes = {}, .reads = {region_of(left)}}, runs_nothing);
+  recorder.call({.op = "write", .detail = {}, .writes = {region_of(left)}, .reads = {}}, runs_nothing);
+  if (y.view().data == left.data) GTEST_SKIP() << "the allocator handed the memory out again";
+  EXPECT_EQ(recorder.faults(),
+            (std::vector<std::string>{"read reads released memory", "write writes released memory"}));
+}
+
+TEST_F(StepRecorderFaults, GoingBeyondTheBlock) {
+  const Tensor x = zeros(context, shape);
+  View longer = x.view();
+  longer.shape.n = 3;
+  recorder.call({.op = "read", .detail = {}, .writes = {}, .reads = {region_of(longer)}}, [] {});
+  EXPECT_EQ(recorder.faults(), only("read reads beyond its block"));
+}
+
+TEST_F(StepRecorderFaults, ReleasingWhatACallUses) {
+  std::optional<Tensor> x = zeros(context, shape);
+  recorder.call({.op = "copy", .detail = {}, .writes = {}, .reads = {region_of(x->view())}}, [&] { x.reset(); });
+  EXPECT_EQ(recorder.faults(), only("copy uses memory that is released meanwhile"));
+}
+
+TEST_F(StepRecorderFaults, WaitingForTheDevice) {
+  const Tensor x = zeros(context, {1, 1, 1, 1});
+  step([&] {
+    const Scope scope(context, "layer");
+    x.to_host();
+  });
+  EXPECT_EQ(recorder.waits(), only("copy_out (in layer)"));
+  x.to_host();  // outside the step
+  EXPECT_EQ(recorder.waits().size(), 1u);
+}
+
+TEST_F(StepRecorderFaults, TakingStatisticsTwice) {
+  const Tensor x = zeros(context, shape);
+  const auto statistics = [&] { batch_statistics(x, empty(context, {2, 4, 1, 1}), 1e-5); };
+  step([&] { statistics(); });
+  const Calls once = recorder.calls();
+  step([&] { statistics(), statistics(); });
+  EXPECT_EQ(difference(recorder.calls(), once), "batch_statistics: 2 calls, not 1\n");
+}
+
+TEST_F(StepRecorderFaults, KeepingABlockBeyondTheStep) {
+  std::vector<Tensor> kept;
+  step([&] { kept.push_back(zeros(context, shape)), zeros(context, shape); });
+  EXPECT_EQ(recorder.survivors(), 1);
+}
+
+}  // namespace
+}  // namespace graft
