@@ -52,16 +52,17 @@ MemoryQuestion question_of(const PlanMemoryOptions& options, const TrainSettings
 }
 
 std::string stage_text(const StageMemory& stage) {
+  const auto line = [](std::string_view name, std::int64_t bytes, const std::string& comment) {
+    return fmt::format("  {:<12} {:>9}{}{}\n", name, memory_text(bytes), comment.empty() ? "" : "   ", comment);
+  };
   std::string text;
-  for (std::size_t i = 0; i < kMemoryUseNames.size(); ++i) {
-    if (stage.peak.bytes[i] == 0) continue;
-    text += fmt::format("  {:<12} {:>10}\n", kMemoryUseNames[i], memory_text(stage.peak.bytes[i]));
-  }
-  text += fmt::format("  {:<12} {:>10}   at the peak, in {}\n", "total", memory_text(stage.peak.total()),
-                      stage.peak.range.empty() ? "the update" : stage.peak.range);
-  return text + fmt::format("  {:<12} {:>10}   taken from the device, of that {} for one step (lower bound {})\n",
-                            "reserved", memory_text(stage.reserved_bytes), memory_text(stage.step.arena_bytes),
-                            memory_text(stage.step.most_live_bytes));
+  for (std::size_t i = 0; i < kMemoryUseNames.size(); ++i)
+    if (stage.peak.bytes[i] > 0) text += line(kMemoryUseNames[i], stage.peak.bytes[i], "");
+  text += line("total", stage.peak.total(), stage.peak.range.empty() ? "" : "when most is needed: " + stage.peak.range);
+  const double over = 100 * (double(stage.step.arena_bytes) / double(stage.step.most_live_bytes) - 1);
+  text += line("planned", stage.step.arena_bytes,
+               fmt::format("for one step, {:.1f} % more than lives together in it", over));
+  return text + line("first step", stage.reserved_bytes, "is not planned yet and takes this, or less if there is less");
 }
 
 std::string plain_text(const MemoryQuestion& question, const std::vector<StageMemory>& stages) {
@@ -73,7 +74,7 @@ std::string plain_text(const MemoryQuestion& question, const std::vector<StageMe
                                 Emphasis::bold, stdout) +
                      "\n";
   if (stages.size() > 1) {
-    TextTable table({"stage", "epochs", "peak", "reserved"});
+    TextTable table({"stage", "epochs", "total", "first step"});
     for (std::size_t i = 0; i < stages.size(); ++i)
       table.add({std::to_string(i + 1), fmt::format("{}-{}", stages[i].first_epoch, stages[i].last_epoch),
                  memory_text(stages[i].peak.total()), memory_text(stages[i].reserved_bytes)});

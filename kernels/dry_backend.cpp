@@ -21,7 +21,9 @@ RunsNothing& runs_nothing() {
 
 /// Who answers questions: the CPU itself; for a GPU a device whose activations are NHWC too.
 std::unique_ptr<Backend> answering(const Device& device, const BackendOptions& options) {
-  return make_backend({device.kind == DeviceKind::cpu ? DeviceKind::cpu : DeviceKind::reference}, options);
+  BackendOptions answers = options;
+  answers.precision = Precision::f32;  // of activations, which is no matter of formats
+  return make_backend({device.kind == DeviceKind::cpu ? DeviceKind::cpu : DeviceKind::reference}, answers);
 }
 
 }  // namespace
@@ -85,10 +87,16 @@ std::int64_t MemoryPeak::total() const { return std::accumulate(bytes.begin(), b
 DryBackend::DryBackend(const Device& device, const BackendOptions& options, std::int64_t limit_bytes)
     : ObservedBackend(answering(device, options), runs_nothing()),
       device_(device),
+      precision_(options.precision),
       source_(std::make_unique<Source>(device, limit_bytes)),
       memory_(*source_) {}
 
 DryBackend::~DryBackend() = default;
+
+DType DryBackend::activation_type() const {
+  if (precision_ == Precision::bf16) return DType::bf16;
+  return precision_ == Precision::f16 ? DType::f16 : compute_type();
+}
 
 MemoryUseKind DryBackend::kind_now() const {
   for (auto range = ranges_.rbegin(); range != ranges_.rend(); ++range) {
@@ -151,8 +159,8 @@ ConvWorkspace DryBackend::conv_workspace(const ConvCall& call) {
   if (device_.kind != DeviceKind::cuda) return inner().conv_workspace(call);
   // cuDNN's convolutions cannot add: kernels/cuda/conv_cudnn.cpp lets them write beside the destination.
   if (call.write != Write::add) return {};
-  const bool is_weight = call.pass == ConvCall::Pass::weight_grad;
-  return {.sum = (is_weight ? call.spec.weight_size() : call.spec.x.size()) * size_of(compute_type())};
+  if (call.pass == ConvCall::Pass::weight_grad) return {.sum = call.spec.weight_size() * size_of(compute_type())};
+  return {.sum = call.spec.x.size() * size_of(activation_type())};
 }
 
 /// What the call takes, in the order in which it does.

@@ -42,6 +42,7 @@ class DryBackend final : public ObservedBackend {
 
   Device device() const override { return device_; }
   DType compute_type() const override { return device_.kind == DeviceKind::reference ? DType::f64 : DType::f32; }
+  DType activation_type() const override;
   std::string description() const override { return to_string(device_) + ", nothing is computed"; }
   void* allocate(std::int64_t bytes) override;
   void release(void* block) noexcept override;
@@ -70,6 +71,7 @@ class DryBackend final : public ObservedBackend {
   void run_conv(const ConvCall& call, const WeightView* w);
 
   Device device_;
+  Precision precision_;
   std::unique_ptr<MemorySource> source_;
   DeviceMemory memory_;
   std::vector<std::string> ranges_;

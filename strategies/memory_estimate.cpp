@@ -63,7 +63,9 @@ void evaluate_one_batch(Network& network, BatchSource& images) {
 StageMemory run_stage(const MemoryQuestion& question, std::int64_t first_epoch) {
   const TrainSettings settings = without_files(question);
   auto device = std::make_unique<DryBackend>(
-      question.device, BackendOptions{.threads = int(settings.threads), .allows_winograd = settings.winograd},
+      question.device,
+      BackendOptions{
+          .threads = int(settings.threads), .allows_winograd = settings.winograd, .precision = question.precision},
       question.limit_bytes);
   DryBackend& dry = *device;
   Context context(std::move(device));

@@ -13,9 +13,10 @@
 namespace graft {
 
 struct MemoryQuestion {
-  TrainSettings settings;        // batch, accumulate, strategy, optimizer, epochs, …; data and weights are not opened
-  ModelInfo info;                // architecture, classes, side of the images
-  Device device;                 // need not be here
+  TrainSettings settings;  // batch, accumulate, strategy, optimizer, epochs, …; data and weights are not opened
+  ModelInfo info;          // architecture, classes, side of the images
+  Device device;           // need not be here
+  Precision precision = Precision::f32;
   std::int64_t images = 0;       // in the training split, which bounds the batch; 0: as many as the batch needs
   std::int64_t limit_bytes = 0;  // that the device has; 0: no limit
 };
