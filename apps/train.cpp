@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <new>
 
 #include "apps/interrupt.h"
 #include "apps/progress_display.h"
@@ -9,6 +10,8 @@
 #include "apps/settings_options.h"
 #include "apps/terminal.h"
 #include "apps/verbs.h"
+#include "kernels/out_of_memory.h"
+#include "strategies/run_directory.h"
 #include "strategies/train_step.h"
 
 namespace graft {
@@ -19,6 +22,23 @@ struct TrainOptions {
   std::string data, command_line;
   bool is_quiet = false, is_json = false, prints_config = false;
 };
+
+/// Trains; when memory runs out, the error also says what is kept.
+RunResult train_or_say_what_is_kept(Context& context, const TrainSettings& settings, const RunCall& call,
+                                    ProgressSink& progress) {
+  const auto kept = [&] {
+    if (!RunDirectory(settings.output).has("last.h5")) return std::string("no checkpoint was written yet");
+    return fmt::format("{0}/last.h5 is kept, graft train -o {0} --resume --recompute norms continues from it",
+                       settings.output);
+  };
+  try {
+    return train(context, settings, call, progress);
+  } catch (const OutOfMemory& error) {
+    throw Error(fmt::format("{}; {}", error.what(), kept()));
+  } catch (const std::bad_alloc&) {
+    throw Error(fmt::format("{}; {}", host_out_of_memory_text(), kept()));
+  }
+}
 
 int run_train(TrainOptions& options) {
   if (!options.data.empty()) options.settings.set_flag("train.data", options.data);
@@ -35,7 +55,7 @@ int run_train(TrainOptions& options) {
   ProgressDisplay progress(options.is_quiet, session.heading);
   const RunCall call{
       .config_toml = to_toml(settings, true), .command_line = options.command_line, .stop = &stop.flag()};
-  const RunResult result = train(*session.context, settings, call, progress);
+  const RunResult result = train_or_say_what_is_kept(*session.context, settings, call, progress);
   if (result.was_interrupted) {
     progress.note(fmt::format("interrupted; a checkpoint is written, continue with: graft train -o {} --resume",
                               settings.output));

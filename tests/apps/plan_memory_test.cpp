@@ -1,4 +1,8 @@
 // graft plan-memory as users meet it, and what `graft train` says when memory does run out.
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "data/files.h"
@@ -56,6 +60,43 @@ TEST(PlanMemory, IsPlainTextAndOneLineForMistakes) {
   expect_error(graft({"plan-memory", "--fits", "0"}), 2, "--fits");
   expect_error(graft({"plan-memory", "--strategy", "ful"}), 2, "full");
   expect_error(graft({"plan-memory", "--device", "cuda", "--fits", "0.1"}), 1, "not even one image fits into 102 MiB");
+}
+
+/// Runs the program in an address space of this size; returns what it wrote to stderr, and its exit code.
+std::pair<int, std::string> limited(std::int64_t kib, const std::string& arguments, const std::string& log) {
+  const std::string command = "bash -c 'ulimit -v " + std::to_string(kib) + "; exec " + GRAFT_BINARY_DIR "/graft " +
+                              arguments + "' > /dev/null 2> " + log;
+  const int status = std::system(command.c_str());
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_text(log)};
+}
+
+TEST(OutOfMemory, SaysWhatWasNeededAndWhatIsKept) {
+  const Workshop& shop = Workshop::get();
+  const TemporaryFolder folder;
+  const std::string run = folder / "run", log = folder / "log";
+  const std::string common = "train " + shop.images() + " --weights " + shop.model() +
+                             " --strategy full --device cpu --threads 1 --loader-threads 1 --quiet -o " + run;
+  const auto expect_line = [](const std::pair<int, std::string>& outcome, std::vector<std::string> parts) {
+    EXPECT_EQ(outcome.first, 1);
+    EXPECT_EQ(std::ranges::count(outcome.second, '\n'), 1) << outcome.second;
+    parts.insert(parts.end(), {"graft: error: out of memory", "--batch", "--accumulate", "--recompute norms"});
+    for (const std::string& part : parts)
+      EXPECT_NE(outcome.second.find(part), std::string::npos) << part << " is not in " << outcome.second;
+  };
+  constexpr std::int64_t kLimit = 1536 * 1024;  // KiB
+  expect_line(limited(kLimit, common + " --epochs 1 --batch 8 --size 800", log),
+              {"are left of the limit of 1.50 GiB", "no checkpoint was written yet"});
+
+  // A run that has a checkpoint keeps it, and goes on once there is more memory.
+  ASSERT_EQ(graft({"train", shop.images(), "--weights", shop.model(), "--strategy", "full",       "--device",
+                   "cpu",   "--quiet",     "--threads", "1",          "--epochs",   "1",          "--batch",
+                   "8",     "--size",      "64",        "-o",         run,          "--overwrite"})
+                .exit_code,
+            0);
+  const std::string before = read_text(run + "/last.h5");
+  expect_line(limited(400 * 1024, "train --resume --epochs 2 --quiet -o " + run, log), {"last.h5 is kept", "--resume"});
+  EXPECT_EQ(read_text(run + "/last.h5"), before);
+  EXPECT_EQ(graft({"train", "--resume", "--epochs", "2", "--recompute", "norms", "--quiet", "-o", run}).exit_code, 0);
 }
 
 }  // namespace
