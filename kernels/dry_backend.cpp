@@ -106,13 +106,18 @@ MemoryUseKind DryBackend::kind_now() const {
   return MemoryUseKind::activations;
 }
 
+/// "backward: layer4.2.bn3": a part of the step, and the layer.
 std::string DryBackend::range_now() const {
-  std::string joined;
+  constexpr std::array<std::string_view, 4> kParts = {"data", "forward", "backward", "update"};
+  std::string part, layer;
   for (const std::string& range : ranges_) {
-    if (std::ranges::find(kMemoryUseNames, range) != kMemoryUseNames.end()) continue;
-    joined += (joined.empty() ? "" : joined == "backward" ? ": " : ".") + range;
+    if (range == "step" || std::ranges::find(kMemoryUseNames, range) != kMemoryUseNames.end()) continue;
+    if (part.empty() && std::ranges::find(kParts, range) != kParts.end())
+      part = range;
+    else
+      layer += (layer.empty() ? "" : ".") + range;
   }
-  return joined;
+  return part + (part.empty() || layer.empty() ? "" : ": ") + layer;
 }
 
 void* DryBackend::allocate(std::int64_t bytes) {

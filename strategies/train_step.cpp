@@ -151,6 +151,7 @@ Tensor TrainStep::forward(const StepCall& call) {
 
 /// Gradients of the loss times its share in the update: the first batch's replace, the others' are added.
 void TrainStep::backward(const Tensor& loss) {
+  const NamedRange part(context_.backend(), "backward");
   context_.tape().backward(loss, number(kShare), spec_.optimizer.loss_scale());
 }
 

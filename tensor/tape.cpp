@@ -67,8 +67,6 @@ void Tape::backward(const Tensor& loss, const ConstView& scale, const Tensor& de
 }
 
 void Tape::run_backward() {
-  if (nodes_.empty()) return;
-  const NamedRange pass(nodes_.back().y.backend(), "backward");
   while (!nodes_.empty()) {
     Node node = std::move(nodes_.back());
     nodes_.pop_back();
