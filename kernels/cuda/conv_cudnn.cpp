@@ -157,10 +157,7 @@ std::optional<std::size_t> find_plan(const CudnnGraph& graph, const std::string&
 
 struct ConvPlans::State {
   State(const PlanDevice& on, const PlanOptions& o)
-      : device(on),
-        options(o),
-        cudnn(on.stream),
-        cache(cache_path(o), on.name, CudnnLibrary::version()) {
+      : device(on), options(o), cudnn(on.stream), cache(cache_path(o), on.name, CudnnLibrary::version()) {
     tell(cache.note());
   }
 
@@ -187,14 +184,19 @@ struct ConvPlans::State {
     auto graph = std::make_unique<CudnnGraph>(spec, cudnn, options.deterministic);
     if (const PlanRecord* kept = cache.find(name)) {
       const auto i = find_plan(*graph, kept->plan);
-      if (i && graph->candidates()[*i].workspace_bytes <= options.workspace_bytes) {
-        PlanRecord record = *kept;
-        graph->build(*i);
-        records.push_back(record);
-        return {std::move(graph), *i, {}};
+      std::string trouble = "is not offered any more";
+      if (i && graph->candidates()[*i].workspace_bytes > options.workspace_bytes) {
+        trouble = "needs too much workspace";
+      } else if (i) {
+        try {
+          graph->build(*i);
+          records.push_back(*kept);
+          return {std::move(graph), *i, {}};
+        } catch (const Error& error) {
+          trouble = std::string("cannot be built: ") + error.what();
+        }
       }
-      tell(fmt::format("{}: the remembered plan {} {}; plans are timed again", name, kept->plan,
-                       i ? "needs too much workspace" : "is not offered any more"));
+      tell(fmt::format("{}: the remembered plan {} {}; plans are timed again", name, kept->plan, trouble));
     }
     cudaStreamCaptureStatus capture{};
     check(cudaStreamIsCapturing(device.stream, &capture), "asking whether a graph is captured");
