@@ -236,7 +236,7 @@ bool Fit::sweep_epoch(const SweepSpec& sweep) {
 /// One update.
 void Fit::train_window(BatchSource& source, const Window& window, double lr) {
   const bool records = recorder_ && recorder_->wants(state_.steps + 1);
-  const NamedRange update(context_.backend(), "step");
+  const NamedRange step(context_.backend(), "step");
   for (std::int64_t b = 0; b < window.batches; ++b) {
     const bool is_last = b + 1 == window.batches;
     DeviceBatch& batch = step_.inputs(std::min(

@@ -43,7 +43,7 @@ class Turns {
     std::vector<TimedStep> steps = profiler_.take_steps();
     if (done_warmup_ < spec_.warmup)
       ++done_warmup_;
-    else if (is_whole && !steps.empty() && is_plain_)
+    else if (is_whole && !steps.empty() && steps.back().parts.empty())
       profile_.plain_seconds.push_back(steps.back().seconds);
     else if (is_whole && !steps.empty())
       profile_.steps.push_back(std::move(steps.back()));
@@ -271,6 +271,7 @@ TrainSettings adapted(const TrainSettings& given) {
   TrainSettings settings = given;
   settings.from_scratch = given.weights.empty();
   settings.feature_cache = false;  // the whole step is profiled
+  settings.graph = "off";          // replayed calls cannot be seen one by one
   TrainSettings checked = settings;
   if (checked.data.empty()) checked.data = "noise";
   check_start(checked, "profile");
