@@ -71,6 +71,7 @@ class Dataset {
 
   /// `count` training samples, of `classes` classes in turn, that have no pixels: for batches made up elsewhere.
   static Dataset without_images(std::int64_t count, std::int64_t classes);
+  Dataset() = default;
   /// A set whose pixels come from anywhere: `source` has an image for each sample, in their order.
   Dataset(std::vector<std::string> class_names, std::vector<Sample> samples, std::shared_ptr<const ImageSource> source);
 
@@ -89,7 +90,6 @@ class Dataset {
   std::string split_csv() const;
 
  private:
-  Dataset() = default;
   std::filesystem::path root_;
   std::vector<std::string> class_names_;
   std::vector<Sample> samples_;
