@@ -25,8 +25,6 @@ struct PlanMemoryOptions {
 
 /// Architecture and head as the settings name them, classes of the data, the option or the model.
 MemoryQuestion question_of(const PlanMemoryOptions& options, const TrainSettings& settings) {
-  if (settings.precision != "f32")
-    throw UsageError("train.precision: " + settings.precision + " is not offered by this device; use f32");
   MemoryQuestion question{.settings = settings, .info = {}, .device = {}};
   ModelInfo& info = question.info;
   if (settings.weights.empty())
@@ -48,6 +46,10 @@ MemoryQuestion question_of(const PlanMemoryOptions& options, const TrainSettings
   set_input_size(info, settings.size, settings.resize);
   // What is asked about need not be here.
   question.device = parse_device(settings.device);
+  question.precision = precision_on(settings, question.device);
+  if (question.device.kind == DeviceKind::cpu && question.precision != Precision::f32)
+    throw UsageError(fmt::format("train.precision: the cpu computes in f32, not {}; use f32, or --device cuda",
+                                 to_string(question.precision)));
   return question;
 }
 
@@ -70,7 +72,7 @@ std::string plain_text(const MemoryQuestion& question, const std::vector<StageMe
   const TrainSettings& s = question.settings;
   std::string text = emphasised(fmt::format("{}, {}: {} images of {} x {} pixels on {}, {}", question.info.architecture,
                                             s.strategy, most.batch, question.info.input_size, question.info.input_size,
-                                            to_string(question.device), s.precision),
+                                            to_string(question.device), to_string(question.precision)),
                                 Emphasis::bold, stdout) +
                      "\n";
   if (stages.size() > 1) {
@@ -105,17 +107,13 @@ nlohmann::ordered_json json_of(const StageMemory& stage) {
 std::string json_text(const MemoryQuestion& question, const std::vector<StageMemory>& stages,
                       std::optional<std::int64_t> batch) {
   const TrainSettings& s = question.settings;
-  nlohmann::ordered_json all{{"architecture", question.info.architecture},
-                             {"strategy", s.strategy},
-                             {"classes", question.info.num_classes},
-                             {"batch", largest(stages).batch},
-                             {"size", question.info.input_size},
-                             {"device", to_string(question.device)},
-                             {"precision", s.precision},
-                             {"recompute", s.recompute},
-                             {"peak_bytes", largest(stages).peak.total()},
-                             {"reserved_bytes", largest(stages).reserved_bytes},
-                             {"stages", nlohmann::ordered_json::array()}};
+  nlohmann::ordered_json all{
+      {"architecture", question.info.architecture}, {"strategy", s.strategy},
+      {"classes", question.info.num_classes},       {"batch", largest(stages).batch},
+      {"size", question.info.input_size},           {"device", to_string(question.device)},
+      {"precision", to_string(question.precision)}, {"recompute", s.recompute},
+      {"peak_bytes", largest(stages).peak.total()}, {"reserved_bytes", largest(stages).reserved_bytes},
+      {"stages", nlohmann::ordered_json::array()}};
   for (const StageMemory& stage : stages) all["stages"].push_back(json_of(stage));
   if (batch) all["largest_batch"] = *batch;
   return all.dump() + "\n";

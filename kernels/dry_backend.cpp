@@ -162,10 +162,12 @@ ConvFormats DryBackend::conv_formats(const ConvSpec& spec) { return inner().conv
 
 ConvWorkspace DryBackend::conv_workspace(const ConvCall& call) {
   if (device_.kind != DeviceKind::cuda) return inner().conv_workspace(call);
-  // cuDNN's convolutions cannot add: kernels/cuda/conv_cudnn.cpp lets them write beside the destination.
-  if (call.write != Write::add) return {};
-  if (call.pass == ConvCall::Pass::weight_grad) return {.sum = call.spec.weight_size() * size_of(compute_type())};
-  return {.sum = call.spec.x.size() * size_of(activation_type())};
+  // cuDNN cannot add, and gives the gradient of weights in the type of activations: kernels/cuda/conv_cudnn.cpp lets it
+  // write beside the destination then.
+  const bool is_weight = call.pass == ConvCall::Pass::weight_grad;
+  const bool fits = call.write == Write::overwrite && (!is_weight || activation_type() == compute_type());
+  if (call.pass == ConvCall::Pass::forward || fits) return {};
+  return {.sum = (is_weight ? call.spec.weight_size() : call.spec.x.size()) * size_of(activation_type())};
 }
 
 /// What the call takes, in the order in which it does.

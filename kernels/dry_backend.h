@@ -52,6 +52,9 @@ class DryBackend final : public ObservedBackend {
   void push_range(std::string_view name) override { ranges_.emplace_back(name); }
   void pop_range() override { ranges_.pop_back(); }
   void copy_out(void* host, const void* device, std::int64_t bytes) override;
+  std::unique_ptr<HostCopy> begin_copy_out(const void* device, std::int64_t bytes) override {
+    return Backend::begin_copy_out(device, bytes);
+  }
 
   ConvFormats conv_formats(const ConvSpec& spec) override;
   ConvWorkspace conv_workspace(const ConvCall& call) override;
