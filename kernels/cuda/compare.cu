@@ -10,6 +10,8 @@ namespace {
 
 constexpr int kMostBlocks = 1024;
 
+__device__ bool is_finite(float v) { return fabsf(v) <= 3.402823466e+38f; }
+
 /// Floats that are not negative are in the order of their bits.
 __device__ void raise(float* largest, float value) {
   atomicMax(reinterpret_cast<unsigned*>(largest), __float_as_uint(value));
@@ -20,9 +22,9 @@ __global__ void __launch_bounds__(kThreads)
   float difference = 0, value = 0;
   for (std::int64_t i = std::int64_t(blockIdx.x) * kThreads + threadIdx.x; i < size;
        i += std::int64_t(gridDim.x) * kThreads) {
-    const bool are_finite = isfinite(a[i]) && isfinite(b[i]);
+    const bool are_finite = is_finite(a[i]) && is_finite(b[i]);
     if (!are_finite) {
-      if (isfinite(a[i]) || isfinite(b[i])) difference = INFINITY;
+      if (is_finite(a[i]) || is_finite(b[i])) difference = INFINITY;
       continue;
     }
     difference = fmaxf(difference, fabsf(a[i] - b[i]));

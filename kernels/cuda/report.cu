@@ -11,7 +11,7 @@ constexpr int kWarp = 32, kWarps = kThreads / kWarp;
 struct ReportParams {
   double* report;
   const float *loss, *penalty;  // penalty null: none
-  ConstRows probabilities;
+  ConstRows<float> probabilities;
   const std::int32_t* labels;
   std::int64_t rows, classes;
 };
@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(kThreads) report_kernel(const ReportParams p) 
 void report_batch(double* report, ConstView loss, ConstView penalty, ConstView probabilities, ConstView labels,
                   cudaStream_t stream) {
   launch("report_batch", report_kernel, {.block = dim3(kThreads), .stream = stream},
-         ReportParams{report, loss.as<float>(), penalty.as<float>(), rows_of(probabilities, "report_batch"),
+         ReportParams{report, loss.as<float>(), penalty.as<float>(), rows_of<float>(probabilities, "report_batch"),
                       labels.as<std::int32_t>(), probabilities.shape.n, probabilities.shape.c});
 }
 

@@ -7,13 +7,13 @@
 
 #include "models/network.h"
 #include "nn/losses.h"
-#include "tests/cudnn_support/dry_backend.h"
+#include "tests/cudnn_support/idle_backend.h"
 
 namespace graft {
 namespace {
 
 /// Notes the graph of every call, and of the fusions that its neighbours on the tape would allow.
-class GraphRecorder final : public DryBackend {
+class GraphRecorder final : public IdleBackend {
  public:
   using Graphs = std::map<std::pair<GraphSpec, bool>, NetworkGraph>;  // bool: is_used
 

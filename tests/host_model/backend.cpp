@@ -51,6 +51,9 @@ void CudaBackend::copy_out(void* host, const void* device, std::int64_t bytes) {
 }
 void CudaBackend::zero(void* device, std::int64_t bytes) { std::memset(device, 0, std::size_t(bytes)); }
 void CudaBackend::synchronize() {}
+void CudaBackend::push_range(std::string_view) {}
+void CudaBackend::pop_range() {}
+std::unique_ptr<DeviceTimer> CudaBackend::make_timer() { return Backend::make_timer(); }
 std::unique_ptr<HostCopy> CudaBackend::begin_copy_out(const void* device, std::int64_t bytes) {
   return Backend::begin_copy_out(device, bytes);
 }

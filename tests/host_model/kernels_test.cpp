@@ -74,7 +74,8 @@ TEST(HostModelBias, IsAddedInEveryType) {
   }
 }
 
-TEST_F(HostModel, DifferencesOfTwoResultsAreFound) {
+TEST(HostModelDifferences, OfTwoResultsAreFound) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
   const std::unique_ptr<Backend> device = host_model::make_backend();
   constexpr std::size_t kSize = 1027;
   std::vector<double> x(kSize), y(kSize);

@@ -147,7 +147,7 @@ const Expectation kVgg19{"vgg19",
 class StepRecording : public ::testing::TestWithParam<Expectation> {};
 
 INSTANTIATE_TEST_SUITE_P(Networks, StepRecording, ::testing::Values(kResNet50, kDenseNet121, kVgg19),
-                         [](const auto& info) { return std::string(info.param.architecture); });
+                         [](const auto& network) { return std::string(network.param.architecture); });
 
 TEST_P(StepRecording, MemoryIsWrittenBeforeItIsReadAndNotUsedAfterwards) {
   for (const DeviceKind kind : {DeviceKind::cuda, DeviceKind::cpu}) {

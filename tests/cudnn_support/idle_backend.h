@@ -7,7 +7,7 @@
 
 namespace graft {
 
-class DryBackend : public Backend {
+class IdleBackend : public Backend {
  public:
   Device device() const override { return {DeviceKind::cpu}; }
   DType compute_type() const override { return DType::f32; }
@@ -58,6 +58,7 @@ class DryBackend : public Backend {
   void softmax_cross_entropy_grad(View, Write, ConstView, ConstView, ConstView, const SoftmaxSpec&) override {}
 
   void measure_gradients(View, View, const UpdateArena&, const MeasureSpec&) override {}
+  void report_batch(View, ConstView, ConstView, ConstView, ConstView) override {}
   void update(const UpdateArena&, const SgdStep&) override {}
   void update(const UpdateArena&, const AdamStep&) override {}
 
