@@ -91,7 +91,7 @@ class Bench {
   }
 
   Tensor infer() {
-    const NoGrad no_grad(context_);
+    const Inference inference(context_);
     return network_->forward(x_);
   }
 

@@ -127,7 +127,7 @@ PredictResult predict(Context& context, const PredictSettings& s, ProgressSink& 
   const std::unique_ptr<Network> network = open_network(context, path, s.size);
   const Transform transform = transform_of(network->info());
   PredictResult result{.model = path.string(), .class_names = network->info().class_names, .images = {}};
-  const NoGrad no_grad(context);
+  const Inference inference(context);
   const EvaluationMode evaluation(context);
   const std::int64_t total = std::int64_t(files.size()), side = transform.crop;
   for (std::int64_t first = 0; first < total; first += s.batch) {

@@ -116,7 +116,7 @@ bool run_inference(const Network& network, BatchSource& source, const ProfileSpe
                    Turns& turns, ProgressSink& progress) {
   Context& context = network.context();
   Backend& device = context.backend();
-  const NoGrad no_grad(context);
+  const Inference inference(context);
   const EvaluationMode evaluation(context);
   Report report(turns, profile.images(), progress);
   source.start(0);

@@ -32,6 +32,10 @@ class Context {
   bool is_training() const { return is_training_; }
   void set_training(bool on) { is_training_ = on; }
 
+  /// When on, batch norm is folded into the convolution before it where nothing is recorded; see Inference.
+  bool folds_norms() const { return folds_norms_; }
+  void set_folds_norms(bool on) { folds_norms_ = on; }
+
   /// When on, what batch norms give is computed again in backward instead of being kept: less memory, one more pass per
   /// norm, the same bits.
   bool recomputes_norms() const { return recomputes_norms_; }
@@ -64,6 +68,7 @@ class Context {
   bool is_recording_ = true;
   bool is_training_ = true;
   bool recomputes_norms_ = false;
+  bool folds_norms_ = false;
   bool checks_finite_ = false;
   std::uint64_t seed_ = 0;
   RandomCall random_call_;
@@ -125,6 +130,23 @@ class NoGrad {
   ~NoGrad() { context_.set_recording(before_); }
 
  private:
+  Context& context_;
+  bool before_;
+};
+
+/// Prediction alone while it lives: nothing is recorded, and batch norms are folded into convolutions, which is faster
+/// and rounds otherwise. Validation and kept features do without: they stay the bits that training computes.
+class Inference {
+ public:
+  explicit Inference(Context& context) : no_grad_(context), context_(context), before_(context.folds_norms()) {
+    context.set_folds_norms(true);
+  }
+  Inference(const Inference&) = delete;
+  Inference& operator=(const Inference&) = delete;
+  ~Inference() { context_.set_folds_norms(before_); }
+
+ private:
+  NoGrad no_grad_;
   Context& context_;
   bool before_;
 };

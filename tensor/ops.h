@@ -54,8 +54,8 @@ struct ConvNormArgs {
   BatchNormArgs norm;
 };
 
-/// Whether `conv2d_norm` may be used in this context: nothing is recorded, the norm uses its running statistics, the
-/// weight has no adapter, and the device folds.
+/// Whether `conv2d_norm` may be used: the context folds norms, nothing is recorded, the norm uses its running
+/// statistics, the weight has no adapter, and the device folds.
 bool can_fold(Context& context, const ConvNormArgs& args);
 /// activation(batch_norm(conv2d(x)) [+ residual]) as one convolution: equal to the two but for rounding. `residual` may
 /// be empty. Requires can_fold.

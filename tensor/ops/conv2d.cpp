@@ -48,9 +48,10 @@ Tensor conv2d(const Tensor& input, const Parameter& weight, const Parameter* bia
   const Tensor kernel = is_adapted ? low_rank_sum(weight) : weight.value;
   const bool trains = is_adapted ? kernel.needs_grad() : weight.is_trainable;
   const bool changes_soon = trains && x.context().is_recording();
-  const Tensor stored = is_adapted ? converted(kernel, x.dtype()) : Tensor{};
-  const auto weight_view = [=, &weight] {
-    return is_adapted ? WeightView{.value = stored.view()} : weight.weight_view(x.dtype(), changes_soon);
+  const DType type = x.dtype();
+  const Tensor stored = is_adapted ? converted(kernel, type) : Tensor{};
+  const auto weight_view = [=, &weight] {  // kept for backward: it must not hold x
+    return is_adapted ? WeightView{.value = stored.view()} : weight.weight_view(type, changes_soon);
   };
   device.conv(spec, y.view(), x.view(), weight_view(), {bias ? bias->value.view() : View{}, has_relu});
 
@@ -72,7 +73,8 @@ Tensor conv2d(const Tensor& input, const Parameter& weight, const Parameter* bia
 
 bool can_fold(Context& context, const ConvNormArgs& a) {
   const bool has_fixed_statistics = !context.is_training() || !a.norm.running.use_batch_statistics;
-  return !context.is_recording() && has_fixed_statistics && !a.weight.adapter.up && context.backend().folds_norms();
+  return context.folds_norms() && !context.is_recording() && has_fixed_statistics && !a.weight.adapter.up &&
+         context.backend().folds_norms();
 }
 
 namespace {

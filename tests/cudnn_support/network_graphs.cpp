@@ -134,7 +134,7 @@ std::vector<NetworkGraph> network_graphs(const GraphsRequest& request) {
 
   recorder.set_training(false);
   context.set_training(false);
-  const NoGrad no_grad(context);
+  const Inference inference(context);
   network->forward(x);
 
   std::vector<NetworkGraph> list;

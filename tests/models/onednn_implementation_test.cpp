@@ -55,7 +55,7 @@ TEST_P(OneDnnImplementation, IsNeverPlainLoopsInEvaluation) {
   info.architecture = architecture;
   const auto network = make_network(context, info);
   context.set_training(false);
-  const NoGrad no_grad(context);
+  const Inference inference(context);
   network->forward(zeros(context, {1, 3, 224, 224}));
   const std::vector<std::string> lines = cpu_implementations(context.backend());
   EXPECT_GE(lines.size(), 9u);

@@ -40,7 +40,7 @@ class ConvNormOn : public testing::TestWithParam<DeviceKind> {
     return norm_(conv_(x), activation, residual);
   }
   Tensor folded(const Tensor& x, Activation activation, const Tensor& residual = {}) {
-    const NoGrad no_grad(context_);
+    const Inference inference(context_);
     return conv_norm({conv_, norm_}, x, activation, residual);
   }
   void expect_equal(const Tensor& a, const Tensor& b, const char* what) {
