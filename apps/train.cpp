@@ -51,7 +51,6 @@ int run_train(TrainOptions& options) {
 
   StopLater stop;
   Session session = open_session(settings);
-  settings.graph = resolved_graph(settings, session.context->backend());
   ProgressDisplay progress(options.is_quiet, session.heading);
   const RunCall call{
       .config_toml = to_toml(settings, true), .command_line = options.command_line, .stop = &stop.flag()};

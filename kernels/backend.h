@@ -353,7 +353,7 @@ class Backend {
   virtual void softmax_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities,
                                           ConstView labels, const SoftmaxSpec&) = 0;
   /// What the host wants to know of a batch, in one place: see kReportSize. penalty.data may be null. Where it halts,
-  /// `UpdateArena::halt` keeps the weights as they are until the host has noticed and cleared the number.
+  /// `UpdateArena::halt` keeps the weights as they are, in this step and all later ones.
   virtual void report_batch(View report, ConstView loss, ConstView penalty, ConstView probabilities,
                             ConstView labels) = 0;
 

@@ -45,7 +45,7 @@ class Conv2d {
   ConvGeometry geometry_;
   const Parameter* weight_;
   const Parameter* bias_ = nullptr;
-  mutable FoldedNorm folded_;  // with the norm behind it, while evaluating
+  mutable FoldedNorm folded_;  // with the norm behind it, for prediction
 };
 
 class BatchNorm2d;
@@ -55,7 +55,8 @@ struct ConvNorm {
   const BatchNorm2d& norm;
 };
 
-/// activation(norm(convolution(x)) [+ residual]): in evaluation one convolution, where the device folds norms.
+/// activation(norm(convolution(x)) [+ residual]): in prediction (Inference) one convolution, where the device folds
+/// norms.
 Tensor conv_norm(const ConvNorm& layers, const Tensor& x, Activation activation = Activation::none,
                  const Tensor& residual = {});
 

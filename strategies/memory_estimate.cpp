@@ -41,6 +41,7 @@ TrainSettings without_files(const MemoryQuestion& question) {
   s.class_weights = "none";
   s.max_steps = -1;
   s.image_cache_mb = 0;
+  s.graph = "off";  // a dry device captures nothing, and a captured step needs what an eager one does
   return s;
 }
 

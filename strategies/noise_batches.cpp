@@ -25,7 +25,7 @@ bool NoiseBatches::next(DeviceBatch& batch) {
   batch.labels.clear();
   for (std::int64_t i : batch.samples) batch.labels.push_back(std::int32_t(i % spec_.classes));
   const std::size_t values = std::size_t(n * spec_.size * spec_.size * 3);
-  batch.x = images_to_device(context_, std::span(pixels_).first(values), {n, 3, spec_.size, spec_.size});
+  batch.x = images_to_device(context_, std::span(pixels_).first(values), {n, 3, spec_.size, spec_.size}, batch.x);
   batch.part = 0;
   next_ += n;
   return true;

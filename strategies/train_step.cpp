@@ -63,11 +63,14 @@ StepResult TrainStep::run(const StepCall& call) {
     if (!is_current(captured, call, planned.addresses())) capture(captured, call);
     captured.addresses = planned.addresses();
     captured.calls->replay();
+    for (RunningStatistics& s : spec_.network.parameters().statistics()) s.version += s.update_running;
     ++replays_;
   } else {
     backward(forward(call));
-    const NamedRange part(context_.backend(), "update");
-    if (call.is_last) spec_.optimizer.step(update);
+    if (call.is_last) {
+      const NamedRange part(context_.backend(), "update");
+      spec_.optimizer.step(update);
+    }
   }
   captured.is_settled = planned.end();
   const bool has_reading = call.is_last && (update.records || update.max_gradient_norm > 0 || update.relative_rates);

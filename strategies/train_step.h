@@ -51,7 +51,7 @@ class TrainStep {
     Optimizer& optimizer;
     const TaskLoss& loss;
     const TrainSettings& settings;
-    bool captures = false;  // second and later steps of a kind are replayed
+    bool captures = false;  // steps of a kind are replayed once the device and the memory plan have settled
   };
   explicit TrainStep(const Spec& spec);
 

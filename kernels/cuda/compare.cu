@@ -10,25 +10,25 @@ namespace {
 
 constexpr int kMostBlocks = 1024;
 
-__device__ bool is_finite(float v) { return fabsf(v) <= 3.402823466e+38f; }
+__device__ bool is_nan(float v) { return v != v; }
 
 /// Floats that are not negative are in the order of their bits.
 __device__ void raise(float* largest, float value) {
   atomicMax(reinterpret_cast<unsigned*>(largest), __float_as_uint(value));
 }
 
-__global__ void __launch_bounds__(kThreads)
-    largest_difference_kernel(float* largest, const float* a, const float* b, const std::int64_t size) {
+__global__ void __launch_bounds__(kThreads) largest_difference_kernel(float* largest, const float* a, const float* b,
+                                                                      const std::int64_t size, const float limit) {
   float difference = 0, value = 0;
   for (std::int64_t i = std::int64_t(blockIdx.x) * kThreads + threadIdx.x; i < size;
        i += std::int64_t(gridDim.x) * kThreads) {
-    const bool are_finite = is_finite(a[i]) && is_finite(b[i]);
-    if (!are_finite) {
-      if (is_finite(a[i]) || is_finite(b[i])) difference = INFINITY;
+    const float x = a[i], y = b[i];
+    if (is_nan(x) || is_nan(y)) {
+      if (is_nan(x) != is_nan(y)) difference = INFINITY;
       continue;
     }
-    difference = fmaxf(difference, fabsf(a[i] - b[i]));
-    value = fmaxf(value, fabsf(a[i]));
+    difference = fmaxf(difference, fabsf(fminf(fmaxf(x, -limit), limit) - fminf(fmaxf(y, -limit), limit)));
+    if (fabsf(x) < limit) value = fmaxf(value, fabsf(x));
   }
   if (difference > 0) raise(largest, difference);
   if (value > 0) raise(largest + 1, value);
@@ -36,12 +36,12 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void find_largest_difference(float* largest, ConstView a, ConstView b, cudaStream_t stream) {
+void find_largest_difference(float* largest, ConstView a, ConstView b, float limit, cudaStream_t stream) {
   const std::int64_t size = a.shape.size(),
                      blocks = std::min<std::int64_t>((size + kThreads - 1) / kThreads, kMostBlocks);
   launch("comparing results", largest_difference_kernel,
          {.grid = dim3(unsigned(blocks)), .block = dim3(kThreads), .stream = stream}, largest, a.as<float>(),
-         b.as<float>(), size);
+         b.as<float>(), size, limit);
 }
 
 }  // namespace graft::gpu

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/out_of_memory.h"
 
 namespace graft {
 namespace {
@@ -70,6 +71,8 @@ class TrialOnGpu final : public PlanTrial {
     return best;
   }
 
+  bool compared_nothing() const { return compared_nothing_; }
+
   double difference(std::size_t a, std::size_t b) override {
     const Result result = result_of(spec_, pointers_);
     const CudaScratch other(device_.backend, result.size * size_of(spec_.dtype));
@@ -79,6 +82,7 @@ class TrialOnGpu final : public PlanTrial {
   }
 
  private:
+  bool compared_nothing_ = false;  // the last time: no finite number but zeros
   static constexpr int kRounds = 3;
   static constexpr std::int64_t kPart = std::int64_t{16} << 20;  // elements that are compared at once
 
@@ -112,11 +116,13 @@ class TrialOnGpu final : public PlanTrial {
         device.copy(wide, Write::overwrite, vector_view(source, spec_.dtype, size));
         return wide;
       };
-      gpu::find_largest_difference(largest.as<float>(), widen(wide_a, a.data), widen(wide_b, b), device_.stream);
+      const float limit = spec_.dtype == DType::f16 ? 65504.0f : std::numeric_limits<float>::max();
+      gpu::find_largest_difference(largest.as<float>(), widen(wide_a, a.data), widen(wide_b, b), limit, device_.stream);
     }
     float found[2] = {};
     device.copy_out(found, largest.as<void>(), sizeof found);
     if (!std::isfinite(found[0])) return std::numeric_limits<double>::quiet_NaN();
+    compared_nothing_ = found[1] == 0;
     return found[1] > 0 ? double(found[0]) / double(found[1]) : double(found[0]);
   }
 
@@ -214,9 +220,22 @@ struct ConvPlans::State {
     TrialOnGpu trial(device, spec, *graph, pointers);
     const PlanLimits limits{.workspace_bytes = options.workspace_bytes,
                             .tolerance = plan_tolerance(spec.dtype, spec.allows_tf32)};
-    const PlanRecord record = choose_plan(name, graph->candidates(), limits, trial);
+    PlanRecord record;
+    try {
+      record = choose_plan(name, graph->candidates(), limits, trial);
+    } catch (const OutOfMemory&) {  // the trial's copies do not fit; the convolution itself may
+      if (spec.has_relu) throw Error(name + ": there is no memory to try its ReLU");
+      const std::size_t i = first_that_builds(*graph, name, options.workspace_bytes);
+      records.push_back({.graph = name,
+                         .plan = graph->candidates()[i].name,
+                         .workspace_bytes = graph->candidates()[i].workspace_bytes,
+                         .source = "first",
+                         .note = "no memory to time plans"});
+      return {std::move(graph), i, {}};
+    }
     records.push_back(record);
-    cache.add(record);
+    // Gradients that overflow (a loss scale that is too large) show nothing; the next run asks again.
+    if (!trial.compared_nothing()) cache.add(record);
     tell(cache.note());
     const std::size_t i = find_plan(*graph, record.plan).value();
     return {std::move(graph), i, {}};

@@ -135,6 +135,7 @@ class CudaBackend final : public Backend {
   bool is_capturing_ = false;
 
   gpu::Handle<cublasHandle_t, cublasDestroy> cublas_;  // created when first needed, as cuDNN's is
+  void* cublas_workspace_ = nullptr;                   // from allocate()
   PlanOptions plan_options_;
   std::unique_ptr<ConvPlans> conv_plans_;
   UpdateTable update_table_;

@@ -188,10 +188,10 @@ void OpenGraph::norm_grad() {
     g->set_data_type(data_type(spec_.dtype));  // where it is no output too: cuDNN wants it so
     if (spec_.has_residual) other_output(g);
   }
-  auto [dx, dscale, dshift] = batchnorm_backward(
-      g, input(kX, shape, spec_.x_pitch), other_per_channel(shape.c),
-      fe::graph::Batchnorm_backward_attributes().set_saved_mean_and_inv_variance(other_per_channel(shape.c),
-                                                                                other_per_channel(shape.c)));
+  auto [dx, dscale, dshift] =
+      batchnorm_backward(g, input(kX, shape, spec_.x_pitch), other_per_channel(shape.c),
+                         fe::graph::Batchnorm_backward_attributes().set_saved_mean_and_inv_variance(
+                             other_per_channel(shape.c), other_per_channel(shape.c)));
   lay_out(dx, shape);
   other_output(dx);
   float_output(dscale);
@@ -277,10 +277,9 @@ std::unique_ptr<Listed> list_plans(const GraphSpec& spec, cudnnHandle_t handle,
     workspaces.erase(it);
   }
   if (result->candidates.empty())
-    throw Error(fmt::format("{}: cuDNN has {} plans for it, none of which {}", to_string(spec),
-                            graph.get_execution_plan_count(),
-                            deterministic ? "gives the same bits every time at this precision"
-                                          : "computes at this precision"));
+    throw Error(fmt::format(
+        "{}: cuDNN has {} plans for it, none of which {}", to_string(spec), graph.get_execution_plan_count(),
+        deterministic ? "gives the same bits every time at this precision" : "computes at this precision"));
   return result;
 }
 
@@ -321,7 +320,12 @@ CudnnGraph::CudnnGraph(const GraphSpec& spec, const CudnnLibrary& cudnn, bool de
 CudnnGraph::~CudnnGraph() = default;
 
 void CudnnGraph::build(std::size_t candidate) {
-  check(state_->listed->graph.build_plan_at_index(state_->listed->indices.at(candidate)), state_->spec);
+  const std::int64_t index = state_->listed->indices.at(candidate);
+  check(state_->listed->graph.build_plan_at_index(index), state_->spec);
+  std::int64_t bytes = 0;
+  check(state_->listed->graph.get_workspace_size_plan_at_index(index, bytes), state_->spec);
+  if (bytes > candidates()[candidate].workspace_bytes)  // it would write beyond what it is given
+    throw Error(to_string(state_->spec) + ": the plan needs more workspace than its description said");
 }
 
 void CudnnGraph::run(std::size_t candidate, const GraphPointers& p, void* workspace) {

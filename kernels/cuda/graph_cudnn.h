@@ -37,8 +37,8 @@ class CudnnLibrary {
 };
 
 /// Plans are those of heuristics A, then B, then the fallback, without repetition and without those that would break a
-/// promise: sums whose order varies (unless allowed), TF32 where it is not allowed, and transforms that lose more digits
-/// than a plain sum.
+/// promise: sums whose order varies (unless allowed), TF32 where it is not allowed, and transforms that lose more
+/// digits than a plain sum.
 class CudnnGraph {
  public:
   /// Errors: cuDNN does not know such a graph, or lists no plan for it.

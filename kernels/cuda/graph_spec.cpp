@@ -38,9 +38,9 @@ GraphSpec conv_graph(GraphKind kind, const ConvSpec& conv, DType dtype, bool all
 
 std::string to_string(const GraphSpec& g) {
   const ConvSpec& c = g.conv;
-  std::string text = fmt::format("{}{}{}{} {} x {}", name_of(g.kind), g.has_bias ? "+bias" : "",
-                                 g.has_residual ? "+add" : "", g.has_relu ? "+relu" : "",
-                                 g.allows_tf32 ? "tf32" : to_string(g.dtype), to_string(c.x));
+  std::string text =
+      fmt::format("{}{}{}{} {} x {}", name_of(g.kind), g.has_bias ? "+bias" : "", g.has_residual ? "+add" : "",
+                  g.has_relu ? "+relu" : "", g.allows_tf32 ? "tf32" : to_string(g.dtype), to_string(c.x));
   if (!g.is_norm()) {
     text += fmt::format(" w [{},{},{},{}]", c.k, c.x.c, c.r, c.s);
     text += fmt::format(" stride {}x{} pad {}x{}", c.stride_h, c.stride_w, c.pad_h, c.pad_w);

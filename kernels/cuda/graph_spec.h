@@ -40,8 +40,8 @@ struct GraphSpec {
   friend auto operator<=>(const GraphSpec&, const GraphSpec&) = default;
 };
 
-/// The graph of a convolution, or of a norm over conv.x, as the CUDA backend runs it: cuDNN's 16-bit engines want channels
-/// in eights, so an image's three are padded with zeros, in x and in w.
+/// The graph of a convolution, or of a norm over conv.x, as the CUDA backend runs it: cuDNN's 16-bit engines want
+/// channels in eights, so an image's three are padded with zeros, in x and in w.
 GraphSpec conv_graph(GraphKind kind, const ConvSpec& conv, DType dtype, bool allows_tf32 = false);
 
 /// One line without tabs, different for different specs: "conv+bias+relu bf16 x [16,64,56,56] w [64,64,3,3] stride 1x1

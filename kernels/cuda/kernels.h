@@ -64,9 +64,10 @@ void fold_normalize(View folded, View shift, ConstView w, ConstView bias, const 
                     cudaStream_t stream);
 
 // compare.cu
-/// Raises largest[0] to the largest |a - b| and largest[1] to the largest |a|; dense float32, zeros at first. Where
-/// only one of the two is finite the difference is infinite; where neither is, there is none.
-void find_largest_difference(float* largest, ConstView a, ConstView b, cudaStream_t stream);
+/// Raises largest[0] to the largest |a - b| and largest[1] to the largest |a| below `limit`; dense float32, zeros at
+/// first. What is beyond the limit counts as the limit: whether a sum near the end of a type's range overflows is no
+/// difference. Where only one of the two is a NaN the difference is infinite; where both are, there is none.
+void find_largest_difference(float* largest, ConstView a, ConstView b, float limit, cudaStream_t stream);
 
 // softmax.cu. Scratch: softmax_scratch_bytes of the batch.
 std::int64_t softmax_scratch_bytes(std::int64_t rows);

@@ -32,6 +32,10 @@ cublasHandle_t CudaBackend::cublas() {
   if (!cublas_) {
     check_cublas(cublasCreate(cublas_.out()), "linear");
     check_cublas(cublasSetStream(cublas_.get(), work), "linear");
+    // Of our own, or cuBLAS would allocate inside captured graphs, and choose otherwise there than outside.
+    constexpr std::int64_t kWorkspace = std::int64_t{32} << 20;
+    cublas_workspace_ = allocate(kWorkspace);
+    check_cublas(cublasSetWorkspace(cublas_.get(), cublas_workspace_, std::size_t(kWorkspace)), "linear");
     // Sums over parts of a product stay float32 too.
     check_cublas(cublasSetMathMode(cublas_.get(), CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION), "linear");
   }

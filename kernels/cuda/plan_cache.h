@@ -1,6 +1,6 @@
 // Chosen plans on disk, so that a later run need not time them again: one text file for all GPUs and cuDNN versions,
-// written whole or not at all. It is a cache: removing it costs time alone, and nothing in it is trusted. A plan is used
-// only if cuDNN offers one of that name for that graph.
+// written whole or not at all. It is a cache: removing it costs time alone, and nothing in it is trusted. A plan is
+// used only if cuDNN offers one of that name for that graph.
 #pragma once
 
 #include <filesystem>
@@ -17,9 +17,9 @@ std::filesystem::path default_plan_cache();
 
 class PlanCache {
  public:
-  /// Reads the file if there is one. `device` is the GPU's name, `cudnn` the library's version, "9.19.0": plans of others
-  /// are kept and not found. An empty path keeps plans in memory alone. Lines that are damaged or of another format are
-  /// left out, counted in `note`. Never throws.
+  /// Reads the file if there is one. `device` is the GPU's name, `cudnn` the library's version, "9.19.0": plans of
+  /// others are kept and not found. An empty path keeps plans in memory alone. Lines that are damaged or of another
+  /// format are left out, counted in `note`. Never throws.
   PlanCache(std::filesystem::path path, std::string device, std::string cudnn);
 
   /// Null if there is none.

@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "kernels/out_of_memory.h"
+
 namespace graft {
 namespace {
 
@@ -36,6 +38,8 @@ std::vector<Timed> time_candidates(const std::vector<PlanCandidate>& candidates,
     }
     try {
       timed.push_back({i, trial.time(i)});
+    } catch (const OutOfMemory&) {  // says nothing of the plan
+      throw;
     } catch (const Error& error) {
       add_note(note, fmt::format("{} does not run ({})", candidates[i].name, error.what()));
     }
@@ -73,7 +77,8 @@ std::string to_string(const PlanRecord& r) {
 }
 
 double plan_tolerance(DType dtype, bool allows_tf32) {
-  if (dtype == DType::bf16) return 0x1p-5;  // storage rounds to 2^-9 of a value; sums of different order a few times that
+  if (dtype == DType::bf16)
+    return 0x1p-5;  // storage rounds to 2^-9 of a value; sums of different order a few times that
   if (dtype == DType::f16) return 0x1p-8;
   return allows_tf32 ? 0x1p-7 : 1e-3;
 }
@@ -117,9 +122,10 @@ PlanRecord choose_plan(const std::string& graph, const std::vector<PlanCandidate
       add_note(record.note, fmt::format("{} and {} differ by {:.2g}", candidates[fast->index].name,
                                         candidates[other->index].name, difference));
     }
-  throw Error(fmt::format("{}: cuDNN's engines disagree and no two of them agree ({}); use --device cpu or another "
-                          "precision, and report this GPU and cuDNN version",
-                          graph, record.note));
+  throw Error(
+      fmt::format("{}: cuDNN's engines disagree and no two of them agree ({}); use --device cpu or another "
+                  "precision, and report this GPU and cuDNN version",
+                  graph, record.note));
 }
 
 }  // namespace graft

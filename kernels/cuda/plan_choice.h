@@ -1,5 +1,6 @@
-// How one plan is chosen among those that cuDNN offers for a graph: by time, within a bound on workspace, and only after
-// a second engine has given the same result. Knows neither cuDNN nor a GPU; conv_cudnn.cpp runs it on real buffers.
+// How one plan is chosen among those that cuDNN offers for a graph: by time, within a bound on workspace, and only
+// after a second engine has given the same result. Knows neither cuDNN nor a GPU; conv_cudnn.cpp runs it on real
+// buffers.
 #pragma once
 
 #include <cstdint>
@@ -23,11 +24,11 @@ std::string engine_of(const std::string& plan_name);
 struct PlanRecord {
   std::string graph, plan;
   std::int64_t workspace_bytes = 0;
-  double microseconds = 0;       // 0: not timed
-  std::string source;            // "timed", "cached", or "first": cuDNN's own order, untimed
-  std::string checked_against;   // the plan that gave the same result; empty: not checked, the reason in `note`
-  double difference = 0;         // largest between the two, as a share of the largest value
-  std::string note;              // engines that failed, disagreed or did not fit
+  double microseconds = 0;      // 0: not timed
+  std::string source;           // "timed", "cached", or "first": cuDNN's own order, untimed
+  std::string checked_against;  // the plan that gave the same result; empty: not checked, the reason in `note`
+  double difference = 0;        // largest between the two, as a share of the largest value
+  std::string note;             // engines that failed, disagreed or did not fit
 };
 
 /// "conv bf16 x [...] ...: eng70_k2=4_k18=0, 41.2 us, 0 MiB, timed, agrees with eng1 to 0.0012".

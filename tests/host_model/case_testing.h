@@ -59,7 +59,7 @@ inline std::array<float, 2> found_difference(Backend& device, const std::vector<
   op.operands = {input("x", {1, size, 1, 1}), input("y", {1, size, 1, 1}), input("largest", {1, 2, 1, 1})};
   CaseOperands o(device, op, Write::overwrite, {kNhwc, kNhwc, kNhwc});
   o.set("x", x), o.set("y", y), o.set("largest", {0, 0});
-  gpu::find_largest_difference(o["largest"].as<float>(), o["x"], o["y"], nullptr);
+  gpu::find_largest_difference(o["largest"].as<float>(), o["x"], o["y"], 65504.0f, nullptr);
   const std::vector<double> found = o.values("largest");
   return {float(found[0]), float(found[1])};
 }

@@ -92,6 +92,9 @@ TEST(HostModelDifferences, OfTwoResultsAreFound) {
       EXPECT_EQ(found_difference(*device, x, other)[0], float(kInfinity)) << i;
       EXPECT_EQ(found_difference(*device, other, y)[0], float(kInfinity)) << i;
       EXPECT_EQ(found_difference(*device, other, other)[0], 0) << i;  // in both: nothing to compare
+      std::vector<double> large = y;
+      large[i] = 65504, other[i] = kInfinity;  // overflown in one of the two
+      EXPECT_EQ(found_difference(*device, large, other), (Found{0, 6})) << i;
     }
   }
 }

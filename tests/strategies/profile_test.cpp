@@ -106,7 +106,7 @@ TEST(Profile, AccumulationMakesOneStepOfSeveralBatches) {
   const std::optional<Profile> p = profile(settings, {.steps = 1, .warmup = 0});
   ASSERT_TRUE(p);
   EXPECT_EQ(p->images(), 8);
-  EXPECT_EQ(p->steps[0].parts.size(), 7u);  // data, forward, backward twice, one update
+  EXPECT_EQ(p->steps[0].parts.size(), 9u);  // images, numbers, forward, backward twice, one update
   EXPECT_EQ(layer(*p, "features.conv0").forward.calls % 2, 0);
 }
 
