@@ -188,7 +188,7 @@ run() {
   stage=$1 bin=$GPU_CHECK_ROOT/bin state=$GPU_CHECK_STATE source=$GPU_CHECK_SOURCE
   suite=Cuda networks='Cuda*/*' curve_size=96 curve_batch=16 curve_steps=240 repeat_steps=30
   threads=0  # all
-  other_precisions="bf16 $(ours "$bin/graft" train --help 2>/dev/null | grep -owm1 -E 'fp16|f16')"
+  other_precisions="bf16 $(ours "$bin/graft" train --help 2>/dev/null | grep -owE 'fp16|f16' | head -1)"
   if [[ $GPU_CHECK_REHEARSE == yes ]]; then
     suite=Cpu networks='*Parity*' curve_size=32 curve_batch=4 curve_steps=10 repeat_steps=2 threads=1
   fi
