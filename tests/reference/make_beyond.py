@@ -145,22 +145,27 @@ class StochNorm(Strategy):
     def setup(self):
         self.step = -1
         self.m.network.register_forward_pre_hook(self.start_step)
-        for norm in self.m.norms.values():
-            norm.forward = lambda x, norm=norm: self.normalize(norm, x)
+        # Draws are numbered in graft's order, which computes a block's projection first.
+        order = list(self.m.norms)
+        for name in [n for n in order if ".downsample" in n]:
+            order.remove(name)
+            order.insert(order.index(name.rsplit(".downsample", 1)[0] + ".bn1"), name)
+        for number, name in enumerate(order):
+            norm = self.m.norms[name]
+            norm.forward = lambda x, norm=norm, number=number: self.normalize(norm, number, x)
 
     def start_step(self, module, x):
         if module.training:
-            self.step, self.call = self.step + 1, 0
+            self.step += 1
 
-    def normalize(self, m, x):
+    def normalize(self, m, number, x):
         fixed = torch.nn.functional.batch_norm(x, m.running_mean.clone(), m.running_var.clone(), m.weight, m.bias, False,
                                                0.0, m.eps)
         if not m.training:
             return fixed
         moving = torch.nn.functional.batch_norm(x, m.running_mean, m.running_var, m.weight, m.bias, True, m.momentum,
                                                 m.eps)
-        draws = philox_uniforms(self.s.get("train.seed", 0), 8, (self.step << 8) + self.call, np.arange(x.shape[1]), 1)
-        self.call += 1
+        draws = philox_uniforms(self.s.get("train.seed", 0), 8, (self.step << 8) + number, np.arange(x.shape[1]), 1)
         s = torch.from_numpy((draws[:, 0] < self.option("p", 0.5)).astype(np.float64)).reshape(1, -1, 1, 1)
         return (1 - s) * fixed + s * moving
 
