@@ -102,6 +102,23 @@ Tensor normalized(const Normalized& n) {
   return y;
 }
 
+struct GradientSums {
+  ConstView dy, y;
+  const Tensor &x, &stats;
+  const NormalizeArgs& norm;  // points into stats
+  bool batch = false;         // the statistics are the batch's: dx needs the sums too
+};
+
+/// The sums [2,C] of normalize_grad_sums, if anybody needs them; gamma (input 1) and beta (input 2) take theirs.
+Tensor gradient_sums(Grads& g, const GradientSums& of) {
+  Backend& device = of.x.backend();
+  Tensor sums = empty(of.x.context(), of.stats.shape());
+  if (of.batch || g.needs(1) || g.needs(2)) device.normalize_grad_sums(sums.view(), of.dy, of.y, of.x.view(), of.norm);
+  g.accumulate(1, [&](View dgamma, Write w) { device.copy(dgamma, w, row(sums.view(), 1)); });
+  g.accumulate(2, [&](View dbeta, Write w) { device.copy(dbeta, w, row(sums.view(), 0)); });
+  return sums;
+}
+
 }  // namespace
 
 Tensor batch_norm(const Tensor& x, const BatchNormArgs& args, const Tensor& residual) {
@@ -130,10 +147,8 @@ Tensor batch_norm(const Tensor& x, const BatchNormArgs& args, const Tensor& resi
     const NormalizeArgs norm = with_mask(unmasked, mask);
     const Tensor y_again = saved_y.get();
     const ConstView y_view = y_again ? y_again.view() : View{};
-    Tensor sums = empty(dy.context(), stats.shape());
-    if (batch || g.needs(1) || g.needs(2)) device.normalize_grad_sums(sums.view(), dy.view(), y_view, x.view(), norm);
-    g.accumulate(1, [&](View dgamma, Write w) { device.copy(dgamma, w, row(sums.view(), 1)); });
-    g.accumulate(2, [&](View dbeta, Write w) { device.copy(dbeta, w, row(sums.view(), 0)); });
+    const Tensor sums =
+        gradient_sums(g, {.dy = dy.view(), .y = y_view, .x = x, .stats = stats, .norm = norm, .batch = batch});
     // Every element of dy is read before it is written, so the first taker may have its memory.
     Destination dresidual = g.destination(3, &dy);
     Destination dx = dresidual ? g.destination(0) : g.destination(0, &dy);
@@ -175,10 +190,8 @@ Tensor normalize(const Tensor& x, const Tensor& batch_stats, const BatchNormArgs
     const NormalizeArgs norm = with_mask(unmasked, mask);
     const Tensor y_again = saved_y.get();
     const ConstView y_view = y_again ? y_again.view() : View{};
-    Tensor sums = empty(dy.context(), stats.shape());
-    if (batch || g.needs(1) || g.needs(2)) device.normalize_grad_sums(sums.view(), dy.view(), y_view, x.view(), norm);
-    g.accumulate(1, [&](View dgamma, Write w) { device.copy(dgamma, w, row(sums.view(), 1)); });
-    g.accumulate(2, [&](View dbeta, Write w) { device.copy(dbeta, w, row(sums.view(), 0)); });
+    const Tensor sums =
+        gradient_sums(g, {.dy = dy.view(), .y = y_view, .x = x, .stats = stats, .norm = norm, .batch = batch});
     g.accumulate(3, [&](View weighted, Write w) {
       const Tensor batch_sums = of_batch_channels(sums, choice);
       for (int i : {0, 1})

@@ -42,7 +42,9 @@ CASES = {
 
 
 # What names blocks or layers, on another network.
-ON_RESNET = {"delta-mean": {"strategy.blocks": "layer3, stem"}, "lora": {"strategy.layers": "layer*.conv?"}}
+# bss: at 1e-5 torch differs from itself in its other memory format by 1.9e-7 of a tensor's change.
+ON_RESNET = {"delta-mean": {"strategy.blocks": "layer3, stem"}, "lora": {"strategy.layers": "layer*.conv?"},
+             "bss": {"train.lr": 1e-6}}
 
 
 def settings_of(case):
