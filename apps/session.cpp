@@ -54,9 +54,18 @@ Session open_session(TrainSettings& settings, DeviceObserver* observer) {
 
 std::string evaluation_text(const EvaluationResult& r) {
   std::string text = emphasised(fmt::format("{}: {} images", r.split, r.n), Emphasis::bold, stdout) + "\n";
-  const std::pair<const char*, double> scores[] = {
-      {"loss", r.loss},   {"accuracy", r.accuracy}, {"macro accuracy", r.macro_accuracy},      {"macro F1", r.macro_f1},
-      {"kappa", r.kappa}, {"AUC", r.auc},           {"average precision", r.average_precision}};
+  const std::pair<const char*, double> scores[] = {{"loss", r.loss},
+                                                   {"accuracy", r.accuracy},
+                                                   {"macro accuracy", r.macro_accuracy},
+                                                   {"macro F1", r.macro_f1},
+                                                   {"weighted F1", r.weighted_f1},
+                                                   {"kappa", r.kappa},
+                                                   {"AUC", r.auc},
+                                                   {"average precision", r.average_precision},
+                                                   {"sensitivity", r.sensitivity},
+                                                   {"specificity", r.specificity},
+                                                   {"Brier score", r.brier},
+                                                   {"calibration error", r.calibration_error}};
   for (const auto& [name, value] : scores) text += fmt::format("  {:<18} {:>7}\n", name, score_text(value));
 
   std::vector<std::string> heading{"label \\ predicted"};

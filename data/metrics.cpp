@@ -14,7 +14,7 @@ namespace {
 
 constexpr double kUndefined = std::numeric_limits<double>::quiet_NaN();
 
-/// Walks from the highest score down; `visit(positives, negatives)` once per distinct score.
+/// Walks from the highest score down; `visit(positives, negatives, score)` once per distinct score.
 template <typename Visit>
 void by_descending_score(std::span<const double> scores, std::span<const std::uint8_t> is_positive, Visit visit) {
   std::vector<std::size_t> order(scores.size());
@@ -26,7 +26,7 @@ void by_descending_score(std::span<const double> scores, std::span<const std::ui
     for (; i < order.size() && scores[order[i]] == score; ++i) {
       (is_positive[order[i]] != 0 ? positives : negatives) += 1.0;
     }
-    visit(positives, negatives);
+    visit(positives, negatives, score);
   }
 }
 
@@ -52,8 +52,8 @@ void check_input(std::span<const double> probabilities, std::span<const std::int
 void score_decisions(Metrics& m) {
   const std::size_t classes = m.confusion.size();
   const auto n = static_cast<double>(m.n);
-  double correct = 0.0, recall_sum = 0.0, f1_sum = 0.0, by_chance = 0.0;
-  std::int64_t present = 0, occurring = 0;
+  double correct = 0.0, recall_sum = 0.0, f1_sum = 0.0, weighted_f1_sum = 0.0, specificity_sum = 0.0, by_chance = 0.0;
+  std::int64_t present = 0, occurring = 0, contrasted = 0;
   for (std::size_t c = 0; c < classes; ++c) {
     double labelled = 0.0, predicted = 0.0;
     for (std::size_t o = 0; o < classes; ++o) {
@@ -68,15 +68,44 @@ void score_decisions(Metrics& m) {
       ++present;
     }
     if (labelled + predicted > 0.0) {
-      f1_sum += 2.0 * hits / (labelled + predicted);
+      const double f1 = 2.0 * hits / (labelled + predicted);
+      f1_sum += f1;
+      weighted_f1_sum += labelled * f1;
       ++occurring;
     }
+    if (labelled < n) {
+      specificity_sum += (n - labelled - predicted + hits) / (n - labelled);
+      ++contrasted;
+    }
+    // Of two classes the second is the positive one.
+    if (classes == 2 && c == 0) m.specificity = labelled > 0.0 ? hits / labelled : kUndefined;
+    if (classes == 2 && c == 1) m.sensitivity = labelled > 0.0 ? hits / labelled : kUndefined;
   }
   m.accuracy = correct / n;
   m.macro_accuracy = mean_or_undefined(recall_sum, present);
   m.macro_f1 = mean_or_undefined(f1_sum, occurring);
+  m.weighted_f1 = weighted_f1_sum / n;
+  if (classes != 2) {
+    m.sensitivity = m.macro_accuracy;
+    m.specificity = mean_or_undefined(specificity_sum, contrasted);
+  }
   const double expected = by_chance / (n * n);
   m.kappa = expected < 1.0 ? (m.accuracy - expected) / (1.0 - expected) : kUndefined;
+}
+
+/// What the probabilities themselves decide.
+void score_probabilities(Metrics& m, std::span<const double> probabilities, std::span<const std::int32_t> labels) {
+  const std::size_t classes = m.confusion.size();
+  double loss_sum = 0.0, square_sum = 0.0;
+  for (std::size_t i = 0; i < labels.size(); ++i) {
+    const auto p = probabilities.subspan(i * classes, classes);
+    loss_sum += case_loss(p, labels[i]);
+    square_sum += case_brier(p, labels[i]);
+  }
+  m.loss = loss_sum / static_cast<double>(m.n);
+  m.brier = square_sum / static_cast<double>(m.n);
+  m.calibration_error =
+      calibration_error(reliability_diagram(probabilities, labels, static_cast<std::int64_t>(classes)));
 }
 
 /// What the ranking by probability decides.
@@ -111,7 +140,7 @@ void score_rankings(Metrics& m, std::span<const double> probabilities, std::span
 
 double roc_auc(std::span<const double> scores, std::span<const std::uint8_t> is_positive) {
   double positives_above = 0.0, negatives = 0.0, ordered_pairs = 0.0;
-  by_descending_score(scores, is_positive, [&](double p, double q) {
+  by_descending_score(scores, is_positive, [&](double p, double q, double) {
     ordered_pairs += q * (positives_above + 0.5 * p);
     positives_above += p;
     negatives += q;
@@ -121,12 +150,99 @@ double roc_auc(std::span<const double> scores, std::span<const std::uint8_t> is_
 
 double average_precision(std::span<const double> scores, std::span<const std::uint8_t> is_positive) {
   double positives = 0.0, seen = 0.0, sum = 0.0;
-  by_descending_score(scores, is_positive, [&](double p, double q) {
+  by_descending_score(scores, is_positive, [&](double p, double q, double) {
     positives += p;
     seen += p + q;
     sum += p * (positives / seen);
   });
   return positives > 0.0 ? sum / positives : kUndefined;
+}
+
+std::vector<RocPoint> roc_curve(std::span<const double> scores, std::span<const std::uint8_t> is_positive) {
+  std::vector<RocPoint> points{{.threshold = std::numeric_limits<double>::infinity()}};
+  double negatives = 0.0, positives = 0.0;
+  by_descending_score(scores, is_positive, [&](double p, double q, double score) {
+    points.push_back({score, negatives += q, positives += p});
+  });
+  for (RocPoint& point : points) {
+    point.false_positive_rate = negatives > 0.0 ? point.false_positive_rate / negatives : kUndefined;
+    point.true_positive_rate = positives > 0.0 ? point.true_positive_rate / positives : kUndefined;
+  }
+  return points;
+}
+
+std::vector<PrecisionRecallPoint> precision_recall_curve(std::span<const double> scores,
+                                                         std::span<const std::uint8_t> is_positive) {
+  std::vector<PrecisionRecallPoint> points{{std::numeric_limits<double>::infinity(), 1.0, 0.0}};
+  double positives = 0.0, seen = 0.0;
+  by_descending_score(scores, is_positive, [&](double p, double q, double score) {
+    positives += p;
+    seen += p + q;
+    points.push_back({score, positives / seen, positives});
+  });
+  for (PrecisionRecallPoint& point : points) point.recall = positives > 0.0 ? point.recall / positives : kUndefined;
+  return points;
+}
+
+std::size_t calibration_bin(double probability, std::size_t bins) {
+  const auto width = static_cast<double>(bins);
+  const double above = std::clamp(std::ceil(probability * width), 1.0, width);
+  auto bin = static_cast<std::size_t>(above) - 1;
+  // The product rounds: an edge belongs to the bin below it.
+  if (bin > 0 && probability <= static_cast<double>(bin) / width) --bin;
+  if (bin + 1 < bins && probability > static_cast<double>(bin + 1) / width) ++bin;
+  return bin;
+}
+
+std::vector<ReliabilityBin> reliability_diagram(std::span<const double> probabilities,
+                                                std::span<const std::int32_t> labels, std::int64_t classes,
+                                                std::int64_t bins) {
+  check_input(probabilities, labels, classes);
+  if (bins < 1) throw Error(fmt::format("reliability diagram: expected at least one bin, got {}", bins));
+  std::vector<ReliabilityBin> diagram(static_cast<std::size_t>(bins));
+  const auto width = static_cast<std::size_t>(classes);
+  const auto predicted = predicted_classes(probabilities, classes);
+  for (std::size_t i = 0; i < labels.size(); ++i) {
+    const double top = probabilities[i * width + static_cast<std::size_t>(predicted[i])];
+    ReliabilityBin& bin = diagram[calibration_bin(top, diagram.size())];
+    ++bin.n;
+    bin.mean_probability += top;
+    bin.accuracy += predicted[i] == labels[i] ? 1.0 : 0.0;
+  }
+  for (std::size_t b = 0; b < diagram.size(); ++b) {
+    diagram[b].low = static_cast<double>(b) / static_cast<double>(bins);
+    diagram[b].high = static_cast<double>(b + 1) / static_cast<double>(bins);
+    diagram[b].mean_probability = mean_or_undefined(diagram[b].mean_probability, diagram[b].n);
+    diagram[b].accuracy = mean_or_undefined(diagram[b].accuracy, diagram[b].n);
+  }
+  return diagram;
+}
+
+double calibration_error(std::span<const ReliabilityBin> bins) {
+  double sum = 0.0;
+  std::int64_t n = 0;
+  for (const ReliabilityBin& bin : bins) {
+    if (bin.n == 0) continue;
+    sum += static_cast<double>(bin.n) * std::abs(bin.accuracy - bin.mean_probability);
+    n += bin.n;
+  }
+  return mean_or_undefined(sum, n);
+}
+
+double case_loss(std::span<const double> probabilities, std::int32_t label) {
+  // A probability that underflowed to zero counts as the smallest double: the loss stays finite and large.
+  return -std::log(std::max(probabilities[static_cast<std::size_t>(label)], std::numeric_limits<double>::min()));
+}
+
+double case_brier(std::span<const double> probabilities, std::int32_t label) {
+  const auto square = [&](std::size_t c) {
+    const double error = probabilities[c] - (static_cast<std::size_t>(label) == c ? 1.0 : 0.0);
+    return error * error;
+  };
+  if (probabilities.size() == 2) return square(1);
+  double sum = 0.0;
+  for (std::size_t c = 0; c < probabilities.size(); ++c) sum += square(c);
+  return sum;
 }
 
 std::vector<double> softmax_rows(std::span<const float> logits, std::int64_t classes) {
@@ -160,15 +276,11 @@ Metrics compute_metrics(std::span<const double> probabilities, std::span<const s
   m.n = static_cast<std::int64_t>(labels.size());
   m.confusion.assign(width, std::vector<std::int64_t>(width));
   const auto predicted = predicted_classes(probabilities, classes);
-  double loss_sum = 0.0;
   for (std::size_t i = 0; i < labels.size(); ++i) {
-    const auto label = static_cast<std::size_t>(labels[i]);
-    ++m.confusion[label][static_cast<std::size_t>(predicted[i])];
-    // A probability that underflowed to zero counts as the smallest double: the loss stays finite and large.
-    loss_sum -= std::log(std::max(probabilities[i * width + label], std::numeric_limits<double>::min()));
+    ++m.confusion[static_cast<std::size_t>(labels[i])][static_cast<std::size_t>(predicted[i])];
   }
-  m.loss = loss_sum / static_cast<double>(m.n);
   score_decisions(m);
+  score_probabilities(m, probabilities, labels);
   score_rankings(m, probabilities, labels);
   return m;
 }

@@ -60,6 +60,11 @@ std::string to_json(const EvaluationResult& m) {
   j["auc"] = m.auc;
   j["average_precision"] = m.average_precision;
   j["confusion"] = m.confusion;
+  j["weighted_f1"] = m.weighted_f1;
+  j["sensitivity"] = m.sensitivity;
+  j["specificity"] = m.specificity;
+  j["brier"] = m.brier;
+  j["calibration_error"] = m.calibration_error;
   return j.dump();
 }
 

@@ -87,6 +87,11 @@ RunResult finished_result(const RunDirectory& directory, const TrainState& state
        .kappa = number("kappa"),
        .auc = number("auc"),
        .average_precision = number("average_precision"),
+       .weighted_f1 = number("weighted_f1"),
+       .sensitivity = number("sensitivity"),
+       .specificity = number("specificity"),
+       .brier = number("brier"),
+       .calibration_error = number("calibration_error"),
        .confusion = t.value("confusion", std::vector<std::vector<std::int64_t>>{})};
   result.test.class_names = class_names;
   result.test.split = "test";

@@ -74,7 +74,8 @@ TEST(Output, EvaluateAsJsonAndAsText) {
   const Workshop& shop = Workshop::get();
   const json scores = only_object(graft({"evaluate", shop.model(), shop.images(), "--split", "val", "--json"}));
   EXPECT_EQ(scores["n"], 12);
-  for (const char* key : {"loss", "accuracy", "macro_accuracy", "macro_f1", "kappa", "auc", "average_precision"}) {
+  for (const char* key : {"loss", "accuracy", "macro_accuracy", "macro_f1", "kappa", "auc", "average_precision",
+                          "weighted_f1", "sensitivity", "specificity", "brier", "calibration_error"}) {
     EXPECT_TRUE(scores.contains(key)) << key;
   }
   EXPECT_EQ(scores["confusion"].size(), 6u);

@@ -28,6 +28,12 @@ inline const nlohmann::json& reference() {
   return stored;
 }
 
+/// What scikit-learn and SciPy say; written by tests/reference/make_statistics.py.
+inline const nlohmann::json& statistics_reference() {
+  static const nlohmann::json stored = nlohmann::json::parse(read_text(reference_folder() / "statistics.json"));
+  return stored;
+}
+
 /// Real images: GRAFT_TEST_DATA, or ../shared/data beside the source tree. May not exist.
 inline std::filesystem::path real_data() {
   if (const char* folder = std::getenv("GRAFT_TEST_DATA")) return folder;

@@ -58,8 +58,8 @@ TEST(Train, LinearProbeMovesTheHeadAloneAndWritesTheRun) {
   ASSERT_TRUE(ran.result.has_test);
   EXPECT_EQ(ran.result.test.n, 6);
   const auto summary = nlohmann::json::parse(read_text(folder / "run" / "summary.json"));
-  for (const char* key :
-       {"n", "loss", "accuracy", "macro_accuracy", "macro_f1", "kappa", "auc", "average_precision", "confusion"})
+  for (const char* key : {"n", "loss", "accuracy", "macro_accuracy", "macro_f1", "kappa", "auc", "average_precision",
+                          "confusion", "weighted_f1", "sensitivity", "specificity", "brier", "calibration_error"})
     EXPECT_TRUE(summary.at("test").contains(key)) << key;
   EXPECT_EQ(csv(folder / "run" / "split.csv").rows.size(), 25u);
   EXPECT_EQ(csv(folder / "run" / "predictions.csv").rows.size(), 12u);  // val and test
