@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "apps/svg.h"
 #include "kernels/core.h"
 
 namespace graft {
@@ -43,14 +44,6 @@ double smoothed_at(const RangeTest& test, double log_lr) {
   return std::lerp((after - 1)->smoothed, after->smoothed, share);
 }
 
-/// The smallest of `factors` times a power of ten that divides the range into at most `parts`.
-double round_distance(const Range& range, int parts, std::initializer_list<double> factors) {
-  const double least = (range.high - range.low) / parts, power = std::pow(10, std::floor(std::log10(least)));
-  for (double factor : factors)
-    if (factor * power >= least) return factor * power;
-  return 10 * power;
-}
-
 // The terminal's picture.
 
 constexpr int kMostRows = 17, kColumns = 68, kLabelWidth = 8, kRowsPerLabel = 5;
@@ -60,7 +53,7 @@ class Canvas {
  public:
   Canvas(Range x, Range y)
       : x_(x),
-        distance_(round_distance(y, kMostRows - 2, {1, 2, 4})),
+        distance_(round_distance(y.low, y.high, kMostRows - 2, {1, 2, 4})),
         lowest_(std::llround(std::floor(y.low / distance_))),
         rows_(std::size_t(std::llround(std::ceil(y.high / distance_)) - lowest_ + 1), std::string(kColumns, ' ')) {}
   int column(double log_lr) const { return int(std::lround(std::clamp(x_.share(log_lr), 0.0, 1.0) * (kColumns - 1))); }
@@ -133,12 +126,6 @@ std::string axis_text(const RangeTest& test, const Canvas& canvas, const Range& 
 
 constexpr double kWidth = 760, kHeight = 460, kLeft = 76, kRight = 24, kTop = 64, kBottom = 64;
 
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (char c : text) out += c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '&' ? "&amp;" : std::string(1, c);
-  return out;
-}
-
 struct Frame {
   Range x, y;
   double across(double lr) const { return kLeft + x.share(std::log10(lr)) * (kWidth - kLeft - kRight); }
@@ -147,15 +134,6 @@ struct Frame {
   static constexpr double right() { return kWidth - kRight; }
 };
 
-std::string text_at(double x, double y, std::string_view attributes, std::string_view text) {
-  return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" {}>{}</text>\n", x, y, attributes, escaped(text));
-}
-
-std::string line_between(double x1, double y1, double x2, double y2, std::string_view style) {
-  return fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" class=\"{}\"/>\n", x1, y1, x2, y2,
-                     style);
-}
-
 std::string grid(const Frame& f) {
   std::string svg;
   for (int decade = int(std::floor(f.x.low)); decade <= f.x.high; ++decade) {
@@ -163,8 +141,8 @@ std::string grid(const Frame& f) {
       const double lr = digit * std::pow(10, decade), log_lr = std::log10(lr);
       if (log_lr < f.x.low - 1e-9 || log_lr > f.x.high + 1e-9) continue;
       const double x = f.across(lr);
-      svg += line_between(x, digit == 1 ? kTop : f.bottom(), x, f.bottom() + (digit == 1 ? 6 : 3),
-                          digit == 1 ? "grid" : "tick");
+      svg += svg_line(x, digit == 1 ? kTop : f.bottom(), x, f.bottom() + (digit == 1 ? 6 : 3),
+                      digit == 1 ? "grid" : "tick");
       if (digit == 1)
         svg += fmt::format(
             "<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\">10<tspan dy=\"-5\" "
@@ -172,12 +150,11 @@ std::string grid(const Frame& f) {
             x, f.bottom() + 22, decade);
     }
   }
-  const double distance = round_distance(f.y, 7, {1, 2, 5});
+  const double distance = round_distance(f.y.low, f.y.high, 7);
   for (double k = std::ceil(f.y.low / distance); k * distance <= f.y.high; ++k) {
     const double y = f.down(k * distance);
-    svg += line_between(kLeft, y, f.right(), y, "grid");
-    svg +=
-        text_at(kLeft - 8, y + 4, "text-anchor=\"end\"", fmt::format("{:.4g}", k * distance + 0.0));  // 0 instead of -0
+    svg += svg_line(kLeft, y, f.right(), y, "grid");
+    svg += svg_text(kLeft - 8, y + 4, "end", fmt::format("{:.4g}", k * distance + 0.0));  // 0 instead of -0
   }
   return svg;
 }
@@ -189,10 +166,9 @@ std::string suggestion(const Frame& f, double lr, std::string_view name, std::st
   if (std::log10(lr) < f.x.low) return {};
   const double x = f.across(lr);
   const bool is_left = side == Side::left && x > kLeft + 160;  // pixels that a label takes
-  return line_between(x, kTop, x, f.bottom(), style) +
-         text_at(is_left ? x - 6 : x + 6, kTop + 16,
-                 fmt::format("class=\"{}-text\" text-anchor=\"{}\"", style, is_left ? "end" : "start"),
-                 fmt::format("{}: {:.2g}", name, lr));
+  return svg_line(x, kTop, x, f.bottom(), style) +
+         svg_text(is_left ? x - 6 : x + 6, kTop + 16, is_left ? "end" : "start", fmt::format("{}: {:.2g}", name, lr),
+                  fmt::format(" class=\"{}-text\"", style));
 }
 
 /// The lower rate's label to the left, the higher one's to the right.
@@ -229,12 +205,13 @@ std::string svg_curve(const RangeTest& test) {
       "<rect width=\"{0}\" height=\"{1}\" fill=\"#fff\"/>\n"
       "<clipPath id=\"plot\"><rect x=\"{2}\" y=\"{3}\" width=\"{4}\" height=\"{5}\"/></clipPath>\n",
       kWidth, kHeight, kLeft, kTop, kWidth - kLeft - kRight, kHeight - kTop - kBottom);
-  svg += text_at(kLeft, 26, "font-size=\"16\" font-weight=\"bold\"",
-                 fmt::format("Learning-rate range test: {}, {}", test.architecture, test.strategy));
+  svg += svg_text(kLeft, 26, "start", fmt::format("Learning-rate range test: {}, {}", test.architecture, test.strategy),
+                  " font-size=\"16\" font-weight=\"bold\"");
   const std::string stage = test.stages > 1 ? fmt::format("stage {} of {}, ", test.stage, test.stages) : std::string();
-  svg += text_at(kLeft, 46, "fill=\"#666\"",
-                 fmt::format("{}{} updates of {} images; points: each update, line: moving average", stage,
-                             test.points.size(), test.batch));
+  svg += svg_text(kLeft, 46, "start",
+                  fmt::format("{}{} updates of {} images; points: each update, line: moving average", stage,
+                              test.points.size(), test.batch),
+                  " fill=\"#666\"");
   svg += grid(f) + "<g clip-path=\"url(#plot)\">\n";
   for (const RangePoint& p : test.points)
     svg += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"2\" class=\"loss\"/>\n", f.across(p.lr),
@@ -245,7 +222,7 @@ std::string svg_curve(const RangeTest& test) {
   svg += "\"/>\n</g>\n";
   svg += fmt::format("<path d=\"M{0} {1}V{2}H{3}\" class=\"axis\"/>\n", kLeft, kTop, f.bottom(), f.right());
   svg += suggestions(f, test);
-  svg += text_at((kLeft + f.right()) / 2, kHeight - 16, "text-anchor=\"middle\"", "learning rate");
+  svg += svg_text((kLeft + f.right()) / 2, kHeight - 16, "middle", "learning rate");
   svg += fmt::format("<text transform=\"translate(20 {:.0f}) rotate(-90)\" text-anchor=\"middle\">loss</text>\n",
                      (kTop + f.bottom()) / 2);
   return svg + "</svg>\n";

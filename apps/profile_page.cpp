@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 
+#include "apps/page.h"
 #include "apps/profile_table.h"
 #include "apps/roofline.h"
 #include "apps/terminal.h"
@@ -13,97 +14,22 @@ namespace graft {
 namespace {
 
 constexpr const char* kStyle = R"css(
-:root { color-scheme: light dark; --ink: #1c2430; --soft: #5a6675; --line: #dfe4ea; --page: #f6f7f9; --card: #fff;
-  --data: #9a6fb0; --forward: #1f77b4; --backward: #d9731a; --update: #2a9d5c; --between: #a9b2bd; --roof: #1c2430; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --soft: #9aa7b6; --line: #323b47; --page: #14181d;
-  --card: #1d232b; --data: #c49ad6; --forward: #62aee8; --backward: #f0994d; --update: #5cc98d; --between: #606c7a;
-  --roof: #e6eaf0; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 24px 20px 60px; max-width: 1180px; background: var(--page); color: var(--ink);
-  font: 15px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-h1 { font-size: 22px; margin: 0 0 2px; } h2 { font-size: 16px; margin: 0 0 8px; }
-p { margin: 6px 0; } .soft { color: var(--soft); font-size: 13.5px; }
-section { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 16px 18px;
-  margin-top: 16px; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(132px, 1fr)); gap: 10px; margin-top: 16px; }
-.figures div { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 9px 12px;
-  font-size: 13px; color: var(--soft); }
-.figures b { display: block; font-size: 20px; color: var(--ink); font-variant-numeric: tabular-nums; }
+:root { --data: #9a6fb0; --forward: #1f77b4; --backward: #d9731a; --update: #2a9d5c; --between: #a9b2bd; }
+@media (prefers-color-scheme: dark) { :root { --data: #c49ad6; --forward: #62aee8; --backward: #f0994d; --update: #5cc98d;
+  --between: #606c7a; } }
 .bar { display: flex; height: 30px; border-radius: 5px; overflow: hidden; gap: 1px; background: var(--line); }
 .bar i { display: block; min-width: 0; }
-.key { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 10px 0 0; padding: 0; list-style: none; font-size: 14px; }
-.key i { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin-right: 6px; }
 .data { background: var(--data); } .forward { background: var(--forward); } .backward { background: var(--backward); }
 .update { background: var(--update); } .between { background: var(--between); }
-svg { display: block; width: 100%; height: auto; } svg text { fill: var(--soft); }
-svg .grid { stroke: var(--line); fill: none; } svg .roof { stroke: var(--roof); stroke-width: 1.8; fill: none; }
-svg .roof-text { fill: var(--ink); font-weight: 600; }
-svg .dot { fill-opacity: .55; stroke-width: 1; cursor: default; } svg .dot:hover, svg .dot.lit { fill-opacity: 1;
-  stroke: var(--ink); stroke-width: 2; }
+svg .roof { stroke: var(--ink); stroke-width: 1.8; fill: none; } svg .roof-text { fill: var(--ink); font-weight: 600; }
 svg .dot.forward { fill: var(--forward); stroke: var(--forward); }
 svg .dot.backward { fill: var(--backward); stroke: var(--backward); }
 svg .dot.update { fill: var(--update); stroke: var(--update); }
-.narrow { display: none; }
-.scroll { overflow-x: auto; margin: 0 -18px; padding: 0 18px; }
-table { border-collapse: collapse; width: 100%; font-size: 13.5px; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: 4px 8px; white-space: nowrap; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--card); }
-thead th { color: var(--soft); font-weight: 600; border-bottom-width: 2px; }
-th button { all: unset; cursor: pointer; } th button:focus-visible { outline: 2px solid var(--forward); }
-th[aria-sort=descending] button::after { content: " \25BE"; } th[aria-sort=ascending] button::after { content: " \25B4"; }
-tbody tr:hover td { background: var(--page); }
-tfoot td { font-weight: 600; border-bottom: 0; }
-#tip { position: fixed; z-index: 2; pointer-events: none; white-space: pre; background: var(--ink); color: var(--page);
-  font-size: 13px; padding: 7px 10px; border-radius: 6px; max-width: 94vw; overflow: hidden; }
-@media (max-width: 640px) { body { padding: 14px 10px 40px; } section { padding: 12px; }
-  .scroll { margin: 0 -12px; padding: 0 12px; } .wide { display: none; } .narrow { display: block; }
-  .figures { grid-template-columns: repeat(2, 1fr); } .figures b { font-size: 18px; }
+@media (max-width: 640px) {
   #layers td:first-child { max-width: 46vw; overflow: hidden; text-overflow: ellipsis; direction: rtl; } }
 )css";
 
-// Sorts tables by a click on a heading, and shows a dot's figures where the pointer is.
-constexpr const char* kScript = R"js(
-for (const table of document.querySelectorAll('table.sortable')) {
-  const body = table.tBodies[0];
-  [...table.tHead.rows[0].cells].forEach((th, column) => {
-    const button = document.createElement('button');
-    button.type = 'button';
-    button.textContent = th.textContent;
-    th.replaceChildren(button);
-    button.addEventListener('click', () => {
-      const down = th.getAttribute('aria-sort') !== 'descending' && column > 0 || th.getAttribute('aria-sort') === 'ascending';
-      for (const other of table.tHead.rows[0].cells) other.removeAttribute('aria-sort');
-      th.setAttribute('aria-sort', down ? 'descending' : 'ascending');
-      const key = row => Number(row.cells[column].dataset.v);
-      [...body.rows].sort((a, b) => (down ? -1 : 1) * (key(a) - key(b))).forEach(row => body.append(row));
-    });
-  });
-}
-const tip = document.createElement('div');
-tip.id = 'tip';
-tip.hidden = true;
-document.body.append(tip);
-for (const dot of document.querySelectorAll('.dot')) {
-  const words = dot.querySelector('title').textContent;
-  dot.querySelector('title').remove();
-  dot.setAttribute('aria-label', words);
-  const show = event => {
-    tip.textContent = words;
-    tip.hidden = false;
-    tip.style.left = Math.max(4, Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 4)) + 'px';
-    tip.style.top = Math.max(4, event.clientY + 18 + tip.offsetHeight > innerHeight ? event.clientY - tip.offsetHeight - 10 : event.clientY + 18) + 'px';
-  };
-  dot.addEventListener('pointerenter', show);
-  dot.addEventListener('pointermove', show);
-  dot.addEventListener('pointerleave', () => { tip.hidden = true; });
-}
-)js";
-
 double rate(double amount, double seconds) { return seconds > 0 ? amount / seconds : 0; }
-
-std::string figure(std::string_view value, std::string_view what) {
-  return fmt::format("<div><b>{}</b>{}</div>\n", value, what);
-}
 
 std::string figures(const Profile& p) {
   const Cost all = p.layer_total();
@@ -113,13 +39,13 @@ std::string figures(const Profile& p) {
       for (const Cost* c : {&layer.forward, &layer.backward, &layer.update}) seconds += bound_of(*c, p.limits).seconds;
     return seconds;
   }();
-  return "<div class=\"figures\">\n" + figure(short_number(p.images_per_second()), "images/s") +
-         figure(short_number(1e3 * p.plain) + " ms", "a step") +
-         figure(fmt::format("{:.0f}%", 100 * bound / p.plain), "of the limits") +
-         figure(short_number(all.flops / 1e9), "GFLOP a step") +
-         figure(bytes_text(std::int64_t(all.bytes)), "moved a step") +
-         figure(std::to_string(p.calls_per_step), "device calls") + figure(bytes_text(p.peak_bytes), "peak memory") +
-         "</div>\n";
+  return "<div class=\"figures\">\n" + figure_box(short_number(p.images_per_second()), "images/s") +
+         figure_box(short_number(1e3 * p.plain) + " ms", "a step") +
+         figure_box(fmt::format("{:.0f}%", 100 * bound / p.plain), "of the limits") +
+         figure_box(short_number(all.flops / 1e9), "GFLOP a step") +
+         figure_box(bytes_text(std::int64_t(all.bytes)), "moved a step") +
+         figure_box(std::to_string(p.calls_per_step), "device calls") +
+         figure_box(bytes_text(p.peak_bytes), "peak memory") + "</div>\n";
 }
 
 /// How the step's time divides.
@@ -150,21 +76,17 @@ std::string time_split(const Profile& p) {
       bar, key, short_number(1e3 * p.outside_calls()));
 }
 
-/// A cell that sorts by `value`.
-std::string cell(double value, std::string_view text) {
-  return fmt::format("<td data-v=\"{:.6g}\">{}</td>", value, text);
-}
-std::string number_cell(double value) { return cell(value, short_number(value)); }
+std::string short_cell(double value) { return number_cell(value, short_number(value)); }
 
 std::string cost_cells(const Profile& p, const Cost& c) {
   const Bound bound = bound_of(c, p.limits);
   const double of_bound = rate(bound.seconds, c.seconds);
-  return cell(c.seconds, fmt::format("{:.1f}", 100 * c.seconds / p.seconds)) + number_cell(c.flops / 1e9) +
-         number_cell(c.bytes / 1e6) + number_cell(rate(c.flops, c.seconds) / 1e9) +
-         number_cell(rate(c.bytes, c.seconds) / 1e9) +
-         cell(of_bound, c.bytes + c.flops > 0
-                            ? fmt::format("{:.0f}% {}", 100 * of_bound, bound.is_compute ? "compute" : "memory")
-                            : "-");
+  return number_cell(c.seconds, fmt::format("{:.1f}", 100 * c.seconds / p.seconds)) + short_cell(c.flops / 1e9) +
+         short_cell(c.bytes / 1e6) + short_cell(rate(c.flops, c.seconds) / 1e9) +
+         short_cell(rate(c.bytes, c.seconds) / 1e9) +
+         number_cell(of_bound, c.bytes + c.flops > 0
+                                   ? fmt::format("{:.0f}% {}", 100 * of_bound, bound.is_compute ? "compute" : "memory")
+                                   : "-");
 }
 constexpr const char* kCostHeads =
     "<th>share %</th><th>GFLOP</th><th>MB</th><th>GFLOP/s</th><th>GB/s</th><th>of limit</th>";
@@ -182,7 +104,7 @@ std::string operations(const Profile& p) {
   for (std::size_t i = 0; i < ops.size(); ++i) {
     const auto& [name, cost] = ops[i];
     rows += fmt::format("<tr><td data-v=\"{}\">{}</td>{}{}{}</tr>\n", i, escaped_markup(name),
-                        cell(double(cost.calls), std::to_string(cost.calls)), number_cell(1e3 * cost.seconds),
+                        number_cell(double(cost.calls), std::to_string(cost.calls)), short_cell(1e3 * cost.seconds),
                         cost_cells(p, cost));
   }
   return fmt::format(
@@ -200,16 +122,16 @@ std::string layer_table(const Profile& p) {
     const LayerProfile& layer = p.layers[i];
     const Cost total = layer.total();
     rows += fmt::format("<tr><td data-v=\"{}\"><bdi>{}</bdi></td>", i, escaped_markup(layer.name)) +
-            number_cell(1e3 * layer.forward.seconds);
-    if (!p.is_inference) rows += number_cell(1e3 * layer.backward.seconds) + number_cell(1e3 * layer.update.seconds);
+            short_cell(1e3 * layer.forward.seconds);
+    if (!p.is_inference) rows += short_cell(1e3 * layer.backward.seconds) + short_cell(1e3 * layer.update.seconds);
     rows += cost_cells(p, total) + "</tr>\n";
   }
   const Cost all = p.layer_total();
   Cost forward, backward, update;
   for (const LayerProfile& layer : p.layers)
     forward += layer.forward, backward += layer.backward, update += layer.update;
-  std::string sums = "<td>all layers</td>" + number_cell(1e3 * forward.seconds);
-  if (!p.is_inference) sums += number_cell(1e3 * backward.seconds) + number_cell(1e3 * update.seconds);
+  std::string sums = "<td>all layers</td>" + short_cell(1e3 * forward.seconds);
+  if (!p.is_inference) sums += short_cell(1e3 * backward.seconds) + short_cell(1e3 * update.seconds);
   return fmt::format(
       "<section><h2>By layer</h2>\n<p class=\"soft\">Headings sort; \"layer\" gives the order of the network. {}</p>\n"
       "<div class=\"scroll\"><table class=\"sortable\" "
@@ -254,14 +176,10 @@ std::string notes(const Profile& p) {
 }  // namespace
 
 std::string profile_page(const Profile& p) {
-  const std::string title = escaped_markup(profile_title(p));
-  return fmt::format(
-             "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
-             "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{0}</title>\n"
-             "<style>{1}</style></head>\n<body>\n<h1>{0}</h1>\n<p class=\"soft\">{2}</p>\n",
-             title, kStyle, escaped_markup(p.device)) +
-         figures(p) + time_split(p) + charts(p) + operations(p) + layer_table(p) + notes(p) + "<script>" + kScript +
-         "</script>\n</body></html>\n";
+  return html_page({.title = profile_title(p),
+                    .subtitle = p.device,
+                    .style = kStyle,
+                    .body = figures(p) + time_split(p) + charts(p) + operations(p) + layer_table(p) + notes(p)});
 }
 
 }  // namespace graft

@@ -4,21 +4,15 @@
 
 #include <string>
 
+#include "apps/svg.h"
 #include "strategies/profile.h"
 
 namespace graft {
-
-struct ChartSize {
-  double width = 860, height = 440, font = 12;
-};
 
 /// FLOP/s over FLOPs per byte, both logarithmic, one dot per layer and pass; larger dots take more time.
 std::string roofline_svg(const Profile& profile, const ChartSize& size);
 
 /// Bytes per second over bytes, both logarithmic, for calls that multiply nothing: batch norm, pooling, the update.
 std::string bandwidth_svg(const Profile& profile, const ChartSize& size);
-
-/// Text as HTML and XML have it.
-std::string escaped_markup(std::string_view text);
 
 }  // namespace graft
