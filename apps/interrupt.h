@@ -8,7 +8,8 @@ namespace graft {
 
 inline constexpr int kExitInterrupted = 130;
 
-/// Installs the handlers and ignores SIGPIPE, so that a closed pipe is a write error. Called once, from the program.
+/// Installs the handlers, and ignores SIGPIPE and SIGXFSZ, so that a closed pipe and a file beyond its limit are write
+/// errors. Called once, from the program.
 void handle_signals();
 
 /// While it lives, the first signal only sets `is_requested()`.

@@ -40,6 +40,8 @@ void add_verbs(Command& program) {
   add_weights_inspect_verb(weights);
   Command data = program.verb("data", "Inspect image sets");
   add_data_inspect_verb(data);
+  Command study = program.verb("study", "Compare strategies: plan, run and follow many trainings");
+  add_study_verbs(study);
   add_strategies_verb(program);
   add_devices_verb(program);
   add_demo_verb(program);

@@ -18,6 +18,8 @@ void add_weights_inspect_verb(Command& weights);
 void add_data_inspect_verb(Command& data);
 void add_strategies_verb(Command& program);
 void add_devices_verb(Command& program);
+/// graft study plan, run, status, …
+void add_study_verbs(Command& study);
 void add_demo_verb(Command& program);
 
 }  // namespace graft

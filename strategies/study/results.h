@@ -75,6 +75,7 @@ struct StudyResults {
 
 /// Reads what is there; a study need not be finished. Files that a running study is replacing are seen old or new.
 /// Errors: no study there (study.json missing or damaged); a finished cell whose files cannot be read, by name.
-StudyResults read_results(const std::filesystem::path& directory);
+/// Without predictions, which are most of the reading, CellResult's val, test and predictions stay empty.
+StudyResults read_results(const std::filesystem::path& directory, bool reads_predictions = true);
 
 }  // namespace graft

@@ -15,11 +15,12 @@
 
 namespace graft {
 
-/// Settings by their keys: "lr" of [train], or a strategy's own; in the order of the file.
+/// Settings by their whole keys, "train.lr" or "strategy.alpha", as set_by_key() takes them; later ones win.
 using KeyedSettings = std::vector<std::pair<std::string, SettingValue>>;
 
 /// How the learning rate of each strategy is chosen: `trials` short trainings at the middles of as many equal parts of
-/// [log lr_min, log lr_max], scored on validation images alone; the best rate, of equals the smallest, is every seed's.
+/// [log lr_min, log lr_max], to three digits, scored on validation images alone; the best rate, of equals the smallest,
+/// is every seed's.
 struct StudyTuning {
   std::int64_t trials = 0;  // 0: the settings' rate is used
   std::int64_t epochs = 0;  // of a trial; 0: a third of the cell's, at least 2
@@ -44,7 +45,7 @@ struct StudyDataset {
 struct StudyStrategy {
   std::string name;               // as files and tables call it
   std::string strategy;           // as `graft strategies` does; several entries may name the same, with other settings
-  KeyedSettings settings;         // keys of [train] ("lr"), and the strategy's own ("strategy.alpha")
+  KeyedSettings settings;         // on top of the study's
   double lr_min = 0, lr_max = 0;  // its own range for tuning; 0: the study's
   friend bool operator==(const StudyStrategy&, const StudyStrategy&) = default;
 };
@@ -56,7 +57,9 @@ struct StudySpec {
   std::vector<StudyStrategy> strategies;
   std::vector<std::int64_t> seeds;
   std::int64_t folds = 0;  // 0: one split; else cross-validation over all images, the data's own splits ignored
-  std::int64_t train_per_class = 0, test_per_class = 0;  // a seeded subset of the images, by whole groups; 0: all
+  // A seeded subset of the images of each split, by whole groups; 0: all, of validation a quarter of train_per_class if
+  // that is given.
+  std::int64_t train_per_class = 0, val_per_class = 0, test_per_class = 0;
   std::int64_t split_seed = 0;
   StudyTuning tuning;
   std::string selection =
@@ -88,6 +91,8 @@ struct StudyTrial {
 
 /// In the order network, dataset, fold, strategy, seed.
 std::vector<StudyCell> cells_of(const StudySpec& spec);
+/// Whether its rate is chosen by trials: there are some, and it sets none itself.
+bool is_tuned(const StudySpec& spec, const StudyStrategy& strategy);
 /// The trials for the rate of a cell, and of its siblings with other seeds; none if its rate is set or nothing is
 /// tuned. Errors: an unknown name in `cell`.
 std::vector<StudyTrial> trials_of(const StudySpec& spec, const StudyCell& cell);

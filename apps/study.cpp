@@ -1,0 +1,46 @@
+#include "apps/study.h"
+
+#include "apps/verbs.h"
+
+namespace graft {
+
+void add_study_options(Command& verb, StudyOptions& options) {
+  verb.argument("FILE", "The study's file, TOML", options.file);
+  verb.option(
+      {.flag = "-o,--output", .group = "Files", .help = "folder of the study; the default is FILE without .toml"},
+      options.output);
+  verb.output_options(options.is_json, options.is_quiet);
+}
+
+StudyDirectory directory_of(const StudyOptions& options) {
+  if (options.file.empty())
+    throw UsageError("study: no file given; name the study's file, as in graft study plan study.toml");
+  if (!options.output.empty()) return StudyDirectory(options.output);
+  const std::filesystem::path file(options.file);
+  if (file.extension() != ".toml")
+    throw UsageError("study: " + options.file +
+                     " does not end in .toml, so the study's folder has no name; add -o DIR");
+  return StudyDirectory(file.stem());
+}
+
+void claim_study_folder(const StudyDirectory& directory) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const fs::path& folder = directory.path();
+  const std::string name = folder.string();
+  if (fs::exists(folder, error) && !fs::is_directory(folder, error))
+    throw Error("study: " + name + " is a file; choose another -o");
+  const bool is_study =
+      fs::exists(directory.lock(), error) || fs::exists(directory.spec(), error) || fs::exists(directory.plan(), error);
+  if (!is_study && fs::exists(folder, error) && !fs::is_empty(folder, error))
+    throw Error("study: " + name + " holds something else than a study; choose another -o");
+  fs::create_directories(folder, error);
+  if (error) throw Error("study: cannot create " + name + ": " + error.message() + "; choose a writable -o");
+}
+
+void add_study_verbs(Command& study) {
+  add_study_run_verb(study);
+  add_study_status_verb(study);
+}
+
+}  // namespace graft

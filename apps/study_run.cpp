@@ -1,0 +1,168 @@
+// graft study run: the trainings of a study, several at a time, until all are finished.
+#include <fmt/format.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "apps/interrupt.h"
+#include "apps/settings_options.h"
+#include "apps/study.h"
+#include "apps/study_file.h"
+#include "apps/study_progress.h"
+#include "apps/study_slurm.h"
+#include "apps/terminal.h"
+#include "data/files.h"
+#include "kernels/backend.h"
+#include "strategies/study/study_lock.h"
+#include "strategies/study/study_run.h"
+
+namespace graft {
+namespace {
+
+using nlohmann::ordered_json;
+
+struct RunOptions {
+  StudyOptions study;
+  std::int64_t jobs = 0;
+  std::string cell;
+  bool overwrites = false, slurm = false;
+};
+
+/// This very program, even if its file has been replaced since.
+std::string this_program() { return "/proc/self/exe"; }
+
+/// Names of the GPUs, asked of a process that opens them and is gone again.
+std::vector<std::string> gpus() {
+  if (!cuda_unavailable_reason().empty()) return {};
+  std::FILE* answer = popen(fmt::format("/proc/{}/exe devices --json 2>/dev/null", getpid()).c_str(), "r");
+  if (!answer) return {};
+  std::string text;
+  char part[4096];
+  for (std::size_t n; (n = std::fread(part, 1, sizeof part, answer)) > 0;) text.append(part, n);
+  pclose(answer);
+  std::vector<std::string> names;
+  const ordered_json all = ordered_json::parse(text, nullptr, false);
+  if (all.is_discarded()) return {};
+  for (const ordered_json& device : all.value("devices", ordered_json::array()))
+    if (device.value("usable", false) && device.value("name", "").starts_with("cuda")) names.push_back(device["name"]);
+  return names;
+}
+
+/// Cores that this process may use.
+std::int64_t cores() {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
+}
+
+/// One training at a time, or one per GPU, unless told; the cores are divided.
+void divide_machine(StudyRunSpec& run, std::int64_t jobs) {
+  TrainSettings s;
+  for (const auto& [key, value] : run.spec.train) set_by_key(s, key, value);
+  if (s.device == "auto" || s.device == "cuda") run.devices = gpus();
+  run.jobs = jobs > 0 ? jobs : std::max<std::int64_t>(1, std::ssize(run.devices));
+  run.threads = std::max<std::int64_t>(1, cores() / run.jobs);
+}
+
+ordered_json json_of(const StudyOutcome& outcome) {
+  ordered_json failures = ordered_json::array();
+  for (const TaskFailure& failure : outcome.failures)
+    failures.push_back({{"id", failure.id}, {"error", failure.error}});
+  return {{"cells", outcome.tally.cells},
+          {"finished_cells", outcome.tally.finished_cells},
+          {"trials", outcome.tally.trials},
+          {"finished_trials", outcome.tally.finished_trials},
+          {"failed", failures},
+          {"interrupted", outcome.was_interrupted}};
+}
+
+int report(const StudyOutcome& outcome, const RunOptions& options, const StudyDirectory& directory) {
+  const StudyTally& tally = outcome.tally;
+  const auto of = [](std::int64_t n, const char* what) { return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s"); };
+  if (options.study.is_json) print_result(json_of(outcome).dump() + "\n");
+  if (outcome.was_interrupted) {
+    if (!options.study.is_quiet)
+      print_note(fmt::format("interrupted; checkpoints are written, the same command continues ({} of {} finished)",
+                             tally.finished_cells, of(tally.cells, "cell")));
+    return kExitInterrupted;
+  }
+  if (outcome.failures.empty()) {
+    if (!options.study.is_json)
+      print_result(fmt::format("{} finished: {}\n", of(tally.finished_cells + tally.finished_trials, "training"),
+                               directory.path().string()));
+    return 0;
+  }
+  std::string list;
+  for (const TaskFailure& failure : outcome.failures) list += fmt::format("\n{}: {}", failure.id, failure.error);
+  const std::string kept = fmt::format("{} of {} finished and kept", tally.finished_cells, of(tally.cells, "cell"));
+  if (outcome.disk_is_full)
+    throw Error(fmt::format("study: the disk of {} is full; free some space and run again, {}{}",
+                            directory.path().string(), kept, list));
+  throw Error(fmt::format("study: {} failed, {}; the same command tries again{}",
+                          of(std::ssize(outcome.failures), "training"), kept, list));
+}
+
+StudyOutcome run_cells(const RunOptions& options, const StudyFile& file, const StudyDirectory& directory,
+                       const StopLater& stop, StudyDisplay& display) {
+  const auto to_text = [](const TrainSettings& s) { return to_toml(s, true); };
+  StudyRunSpec run{
+      .spec = file.spec, .directory = directory, .program = this_program(), .to_toml = to_text, .stop = &stop.flag()};
+  divide_machine(run, options.jobs);
+  if (!options.cell.empty()) {
+    check_prepared(file.spec, directory);
+    const StudyLock lock(directory.lock(), StudyLock::Kind::one_cell);
+    run.jobs = 1;
+    return run_task(run, task_named(file.spec, options.cell), display);
+  }
+  const StudyLock lock(directory.lock(), StudyLock::Kind::whole, [&](std::string_view line) { display.note(line); });
+  prepare_study(file.spec, directory,
+                {.toml = file.text,
+                 .overwrites = options.overwrites,
+                 .threads = int(cores()),
+                 .to_toml = to_text,
+                 .note = [&](std::string_view line) { display.note(line); }});
+  if (options.slurm) {
+    print_result(write_slurm_scripts(file.spec, directory, options.study.file));
+    return {};
+  }
+  display.note(fmt::format("study: {} at once, {} thread{} each{}", run.jobs, run.threads, run.threads == 1 ? "" : "s",
+                           run.devices.empty() ? "" : fmt::format(", on {}", fmt::join(run.devices, ", "))));
+  return run_study(run, display);
+}
+
+int run_study_verb(RunOptions& options) {
+  const StudyFile file = read_study_file(options.study.file);
+  const StudyDirectory directory = directory_of(options.study);
+  check_study(file.spec);
+  claim_study_folder(directory);
+  const StopLater stop;
+  StudyDisplay display(options.study.is_quiet);
+  const StudyOutcome outcome = run_cells(options, file, directory, stop, display);
+  return options.slurm ? 0 : report(outcome, options, directory);
+}
+
+}  // namespace
+
+void add_study_run_verb(Command& study) {
+  Command verb = study.verb("run", "Run what is not finished yet, or continue it");
+  auto options = std::make_shared<RunOptions>();
+  add_study_options(verb, options->study);
+  verb.option({.flag = "-j,--jobs",
+               .group = "Run",
+               .help = "trainings at once, which share the cores; 0 is one, or one per GPU",
+               .min = 0},
+              options->jobs);
+  verb.option({.flag = "--overwrite", .group = "Run", .help = "run again what was run with other settings"},
+              options->overwrites);
+  verb.option({.flag = "--slurm", .group = "Cluster", .help = "prepare the folder, write scripts for sbatch and stop"},
+              options->slurm);
+  verb.option({.flag = "--cell", .group = "Cluster", .help = "run only this cell or trial, as plan lists them"},
+              options->cell);
+  verb.example(
+      "  graft study run study.toml -j 2\n  graft study run study.toml -j 2     # after an interruption: continues");
+  verb.run([options] { return run_study_verb(*options); });
+}
+
+}  // namespace graft

@@ -1,0 +1,76 @@
+#include "apps/study_slurm.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "data/files.h"
+#include "strategies/study/study_tasks.h"
+
+namespace graft {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// For a shell, in single quotes.
+std::string quoted(const std::string& word) {
+  std::string text = "'";
+  for (char c : word) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return text + "'";
+}
+
+std::string array_script(const std::string& name, const fs::path& folder, std::size_t count,
+                         const StudyDirectory& directory, const std::string& file) {
+  return fmt::format(
+      R"(#!/bin/bash
+#SBATCH --job-name={0}
+#SBATCH --array=1-{1}
+#SBATCH --output={2}/{0}-%a.out
+# Further options of sbatch (partition, time, --gres=gpu:1, --cpus-per-task) are given to submit.sh.
+set -eu
+id=$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" {3})
+exec "${{GRAFT:-{6}}}" study run {4} -o {5} --cell "$id"
+)",
+      name, count, folder.string(), quoted((folder / (name + ".txt")).string()), quoted(fs::absolute(file).string()),
+      quoted(directory.path().string()), fs::read_symlink("/proc/self/exe").string());
+}
+
+std::string submit_script(const fs::path& folder, bool has_trials) {
+  std::string text = R"(#!/bin/bash
+# Gives the study to Slurm. Arguments go to sbatch: submit.sh --cpus-per-task=8 --gres=gpu:1. Submitting again runs what
+# is not finished.
+set -eu
+)";
+  const auto script = [&](const char* name) { return quoted((folder / name).string()); };
+  if (!has_trials) return text + fmt::format("exec sbatch \"$@\" {}\n", script("cells.sbatch"));
+  // afterany: a trial that failed holds up its own cells alone.
+  return text + fmt::format(R"(trials=$(sbatch --parsable "$@" {})
+exec sbatch --dependency=afterany:"${{trials%%;*}}" "$@" {}
+)",
+                            script("trials.sbatch"), script("cells.sbatch"));
+}
+
+}  // namespace
+
+std::string write_slurm_scripts(const StudySpec& spec, const StudyDirectory& directory, const std::string& file) {
+  const fs::path folder = directory.path() / "slurm";
+  std::string trials, cells;
+  std::size_t trial_count = 0, cell_count = 0;
+  for (const StudyTask& task : tasks_of(spec)) {
+    (task.trial ? trials : cells) += task.id() + "\n";
+    ++(task.trial ? trial_count : cell_count);
+  }
+  write_atomically(folder / "cells.txt", cells);
+  write_atomically(folder / "cells.sbatch", array_script("cells", folder, cell_count, directory, file));
+  if (trial_count > 0) {
+    write_atomically(folder / "trials.txt", trials);
+    write_atomically(folder / "trials.sbatch", array_script("trials", folder, trial_count, directory, file));
+  }
+  const fs::path submit = folder / "submit.sh";
+  write_atomically(submit, submit_script(folder, trial_count > 0));
+  fs::permissions(submit, fs::perms::owner_exec | fs::perms::group_exec | fs::perms::others_exec,
+                  fs::perm_options::add);
+  return fmt::format("{} trials and {} cells as job arrays: {}\n", trial_count, cell_count, submit.string());
+}
+
+}  // namespace graft

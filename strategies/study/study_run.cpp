@@ -1,0 +1,316 @@
+#include "strategies/study/study_run.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
+#include "data/files.h"
+#include "strategies/study/child_process.h"
+#include "strategies/study/study_state.h"
+
+namespace graft {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+constexpr int kExitInterrupted = 130;
+constexpr std::uintmax_t kLeastSpace = 1 << 20;  // below that a disk is called full
+
+enum class Progress { waiting, running, finished, failed };
+
+struct Entry {
+  StudyTask task;
+  Progress progress = Progress::waiting;
+  std::string error = {};
+};
+
+struct Running {
+  std::size_t entry = 0, slot = 0;
+  ChildProcess process;
+  Clock::time_point begin;
+};
+
+/// The line of an error, as the program prints it last.
+std::string error_in(const fs::path& log) {
+  constexpr std::string_view kMark = "graft: error: ";
+  std::istringstream lines(read_text(log));
+  std::string line, found;
+  while (std::getline(lines, line))
+    if (line.starts_with(kMark)) found = line.substr(kMark.size());
+  return found;
+}
+
+/// Removes what a task that is done with does not need any more. Trials keep no weights.
+void tidy(const fs::path& folder, bool is_trial) {
+  std::error_code error;
+  fs::remove(folder / "last.h5", error);
+  if (!is_trial) return;
+  fs::remove(folder / "best.h5", error);
+  fs::remove(folder / "internals.h5", error);
+}
+
+std::string kind_of(const StudyTask& task) {
+  return fmt::format("{}/{}/{}{}", task.cell.network, task.cell.dataset, task.cell.strategy,
+                     task.trial ? " trial" : "");
+}
+
+class Runner {
+ public:
+  Runner(const StudyRunSpec& spec, StudyProgress& progress, std::vector<StudyTask> tasks)
+      : spec_(spec),
+        progress_(progress),
+        counts_(split_counts(spec.spec, spec.directory)),
+        slots_(std::size_t(spec.jobs)) {
+    for (StudyTask& task : tasks) entries_.push_back({std::move(task)});
+    find_finished();
+    read_plan();
+  }
+  StudyOutcome run();
+
+ private:
+  fs::path folder(const Entry& entry) const { return folder_of(spec_.directory, entry.task); }
+  bool is_stopping() const { return spec_.stop && *spec_.stop; }
+  void find_finished();
+  void read_plan();
+  bool start_next();
+  bool may_start(Entry& entry);
+  void start(std::size_t index);
+  ChildSpec command(const Entry& entry, std::size_t slot) const;
+  bool poll();
+  void take_end(const Running& run, const ChildProcess::End& end);
+  void fail(Entry& entry, const std::string& error);
+  double expected_seconds(const Entry& entry) const;
+  StudyTally tally() const;
+
+  const StudyRunSpec& spec_;
+  StudyProgress& progress_;
+  SplitCounts counts_;
+  std::vector<Entry> entries_;
+  std::vector<char> slots_;  // taken
+  std::vector<Running> running_;
+  std::map<std::string, std::pair<double, std::int64_t>> measured_;  // kind -> seconds, tasks
+  std::map<std::string, double> planned_;                            // kind -> seconds
+  bool disk_is_full_ = false, has_stopped_ = false;
+};
+
+void Runner::find_finished() {
+  for (Entry& entry : entries_) {
+    const TaskState state = read_state(folder(entry));
+    const bool is_tried = entry.task.trial && state.diverged;  // the same rate would diverge again
+    if (state.state != CellState::finished && !is_tried) continue;
+    entry.progress = Progress::finished;
+    tidy(folder(entry), entry.task.trial.has_value());
+  }
+}
+
+/// Seconds by kind, if `graft study plan` has left them.
+void Runner::read_plan() {
+  if (!fs::exists(spec_.directory.plan())) return;
+  const auto plan = nlohmann::json::parse(read_text(spec_.directory.plan()), nullptr, false);
+  if (!plan.is_object() || !plan.contains("tasks")) return;
+  for (const auto& task : plan["tasks"])
+    if (task.is_object() && task.contains("kind") && task.contains("seconds"))
+      planned_[task["kind"].get<std::string>()] = task["seconds"].get<double>();
+}
+
+StudyOutcome Runner::run() {
+  using namespace std::chrono_literals;
+  Clock::time_point ticked = Clock::now();
+  while (true) {
+    while (!is_stopping() && !disk_is_full_ && running_.size() < slots_.size() && start_next()) {
+    }
+    if (running_.empty()) break;
+    if (is_stopping() && !has_stopped_) {
+      for (Running& run : running_) run.process.terminate();
+      has_stopped_ = true;
+    }
+    if (!poll()) std::this_thread::sleep_for(20ms);
+    if (Clock::now() - ticked > 1s) progress_.tick(tally()), ticked = Clock::now();
+  }
+  StudyOutcome outcome{
+      .tally = tally(), .failures = {}, .was_interrupted = is_stopping(), .disk_is_full = disk_is_full_};
+  for (const Entry& entry : entries_)
+    if (entry.progress == Progress::failed) outcome.failures.push_back({entry.task.id(), entry.error});
+  return outcome;
+}
+
+/// False: nothing can be started now.
+bool Runner::start_next() {
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    if (entries_[i].progress != Progress::waiting || !may_start(entries_[i])) continue;
+    start(i);
+    return true;
+  }
+  return false;
+}
+
+/// A cell waits for its trials; if one failed, or none has a score, it fails with them.
+bool Runner::may_start(Entry& entry) {
+  if (entry.task.trial) return true;
+  for (const StudyTrial& trial : trials_of(spec_.spec, entry.task.cell)) {
+    const auto found =
+        std::ranges::find_if(entries_, [&](const Entry& e) { return e.task.trial && e.task.id() == trial.id(); });
+    if (found == entries_.end()) continue;  // not in this run's list
+    if (found->progress == Progress::failed) return fail(entry, fmt::format("{} failed", trial.id())), false;
+    if (found->progress != Progress::finished) return false;
+  }
+  if (rate_of(spec_.spec, spec_.directory, entry.task.cell) > 0) return true;
+  fail(entry, "its trials gave no rate: none kept a finite loss; lower tuning.lr");
+  return false;
+}
+
+ChildSpec Runner::command(const Entry& entry, std::size_t slot) const {
+  TrainSettings s = task_settings(spec_.spec, spec_.directory, entry.task, counts_);
+  if (s.threads == 0) s.threads = spec_.threads;
+  const fs::path run = folder(entry);
+  // What goes on keeps its own configuration: other threads would round otherwise. Places may have moved.
+  if (!fs::exists(run / "last.h5")) write_atomically(run / "config.toml", spec_.to_toml(s));
+  std::vector<std::string> arguments{"train", "--resume",
+                                     "-o",    run.string(),
+                                     "--set", "train.data=" + s.data,
+                                     "--set", "train.feature_cache_dir=" + s.feature_cache_dir};
+  if (!s.weights.empty()) arguments.insert(arguments.end(), {"--weights", s.weights});
+  if (!spec_.devices.empty())
+    arguments.insert(arguments.end(), {"--device", spec_.devices[slot % spec_.devices.size()]});
+  return {.program = spec_.program, .arguments = std::move(arguments), .log = run / "log.txt"};
+}
+
+void Runner::start(std::size_t index) {
+  Entry& entry = entries_[index];
+  const std::size_t slot = std::size_t(std::ranges::find(slots_, 0) - slots_.begin());
+  try {
+    if (const std::string changed = changed_setting(spec_.spec, spec_.directory, entry.task, counts_, spec_.to_toml);
+        !changed.empty())
+      throw Error(changed + "; add --overwrite to run it again");
+    const ChildSpec child = command(entry, slot);
+    std::error_code ignored;
+    fs::remove(folder(entry) / "failed.txt", ignored);
+    running_.push_back({index, slot, ChildProcess(child), Clock::now()});
+  } catch (const Error& error) {
+    return fail(entry, error.what());
+  }
+  slots_[slot] = 1;
+  entry.progress = Progress::running;
+  progress_.started(entry.task, tally());
+}
+
+/// Whether something has ended.
+bool Runner::poll() {
+  for (std::size_t i = 0; i < running_.size(); ++i) {
+    const std::optional<ChildProcess::End> end = running_[i].process.poll();
+    if (!end) continue;
+    slots_[running_[i].slot] = 0;
+    std::vector<Running> others;
+    for (std::size_t k = 0; k < running_.size(); ++k)
+      if (k != i) others.push_back(std::move(running_[k]));
+    const Running ended = std::move(running_[i]);
+    running_ = std::move(others);
+    take_end(ended, *end);
+    return true;
+  }
+  return false;
+}
+
+void Runner::take_end(const Running& run, const ChildProcess::End& end) {
+  Entry& entry = entries_[run.entry];
+  const fs::path where = folder(entry);
+  if (end.signal == 0 && end.exit_code == 0 && fs::exists(where / "summary.json")) {
+    entry.progress = Progress::finished;
+    tidy(where, entry.task.trial.has_value());
+    auto& [seconds, tasks] = measured_[kind_of(entry.task)];
+    seconds += std::chrono::duration<double>(Clock::now() - run.begin).count(), ++tasks;
+    return progress_.ended(entry.task, "", tally());
+  }
+  if (has_stopped_ && (end.exit_code == kExitInterrupted || end.signal != 0)) {
+    entry.progress = Progress::waiting;
+    return;
+  }
+  std::string error = end.signal != 0 ? signal_text(end.signal) : error_in(where / "log.txt");
+  if (end.exit_code == kExitInterrupted) error = "interrupted by somebody else";
+  if (error.empty()) error = fmt::format("ended with code {}; see {}", end.exit_code, (where / "log.txt").string());
+  if (entry.task.trial && is_divergence(error)) {
+    try {
+      write_atomically(where / "failed.txt", error + "\n");
+      tidy(where, true);
+      entry.progress = Progress::finished;
+      return progress_.ended(entry.task, "", tally());
+    } catch (const Error& full) {
+      error = full.what();
+    }
+  }
+  fail(entry, error);
+}
+
+void Runner::fail(Entry& entry, const std::string& error) {
+  entry.progress = Progress::failed;
+  entry.error = error;
+  std::error_code ignored;
+  const fs::space_info space = fs::space(spec_.directory.path(), ignored);
+  disk_is_full_ = disk_is_full_ || (!ignored && space.available < kLeastSpace);
+  try {
+    write_atomically(folder(entry) / "failed.txt", error + "\n");
+  } catch (const Error&) {
+    // The outcome has it as well.
+  }
+  progress_.ended(entry.task, error, tally());
+}
+
+double Runner::expected_seconds(const Entry& entry) const {
+  const std::string kind = kind_of(entry.task);
+  if (const auto found = measured_.find(kind); found != measured_.end())
+    return found->second.first / double(found->second.second);
+  // Plans are measured on an idle machine: what is known of other kinds corrects them.
+  double measured = 0, planned = 0, all = 0, tasks = 0;
+  for (const auto& [other, value] : measured_) {
+    all += value.first, tasks += double(value.second);
+    const auto plan = planned_.find(other);
+    if (plan != planned_.end()) measured += value.first, planned += plan->second * double(value.second);
+  }
+  if (const auto plan = planned_.find(kind); plan != planned_.end())
+    return plan->second * (planned > 0 ? measured / planned : 1);
+  return tasks > 0 ? all / tasks : -1;
+}
+
+StudyTally Runner::tally() const {
+  StudyTally t;
+  double left = 0;
+  bool is_known = true;
+  for (const Entry& entry : entries_) {
+    const bool is_trial = entry.task.trial.has_value(), is_finished = entry.progress == Progress::finished;
+    (is_trial ? t.trials : t.cells) += 1;
+    (is_trial ? t.finished_trials : t.finished_cells) += is_finished;
+    t.failed += entry.progress == Progress::failed;
+    if (is_finished || entry.progress == Progress::failed) continue;
+    const double seconds = expected_seconds(entry);
+    is_known = is_known && seconds >= 0;
+    left += seconds;
+  }
+  for (const Running& run : running_) {
+    t.running.push_back(entries_[run.entry].task.id());
+    left -= std::min(std::chrono::duration<double>(Clock::now() - run.begin).count(),
+                     expected_seconds(entries_[run.entry]));
+  }
+  if (is_known) t.seconds_left = std::max(0.0, left / double(slots_.size()));
+  return t;
+}
+
+}  // namespace
+
+StudyOutcome run_study(const StudyRunSpec& spec, StudyProgress& progress) {
+  return Runner(spec, progress, tasks_of(spec.spec)).run();
+}
+
+StudyOutcome run_task(const StudyRunSpec& spec, const StudyTask& task, StudyProgress& progress) {
+  if (!task.trial && rate_of(spec.spec, spec.directory, task.cell) == 0)
+    throw Error(fmt::format("study: {} needs the rate of its trials, which are not finished", task.id()));
+  return Runner(spec, progress, {task}).run();
+}
+
+}  // namespace graft

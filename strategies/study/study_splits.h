@@ -1,0 +1,33 @@
+// Which images of a dataset train, validate and test in a study: decided once, before anything trains.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "data/dataset.h"
+#include "strategies/study/study.h"
+
+namespace graft {
+
+struct StudySplit {
+  std::vector<std::string> class_names;
+  std::vector<Sample> samples;  // of a folder or CSV with absolute paths
+  std::vector<BadImage> skipped;
+  std::int64_t count(Split split) const;
+};
+
+/// Whether a dataset brings its own splits and is read as it is.
+bool is_npz(const StudyDataset& dataset);
+
+/// As the spec wants them, one per fold (one without folds). With `decodes_all` every image is read once, and an
+/// unreadable one is an error, or left out with train.skip_bad.
+/// Errors: see Dataset::open(), assign_folds(); folds or subsets of an .npz; no validation or no test images.
+std::vector<StudySplit> make_splits(const StudySpec& spec, const StudyDataset& dataset, bool decodes_all, int threads);
+
+/// path,label,split,group; without test images if `for_tuning`.
+std::string to_csv(const StudySplit& split, bool for_tuning);
+
+/// What make_splits() depends on, as one line: another line, other splits.
+std::string split_key(const StudySpec& spec, const StudyDataset& dataset);
+
+}  // namespace graft

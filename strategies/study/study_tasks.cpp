@@ -1,0 +1,250 @@
+#include "strategies/study/study_tasks.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "data/csv.h"
+#include "data/files.h"
+#include "strategies/resume_check.h"
+#include "strategies/study/study_json.h"
+#include "strategies/study/study_splits.h"
+#include "strategies/study/study_state.h"
+
+namespace graft {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Where and how a training runs, not what it computes; and what a study looks at in other ways.
+constexpr std::array<std::string_view, 18> kNoPartOfResult{"train.output",
+                                                           "train.data",
+                                                           "train.weights",
+                                                           "train.feature_cache_dir",
+                                                           "train.feature_cache",
+                                                           "train.feature_cache_mb",
+                                                           "train.image_cache_mb",
+                                                           "train.loader_threads",
+                                                           "train.threads",
+                                                           "train.device",
+                                                           "train.graph",
+                                                           "train.recompute",
+                                                           "train.probe_from",
+                                                           "train.precision",
+                                                           "train.cudnn_timing",
+                                                           "train.cudnn_plan_cache",
+                                                           "train.cudnn_workspace_mb",
+                                                           "train.skip_bad"};
+
+bool matters(std::string_view key) { return std::ranges::find(kNoPartOfResult, key) == kNoPartOfResult.end(); }
+
+bool is_there(const fs::path& path) {
+  std::error_code error;
+  return fs::exists(path, error);
+}
+
+/// Files that a program which was killed was still writing.
+void remove_unfinished(const fs::path& folder) {
+  std::error_code error;
+  std::vector<fs::path> unfinished;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error))
+    if (entry.path().filename().string().find(".tmp.") != std::string::npos) unfinished.push_back(entry.path());
+  for (const fs::path& file : unfinished) fs::remove(file, error);
+}
+
+std::int64_t first_fold(const StudySpec& spec) { return spec.folds > 0 ? 0 : -1; }
+
+bool has_splits(const StudySpec& spec, const StudyDirectory& directory, const StudyDataset& dataset) {
+  if (is_npz(dataset)) return true;
+  for (std::int64_t fold = first_fold(spec); fold < std::max<std::int64_t>(spec.folds, 0); ++fold)
+    for (const bool for_tuning : {false, true})
+      if (!is_there(directory.split(dataset.name, fold, for_tuning))) return false;
+  return true;
+}
+
+void write_splits(const StudySpec& spec, const StudyDirectory& directory, const StudyDataset& dataset,
+                  const StudyPreparation& call) {
+  const std::vector<StudySplit> splits = make_splits(spec, dataset, true, call.threads);
+  for (const BadImage& bad : splits[0].skipped) call.note(fmt::format("skipped {}: {}", bad.path, bad.reason));
+  if (is_npz(dataset)) return;
+  std::int64_t fold = first_fold(spec);
+  for (const StudySplit& split : splits) {
+    for (const bool for_tuning : {false, true})
+      write_atomically(directory.split(dataset.name, fold, for_tuning), to_csv(split, for_tuning));
+    ++fold;
+  }
+}
+
+/// Tasks of a dataset that anything was run for.
+std::vector<StudyTask> begun_tasks(const StudySpec& spec, const StudyDirectory& directory, std::string_view dataset) {
+  std::vector<StudyTask> begun;
+  for (StudyTask& task : tasks_of(spec))
+    if (task.cell.dataset == dataset && is_there(folder_of(directory, task) / "config.toml"))
+      begun.push_back(std::move(task));
+  return begun;
+}
+
+struct Change {
+  StudyTask task;
+  std::string what;
+};
+
+[[noreturn]] void refuse(const std::vector<Change>& changes, const StudyDirectory& directory) {
+  constexpr std::size_t kShown = 20;
+  std::string list;
+  for (std::size_t i = 0; i < std::min(changes.size(), kShown); ++i)
+    list += fmt::format("\n{}: {}", changes[i].task.id(), changes[i].what);
+  if (changes.size() > kShown) list += fmt::format("\nand {} more", changes.size() - kShown);
+  throw Error(fmt::format(
+      "study: {} of {} {} run with other settings; restore them, add --overwrite to run {} again, "
+      "or choose another -o{}",
+      changes.size() == 1 ? "a training" : fmt::format("{} trainings", changes.size()), directory.path().string(),
+      changes.size() == 1 ? "was" : "were", changes.size() == 1 ? "it" : "them", list));
+}
+
+void settle(const std::vector<Change>& changes, const StudyDirectory& directory, const StudyPreparation& call) {
+  if (changes.empty()) return;
+  if (!call.overwrites) refuse(changes, directory);
+  for (const Change& change : changes) {
+    call.note(fmt::format("{} begins anew: {}", change.task.id(), change.what));
+    std::error_code error;
+    if (fs::remove_all(folder_of(directory, change.task), error); error)
+      throw Error(
+          fmt::format("study: cannot remove {}: {}", folder_of(directory, change.task).string(), error.message()));
+  }
+}
+
+/// The weights' hash is in environment.json as the first start found it.
+std::string changed_weights(const StudyDirectory& directory, const StudyTask& task, const std::string& sha256) {
+  const fs::path file = folder_of(directory, task) / "environment.json";
+  if (sha256.empty() || !is_there(file)) return {};
+  const auto environment = nlohmann::json::parse(read_text(file), nullptr, false);
+  if (!environment.is_object() || environment.value("model_sha256", sha256) == sha256) return {};
+  return "the file of its network's weights has another content now";
+}
+
+std::vector<Change> changed_tasks(const StudySpec& spec, const StudyDirectory& directory, const ToToml& to_toml) {
+  const SplitCounts counts = split_counts(spec, directory);
+  std::map<std::string, std::string> hashes;
+  for (const StudyNetwork& network : spec.networks)
+    hashes[network.name] = network.weights.empty() ? "" : sha256_of_file(network.weights);
+  std::vector<Change> changes;
+  for (StudyTask& task : tasks_of(spec)) {
+    std::string what = changed_setting(spec, directory, task, counts, to_toml);
+    if (what.empty()) what = changed_weights(directory, task, hashes.at(task.cell.network));
+    if (!what.empty()) changes.push_back({std::move(task), std::move(what)});
+  }
+  return changes;
+}
+
+/// Splits that are there stay, even if images came or went since.
+void fix_splits(const StudySpec& spec, const StudyDirectory& directory, const StudyPreparation& call) {
+  std::optional<StudySpec> before;
+  if (is_there(directory.spec())) before = study_from_json(read_text(directory.spec()), directory.spec().string());
+  for (const StudyDataset& dataset : spec.datasets) {
+    std::vector<Change> changes;
+    bool is_other = false;
+    if (before) {
+      const auto old = std::ranges::find(before->datasets, dataset.name, &StudyDataset::name);
+      if (old != before->datasets.end() && split_key(*before, *old) != split_key(spec, dataset)) {
+        is_other = true;
+        const std::string what =
+            fmt::format("its splits had {}; now {}", split_key(*before, *old), split_key(spec, dataset));
+        for (StudyTask& task : begun_tasks(spec, directory, dataset.name)) changes.push_back({std::move(task), what});
+      }
+    }
+    settle(changes, directory, call);
+    if (is_other || !has_splits(spec, directory, dataset) || (is_npz(dataset) && !before))
+      write_splits(spec, directory, dataset, call);
+  }
+}
+
+}  // namespace
+
+std::vector<StudyTask> tasks_of(const StudySpec& spec) {
+  std::vector<StudyTask> tasks;
+  std::set<std::string> seen;  // trials belong to all seeds
+  for (const StudyCell& cell : cells_of(spec)) {
+    for (const StudyTrial& trial : trials_of(spec, cell))
+      if (seen.insert(trial.id()).second) tasks.push_back({cell, trial});
+    tasks.push_back({cell});
+  }
+  return tasks;
+}
+
+StudyTask task_named(const StudySpec& spec, std::string_view id) {
+  std::vector<std::string> ids;
+  for (const StudyTask& task : tasks_of(spec)) {
+    if (task.id() == id) return task;
+    ids.push_back(task.id());
+  }
+  const std::string near = nearest_name(id, {ids.begin(), ids.end()});
+  throw UsageError(fmt::format("--cell: the study has no '{}'{}", id,
+                               near.empty() ? "; graft study plan lists all" : ", did you mean '" + near + "'?"));
+}
+
+fs::path folder_of(const StudyDirectory& directory, const StudyTask& task) {
+  return task.trial ? directory.of(*task.trial) : directory.of(task.cell);
+}
+
+SplitCounts split_counts(const StudySpec& spec, const StudyDirectory& directory) {
+  SplitCounts counts;
+  for (const StudyDataset& dataset : spec.datasets)
+    for (std::int64_t fold = first_fold(spec); fold < std::max<std::int64_t>(spec.folds, 0); ++fold) {
+      std::array<std::int64_t, 3>& count = counts[{dataset.name, fold}];
+      if (is_npz(dataset)) {
+        const StudySplit split = make_splits(spec, dataset, false, 1)[0];
+        for (const Split part : kSplits) count[std::size_t(part)] = split.count(part);
+        continue;
+      }
+      const fs::path file = directory.split(dataset.name, fold, false);
+      for (const std::vector<std::string>& row : parse_csv(read_text(file), file.string()).rows)
+        for (const Split part : kSplits) count[std::size_t(part)] += row.at(2) == to_string(part);
+    }
+  return counts;
+}
+
+TrainSettings task_settings(const StudySpec& spec, const StudyDirectory& directory, const StudyTask& task,
+                            const SplitCounts& counts) {
+  if (task.trial)
+    return trial_settings(spec, directory, *task.trial,
+                          counts.at({task.cell.dataset, task.cell.fold})[std::size_t(Split::train)]);
+  return cell_settings(spec, directory, task.cell, rate_of(spec, directory, task.cell));
+}
+
+std::string changed_setting(const StudySpec& spec, const StudyDirectory& directory, const StudyTask& task,
+                            const SplitCounts& counts, const ToToml& to_toml) {
+  const fs::path config = folder_of(directory, task) / "config.toml";
+  if (!is_there(config)) return {};
+  const bool is_rate_open = !task.trial && rate_of(spec, directory, task.cell) == 0;
+  const auto before = keys_of(read_text(config)), now = keys_of(to_toml(task_settings(spec, directory, task, counts)));
+  for (const auto& [key, value] : now) {
+    const auto old = before.find(key);
+    if (old == before.end() || old->second == value || !matters(key) || (is_rate_open && key == "train.lr")) continue;
+    return fmt::format("{} was {} and is now {}", key, old->second, value);
+  }
+  return {};
+}
+
+void prepare_study(const StudySpec& spec, const StudyDirectory& directory, const StudyPreparation& call) {
+  for (const std::string& note : check_study(spec)) call.note(note);
+  remove_unfinished(directory.path());
+  remove_unfinished(directory.path() / "splits");
+  remove_unfinished(directory.features());
+  fix_splits(spec, directory, call);
+  settle(changed_tasks(spec, directory, call.to_toml), directory, call);
+  write_atomically(directory.path() / "study.toml", call.toml);
+  write_atomically(directory.spec(), to_json(spec));
+}
+
+void check_prepared(const StudySpec& spec, const StudyDirectory& directory) {
+  if (!is_there(directory.spec()) || !(study_from_json(read_text(directory.spec()), directory.spec().string()) == spec))
+    throw Error(
+        fmt::format("study: {} is not prepared for this file; graft study run FILE --slurm does that, or graft "
+                    "study run FILE",
+                    directory.path().string()));
+}
+
+}  // namespace graft
