@@ -39,6 +39,7 @@ void claim_study_folder(const StudyDirectory& directory) {
 }
 
 void add_study_verbs(Command& study) {
+  add_study_plan_verb(study);
   add_study_run_verb(study);
   add_study_status_verb(study);
 }

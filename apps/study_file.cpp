@@ -234,7 +234,12 @@ StudySpec Reader::read(const toml::table& file) {
   const toml::table* tables = own ? &table_at(*own, "strategy") : nullptr;
   std::vector<std::string> names;
   if (const toml::node* list = table_at(*study, "study").get("strategies")) names = texts(*list, "study.strategies");
-  if (tables) check_keys(*tables, "strategy.", {names.begin(), names.end()});
+  if (tables) {
+    // Also of strategies that are not in the list now: one that is left out for a while keeps its settings.
+    Names known{names.begin(), names.end()};
+    for (const StrategyInfo& info : strategies()) known.push_back(info.name);
+    check_keys(*tables, "strategy.", known);
+  }
   for (const std::string& name : names) {
     const toml::node* table = tables ? tables->get(name) : nullptr;
     spec.strategies.push_back(strategy(name, table ? &table_at(*table, "strategy." + name) : nullptr));

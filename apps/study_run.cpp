@@ -1,21 +1,16 @@
 // graft study run: the trainings of a study, several at a time, until all are finished.
 #include <fmt/format.h>
-#include <sched.h>
-#include <unistd.h>
 
-#include <algorithm>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "apps/interrupt.h"
 #include "apps/settings_options.h"
 #include "apps/study.h"
 #include "apps/study_file.h"
+#include "apps/study_machine.h"
 #include "apps/study_progress.h"
 #include "apps/study_slurm.h"
 #include "apps/terminal.h"
-#include "data/files.h"
-#include "kernels/backend.h"
 #include "strategies/study/study_lock.h"
 #include "strategies/study/study_run.h"
 
@@ -30,41 +25,6 @@ struct RunOptions {
   std::string cell;
   bool overwrites = false, slurm = false;
 };
-
-/// This very program, even if its file has been replaced since.
-std::string this_program() { return "/proc/self/exe"; }
-
-/// Names of the GPUs, asked of a process that opens them and is gone again.
-std::vector<std::string> gpus() {
-  if (!cuda_unavailable_reason().empty()) return {};
-  std::FILE* answer = popen(fmt::format("/proc/{}/exe devices --json 2>/dev/null", getpid()).c_str(), "r");
-  if (!answer) return {};
-  std::string text;
-  char part[4096];
-  for (std::size_t n; (n = std::fread(part, 1, sizeof part, answer)) > 0;) text.append(part, n);
-  pclose(answer);
-  std::vector<std::string> names;
-  const ordered_json all = ordered_json::parse(text, nullptr, false);
-  if (all.is_discarded()) return {};
-  for (const ordered_json& device : all.value("devices", ordered_json::array()))
-    if (device.value("usable", false) && device.value("name", "").starts_with("cuda")) names.push_back(device["name"]);
-  return names;
-}
-
-/// Cores that this process may use.
-std::int64_t cores() {
-  cpu_set_t set;
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
-}
-
-/// One training at a time, or one per GPU, unless told; the cores are divided.
-void divide_machine(StudyRunSpec& run, std::int64_t jobs) {
-  TrainSettings s;
-  for (const auto& [key, value] : run.spec.train) set_by_key(s, key, value);
-  if (s.device == "auto" || s.device == "cuda") run.devices = gpus();
-  run.jobs = jobs > 0 ? jobs : std::max<std::int64_t>(1, std::ssize(run.devices));
-  run.threads = std::max<std::int64_t>(1, cores() / run.jobs);
-}
 
 ordered_json json_of(const StudyOutcome& outcome) {
   ordered_json failures = ordered_json::array();
@@ -109,7 +69,8 @@ StudyOutcome run_cells(const RunOptions& options, const StudyFile& file, const S
   const auto to_text = [](const TrainSettings& s) { return to_toml(s, true); };
   StudyRunSpec run{
       .spec = file.spec, .directory = directory, .program = this_program(), .to_toml = to_text, .stop = &stop.flag()};
-  divide_machine(run, options.jobs);
+  const MachineShare share = divide_machine(file.spec, options.jobs);
+  run.jobs = share.jobs, run.threads = share.threads, run.devices = share.devices;
   if (!options.cell.empty()) {
     check_prepared(file.spec, directory);
     const StudyLock lock(directory.lock(), StudyLock::Kind::one_cell);
@@ -133,8 +94,8 @@ StudyOutcome run_cells(const RunOptions& options, const StudyFile& file, const S
 }
 
 int run_study_verb(RunOptions& options) {
-  const StudyFile file = read_study_file(options.study.file);
   const StudyDirectory directory = directory_of(options.study);
+  const StudyFile file = read_study_file(options.study.file);
   check_study(file.spec);
   claim_study_folder(directory);
   const StopLater stop;
