@@ -124,9 +124,7 @@ class DenseNet121 : public Network {
       } else if (part % 2 == 1) {
         y = blocks_[i](y.channels, norm_after(i));
       } else if (part == last_block()) {
-        y = {activated(y, *norm5_), {}};
-        const Scope scope(y.channels.context(), "avgpool");
-        y.channels = adaptive_avg_pool(y.channels, 1, 1);
+        y = {pooled_maps(activated(y, *norm5_)), {}};
       } else {
         y = {activated(y, transitions_[i].norm), {}};
         y.channels = transitions_[i].conv(y.channels);
@@ -135,6 +133,13 @@ class DenseNet121 : public Network {
       }
     }
     return y.channels;
+  }
+
+  Tensor last_maps(const Tensor& x) const override { return activated({run_body(x, 0, last_block()), {}}, *norm5_); }
+
+  Tensor pooled_maps(const Tensor& maps) const override {
+    const Scope scope(maps.context(), "avgpool");
+    return adaptive_avg_pool(maps, 1, 1);
   }
 
  private:

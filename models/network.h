@@ -34,6 +34,12 @@ class Network {
   /// In evaluation mode, running two ranges one after the other gives what running them as one gives.
   Tensor run_parts(const Tensor& x, int begin, int end) const;
 
+  /// The activations of the last convolutions that still have places, as pooling gets them: x [N,3,H,W] -> [N,K,h,w].
+  /// ResNet-50: what layer4 gives; DenseNet-121: norm5's output behind its ReLU; VGG-19: before the last max pooling.
+  virtual Tensor last_maps(const Tensor& x) const = 0;
+  /// From those activations on: [N,K,h,w] -> logits. In evaluation mode logits_of(last_maps(x)) is forward(x).
+  Tensor logits_of(const Tensor& maps) const { return run_parts(pooled_maps(maps), head_part(), parts()); }
+
   const ModelInfo& info() const { return info_; }
   std::int64_t num_classes() const { return info_.num_classes; }
   ParameterSet& parameters() { return parameters_; }
@@ -58,6 +64,8 @@ class Network {
 
   /// Parts [begin, end) of those before the head.
   virtual Tensor run_body(const Tensor& x, int begin, int end) const = 0;
+  /// From last_maps() to the input of the head.
+  virtual Tensor pooled_maps(const Tensor& maps) const = 0;
 
   /// Derived constructors declare their layers in state_dict order, the head last.
   LayerPlace place() { return {parameters_}; }

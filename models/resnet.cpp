@@ -86,13 +86,19 @@ class ResNet50 : public Network {
         const Scope scope(y.context(), "maxpool");
         y = max_pool(y, {.window_h = 3, .window_w = 3, .stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1});
       } else if (part == last_block()) {
-        const Scope scope(y.context(), "avgpool");
-        y = adaptive_avg_pool(y, 1, 1);
+        y = pooled_maps(y);
       } else {
         for (const Bottleneck& block : layers_[std::size_t(part - 1)]) y = block(y);
       }
     }
     return y;
+  }
+
+  Tensor last_maps(const Tensor& x) const override { return run_body(x, 0, last_block()); }
+
+  Tensor pooled_maps(const Tensor& maps) const override {
+    const Scope scope(maps.context(), "avgpool");
+    return adaptive_avg_pool(maps, 1, 1);
   }
 
  private:

@@ -40,16 +40,27 @@ class Vgg19 : public Network {
 
   Tensor run_body(const Tensor& x, int begin, int end) const override {
     Tensor y = x;
-    for (int part = begin; part < end; ++part) y = part == last_block() ? to_head(y) : run_stage(y, part);
+    for (int part = begin; part < end; ++part) y = part == last_block() ? to_head(y) : halved(convolved(y, part), part);
     return y;
   }
 
+  Tensor last_maps(const Tensor& x) const override {
+    const int last = last_block() - 1;
+    return convolved(run_body(x, 0, last), last);
+  }
+
+  Tensor pooled_maps(const Tensor& maps) const override { return to_head(halved(maps, last_block() - 1)); }
+
  private:
-  Tensor run_stage(const Tensor& x, int stage) const {
+  Tensor convolved(const Tensor& x, int stage) const {
     Tensor y = x;
     for (const Conv2d& convolution : stages_[std::size_t(stage)]) y = convolution(y, Activation::relu);
+    return y;
+  }
+
+  Tensor halved(const Tensor& x, int stage) const {
     const Scope scope(x.context(), pool_names_[std::size_t(stage)]);
-    return max_pool(y, {.window_h = 2, .window_w = 2, .stride_h = 2, .stride_w = 2});
+    return max_pool(x, {.window_h = 2, .window_w = 2, .stride_h = 2, .stride_w = 2});
   }
 
   /// The last pooling's output -> the input of the last linear layer.

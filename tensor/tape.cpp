@@ -66,6 +66,18 @@ void Tape::backward(const Tensor& loss, const ConstView& scale, const Tensor& de
   run_backward();
 }
 
+void Tape::backward_from(const Tensor& y, const Tensor& dy) {
+  if (!y.needs_grad()) throw Error("backward: nothing the result depends on needs a gradient; unfreeze a parameter");
+  Variable& root = *y.variable();
+  if (y.shape() != dy.shape() || y.shape() != root.shape)
+    throw Error("backward: the result has shape " + to_string(root.shape) + ", its gradient " + to_string(dy.shape()) +
+                "; give one number per element");
+  root.grad = empty_like(y);
+  root.grad_written = true;
+  y.backend().copy(root.grad.view(), Write::overwrite, dy.view());
+  run_backward();
+}
+
 void Tape::run_backward() {
   while (!nodes_.empty()) {
     Node node = std::move(nodes_.back());

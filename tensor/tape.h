@@ -50,6 +50,9 @@ class Tape {
   void backward(const Tensor& loss, double scale = 1, const Tensor& device_scale = {});
   /// The same with `scale` on the device: one number of any floating-point type.
   void backward(const Tensor& loss, const ConstView& scale, const Tensor& device_scale = {});
+  /// Gradients of the sum of y * dy over all elements: for a result of many numbers, of which dy says how each counts.
+  /// Empties the tape. Errors: shapes differ; y is a slice of channels; nothing it depends on needs a gradient.
+  void backward_from(const Tensor& y, const Tensor& dy);
   void clear() { nodes_.clear(); }
   std::size_t size() const { return nodes_.size(); }
 

@@ -3,6 +3,8 @@
 // the statistics of a dense block anew behind a cut, to the rounding of double.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "models/initialise.h"
 #include "models_testing.h"
 #include "nn/losses.h"
@@ -38,6 +40,9 @@ TEST(Parts, EveryCutGivesTheSameBitsInEvaluation) {
       EXPECT_EQ(network->run_parts(between, cut, network->parts()).to_host(), whole) << architecture << " " << cut;
     }
     EXPECT_EQ(network->features(x).to_host(), network->run_parts(x, 0, network->head_part()).to_host());
+    const Tensor maps = network->last_maps(x);
+    EXPECT_GE(std::ranges::min(maps.to_host()), -1e-20) << architecture;  // behind a ReLU of slope 1e-25
+    EXPECT_EQ(network->logits_of(through_host(maps)).to_host(), whole) << architecture;
   }
 }
 

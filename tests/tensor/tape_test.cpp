@@ -77,6 +77,17 @@ TEST_F(Tapes, TheScaleMayLieOnTheDevice) {
   EXPECT_EQ(first_.gradient().to_host(), expected);
 }
 
+TEST_F(Tapes, BackwardMayBeginAtManyNumbers) {
+  // y = W x with dy given: dW = dy x^T, worked out by hand.
+  const Tensor x = from_host(context_, {2, 3, 1, 1}, std::vector<double>{1, -2, 3, 0.5, 4, -1});
+  const Tensor y = linear(x, first_, nullptr);
+  const Tensor dy = from_host(context_, {2, 4, 1, 1}, std::vector<double>{1, 0, 0, -2, 0, 0, 3, 0});
+  context_.tape().backward_from(y, dy);
+  EXPECT_EQ(first_.gradient().to_host(), (std::vector<double>{1, -2, 3, 0, 0, 0, 1.5, 12, -3, -2, 4, -6}));
+  EXPECT_EQ(context_.tape().size(), 0u);
+  EXPECT_EQ(dy.to_host()[3], -2);  // the caller's tensor is read alone
+}
+
 TEST_F(Tapes, RandomNumbersCountedFromTheDeviceAreThoseOfTheStep) {
   context_.set_training(true);
   const Tensor x = from_host(context_, {1, 64, 1, 1}, std::vector<double>(64, 1.0));
@@ -100,6 +111,10 @@ TEST_F(Tapes, RandomNumbersCountedFromTheDeviceAreThoseOfTheStep) {
 TEST_F(Tapes, BackwardRefusesWhatMakesNoSense) {
   EXPECT_THROW(context_.tape().backward(zeros(context_, {2, 1, 1, 1})), Error);
   EXPECT_THROW(context_.tape().backward(zeros(context_, {1, 1, 1, 1})), Error);  // depends on nothing trainable
+  const Tensor x = zeros(context_, {2, 3, 1, 1}), y = linear(x, first_, nullptr);
+  EXPECT_THROW(context_.tape().backward_from(y, x), Error);
+  EXPECT_THROW(context_.tape().backward_from(y.channels(0, 2), zeros(context_, {2, 2, 1, 1})), Error);
+  EXPECT_THROW(context_.tape().backward_from(x, x), Error);
 }
 
 TEST_F(Tapes, BadValuesAreFoundByName) {
