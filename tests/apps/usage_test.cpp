@@ -6,7 +6,8 @@ namespace {
 
 const std::vector<std::vector<std::string>> kVerbs{
     {"train"},      {"evaluate"}, {"predict"}, {"weights", "import"}, {"weights", "inspect"}, {"data", "inspect"},
-    {"strategies"}, {"devices"},  {"demo"},    {"find-lr"},           {"internals"},          {"profile"}};
+    {"strategies"}, {"devices"},  {"demo"},    {"find-lr"},           {"internals"},          {"profile"},
+    {"explain"}};
 
 TEST(Usage, EveryVerbExplainsItself) {
   for (std::vector<std::string> verb : kVerbs) {
@@ -26,7 +27,7 @@ TEST(Usage, HelpListsTheVerbsThereAre) {
   for (const std::vector<std::string>& verb : kVerbs) {
     EXPECT_NE(outcome.out.find("\n  " + verb.front() + " "), std::string::npos) << verb.front();
   }
-  for (const char* absent : {"study", "explain", "export"}) {
+  for (const char* absent : {"study", "export"}) {
     EXPECT_EQ(outcome.out.find("\n  " + std::string(absent)), std::string::npos) << absent;
   }
 }
@@ -74,6 +75,9 @@ TEST(Usage, WhatIsNeededIsNamed) {
   expect_error(graft({"evaluate"}), 2, "no model given");
   expect_error(graft({"evaluate", "model.h5"}), 2, "no data given");
   expect_error(graft({"predict", "model.h5"}), 2, "no images given");
+  expect_error(graft({"explain"}), 2, "no model given");
+  expect_error(graft({"explain", "model.h5", "-o", "maps"}), 2, "no images given");
+  expect_error(graft({"explain", "model.h5", "i.png"}), 2, "-o DIR");
   expect_error(graft({"weights", "import", "in.pth", "--arch", "resnet50"}), 2, "-o OUT.h5");
   expect_error(graft({"weights", "import", "in.pth", "-o", "out.h5"}), 2, "--arch");
   expect_error(graft({"weights", "inspect"}), 2, "no file given");
@@ -84,6 +88,7 @@ TEST(Usage, WhatIsNotThereFailsWithCodeOne) {
   expect_error(graft({"weights", "inspect", "/nowhere/w.pth"}), 1, "/nowhere/w.pth");
   expect_error(graft({"data", "inspect", "/nowhere"}), 1, "/nowhere");
   expect_error(graft({"predict", "/nowhere/m.h5", "/nowhere/i.png"}), 1, "/nowhere");
+  expect_error(graft({"explain", "/nowhere/m.h5", "/nowhere/i.png", "-o", "/tmp/never"}), 1, "/nowhere");
   expect_error(graft({"train", "/nowhere", "-o", "/tmp/never", "--weights", "/nowhere/m.h5"}), 1, "/nowhere");
   expect_error(graft({"train", "data", "--config", "/nowhere/c.toml"}), 1, "/nowhere/c.toml");
 }
