@@ -229,12 +229,14 @@ void OpenGraph::data_grad_norm_sums() {
 
 using Note = fe::NumericalNote_t;
 
+bool is_plain_float32(const GraphSpec& spec) { return spec.dtype == DType::f32 && !spec.allows_tf32; }
+
 /// Engines with these notes break a promise.
 std::vector<Note> refused_notes(const GraphSpec& spec, bool deterministic) {
   std::vector<Note> notes = {Note::REDUCED_PRECISION_REDUCTION, Note::FFT, Note::WINOGRAD_TILE_6x6,
                              Note::WINOGRAD_TILE_13x13};
   if (deterministic) notes.push_back(Note::NONDETERMINISTIC);
-  if (spec.dtype == DType::f32 && !spec.allows_tf32) {  // for float32 tensors a tensor-core engine is a TF32 engine
+  if (is_plain_float32(spec)) {  // for float32 tensors a tensor-core engine is a TF32 engine
     notes.push_back(Note::TENSOR_CORE);
     notes.push_back(Note::DOWN_CONVERT_INPUTS);
   }
@@ -250,6 +252,11 @@ struct Listed {
   std::vector<PlanCandidate> candidates;
 };
 
+bool is_compiled_at_run_time(OpenGraph& graph, std::int64_t index) {
+  const auto& notes = graph.listed().behavior_notes[std::size_t(index)];
+  return std::ranges::find(notes, fe::BehaviorNote_t::RUNTIME_COMPILATION) != notes.end();
+}
+
 /// Lists for the GPU behind `handle`, or for `device` when that is given.
 std::unique_ptr<Listed> list_plans(const GraphSpec& spec, cudnnHandle_t handle,
                                    const std::shared_ptr<const fe::DeviceProperties>& device, bool deterministic) {
@@ -260,6 +267,9 @@ std::unique_ptr<Listed> list_plans(const GraphSpec& spec, cudnnHandle_t handle,
   check(device ? graph.build_operation_graph() : graph.build_operation_graph(handle), spec);
   check(graph.create_execution_plans({fe::HeurMode_t::A, fe::HeurMode_t::B, fe::HeurMode_t::FALLBACK}), spec);
   graph.deselect_numeric_notes(refused_notes(spec, deterministic));
+  // An engine that is compiled at run time may multiply float32 on tensor cores and have no numerical note at all.
+  if (is_plain_float32(spec) && !spec.is_norm())
+    graph.deselect_behavior_notes({fe::BehaviorNote_t::RUNTIME_COMPILATION});
 
   std::map<std::string, std::int64_t> workspaces;  // of the plans that were not refused
   for (auto& config : graph.listed().get_barred_engine_configs()) {
@@ -273,7 +283,7 @@ std::unique_ptr<Listed> list_plans(const GraphSpec& spec, cudnnHandle_t handle,
     const auto it = workspaces.find(name);
     if (it == workspaces.end()) continue;
     result->indices.push_back(i);
-    result->candidates.push_back({name, it->second});
+    result->candidates.push_back({name, it->second, is_compiled_at_run_time(graph, i)});
     workspaces.erase(it);
   }
   if (result->candidates.empty())
@@ -281,11 +291,6 @@ std::unique_ptr<Listed> list_plans(const GraphSpec& spec, cudnnHandle_t handle,
         "{}: cuDNN has {} plans for it, none of which {}", to_string(spec), graph.get_execution_plan_count(),
         deterministic ? "gives the same bits every time at this precision" : "computes at this precision"));
   return result;
-}
-
-bool is_compiled_at_run_time(Listed& listed, std::size_t candidate) {
-  const auto& notes = listed.graph.listed().behavior_notes[std::size_t(listed.indices[candidate])];
-  return std::ranges::find(notes, fe::BehaviorNote_t::RUNTIME_COMPILATION) != notes.end();
 }
 
 }  // namespace
@@ -346,10 +351,13 @@ GraphSupport graph_support(const std::string& device_properties, const GraphSpec
     const std::unique_ptr<Listed> listed = list_plans(spec, nullptr, device, true);
     support.plans = std::ssize(listed->candidates);
     std::set<std::string> engines;
-    for (const PlanCandidate& c : listed->candidates) engines.insert(engine_of(c.name));
+    for (const PlanCandidate& c : listed->candidates) {
+      engines.insert(engine_of(c.name));
+      support.compiled_plans += c.compiles;
+    }
     support.engines = std::ssize(engines);
     for (std::size_t i = 0; i < listed->candidates.size(); ++i) {
-      const bool needs_driver = is_compiled_at_run_time(*listed, i);
+      const bool needs_driver = listed->candidates[i].compiles;
       if (!needs_driver) {
         fe::error_t status = listed->graph.build_plan_at_index(listed->indices[i]);
         if (status.is_bad()) {

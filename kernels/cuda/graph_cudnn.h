@@ -38,7 +38,8 @@ class CudnnLibrary {
 
 /// Plans are those of heuristics A, then B, then the fallback, without repetition and without those that would break a
 /// promise: sums whose order varies (unless allowed), TF32 where it is not allowed, and transforms that lose more
-/// digits than a plain sum.
+/// digits than a plain sum. TF32 is what engines that are compiled at run time may compute float32 products in, without
+/// a note that says so, so convolutions have none of those in float32.
 class CudnnGraph {
  public:
   /// Errors: cuDNN does not know such a graph, or lists no plan for it.

@@ -53,6 +53,7 @@ struct GraphSupport {
   std::string plan;                  // the first in cuDNN's order that can be used: "eng70_k2=4_k18=0"; empty: none
   std::int64_t workspace_bytes = 0;  // of that plan
   std::int64_t plans = 0;            // listed, all engines
+  std::int64_t compiled_plans = 0;   // of them, compiled at run time
   std::int64_t engines = 0;          // different ones among them
   /// Whether the plan was built. Engines that are compiled at run time need a GPU's driver for that: they are listed.
   bool is_built = false;

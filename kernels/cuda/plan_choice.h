@@ -15,6 +15,7 @@ namespace graft {
 struct PlanCandidate {
   std::string name;
   std::int64_t workspace_bytes = 0;
+  bool compiles = false;  // at run time, which takes seconds
 };
 
 /// "eng70" of "eng70_k2=4_k18=0".
