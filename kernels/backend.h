@@ -205,6 +205,22 @@ class HostCopy {
   virtual const void* wait() = 0;
 };
 
+/// A buffer of the host whose bytes go to the device while it computes. Its backend must outlive it. Destroying it
+/// waits for what was sent.
+class Upload {
+ public:
+  virtual ~Upload() = default;
+  /// The buffer, to be filled. Waits until what was sent before has left it.
+  virtual std::byte* memory() = 0;
+  /// Begins to copy `bytes` bytes from `offset` of the buffer to the device's memory. They arrive when the calls before
+  /// the last `follow_calls` are done, whatever the device does meanwhile.
+  virtual void send(void* device, std::int64_t offset, std::int64_t bytes) = 0;
+  /// Calls from here on find what was sent.
+  virtual void arrive() = 0;
+  /// What is sent from now on arrives after all calls made so far, which may use its destination.
+  virtual void follow_calls() = 0;
+};
+
 /// Calls that were captured, to be repeated at the same addresses with the same arguments.
 class CapturedStep {
  public:
@@ -233,6 +249,8 @@ class Backend {
   virtual void* allocate(std::int64_t bytes) = 0;
   virtual void release(void* block) noexcept = 0;
   virtual MemoryUse memory() const = 0;
+  /// What the system could still give beyond what is reserved; 0: the device does not say.
+  virtual std::int64_t free_bytes() const { return 0; }
   /// Marks one step of training, so that memory can be planned for it: a step that allocates as the last one of its
   /// `kind` did (the same sizes in the same order) gets the same addresses, in an arena that holds little more than
   /// what lives together. A first step, and one that differs, is served as outside steps, and planned for the next
@@ -245,6 +263,9 @@ class Backend {
   virtual bool end_step() { return false; }
   virtual void copy_in(void* device, const void* host, std::int64_t bytes) = 0;
   virtual void copy_out(void* host, const void* device, std::int64_t bytes) = 0;
+  virtual std::unique_ptr<Upload> make_upload(std::int64_t bytes) {
+    return std::make_unique<FinishedUpload>(*this, bytes);
+  }
   virtual void zero(void* device, std::int64_t bytes) = 0;
   virtual void synchronize() = 0;
   /// Whether calls return before they are done, so that results are better read a step late.
@@ -337,11 +358,13 @@ class Backend {
   virtual void adaptive_avg_pool(View y, ConstView x) = 0;
   virtual void adaptive_avg_pool_grad(View dx, Write, ConstView dy) = 0;
 
-  /// (x, pixels, changes, scaling): x [N,C,H,W], C >= 3 = the images `changes[n]` of `pixels`, a u8 vector on the
-  /// device, changed and scaled as image_input.h says; channels from the fourth on are 0. The host's `changes` may go
-  /// when the call returns. Equal on every device, before rounding to 16 bits, and to data/'s augment and Normalizer.
-  /// Errors: a change that leaves its image, or an image its bytes.
-  virtual void images_to_input(View, ConstView, std::span<const ImageChange>, const PixelScaling&) {
+  /// Whether batches of images are better made here, from decoded images, than by the host's threads.
+  virtual bool prepares_images() const { return false; }
+  /// (x, pixels, changes, scaling): x [N,C,H,W], C >= 3 = the images `changes[n]` of `pixels`, blocks of u8 on the
+  /// device, changed and scaled as image_input.h says; channels from the fourth on are 0. The host's `pixels` and
+  /// `changes` may go when the call returns. Equal on every device, before rounding to 16 bits, and to data/'s augment
+  /// and Normalizer. Errors: a change that leaves its image, or an image its block.
+  virtual void images_to_input(View, std::span<const ConstView>, std::span<const ImageChange>, const PixelScaling&) {
     throw Error("images_to_input: this device has none");
   }
 
@@ -407,6 +430,20 @@ class Backend {
    private:
     std::vector<std::byte> bytes_;
   };
+  class FinishedUpload : public Upload {
+   public:
+    FinishedUpload(Backend& backend, std::int64_t bytes) : backend_(backend), bytes_(std::size_t(bytes)) {}
+    std::byte* memory() override { return bytes_.data(); }
+    void send(void* device, std::int64_t offset, std::int64_t bytes) override {
+      backend_.copy_in(device, bytes_.data() + offset, bytes);
+    }
+    void arrive() override {}
+    void follow_calls() override {}
+
+   private:
+    Backend& backend_;
+    std::vector<std::byte> bytes_;
+  };
 };
 
 /// Position of F in a tuple of functors.
@@ -458,10 +495,11 @@ struct BackendOptions {
 };
 
 /// Throws images_to_input's errors.
-void check_images_to_input(const View& x, const ConstView& pixels, std::span<const ImageChange> changes);
+void check_images_to_input(const View& x, std::span<const ConstView> pixels, std::span<const ImageChange> changes);
 
 /// The call for a device whose memory is the host's.
-void images_to_input_on_host(View x, ConstView pixels, std::span<const ImageChange> changes, const PixelScaling&);
+void images_to_input_on_host(View x, std::span<const ConstView> pixels, std::span<const ImageChange> changes,
+                             const PixelScaling&);
 
 /// Creates a device. On the reference bf16 and f16 are the truth for storage in 16 bits: every call in double from the
 /// stored numbers, its result rounded to 16 bits.

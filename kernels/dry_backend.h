@@ -14,9 +14,9 @@ namespace graft {
 
 /// What memory is for. Ranges of these names (Backend::push_range) say so: "weights", "gradients", …; what is allocated
 /// outside them are activations, and what a call takes while it runs is workspace.
-enum class MemoryUseKind { weights, gradients, moments, anchors, activations, workspace };
-inline constexpr std::array<std::string_view, 6> kMemoryUseNames = {"weights", "gradients",   "moments",
-                                                                    "anchors", "activations", "workspace"};
+enum class MemoryUseKind { weights, gradients, moments, anchors, images, activations, workspace };
+inline constexpr std::array<std::string_view, 7> kMemoryUseNames = {"weights", "gradients",   "moments",  "anchors",
+                                                                    "images",  "activations", "workspace"};
 
 /// The moment at which most was live.
 struct MemoryPeak {
@@ -44,6 +44,8 @@ class DryBackend final : public ObservedBackend {
   DType compute_type() const override { return device_.kind == DeviceKind::reference ? DType::f64 : DType::f32; }
   DType activation_type() const override;
   std::string description() const override { return to_string(device_) + ", nothing is computed"; }
+  bool is_asynchronous() const override { return device_.kind == DeviceKind::cuda; }
+  bool prepares_images() const override { return device_.kind == DeviceKind::cuda; }
   void* allocate(std::int64_t bytes) override;
   void release(void* block) noexcept override;
   MemoryUse memory() const override { return memory_.use(); }

@@ -18,6 +18,7 @@ namespace graft {
 /// What happens to one image. Lengths are pixels; the steps are taken in the order of the members.
 struct ImageChange {
   std::int64_t first_byte = 0;                                  // of the decoded image, RGB rows without gaps
+  std::int32_t block = 0;                                       // of memory that it lies in
   std::int32_t height = 0, width = 0;                           // of the decoded image
   std::int32_t from_y = 0, from_x = 0, from_h = 0, from_w = 0;  // this part of it
   std::int32_t resized_h = 0, resized_w = 0;                    // is resized to this size
@@ -26,6 +27,9 @@ struct ImageChange {
   double cosine = 1, sine = 0;                                  // of the angle that Pillow's rotation looks up
   float brightness = 1, contrast = 1, saturation = 1;           // factors; 1 changes nothing
 };
+
+/// Decoded images may lie in so many blocks of memory.
+inline constexpr int kMostPixelBlocks = 16;
 
 /// y = (byte / scale - mean) / std, each step rounded to float32.
 struct PixelScaling {

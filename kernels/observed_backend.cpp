@@ -78,6 +78,28 @@ void ObservedBackend::copy_in(void* device, const void* host, std::int64_t bytes
   observer_.call({.op = "copy_in", .detail = {}, .writes = {region_of(device, bytes)}, .reads = {}, .uses_host = true},
                  [=, this] { inner_->copy_in(device, host, bytes); });
 }
+
+/// Shows what is sent, as a call named "upload".
+class ObservedBackend::ObservedUpload final : public Upload {
+ public:
+  ObservedUpload(std::unique_ptr<Upload> inner, DeviceObserver& observer)
+      : inner_(std::move(inner)), observer_(observer) {}
+  std::byte* memory() override { return inner_->memory(); }
+  void send(void* device, std::int64_t offset, std::int64_t bytes) override {
+    observer_.call({.op = "upload", .detail = {}, .writes = {region_of(device, bytes)}, .reads = {}, .uses_host = true},
+                   [=, this] { inner_->send(device, offset, bytes); });
+  }
+  void arrive() override { inner_->arrive(); }
+  void follow_calls() override { inner_->follow_calls(); }
+
+ private:
+  std::unique_ptr<Upload> inner_;
+  DeviceObserver& observer_;
+};
+
+std::unique_ptr<Upload> ObservedBackend::make_upload(std::int64_t bytes) {
+  return std::make_unique<ObservedUpload>(inner_->make_upload(bytes), observer_);
+}
 void ObservedBackend::copy_out(void* host, const void* device, std::int64_t bytes) {
   observer_.call({.op = "copy_out",
                   .detail = {},
@@ -242,12 +264,21 @@ void ObservedBackend::adaptive_avg_pool_grad(View dx, Write write, ConstView dy)
           [=, this] { inner_->adaptive_avg_pool_grad(dx, write, dy); });
 }
 
-void ObservedBackend::images_to_input(View x, ConstView pixels, std::span<const ImageChange> changes,
+void ObservedBackend::images_to_input(View x, std::span<const ConstView> pixels, std::span<const ImageChange> changes,
                                       const PixelScaling& scaling) {
-  observe({.op = "images_to_input", .detail = to_string(x.shape)}, {.out = {{x}}, .in = {pixels}},
-          [=, this, kept = std::vector(changes.begin(), changes.end())] {
-            inner_->images_to_input(x, pixels, kept, scaling);
-          });
+  check_images_to_input(x, pixels, changes);
+  DeviceCall call{.op = "images_to_input", .detail = to_string(x.shape)};
+  for (const ImageChange& c : changes) {
+    const std::int64_t pitch = std::int64_t(c.width) * 3;
+    call.reads.push_back({.data = bytes_at(pixels[std::size_t(c.block)].data) + c.first_byte + c.from_y * pitch +
+                                  std::int64_t(c.from_x) * 3,
+                          .rows = c.from_h,
+                          .row_bytes = std::int64_t(c.from_w) * 3,
+                          .row_stride = pitch});
+  }
+  observe(std::move(call), {.out = {{x}}, .in = {}},
+          [=, this, blocks = std::vector(pixels.begin(), pixels.end()),
+           kept = std::vector(changes.begin(), changes.end())] { inner_->images_to_input(x, blocks, kept, scaling); });
 }
 
 void ObservedBackend::softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,

@@ -48,6 +48,7 @@ class DeviceObserver {
   virtual std::uint64_t begin_step(std::int64_t kind, Backend& device) { return device.begin_step(kind); }
   virtual bool end_step(Backend& device) { return device.end_step(); }
   virtual bool is_asynchronous(const Backend& device) const { return device.is_asynchronous(); }
+  virtual bool prepares_images(const Backend& device) const { return device.prepares_images(); }
   virtual bool supports_capture(const Backend& device) const { return device.supports_capture(); }
   virtual void begin_capture(Backend& device) { device.begin_capture(); }
   virtual std::unique_ptr<CapturedStep> end_capture(Backend& device) { return device.end_capture(); }
@@ -71,7 +72,9 @@ class ObservedBackend : public Backend {
   MemoryUse memory() const override { return inner_->memory(); }
   std::uint64_t begin_step(std::int64_t kind) override { return observer_.begin_step(kind, *inner_); }
   bool end_step() override { return observer_.end_step(*inner_); }
+  std::int64_t free_bytes() const override { return inner_->free_bytes(); }
   void copy_in(void* device, const void* host, std::int64_t bytes) override;
+  std::unique_ptr<Upload> make_upload(std::int64_t bytes) override;
   void copy_out(void* host, const void* device, std::int64_t bytes) override;
   void zero(void* device, std::int64_t bytes) override;
   void synchronize() override;
@@ -116,7 +119,9 @@ class ObservedBackend : public Backend {
   void adaptive_avg_pool(View y, ConstView x) override;
   void adaptive_avg_pool_grad(View dx, Write, ConstView dy) override;
 
-  void images_to_input(View x, ConstView pixels, std::span<const ImageChange>, const PixelScaling&) override;
+  bool prepares_images() const override { return observer_.prepares_images(*inner_); }
+  void images_to_input(View x, std::span<const ConstView> pixels, std::span<const ImageChange>,
+                       const PixelScaling&) override;
 
   void softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
                              const SoftmaxSpec&) override;
@@ -134,6 +139,7 @@ class ObservedBackend : public Backend {
 
  private:
   struct Access;
+  class ObservedUpload;
   /// Tells the observer of a call on views.
   void observe(DeviceCall call, const Access& access, std::function<void()> run);
   template <class Step>

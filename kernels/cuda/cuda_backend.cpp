@@ -86,7 +86,7 @@ void CudaBackend::adaptive_avg_pool_grad(View dx, Write write, ConstView dy) {
   gpu::adaptive_avg_pool_grad(dx, write, dy, stream());
 }
 
-void CudaBackend::images_to_input(View x, ConstView pixels, std::span<const ImageChange> changes,
+void CudaBackend::images_to_input(View x, std::span<const ConstView> pixels, std::span<const ImageChange> changes,
                                   const PixelScaling& scaling) {
   check_images_to_input(x, pixels, changes);
   const gpu::InputScratch at = gpu::input_scratch(x.shape);

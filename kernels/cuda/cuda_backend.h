@@ -1,6 +1,7 @@
-// The CUDA backend's class. Everything goes to one stream that it owns; only copy_out, all_finite and synchronize wait.
-// Definitions: memory_cuda.cpp, capture_cuda.cpp, timer_cuda.cpp, conv_cudnn.cpp, linear_cublas.cpp, and
-// cuda_backend.cpp for the calls that are kernels of ours (kernels.h). Activations are NHWC, of the precision's type.
+// The CUDA backend's class. Everything goes to one stream that it owns, but for uploads, which have one of their own;
+// only copy_out, all_finite and synchronize wait. Definitions: memory_cuda.cpp, upload_cuda.cpp, capture_cuda.cpp,
+// timer_cuda.cpp, conv_cudnn.cpp, linear_cublas.cpp, and cuda_backend.cpp for the calls that are kernels of ours
+// (kernels.h). Activations are NHWC, of the precision's type.
 #pragma once
 
 #include <cublas_v2.h>
@@ -35,10 +36,12 @@ class CudaBackend final : public Backend {
   void* allocate(std::int64_t bytes) override { return memory_.allocate(bytes); }
   void release(void* block) noexcept override { memory_.release(block); }
   MemoryUse memory() const override { return memory_.use(); }
+  std::int64_t free_bytes() const override;
   std::uint64_t begin_step(std::int64_t kind) override { return memory_.begin_step(kind); }
   bool end_step() override { return memory_.end_step(); }
   void copy_in(void* device, const void* host, std::int64_t bytes) override;
   void copy_out(void* host, const void* device, std::int64_t bytes) override;
+  std::unique_ptr<Upload> make_upload(std::int64_t bytes) override;
   void zero(void* device, std::int64_t bytes) override;
   void synchronize() override;
   bool is_asynchronous() const override { return true; }
@@ -81,7 +84,9 @@ class CudaBackend final : public Backend {
   void adaptive_avg_pool(View y, ConstView x) override;
   void adaptive_avg_pool_grad(View dx, Write, ConstView dy) override;
 
-  void images_to_input(View x, ConstView pixels, std::span<const ImageChange>, const PixelScaling&) override;
+  bool prepares_images() const override { return true; }
+  void images_to_input(View x, std::span<const ConstView> pixels, std::span<const ImageChange>,
+                       const PixelScaling&) override;
 
   void softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
                              const SoftmaxSpec&) override;
@@ -125,6 +130,7 @@ class CudaBackend final : public Backend {
   Precision precision_;
   std::string description_;
   gpu::Handle<cudaStream_t, cudaStreamDestroy> stream_;
+  gpu::Handle<cudaStream_t, cudaStreamDestroy> uploads_;  // created when first needed
 
   // A released block may be handed out at once: its last use precedes the next one on the stream.
   std::unique_ptr<MemorySource> source_;

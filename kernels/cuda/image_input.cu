@@ -24,9 +24,13 @@ struct ImageSize {
   __host__ __device__ std::int64_t pixels() const { return std::int64_t(height) * width; }
 };
 
+struct PixelBlocks {
+  const std::uint8_t* at[kMostPixelBlocks];
+};
+
 /// A tile of one image. Its first threads make the weights of its columns and rows.
 __global__ void __launch_bounds__(kThreads)
-    resize_kernel(const ImageChange* changes, const std::uint8_t* bytes, const ImageSize size, Pixel* resized) {
+    resize_kernel(const ImageChange* changes, const PixelBlocks blocks, const ImageSize size, Pixel* resized) {
   __shared__ std::int32_t weights[kTileW + kTileH][kMostTaps];
   __shared__ int first[kTileW + kTileH], count[kTileW + kTileH];
   const ImageChange& change = changes[blockIdx.y];
@@ -51,7 +55,8 @@ __global__ void __launch_bounds__(kThreads)
   const int x = thread % kTileW, y = thread / kTileW;
   if (left + x >= size.width || top + y >= size.height) return;
   const std::int64_t pitch = std::int64_t(change.width) * 3;
-  const std::uint8_t* from = bytes + change.first_byte + change.from_y * pitch + std::int64_t(change.from_x) * 3;
+  const std::uint8_t* from =
+      blocks.at[change.block] + change.first_byte + change.from_y * pitch + std::int64_t(change.from_x) * 3;
   const int row = kTileW + y;
   const Rgb p = filtered(from, pitch, {first[row], count[row], weights[row]}, {first[x], count[x], weights[x]});
   resized[blockIdx.y * size.pixels() + std::int64_t(top + y) * size.width + left + x] = {{p.v[0], p.v[1], p.v[2], 0}};
@@ -112,8 +117,8 @@ InputScratch input_scratch(const Shape& x) {
   return s;
 }
 
-void images_to_input(View x, ConstView pixels, std::span<const ImageChange> changes, const PixelScaling& scaling,
-                     std::byte* scratch, cudaStream_t stream) {
+void images_to_input(View x, std::span<const ConstView> pixels, std::span<const ImageChange> changes,
+                     const PixelScaling& scaling, std::byte* scratch, cudaStream_t stream) {
   constexpr const char* kOp = "images_to_input";
   const InputScratch at = input_scratch(x.shape);
   const auto* table = reinterpret_cast<const ImageChange*>(scratch);
@@ -124,9 +129,11 @@ void images_to_input(View x, ConstView pixels, std::span<const ImageChange> chan
     return LaunchConfig{
         .grid = dim3(unsigned(per_image), unsigned(x.shape.n)), .block = dim3(kThreads), .stream = stream};
   };
+  PixelBlocks from{};
+  for (std::size_t b = 0; b < pixels.size(); ++b) from.at[b] = pixels[b].as<std::uint8_t>();
   const std::int64_t tiles = (x.shape.w + kTileW - 1) / kTileW * ((x.shape.h + kTileH - 1) / kTileH);
   const LaunchConfig by_pixel = blocks((size.pixels() + kThreads - 1) / kThreads);
-  launch(kOp, resize_kernel, blocks(tiles), table, pixels.as<std::uint8_t>(), size, resized);
+  launch(kOp, resize_kernel, blocks(tiles), table, from, size, resized);
   if (changes_contrast(changes)) launch(kOp, luma_kernel, by_pixel, table, resized, size, luma_sums);
   with_type(kOp, x.dtype, [&]<class T>() {
     launch(kOp, can_move(8, {x}) ? input_kernel<T, 8> : input_kernel<T, 1>, by_pixel, rows_of<T>(x, kOp), x.shape.c,

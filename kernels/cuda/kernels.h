@@ -57,8 +57,8 @@ struct InputScratch {
   std::int64_t luma_offset = 0, pixels_offset = 0, bytes = 0;
 };
 InputScratch input_scratch(const Shape& x);
-void images_to_input(View x, ConstView pixels, std::span<const ImageChange> changes, const PixelScaling& scaling,
-                     std::byte* scratch, cudaStream_t stream);
+void images_to_input(View x, std::span<const ConstView> pixels, std::span<const ImageChange> changes,
+                     const PixelScaling& scaling, std::byte* scratch, cudaStream_t stream);
 // fold.cu
 void fold_normalize(View folded, View shift, ConstView w, ConstView bias, const NormalizeArgs& args,
                     cudaStream_t stream);

@@ -153,6 +153,13 @@ void CudaBackend::copy_out(void* host, const void* device, std::int64_t bytes) {
   check(cudaStreamSynchronize(work), "waiting for the GPU");
 }
 
+std::int64_t CudaBackend::free_bytes() const {
+  std::size_t free = 0, total = 0;
+  check(cudaSetDevice(index_), "choosing the GPU");
+  check(cudaMemGetInfo(&free, &total), "asking for free memory");
+  return std::int64_t(free);
+}
+
 void CudaBackend::zero(void* device, std::int64_t bytes) {
   check(cudaMemsetAsync(device, 0, std::size_t(bytes), stream()), "clearing memory");
 }

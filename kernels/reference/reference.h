@@ -64,7 +64,7 @@ class ReferenceBackend final : public Backend {
   void adaptive_avg_pool(View y, ConstView x) override;
   void adaptive_avg_pool_grad(View dx, Write, ConstView dy) override;
 
-  void images_to_input(View x, ConstView pixels, std::span<const ImageChange> changes,
+  void images_to_input(View x, std::span<const ConstView> pixels, std::span<const ImageChange> changes,
                        const PixelScaling& scaling) override {
     images_to_input_on_host(x, pixels, changes, scaling);
   }

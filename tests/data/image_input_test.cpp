@@ -36,9 +36,8 @@ std::vector<float> on_device(Backend& device, const Image& image, const ImageCha
   device.copy_in(pixels.data, image.rgb.data(), image.bytes());
   PixelScaling scaling{.scale = transform.scale, .is_bgr = transform.is_bgr};
   for (std::size_t c = 0; c < 3; ++c) scaling.mean[c] = transform.mean[c], scaling.std[c] = transform.std[c];
-  device.images_to_input({x.data, device.compute_type(), kNhwc, shape, 3},
-                         {pixels.data, DType::u8, kNhwc, {1, image.bytes(), 1, 1}, image.bytes()}, {&change, 1},
-                         scaling);
+  const ConstView block{pixels.data, DType::u8, kNhwc, {1, image.bytes(), 1, 1}, image.bytes()};
+  device.images_to_input({x.data, device.compute_type(), kNhwc, shape, 3}, {&block, 1}, {&change, 1}, scaling);
   std::vector<float> values(static_cast<std::size_t>(shape.size()));
   if (device.compute_type() == DType::f32) {
     device.copy_out(values.data(), x.data, shape.size() * 4);
@@ -88,6 +87,7 @@ TEST(ImageInputErrors, NameTheImageAndWhatIsWrong) {
   };
   testing::expect_names(error_with([](ImageChange& c) { c.from_x = 1; }), {"image 0", "does not lie in the image"});
   testing::expect_names(error_with([](ImageChange& c) { c.first_byte = 1; }), {"image 0", "10500 bytes"});
+  testing::expect_names(error_with([](ImageChange& c) { c.block = 1; }), {"image 0", "block of memory"});
   testing::expect_names(error_with([](ImageChange& c) { c.resized_h = 0; }), {"resized to nothing"});
   testing::expect_names(error_with([](ImageChange& c) { c.resized_h = 2; }), {"31-fold"});
 }

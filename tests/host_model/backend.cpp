@@ -49,6 +49,8 @@ void CudaBackend::copy_in(void* device, const void* host, std::int64_t bytes) {
 void CudaBackend::copy_out(void* host, const void* device, std::int64_t bytes) {
   std::memcpy(host, device, std::size_t(bytes));
 }
+std::unique_ptr<Upload> CudaBackend::make_upload(std::int64_t bytes) { return Backend::make_upload(bytes); }
+std::int64_t CudaBackend::free_bytes() const { return 0; }
 void CudaBackend::zero(void* device, std::int64_t bytes) { std::memset(device, 0, std::size_t(bytes)); }
 void CudaBackend::synchronize() {}
 void CudaBackend::push_range(std::string_view) {}

@@ -15,8 +15,12 @@ namespace graft::testing {
 
 class CapturingDevice final : public DeviceObserver {
  public:
-  /// asynchronous: the host is told that results are better read a step late.
-  explicit CapturingDevice(bool is_asynchronous = true) : is_asynchronous_(is_asynchronous) {}
+  struct Answers {
+    bool is_asynchronous = true;   // results are better read a step late
+    bool prepares_images = false;  // batches are better made on the device
+  };
+  CapturingDevice() = default;
+  explicit CapturingDevice(const Answers& answers) : answers_(answers) {}
   ~CapturingDevice() override;
 
   int captures = 0, replays = 0;
@@ -30,14 +34,15 @@ class CapturingDevice final : public DeviceObserver {
   /// The memory of captured steps is this device's business, so addresses stay whatever the one beneath does.
   std::uint64_t begin_step(std::int64_t, Backend&) override { return 1; }
   bool end_step(Backend&) override { return true; }
-  bool is_asynchronous(const Backend&) const override { return is_asynchronous_; }
+  bool is_asynchronous(const Backend&) const override { return answers_.is_asynchronous; }
+  bool prepares_images(const Backend&) const override { return answers_.prepares_images; }
   bool supports_capture(const Backend&) const override { return true; }
   void begin_capture(Backend& device) override;
   std::unique_ptr<CapturedStep> end_capture(Backend& device) override;
 
  private:
   class Step;
-  bool is_asynchronous_;
+  Answers answers_;
   bool is_capturing_ = false;
   std::vector<std::function<void()>> recorded_;
   /// Blocks that captured steps know: they are never given to anybody else, nor back to the device.

@@ -1,4 +1,6 @@
 // Cases of images_to_input: images of different sizes side by side, each with changes of its own.
+#include <array>
+
 #include "tests/support/op_cases.h"
 
 namespace graft {
@@ -10,12 +12,14 @@ struct ImageCase {
   std::vector<ImageChange> changes;
 };
 
-/// Gives the images their places, one behind the other, and returns the bytes of all.
-std::int64_t lay_out(std::vector<ImageChange>& changes) {
-  std::int64_t bytes = 0;
-  for (ImageChange& c : changes) {
-    c.first_byte = bytes;
-    bytes += std::int64_t(c.height) * c.width * 3;
+/// Gives the images their places in two blocks by turns, one behind the other, and returns the bytes of each block.
+std::array<std::int64_t, 2> lay_out(std::vector<ImageChange>& changes) {
+  std::array<std::int64_t, 2> bytes{};
+  for (std::size_t i = 0; i < changes.size(); ++i) {
+    ImageChange& c = changes[i];
+    c.block = std::int32_t(i % 2);
+    c.first_byte = bytes[i % 2];
+    bytes[i % 2] += std::int64_t(c.height) * c.width * 3;
   }
   return bytes;
 }
@@ -23,12 +27,18 @@ std::int64_t lay_out(std::vector<ImageChange>& changes) {
 const PixelScaling kScaling{.scale = 250, .mean = {0.5F, 0.4F, 0.3F}, .std = {0.2F, 0.25F, 0.3F}, .is_bgr = true};
 
 void add_images(std::vector<OpCase>& table, ImageCase images) {
-  const std::int64_t bytes = lay_out(images.changes);
+  const std::array<std::int64_t, 2> bytes = lay_out(images.changes);
   OpCase c{.call = "images_to_input", .name = std::string("images_to_input/") + images.name};
-  c.operands = {fresh("x", images.x).activation(), input("pixels", {1, bytes, 1, 1}, whole(256)).of(DType::u8)};
+  c.operands = {fresh("x", images.x).activation()};
+  for (const std::int64_t b : bytes)
+    if (b > 0)
+      c.operands.push_back(
+          input("pixels " + std::to_string(c.operands.size()), {1, b, 1, 1}, whole(256)).of(DType::u8));
   c.exact = true;
-  c.run = [changes = images.changes](Backend& d, CaseOperands& o, Write) {
-    d.images_to_input(o["x"], o["pixels"], changes, kScaling);
+  c.run = [changes = images.changes, blocks = c.operands.size() - 1](Backend& d, CaseOperands& o, Write) {
+    std::vector<ConstView> pixels;
+    for (std::size_t b = 1; b <= blocks; ++b) pixels.push_back(o["pixels " + std::to_string(b)]);
+    d.images_to_input(o["x"], pixels, changes, kScaling);
   };
   table.push_back(c);
 }
