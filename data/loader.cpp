@@ -30,15 +30,16 @@ class ImageCache {
     return states_[i].load(std::memory_order_acquire) == kFilled ? &images_[i] : nullptr;
   }
 
-  void keep(std::size_t i, const Image& image) {
+  void keep(std::size_t i, Image image) {
     int expected = kEmpty;
     if (!states_[i].compare_exchange_strong(expected, kClaimed)) return;
-    if (left_bytes_.fetch_sub(image.bytes()) < image.bytes()) {
-      left_bytes_.fetch_add(image.bytes());
+    const std::int64_t bytes = image.bytes();
+    if (left_bytes_.fetch_sub(bytes) < bytes) {
+      left_bytes_.fetch_add(bytes);
       states_[i].store(kEmpty);
       return;
     }
-    images_[i] = image;
+    images_[i] = std::move(image);
     states_[i].store(kFilled, std::memory_order_release);
   }
 
@@ -85,6 +86,12 @@ void Normalizer::operator()(float* out, const Image& image) const {
   }
 }
 
+PixelScaling pixel_scaling(const Transform& transform) {
+  PixelScaling scaling{.scale = transform.scale, .is_bgr = transform.is_bgr};
+  for (std::size_t c = 0; c < 3; ++c) scaling.mean[c] = transform.mean[c], scaling.std[c] = transform.std[c];
+  return scaling;
+}
+
 std::vector<float> prepare(const Image& image, const Transform& transform) {
   std::vector<float> pixels(static_cast<std::size_t>(transform.crop * transform.crop * 3));
   Normalizer{transform}(pixels.data(), resize_and_crop(image, transform.resize, transform.crop));
@@ -107,7 +114,10 @@ struct Loader::State {
   Slot& slot(std::int64_t b) { return slots[static_cast<std::size_t>(b) % slots.size()]; }
 
   void prepare_slot(std::int64_t b);
+  RandomPlace place(std::int64_t sample, std::uint32_t of_epoch) const;
   Image load(std::int64_t sample, std::uint32_t of_epoch);
+  DecodedImage decode(std::int64_t sample, std::uint32_t of_epoch);
+  void write_image(Batch& batch, std::int64_t place, std::int64_t sample, std::uint32_t of_epoch);
   void work(const std::stop_token& stop);
 
   const Dataset& dataset;
@@ -132,11 +142,21 @@ void Loader::State::prepare_slot(std::int64_t b) {
   Slot& target = slot(b);
   const std::int64_t n = batch_size(b), size = spec.transform.crop;
   target.batch.height = target.batch.width = size;
-  target.batch.pixels.resize(static_cast<std::size_t>(n * size * size * 3));
+  if (spec.decodes_only)
+    target.batch.decoded.resize(static_cast<std::size_t>(n));
+  else
+    target.batch.pixels.resize(static_cast<std::size_t>(n * size * size * 3));
   target.batch.labels.resize(static_cast<std::size_t>(n));
   target.batch.indices.resize(static_cast<std::size_t>(n));
   target.pending = n;
   target.failure = nullptr;
+}
+
+RandomPlace Loader::State::place(std::int64_t sample, std::uint32_t of_epoch) const {
+  return {.seed = spec.seed,
+          .stream = RandomStream::augment,
+          .epoch = of_epoch,
+          .index = static_cast<std::uint64_t>(sample)};
 }
 
 Image Loader::State::load(std::int64_t sample, std::uint32_t of_epoch) {
@@ -155,10 +175,50 @@ Image Loader::State::load(std::int64_t sample, std::uint32_t of_epoch) {
     kept = &*decoded;
   }
   return augment(*kept, spec.augmentation, {.resize = spec.transform.resize, .crop = spec.transform.crop},
-                 {.seed = spec.seed,
-                  .stream = RandomStream::augment,
-                  .epoch = of_epoch,
-                  .index = static_cast<std::uint64_t>(sample)});
+                 place(sample, of_epoch));
+}
+
+DecodedImage Loader::State::decode(std::int64_t sample, std::uint32_t of_epoch) {
+  const std::int64_t crop = spec.transform.crop;
+  const bool is_cropped = !spec.augmentation.has_random_crop();  // else the crop comes first
+  DecodedImage result;
+  std::optional<Size> size = spec.size_on_device ? spec.size_on_device(sample) : std::nullopt;
+  if (!size) {
+    const Image* kept = cache.find(static_cast<std::size_t>(sample));
+    if (kept != nullptr)
+      result.image = *kept;
+    else if (is_cropped)
+      result.image = resize_and_crop(dataset.load(sample), spec.transform.resize, crop);
+    else
+      result.image = dataset.load(sample);
+    size = Size{result.image.height, result.image.width};
+  }
+  if (is_cropped) {
+    result.change = draw_change(*size, spec.augmentation, {.resize = crop, .crop = crop}, place(sample, of_epoch));
+  } else if (std::max(taps_needed(size->height, crop), taps_needed(size->width, crop)) <= kMostTaps) {
+    result.change =
+        draw_change(*size, spec.augmentation, {.resize = spec.transform.resize, .crop = crop}, place(sample, of_epoch));
+  } else {
+    Image whole = std::move(result.image);
+    result.image =
+        augment(whole, spec.augmentation, {.resize = spec.transform.resize, .crop = crop}, place(sample, of_epoch));
+    cache.keep(static_cast<std::size_t>(sample), std::move(whole));
+    result.change = draw_change({crop, crop}, {}, {.resize = crop, .crop = crop}, {});
+    result.may_stay = false;
+  }
+  return result;
+}
+
+void Loader::State::write_image(Batch& batch, std::int64_t place, std::int64_t sample, std::uint32_t of_epoch) {
+  const auto at = static_cast<std::size_t>(place);
+  if (spec.decodes_only) {
+    batch.decoded[at] = decode(sample, of_epoch);
+  } else {
+    const Image image = load(sample, of_epoch);
+    normalize(batch.pixels.data() + place * image.bytes(), image);
+  }
+  batch.labels[at] = dataset.samples()[static_cast<std::size_t>(sample)].label;
+  batch.indices[at] = sample;
 }
 
 void Loader::State::work(const std::stop_token& stop) {
@@ -168,15 +228,11 @@ void Loader::State::work(const std::stop_token& stop) {
     const std::int64_t sample = epoch_order[static_cast<std::size_t>(position)];
     const auto of_epoch = static_cast<std::uint32_t>(epoch);
     Slot& target = slot(position / spec.batch);
-    const std::int64_t place = position % spec.batch;
     ++busy;
     lock.unlock();
     std::exception_ptr failure;
     try {
-      const Image image = load(sample, of_epoch);
-      normalize(target.batch.pixels.data() + place * image.bytes(), image);
-      target.batch.labels[static_cast<std::size_t>(place)] = dataset.samples()[static_cast<std::size_t>(sample)].label;
-      target.batch.indices[static_cast<std::size_t>(place)] = sample;
+      write_image(target.batch, position % spec.batch, sample, of_epoch);
     } catch (...) {
       failure = std::current_exception();
     }
@@ -221,6 +277,11 @@ std::vector<std::int64_t> Loader::order(std::int64_t epoch) const {
     std::swap(result[last], result[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(last) + 1))]);
   }
   return result;
+}
+
+void Loader::keep(std::int64_t sample, DecodedImage image) {
+  if (!image.may_stay) throw Error("loader: this image is another in the next epoch and cannot be kept");
+  state_->cache.keep(static_cast<std::size_t>(sample), std::move(image.image));
 }
 
 void Loader::start(std::int64_t epoch, std::int64_t first_batch) {

@@ -1,11 +1,13 @@
-// Batches for training and evaluation: images decoded, resized, augmented and normalised by background threads. The
-// pixels of a batch depend on (dataset, spec, epoch) only; the number of threads, the cache and a resume change
-// nothing.
+// Batches for training and evaluation: images decoded, resized, augmented and normalised by background threads, or only
+// decoded, for a device that does the rest. The pixels of a batch depend on (dataset, spec, epoch) only; the number of
+// threads, the cache and a resume change nothing.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "data/augment.h"
@@ -39,12 +41,23 @@ class Normalizer {
   bool is_bgr_;
 };
 
+/// The same for Backend::images_to_input.
+PixelScaling pixel_scaling(const Transform& transform);
+
 /// resize_and_crop and Normalizer: the input that evaluation sees. (crop, crop, 3) floats.
 std::vector<float> prepare(const Image& image, const Transform& transform);
+
+/// An image for a device that does the rest: Backend::images_to_input.
+struct DecodedImage {
+  Image image;           // none where the device has it: LoaderSpec::size_on_device
+  ImageChange change;    // of it; `block` and `first_byte` are left to the caller
+  bool may_stay = true;  // the image is the same in every epoch
+};
 
 /// Some images of a dataset. Pixels are NHWC, dense; all images are height x width.
 struct Batch {
   std::vector<float> pixels;          // (n, height, width, 3)
+  std::vector<DecodedImage> decoded;  // (n) instead, with LoaderSpec::decodes_only
   std::vector<std::int32_t> labels;   // (n)
   std::vector<std::int64_t> indices;  // (n), into Dataset::samples()
   std::int64_t height = 0, width = 0;
@@ -64,6 +77,12 @@ struct LoaderSpec {
   std::int64_t cache_bytes = std::int64_t{1} << 30;
   /// Batches prepared ahead of the one in use.
   std::int64_t batches_ahead = 3;
+  /// Batches have Batch::decoded: the image as it is before anything random happens, that is resized and cropped unless
+  /// the crop is random, and what is to happen to it. Images that shrink more than images_to_input can are finished
+  /// here. Images are kept between epochs only by Loader::keep.
+  bool decodes_only = false;
+  /// With that: the size of a sample's image that the device has, which then is not read. Called by many threads.
+  std::function<std::optional<Size>(std::int64_t sample)> size_on_device = {};
 };
 
 /// In place of an epoch's number: the samples in the order of LoaderSpec::indices, even if epochs are shuffled.
@@ -86,6 +105,9 @@ class Loader {
   /// The next batch of the epoch, waiting for it if need be; false when the epoch is over. `batch`'s memory is reused.
   /// Errors: what went wrong with one of its images.
   bool next(Batch& batch);
+
+  /// Keeps an image of Batch::decoded for later epochs, if there is room. Errors: it may not stay.
+  void keep(std::int64_t sample, DecodedImage image);
 
   /// The order of an epoch: positions of spec.indices resolved to sample numbers.
   std::vector<std::int64_t> order(std::int64_t epoch) const;
