@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "kernels/backend.h"
@@ -37,6 +38,8 @@ std::vector<std::string> gpus() {
 std::string this_program() { return "/proc/self/exe"; }
 
 std::int64_t cores() {
+  // Where Slurm does not bind its jobs to the cores that it gives them.
+  if (const char* given = std::getenv("SLURM_CPUS_PER_TASK")) return std::max(1L, std::strtol(given, nullptr, 10));
   cpu_set_t set;
   return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
 }

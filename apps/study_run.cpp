@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "apps/interrupt.h"
 #include "apps/settings_options.h"
@@ -65,16 +66,18 @@ int report(const StudyOutcome& outcome, const RunOptions& options, const StudyDi
 }
 
 StudyOutcome run_cells(const RunOptions& options, const StudyFile& file, const StudyDirectory& directory,
-                       const StopLater& stop, StudyDisplay& display) {
+                       StudyDisplay& display) {
   const auto to_text = [](const TrainSettings& s) { return to_toml(s, true); };
-  StudyRunSpec run{
-      .spec = file.spec, .directory = directory, .program = this_program(), .to_toml = to_text, .stop = &stop.flag()};
+  StudyRunSpec run{.spec = file.spec, .directory = directory, .program = this_program(), .to_toml = to_text};
   const MachineShare share = divide_machine(file.spec, options.jobs);
   run.jobs = share.jobs, run.threads = share.threads, run.devices = share.devices;
+  std::optional<StopLater> stop;
+  const auto catch_signals = [&] { run.stop = &stop.emplace().flag(); };
   if (!options.cell.empty()) {
     check_prepared(file.spec, directory);
     const StudyLock lock(directory.lock(), StudyLock::Kind::one_cell);
     run.jobs = 1;
+    catch_signals();
     return run_task(run, task_named(file.spec, options.cell), display);
   }
   const StudyLock lock(directory.lock(), StudyLock::Kind::whole, [&](std::string_view line) { display.note(line); });
@@ -90,6 +93,7 @@ StudyOutcome run_cells(const RunOptions& options, const StudyFile& file, const S
   }
   display.note(fmt::format("study: {} at once, {} thread{} each{}", run.jobs, run.threads, run.threads == 1 ? "" : "s",
                            run.devices.empty() ? "" : fmt::format(", on {}", fmt::join(run.devices, ", "))));
+  catch_signals();  // not before: what is prepared is written file by file, whole or not at all
   return run_study(run, display);
 }
 
@@ -98,9 +102,8 @@ int run_study_verb(RunOptions& options) {
   const StudyFile file = read_study_file(options.study.file);
   check_study(file.spec);
   claim_study_folder(directory);
-  const StopLater stop;
   StudyDisplay display(options.study.is_quiet);
-  const StudyOutcome outcome = run_cells(options, file, directory, stop, display);
+  const StudyOutcome outcome = run_cells(options, file, directory, display);
   return options.slurm ? 0 : report(outcome, options, directory);
 }
 

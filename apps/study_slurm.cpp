@@ -21,33 +21,36 @@ std::string quoted(const std::string& word) {
 
 std::string array_script(const std::string& name, const fs::path& folder, std::size_t count,
                          const StudyDirectory& directory, const std::string& file) {
-  return fmt::format(
-      R"(#!/bin/bash
+  return fmt::format(R"(#!/bin/bash
 #SBATCH --job-name={0}
 #SBATCH --array=1-{1}
-#SBATCH --output={2}/{0}-%a.out
 # Further options of sbatch (partition, time, --gres=gpu:1, --cpus-per-task) are given to submit.sh.
 set -eu
-id=$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" {3})
-exec "${{GRAFT:-{6}}}" study run {4} -o {5} --cell "$id"
+id=$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" {2})
+exec "${{GRAFT:-{3}}}" study run {4} -o {5} --cell "$id"
 )",
-      name, count, folder.string(), quoted((folder / (name + ".txt")).string()), quoted(fs::absolute(file).string()),
-      quoted(directory.path().string()), fs::read_symlink("/proc/self/exe").string());
+                     name, count, quoted((folder / (name + ".txt")).string()),
+                     fs::read_symlink("/proc/self/exe").string(), quoted(fs::absolute(file).string()),
+                     quoted(directory.path().string()));
 }
 
 std::string submit_script(const fs::path& folder, bool has_trials) {
+  // A directive in a script takes no path with a blank in it; an option does.
+  const auto script = [&](const std::string& name) {
+    return fmt::format("--output={} \"$@\" {}", quoted((folder / (name + "-%a.out")).string()),
+                       quoted((folder / (name + ".sbatch")).string()));
+  };
   std::string text = R"(#!/bin/bash
 # Gives the study to Slurm. Arguments go to sbatch: submit.sh --cpus-per-task=8 --gres=gpu:1. Submitting again runs what
 # is not finished.
 set -eu
 )";
-  const auto script = [&](const char* name) { return quoted((folder / name).string()); };
-  if (!has_trials) return text + fmt::format("exec sbatch \"$@\" {}\n", script("cells.sbatch"));
+  if (!has_trials) return text + fmt::format("exec sbatch {}\n", script("cells"));
   // afterany: a trial that failed holds up its own cells alone.
-  return text + fmt::format(R"(trials=$(sbatch --parsable "$@" {})
-exec sbatch --dependency=afterany:"${{trials%%;*}}" "$@" {}
+  return text + fmt::format(R"(trials=$(sbatch --parsable {})
+exec sbatch --dependency=afterany:"${{trials%%;*}}" {}
 )",
-                            script("trials.sbatch"), script("cells.sbatch"));
+                            script("trials"), script("cells"));
 }
 
 }  // namespace

@@ -10,6 +10,7 @@ more than the share given. The estimate supposes an idle machine: so does this c
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -64,10 +65,14 @@ def main():
         file.write(study_text(args, os.path.join(out, "start", "last.h5"), images))
     jobs = ["-j", str(args.jobs)]
     plan = json.loads(run("study", "plan", "study.toml", "--json", *jobs)[0])
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     _, seconds = run("study", "run", "study.toml", "--json", *jobs)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     ratio = plan["seconds"] / seconds
-    print(f"planned {plan['seconds']:.1f} s, took {seconds:.1f} s: {ratio:.3f}; planning took {plan['probe_seconds']:.1f} s")
+    print(f"planned {plan['seconds']:.1f} s, took {seconds:.1f} s ({cpu:.1f} s of CPU): {ratio:.3f}; planning took "
+          f"{plan['probe_seconds']:.1f} s")
     for kind in plan["tasks"]:
         parts = ", ".join(f"{name} {value:.2f}" for name, value in kind["parts"].items())
         print(f"  {kind['kind']:<40} {kind['trainings']} x {kind['seconds']:.2f} s: {parts}")

@@ -9,7 +9,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstring>
+#include <thread>
 
 #include "kernels/core.h"
 
@@ -24,7 +26,11 @@ int open_log(const std::filesystem::path& path) {
   if (log < 0)
     throw Error(
         fmt::format("cannot write {}: {}; check free space and permissions", path.string(), std::strerror(errno)));
-  if (flock(log, LOCK_EX | LOCK_NB) == 0) return log;
+  // Whoever asks whether it runs holds the lock for a moment.
+  for (int i = 0; i < 20; ++i) {
+    if (flock(log, LOCK_EX | LOCK_NB) == 0) return log;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
   close(log);
   throw Error(fmt::format("{} is being run already", path.parent_path().string()));
 }

@@ -12,6 +12,7 @@
 
 #include "data/files.h"
 #include "strategies/study/child_process.h"
+#include "strategies/study/study_probe.h"
 #include "strategies/study/study_state.h"
 
 namespace graft {
@@ -21,7 +22,7 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 constexpr int kExitInterrupted = 130;
-constexpr std::uintmax_t kLeastSpace = 1 << 20;  // below that a disk is called full
+constexpr std::uintmax_t kLeastSpace = 1 << 30;  // that a disk has which is not called full
 
 enum class Progress { waiting, running, finished, failed };
 
@@ -29,6 +30,8 @@ struct Entry {
   StudyTask task;
   Progress progress = Progress::waiting;
   std::string error = {};
+  std::ptrdiff_t probe = -1;  // the entry whose result may be its first stage
+  bool refuses_probe = false;
 };
 
 struct Running {
@@ -47,15 +50,6 @@ std::string error_in(const fs::path& log) {
   return found;
 }
 
-/// Removes what a task that is done with does not need any more. Trials keep no weights.
-void tidy(const fs::path& folder, bool is_trial) {
-  std::error_code error;
-  fs::remove(folder / "last.h5", error);
-  if (!is_trial) return;
-  fs::remove(folder / "best.h5", error);
-  fs::remove(folder / "internals.h5", error);
-}
-
 std::string kind_of(const StudyTask& task) {
   return fmt::format("{}/{}/{}{}", task.cell.network, task.cell.dataset, task.cell.strategy,
                      task.trial ? " trial" : "");
@@ -69,6 +63,7 @@ class Runner {
         counts_(split_counts(spec.spec, spec.directory)),
         slots_(std::size_t(spec.jobs)) {
     for (StudyTask& task : tasks) entries_.push_back({std::move(task)});
+    find_probes();
     find_finished();
     read_plan();
   }
@@ -77,7 +72,13 @@ class Runner {
  private:
   fs::path folder(const Entry& entry) const { return folder_of(spec_.directory, entry.task); }
   bool is_stopping() const { return spec_.stop && *spec_.stop; }
+  void find_probes();
   void find_finished();
+  /// The probe's folder, if the entry can start from it; empty: it starts by itself.
+  fs::path probe_folder(const Entry& entry) const;
+  bool waits_for_probe(const Entry& entry) const;
+  bool is_wanted_as_probe(const Entry& entry) const;
+  void tidy(const Entry& entry) const;
   void read_plan();
   bool start_next();
   bool may_start(Entry& entry);
@@ -106,8 +107,53 @@ void Runner::find_finished() {
     const bool is_tried = entry.task.trial && state.diverged;  // the same rate would diverge again
     if (state.state != CellState::finished && !is_tried) continue;
     entry.progress = Progress::finished;
-    tidy(folder(entry), entry.task.trial.has_value());
   }
+  for (const Entry& entry : entries_)
+    if (entry.progress == Progress::finished) tidy(entry);
+}
+
+void Runner::find_probes() {
+  for (Entry& entry : entries_) {
+    if (entry.task.trial) continue;
+    const std::optional<StudyCell> probe = probe_for(spec_.spec, spec_.directory, entry.task.cell, spec_.to_toml);
+    if (!probe) continue;
+    const auto found =
+        std::ranges::find_if(entries_, [&](const Entry& e) { return !e.task.trial && e.task.cell == *probe; });
+    if (found != entries_.end()) entry.probe = found - entries_.begin();
+  }
+}
+
+fs::path Runner::probe_folder(const Entry& entry) const {
+  if (entry.probe < 0 || entry.refuses_probe) return {};
+  const Entry& probe = entries_[std::size_t(entry.probe)];
+  if (probe.progress != Progress::finished || !has_probe_stage(folder(probe))) return {};
+  const auto rate = [&](const Entry& e) { return rate_of(spec_.spec, spec_.directory, e.task.cell); };
+  return rate(entry) == rate(probe) ? folder(probe) : fs::path();
+}
+
+/// It is still to finish, and has the same rate or none yet.
+bool Runner::waits_for_probe(const Entry& entry) const {
+  if (entry.probe < 0 || fs::exists(folder(entry) / "last.h5")) return false;
+  const Entry& probe = entries_[std::size_t(entry.probe)];
+  if (probe.progress != Progress::waiting && probe.progress != Progress::running) return false;
+  const double rate = rate_of(spec_.spec, spec_.directory, probe.task.cell);
+  return rate == 0 || rate == rate_of(spec_.spec, spec_.directory, entry.task.cell);
+}
+
+bool Runner::is_wanted_as_probe(const Entry& entry) const {
+  return std::ranges::any_of(entries_, [&](const Entry& e) {
+    return e.probe >= 0 && &entries_[std::size_t(e.probe)] == &entry && e.progress != Progress::finished;
+  });
+}
+
+/// Removes what a finished task does not need any more. Trials keep no weights.
+void Runner::tidy(const Entry& entry) const {
+  std::error_code error;
+  const fs::path where = folder(entry);
+  if (!is_wanted_as_probe(entry)) fs::remove(where / "last.h5", error);
+  if (!entry.task.trial) return;
+  fs::remove(where / "best.h5", error);
+  fs::remove(where / "internals.h5", error);
 }
 
 /// Seconds by kind, if `graft study plan` has left them.
@@ -161,7 +207,7 @@ bool Runner::may_start(Entry& entry) {
     if (found->progress == Progress::failed) return fail(entry, fmt::format("{} failed", trial.id())), false;
     if (found->progress != Progress::finished) return false;
   }
-  if (rate_of(spec_.spec, spec_.directory, entry.task.cell) > 0) return true;
+  if (rate_of(spec_.spec, spec_.directory, entry.task.cell) > 0) return !waits_for_probe(entry);
   fail(entry, "its trials gave no rate: none kept a finite loss; lower tuning.lr");
   return false;
 }
@@ -176,6 +222,8 @@ ChildSpec Runner::command(const Entry& entry, std::size_t slot) const {
                                      "-o",    run.string(),
                                      "--set", "train.data=" + s.data,
                                      "--set", "train.feature_cache_dir=" + s.feature_cache_dir};
+  if (const fs::path probe = probe_folder(entry); !probe.empty() && !fs::exists(run / "last.h5"))
+    arguments.insert(arguments.end(), {"--probe-from", probe.string()});
   if (!s.weights.empty()) arguments.insert(arguments.end(), {"--weights", s.weights});
   if (!spec_.devices.empty())
     arguments.insert(arguments.end(), {"--device", spec_.devices[slot % spec_.devices.size()]});
@@ -223,7 +271,8 @@ void Runner::take_end(const Running& run, const ChildProcess::End& end) {
   const fs::path where = folder(entry);
   if (end.signal == 0 && end.exit_code == 0 && fs::exists(where / "summary.json")) {
     entry.progress = Progress::finished;
-    tidy(where, entry.task.trial.has_value());
+    tidy(entry);
+    if (entry.probe >= 0) tidy(entries_[std::size_t(entry.probe)]);
     auto& [seconds, tasks] = measured_[kind_of(entry.task)];
     seconds += std::chrono::duration<double>(Clock::now() - run.begin).count(), ++tasks;
     return progress_.ended(entry.task, "", tally());
@@ -235,10 +284,15 @@ void Runner::take_end(const Running& run, const ChildProcess::End& end) {
   std::string error = end.signal != 0 ? signal_text(end.signal) : error_in(where / "log.txt");
   if (end.exit_code == kExitInterrupted) error = "interrupted by somebody else";
   if (error.empty()) error = fmt::format("ended with code {}; see {}", end.exit_code, (where / "log.txt").string());
+  if (error.starts_with("train.probe_from: ") && !entry.refuses_probe) {
+    entry.refuses_probe = true;  // it would not have begun alike: it trains its first stage itself
+    entry.progress = Progress::waiting;
+    return;
+  }
   if (entry.task.trial && is_divergence(error)) {
     try {
       write_atomically(where / "failed.txt", error + "\n");
-      tidy(where, true);
+      tidy(entry);
       entry.progress = Progress::finished;
       return progress_.ended(entry.task, "", tally());
     } catch (const Error& full) {
@@ -253,7 +307,8 @@ void Runner::fail(Entry& entry, const std::string& error) {
   entry.error = error;
   std::error_code ignored;
   const fs::space_info space = fs::space(spec_.directory.path(), ignored);
-  disk_is_full_ = disk_is_full_ || (!ignored && space.available < kLeastSpace);
+  const bool blames_disk = error.find("space") != std::string::npos || error.find("disk") != std::string::npos;
+  disk_is_full_ = disk_is_full_ || (blames_disk && !ignored && space.available < kLeastSpace);
   try {
     write_atomically(folder(entry) / "failed.txt", error + "\n");
   } catch (const Error&) {

@@ -145,8 +145,7 @@ TEST(Study, RunsTrialsThenCellsAndItsResultsCanBeRead) {
   EXPECT_EQ(results.cells[0].cell.id(), "densenet121/shapes/full/seed-1");
   EXPECT_EQ(results.trials[0].trial.id(), "densenet121/shapes/full/trial-1");
   EXPECT_NE(results.trials[0].is_chosen, results.trials[1].is_chosen);
-  for (const TrialResult& trial : results.trials)
-    EXPECT_EQ(trial.is_chosen, results.cells[0].lr == trial.trial.lr);
+  for (const TrialResult& trial : results.trials) EXPECT_EQ(trial.is_chosen, results.cells[0].lr == trial.trial.lr);
   EXPECT_EQ(results.cells[2].lr, 0.01);
   for (const CellResult& cell : results.cells) {
     ASSERT_EQ(cell.state, CellState::finished);
@@ -284,6 +283,25 @@ TEST(Study, AChangedFileAddsCellsAndRefusesOthers) {
   EXPECT_EQ(read_results(output).cells[0].epochs, 3);
 }
 
+TEST(Study, AProbeIsTheFirstStageOfOthersWhereThatGivesTheSame) {
+  const TemporaryFolder folder;
+  StudyText text{.seeds = "[1]", .strategies = R"(["lp-ft", "linear-probe"])", .train = "epochs = 3\n"};
+  std::string with = read_text(study_file(folder / "with.toml", text));
+  with.replace(with.find("lr = 0.01"), 9, "lr = 0.003\nepochs = 1");
+  write_atomically(folder / "with.toml", std::string_view(with));
+  text.strategies = R"(["lp-ft"])";
+  const std::string without = study_file(folder / "without.toml", text);
+  for (const char* name : {"with", "without"}) {
+    const Outcome outcome = graft({"study", "run", (folder / name) + ".toml", "-o", folder / name, "-j", "2"});
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  }
+  const std::string cell = "/runs/densenet121/shapes/lp-ft/seed-1/";
+  EXPECT_NE(read_text((folder / "with") + cell + "log.txt").find("epochs 1 to 1 are those of"), std::string::npos);
+  EXPECT_EQ(read_text((folder / "with") + cell + "predictions.csv"),
+            read_text((folder / "without") + cell + "predictions.csv"));
+  EXPECT_FALSE(fs::exists((folder / "with") + "/runs/densenet121/shapes/linear-probe/seed-1/last.h5"));
+}
+
 TEST(Study, OneRunsItAtATime) {
   const TemporaryFolder folder;
   const std::string output = folder / "study", file = study_file(folder / "study.toml");
@@ -332,6 +350,36 @@ TEST(Study, StatusTellsStatesRatesAndFailures) {
   EXPECT_EQ(status["cells"][0]["state"], "finished");
   EXPECT_EQ(status["seconds_left"], 0);
   expect_error(graft({"study", "status", "study.toml", "-o", "/nowhere"}), 1, "holds no study");
+}
+
+TEST(Study, PlanSaysWhatRunsWhatItTakesAndWhatToDrop) {
+  const TemporaryFolder folder;
+  const std::string file = study_file(folder / "study.toml"), output = folder / "study";
+  const std::vector<std::string> command{"study", "plan", file, "-o", output, "--probe-seconds", "1"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), command.begin(), command.end());
+    return graft(more);
+  };
+  const Outcome outcome = with({"--json", "--budget", "1s"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const json plan = json::parse(outcome.out);
+  EXPECT_EQ(plan, json::parse(read_text(output + "/plan.json")));
+  EXPECT_FALSE(fs::exists(output + "/probe.tmp"));
+  ASSERT_EQ(plan["tasks"].size(), 4U);
+  EXPECT_EQ(plan["tasks"][0]["kind"], "densenet121/shapes/full trial");
+  EXPECT_EQ(plan["tasks"][0]["trainings"], 2);
+  EXPECT_EQ(plan["tasks"][1]["trainings"], 2);
+  for (const json& task : plan["tasks"]) EXPECT_GT(task["seconds"].get<double>(), 0);
+  EXPECT_GT(plan["tasks"][1]["parts"]["training"], plan["tasks"][2]["parts"]["training"]);  // full, linear-probe
+  EXPECT_EQ(plan["shared"][0]["files"], 1);
+  EXPECT_EQ(plan["seconds"], plan["shortest_seconds"]);  // no early stopping
+  ASSERT_EQ(plan["reductions"].size(), 1U);
+  EXPECT_FALSE(plan["reductions"][0]["fits"].get<bool>());
+  // Six cells keep a model each, and little else.
+  const auto model = double(fs::file_size(Workshop::get().model()));
+  EXPECT_NEAR(plan["disk_bytes"].get<double>(), 6 * model, 0.1 * 6 * model);
+
+  expect_error(with({"--budget", "8x"}), 2, "expects a time such as 8h");
 }
 
 TEST(Study, BadFilesAreOneLineThatSaysWhatToDo) {
