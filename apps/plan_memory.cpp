@@ -41,6 +41,7 @@ MemoryQuestion question_of(const PlanMemoryOptions& options, const TrainSettings
                                         .decodes_all = false});
     info.num_classes = std::ssize(data.class_names());
     question.images = std::ssize(data.indices(Split::train));
+    question.validation_images = std::ssize(data.indices(Split::val));
   }
   info.class_names.clear();
   set_input_size(info, settings.size, settings.resize);
@@ -88,7 +89,9 @@ std::string plain_text(const MemoryQuestion& question, const std::vector<StageMe
 std::string notes_text(const MemoryQuestion& question) {
   if (question.device.kind != DeviceKind::cuda)
     return "not counted: the program, decoded images and the loader's batches\n";
-  return "not counted: the CUDA context, and cuDNN's workspaces, which are known on the GPU alone\n";
+  const bool is_auto = question.settings.device_image_cache_mb < 0;
+  return std::string("not counted: the CUDA context, and cuDNN's workspaces, which are known on the GPU alone") +
+         (is_auto ? "; images stay on the GPU in what is left\n" : "\n");
 }
 
 nlohmann::ordered_json json_of(const StageMemory& stage) {

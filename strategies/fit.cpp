@@ -110,6 +110,7 @@ bool Fit::run() {
   // What a cut first epoch left as the best does not compete with the whole of it.
   if (!is_done() && state_.best_epoch > state_.epoch) state_.best_epoch = 0, state_.best_value = 0;
   if (step_.captures()) progress_.note("the calls of a training step are captured once and replayed (train.graph)");
+  if (const std::string note = spec_.batches.images_note(); !note.empty()) progress_.note(note);
   while (!is_done()) {
     if (!begin_epoch()) return verify_frozen(), save_last(), false;
     const EpochEnd end = train_epoch();

@@ -40,7 +40,7 @@ TrainSettings without_files(const MemoryQuestion& question) {
   s.feature_cache_dir.clear();
   s.class_weights = "none";
   s.max_steps = -1;
-  s.image_cache_mb = 0;
+  s.image_cache_mb = s.device_image_cache_mb = 0;
   s.graph = "off";  // a dry device captures nothing, and a captured step needs what an eager one does
   return s;
 }
@@ -61,6 +61,33 @@ void evaluate_one_batch(Network& network, BatchSource& images) {
   (void)network.run_parts(batch.x, batch.part, network.parts()).to_host();
 }
 
+/// Of images that stay on the device because the settings say so.
+std::int64_t resident_bytes(const MemoryQuestion& question) {
+  const TrainSettings& s = question.settings;
+  const std::int64_t most = std::max<std::int64_t>(0, s.device_image_cache_mb) << 20;
+  if (question.images == 0 || augmentation_of(s).has_random_crop()) return most;  // they may be of any size
+  const std::int64_t side = question.info.input_size;
+  return std::min(most, (question.images + question.validation_images) * side * side * 3);
+}
+
+/// Memory for images, that nobody fills.
+class ResidentBlock {
+ public:
+  ResidentBlock(Backend& device, std::int64_t bytes) : device_(device) {
+    const NamedRange range(device, "images");
+    if (bytes > 0) block_ = device.allocate(bytes);
+  }
+  ResidentBlock(const ResidentBlock&) = delete;
+  ResidentBlock& operator=(const ResidentBlock&) = delete;
+  ~ResidentBlock() {
+    if (block_) device_.release(block_);
+  }
+
+ private:
+  Backend& device_;
+  void* block_ = nullptr;
+};
+
 StageMemory run_stage(const MemoryQuestion& question, std::int64_t first_epoch) {
   const TrainSettings settings = without_files(question);
   auto device = std::make_unique<DryBackend>(
@@ -72,6 +99,7 @@ StageMemory run_stage(const MemoryQuestion& question, std::int64_t first_epoch) 
   Context context(std::move(device));
   const std::unique_ptr<Network> network = make_network(context, question.info);
   if (settings.dropout >= 0) network->set_dropout(settings.dropout);
+  const ResidentBlock resident(dry, resident_bytes(question));
   const Dataset dataset = blank_images(question.info, settings.batch * settings.accumulate);
   SplitBatches batches({*network, dataset, settings, transform_of(question.info), {}});
   const RunDirectory nowhere{{}};
@@ -115,6 +143,26 @@ std::vector<StageMemory> estimate_memory(const MemoryQuestion& question) {
     stages.push_back(std::move(memory));
   }
   return stages;
+}
+
+std::int64_t memory_for_images(const Network& network, const TrainSettings& settings, std::int64_t images) {
+  if (settings.device_image_cache_mb >= 0) return settings.device_image_cache_mb << 20;
+  Backend& device = network.context().backend();
+  const std::int64_t free = device.prepares_images() ? device.free_bytes() : 0;
+  if (free == 0) return 0;
+  const std::int64_t reserved = device.memory().reserved_bytes;
+  constexpr std::int64_t kSpare = std::int64_t{512} << 20;
+  try {
+    const MemoryQuestion question{.settings = settings,
+                                  .info = network.info(),
+                                  .device = device.device(),
+                                  .precision = precision_on(settings, device.device()),
+                                  .images = images};
+    const std::int64_t need = largest(estimate_memory(question)).reserved_bytes;
+    return std::max<std::int64_t>(0, free + reserved - need - need / 10 - (settings.cudnn_workspace_mb << 20) - kSpare);
+  } catch (const Error&) {  // a run that cannot be rehearsed
+    return free / 2;
+  }
 }
 
 const StageMemory& largest(const std::vector<StageMemory>& stages) {

@@ -8,6 +8,7 @@
 
 #include "data/model_file.h"
 #include "kernels/dry_backend.h"
+#include "models/network.h"
 #include "strategies/train_settings.h"
 
 namespace graft {
@@ -17,7 +18,8 @@ struct MemoryQuestion {
   ModelInfo info;          // architecture, classes, side of the images
   Device device;           // need not be here
   Precision precision = Precision::f32;
-  std::int64_t images = 0;       // in the training split, which bounds the batch; 0: as many as the batch needs
+  std::int64_t images = 0;  // in the training split, which bounds the batch; 0: as many as the batch needs
+  std::int64_t validation_images = 0;
   std::int64_t limit_bytes = 0;  // that the device has; 0: no limit
 };
 
@@ -30,11 +32,17 @@ struct StageMemory {
   MemoryPlan step;                               // of one update's memory, without what outlives it
 };
 
-/// Every stage on its own, by two updates, one batch of evaluation and the copies that saving makes. Memory of the host
-/// (decoded images, kept features) and what vendor libraries take for themselves are not counted; nor are workspaces of
-/// convolutions on a GPU, which only cuDNN knows.
-/// Errors: OutOfMemory, if the limit does not suffice; the settings cannot be planned.
+/// Every stage on its own, by two updates, one batch of evaluation and the copies that saving makes. Images that stay
+/// on the device count if train.device_image_cache_mb says how many may: by default they take what the run leaves.
+/// Memory of the host (decoded images, kept features) and what vendor libraries take for themselves are not counted;
+/// nor are workspaces of convolutions on a GPU, which only cuDNN knows. Errors: OutOfMemory, if the limit does not
+/// suffice; the settings cannot be planned.
 std::vector<StageMemory> estimate_memory(const MemoryQuestion& question);
+
+/// Bytes that images of a run may take of its device to stay there: what train.device_image_cache_mb says; by default
+/// what is free on a device that prepares images, without what the whole run is estimated to need (half of what is free
+/// where that cannot be said), a tenth more, cuDNN's workspace and half a GiB. `images`: in the training split.
+std::int64_t memory_for_images(const Network& network, const TrainSettings& settings, std::int64_t images);
 
 /// The stage that takes most from the device.
 const StageMemory& largest(const std::vector<StageMemory>& stages);

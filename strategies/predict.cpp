@@ -96,14 +96,14 @@ EvaluationResult evaluate(Context& context, const EvaluateSettings& s, ProgressS
   const std::vector<std::int64_t> samples = choose_samples(dataset, s);
   if (samples.empty())
     throw Error("evaluate: " + s.data + " has no " + s.split + " images; choose another --split, or all");
-  ImageBatches batches(context, dataset,
-                       {.indices = samples,
-                        .batch = s.batch,
-                        .transform = transform_of(network->info()),
-                        .augmentation = {},
-                        .threads = loader_threads(0, s.threads),
-                        .cache_bytes = s.image_cache_mb << 20});
-  Answers answers = answer(*network, batches, {.pass = "evaluate", .count = std::int64_t(samples.size())}, progress);
+  const std::unique_ptr<BatchSource> batches = image_batches(context, dataset,
+                                                             {.indices = samples,
+                                                              .batch = s.batch,
+                                                              .transform = transform_of(network->info()),
+                                                              .augmentation = {},
+                                                              .threads = loader_threads(0, s.threads),
+                                                              .cache_bytes = s.image_cache_mb << 20});
+  Answers answers = answer(*network, *batches, {.pass = "evaluate", .count = std::int64_t(samples.size())}, progress);
   for (std::int32_t& label : answers.labels) label = map[std::size_t(label)];
   std::vector<std::string> names = network->info().class_names;
   if (names.empty()) names = dataset.class_names();

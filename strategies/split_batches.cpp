@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <thread>
 
+#include "kernels/out_of_memory.h"
+#include "strategies/memory_estimate.h"
+
 namespace graft {
 
 SplitBatches::SplitBatches(const SplitBatchesSpec& spec) : spec_(spec), augmentation_(augmentation_of(spec.settings)) {
@@ -16,8 +19,6 @@ SplitBatches::SplitBatches(const SplitBatchesSpec& spec) : spec_(spec), augmenta
 LoaderSpec SplitBatches::loader_spec(Split split) const {
   const TrainSettings& s = spec_.settings;
   const std::int64_t budget = s.image_cache_mb << 20;
-  // Training and validation images are read in every epoch and share the budget; test images are read once.
-  const std::int64_t sharing = count(Split::train) + count(Split::val);
   return {.indices = samples_[index(split)],
           .batch = s.batch,
           .shuffles = false,
@@ -25,15 +26,28 @@ LoaderSpec SplitBatches::loader_spec(Split split) const {
           .augmentation = {},
           .seed = std::uint64_t(s.seed),
           .threads = loader_threads(s.loader_threads, s.threads),
-          .cache_bytes = split == Split::test ? 0 : budget / sharing * count(split)};
+          .cache_bytes = split == Split::test ? 0 : budget / sharing() * count(split)};
 }
 
-ImageBatches& SplitBatches::images(Split split) {
-  std::unique_ptr<ImageBatches>& batches = evaluation_[index(split)];
+std::int64_t SplitBatches::resident_bytes() {
+  if (!resident_bytes_) resident_bytes_ = memory_for_images(spec_.network, spec_.settings, count(Split::train));
+  return *resident_bytes_;
+}
+
+std::string SplitBatches::images_note() {
+  const Backend& device = spec_.network.context().backend();
+  if (spec_.training || (resident_bytes() == 0 && !device.prepares_images())) return {};
+  return fmt::format(
+      "{} makes its batches of decoded images; {} (train.device_image_cache_mb)", to_string(device.device()),
+      resident_bytes() == 0 ? "none stay there" : "up to " + memory_text(resident_bytes()) + " of them stay there");
+}
+
+BatchSource& SplitBatches::images(Split split) {
+  std::unique_ptr<BatchSource>& batches = evaluation_[index(split)];
   if (!batches) {
     if (count(split) == 0)
       throw Error(spec_.dataset.root().string() + " has no " + std::string(to_string(split)) + " images");
-    batches = std::make_unique<ImageBatches>(spec_.network.context(), spec_.dataset, loader_spec(split));
+    batches = image_batches(spec_.network.context(), spec_.dataset, loader_spec(split), resident_bytes(split));
   }
   return *batches;
 }
@@ -45,7 +59,7 @@ BatchSource& SplitBatches::training() {
     LoaderSpec spec = loader_spec(Split::train);
     spec.shuffles = spec_.settings.shuffle;
     spec.augmentation = augmentation_;
-    training_ = std::make_unique<ImageBatches>(spec_.network.context(), spec_.dataset, spec);
+    training_ = image_batches(spec_.network.context(), spec_.dataset, spec, resident_bytes(Split::train));
   }
   return *training_;
 }

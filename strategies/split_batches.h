@@ -5,6 +5,7 @@
 #include <array>
 #include <string>
 
+#include "strategies/device_images.h"
 #include "strategies/feature_cache.h"
 #include "strategies/frozen_prefix.h"
 #include "strategies/train_settings.h"
@@ -38,6 +39,8 @@ class SplitBatches {
   BatchSource& training();
   /// Any split in listing order, without augmentation. Errors: it is empty.
   BatchSource& evaluation(Split split);
+  /// Where images lie that the device makes its batches of, for people; empty: the host makes them.
+  std::string images_note();
   std::int64_t count(Split split) const { return std::int64_t(samples_[index(split)].size()); }
 
   /// From now on training and validation start behind the frozen prefix, if it is worth while and possible; else from
@@ -52,7 +55,14 @@ class SplitBatches {
  private:
   static std::size_t index(Split split) { return std::size_t(split); }
   LoaderSpec loader_spec(Split split) const;
-  ImageBatches& images(Split split);
+  /// Training and validation images are read in every epoch and share what keeps them; test images are read once.
+  std::int64_t sharing() const { return count(Split::train) + count(Split::val); }
+  /// For images of a split that stay on the device; computed when first asked for.
+  std::int64_t resident_bytes();
+  std::int64_t resident_bytes(Split split) {
+    return split == Split::test ? 0 : resident_bytes() / sharing() * count(split);
+  }
+  BatchSource& images(Split split);
   /// Those whose features are kept: training's, and validation's unless neither this run nor others read them.
   std::vector<std::int64_t> feature_samples() const;
   /// Why the prefix's output is not kept; empty: it is.
@@ -70,8 +80,9 @@ class SplitBatches {
   SplitBatchesSpec spec_;
   Augmentation augmentation_;
   std::array<std::vector<std::int64_t>, 3> samples_;
-  std::unique_ptr<ImageBatches> training_;
-  std::array<std::unique_ptr<ImageBatches>, 3> evaluation_;
+  std::unique_ptr<BatchSource> training_;
+  std::array<std::unique_ptr<BatchSource>, 3> evaluation_;
+  std::optional<std::int64_t> resident_bytes_;  // of all splits
 
   std::unique_ptr<FeatureCache> cache_;  // null: batches are images
   std::string cache_digest_;

@@ -49,7 +49,7 @@ struct TrainSettings {
          contrast = -1, saturation = -1;
   bool shuffle = true, skip_bad = false;
   double val_fraction = 0.2, test_fraction = 0.2;
-  std::int64_t loader_threads = 0, image_cache_mb = 2048, feature_cache_mb = 2048;
+  std::int64_t loader_threads = 0, image_cache_mb = 2048, device_image_cache_mb = -1, feature_cache_mb = 2048;
 
   // Machine
   std::string device = "auto", precision = "auto", graph = "auto", recompute = "none";

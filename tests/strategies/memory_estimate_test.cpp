@@ -89,6 +89,23 @@ TEST(MemoryEstimate, SaysWhatMemoryIsFor) {
   EXPECT_FALSE(peak.range.empty());
 }
 
+TEST(MemoryEstimate, CountsTheImagesThatAreToStay) {
+  MemoryQuestion q = question("densenet121");
+  q.device = {DeviceKind::cuda};
+  q.images = 1000, q.validation_images = 200;
+  const auto images = [&](std::int64_t megabytes) {
+    q.settings.device_image_cache_mb = megabytes;
+    return largest(estimate_memory(q)).peak.of(MemoryUseKind::images);
+  };
+  const std::int64_t sent = images(0);  // through two buffers of a batch
+  EXPECT_EQ(sent, 2 * q.settings.batch * 64 * 64 * 3);
+  EXPECT_EQ(images(-1), sent) << "by default they take what the run leaves";
+  EXPECT_EQ(images(3) - sent, 3 << 20);
+  EXPECT_EQ(images(1000) - sent, 1200 * 64 * 64 * 3);
+  q.settings.augment = "standard";  // decoded images may be larger
+  EXPECT_EQ(images(1000) - sent, 1000 << 20);
+}
+
 TEST(MemoryEstimate, EveryStrategyCanBeAsked) {
   for (const StrategyInfo& strategy : strategies()) {
     SCOPED_TRACE(strategy.name);

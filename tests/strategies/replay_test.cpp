@@ -62,11 +62,12 @@ void expect_same_run(const std::filesystem::path& a, const std::filesystem::path
 }
 
 /// Runs `s` on a plain device and on one that captures and is read a step late.
-void expect_replay_equals_eager(TrainSettings s, int replays, DeviceKind kind = DeviceKind::cpu) {
+void expect_replay_equals_eager(TrainSettings s, int replays, DeviceKind kind = DeviceKind::cpu,
+                                const CapturingDevice::Answers& answers = {}) {
   TemporaryFolder folder;
   s.output = (folder / "eager").string(), s.graph = "off";
   train_on(plain(kind), s);
-  CapturingDevice device;
+  CapturingDevice device(answers);
   s.output = (folder / "replay").string(), s.graph = "on";
   train_on(capturing(kind, device), s);
   EXPECT_GE(device.replays, replays);
@@ -83,7 +84,8 @@ TrainSettings three_epochs(const std::string& strategy) {
 TEST(Replay, MomentumDropoutScheduleAndAccumulationEqualTheEagerRun) {
   TrainSettings s = three_epochs("full");
   s.optimizer = "sgd", s.nesterov = true, s.weight_decay = 0.01, s.dropout = 0.3, s.schedule = "one-cycle";
-  s.lr = 1e-4, s.batch = 3, s.accumulate = 2, s.class_weights = "balanced", s.label_smoothing = 0.1, s.augment = "standard";
+  s.lr = 1e-4, s.batch = 3, s.accumulate = 2, s.class_weights = "balanced", s.label_smoothing = 0.1,
+  s.augment = "standard";
   expect_replay_equals_eager(s, 8);
 }
 
@@ -97,6 +99,30 @@ TEST(Replay, InDoubleEqualsTheEagerRun) {
   TrainSettings s = three_epochs("full");
   s.max_steps = 5, s.clip_norm = 0.5;
   expect_replay_equals_eager(s, 2, DeviceKind::reference);
+}
+
+TEST(Replay, ImagesOfTheDeviceEqualTheEagerRun) {
+  for (const std::int64_t megabytes : {0, 1}) {  // sent batch by batch, or kept there
+    TrainSettings s = three_epochs("full");
+    s.augment = "strong", s.device_image_cache_mb = megabytes;
+    expect_replay_equals_eager(s, 5, DeviceKind::cpu, {.prepares_images = true});
+  }
+}
+
+TEST(Replay, ImagesOfTheDeviceFollowTheListingAndAResume) {
+  TemporaryFolder folder;
+  TrainSettings s = three_epochs("linear-probe");
+  s.shuffle = false, s.feature_cache = false, s.augment = "standard";
+  s.output = (folder / "whole").string();
+  train_on(plain(DeviceKind::cpu), s);
+  s.output = (folder / "resumed").string(), s.device_image_cache_mb = 1;
+  s.max_steps = 4;  // in the second epoch
+  train_on(plain(DeviceKind::cpu), s);
+  s.max_steps = -1, s.resume = true;
+  CapturingDevice device({.prepares_images = true});
+  train_on(capturing(DeviceKind::cpu, device), s);
+  EXPECT_GT(device.replays, 0);
+  expect_same_run(folder / "whole", folder / "resumed");
 }
 
 TEST(Replay, StochasticNormalisationEqualsTheEagerRun) { expect_replay_equals_eager(three_epochs("stoch-norm"), 5); }

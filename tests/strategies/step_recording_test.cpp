@@ -34,8 +34,8 @@ TrainSettings full_step() {
   return s;
 }
 
-/// The second of two steps: the first has warmed everything up.
-void record(StepRecorder& recorder, DeviceKind kind, const std::string& architecture, const TrainSettings& settings) {
+/// The second of two steps: the first has warmed everything up. The observer may be a StepRecorder.
+void record(DeviceObserver& recorder, DeviceKind kind, const std::string& architecture, const TrainSettings& settings) {
   Context context(std::make_unique<ObservedBackend>(
       std::make_unique<DryBackend>(Device{kind}, BackendOptions{.threads = 2}), recorder));
   ModelInfo info;
@@ -52,7 +52,8 @@ void record(StepRecorder& recorder, DeviceKind kind, const std::string& architec
   const auto starting_network = [&] { return make_network(context, info); };
   Fit fit({*network, dataset, settings, batches, nowhere, nullptr, starting_network}, sink);
   const auto lr = [&](std::int64_t) {
-    recorder.forget(network->parameters().gradients().view());  // of the step before
+    if (auto* steps = dynamic_cast<StepRecorder*>(&recorder))
+      steps->forget(network->parameters().gradients().view());  // of the step before
     return 1e-3;
   };
   int updates = 0;
@@ -168,6 +169,44 @@ TEST_P(StepRecording, TheHostNeverWaits) {
   StepRecorder recorder;
   record(recorder, DeviceKind::cuda, GetParam().architecture, full_step());
   EXPECT_EQ(recorder.waits(), std::vector<std::string>{});
+}
+
+/// Counts the calls that make a step's batch and bring its numbers to the device.
+class DataRecorder final : public DeviceObserver {
+ public:
+  void call(const DeviceCall& call, const std::function<void()>& run) override {
+    if (is_in_data_) ++calls[std::string(call.op)], has_waited |= call.waits;
+    run();
+  }
+  void push_range(std::string_view name) override {
+    if (name == "step") calls.clear();
+    is_in_data_ |= name == "data";
+    ranges_.emplace_back(name);
+  }
+  void pop_range() override {
+    if (ranges_.back() == "data") is_in_data_ = false;
+    ranges_.pop_back();
+  }
+
+  Calls calls;  // of the last step
+  bool has_waited = false;
+
+ private:
+  std::vector<std::string> ranges_;
+  bool is_in_data_ = false;
+};
+
+TEST(DataRecording, ABatchOfImagesIsOneCallBesideWhatMustBeSent) {
+  TrainSettings settings = full_step();
+  DataRecorder sends, keeps;
+  settings.device_image_cache_mb = 0;
+  record(sends, DeviceKind::cuda, "resnet50", settings);
+  settings.device_image_cache_mb = 1;
+  record(keeps, DeviceKind::cuda, "resnet50", settings);
+  // The step's numbers and the labels are copied.
+  EXPECT_EQ(difference(sends.calls, {{"upload", 1}, {"images_to_input", 1}, {"copy_in", 2}}), "");
+  EXPECT_EQ(difference(keeps.calls, {{"images_to_input", 1}, {"copy_in", 2}}), "");
+  EXPECT_FALSE(sends.has_waited || keeps.has_waited);
 }
 
 TEST_P(StepRecording, EachOperationCostsTheCallsThatItShould) {
