@@ -92,15 +92,35 @@ std::span<const std::byte> FeatureCache::row(std::int64_t sample) const {
   return values().subspan(std::size_t(row * row_bytes_), std::size_t(row_bytes_));
 }
 
+void FeatureCache::copy_rows(std::byte* to, std::span<const std::int64_t> samples) const {
+  for (std::int64_t sample : samples) {
+    std::memcpy(to, row(sample).data(), std::size_t(row_bytes_));
+    to += row_bytes_;
+  }
+}
+
 Tensor FeatureCache::gather(std::span<const std::int64_t> samples, const Tensor& place) const {
-  gathered_.resize(samples.size() * std::size_t(row_bytes_));
-  for (std::size_t i = 0; i < samples.size(); ++i)
-    std::memcpy(gathered_.data() + i * std::size_t(row_bytes_), row(samples[i]).data(), std::size_t(row_bytes_));
   Context& context = spec_.network.context();
   Shape shape = shape_;
   shape.n = std::int64_t(samples.size());
   const Tensor x = place_for(context, shape, place);
-  context.backend().copy_in(x.view().data, gathered_.data(), std::int64_t(gathered_.size()));
+  Backend& device = context.backend();
+  const std::int64_t bytes = std::ssize(samples) * row_bytes_;
+  if (!device.is_asynchronous()) {
+    gathered_.resize(std::size_t(bytes));
+    copy_rows(gathered_.data(), samples);
+    device.copy_in(x.view().data, gathered_.data(), bytes);
+    return x;
+  }
+  // The step before may still read x: what is new arrives beside it meanwhile.
+  UploadRing::Slot& slot = ring_.next({.host_bytes = bytes, .staged_bytes = bytes});
+  copy_rows(slot.upload->memory(), samples);
+  slot.upload->send(slot.staged, 0, bytes);
+  slot.upload->arrive();
+  View staged = x.view();
+  staged.data = slot.staged;
+  device.copy(x.view(), Write::overwrite, staged);
+  slot.upload->follow_calls();
   return x;
 }
 

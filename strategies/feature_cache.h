@@ -12,6 +12,7 @@
 #include "strategies/batch_source.h"
 #include "strategies/feature_file.h"
 #include "strategies/progress.h"
+#include "strategies/upload_ring.h"
 
 namespace graft {
 
@@ -28,7 +29,7 @@ struct FeatureCacheSpec {
 
 class FeatureCache {
  public:
-  explicit FeatureCache(FeatureCacheSpec spec) : spec_(std::move(spec)) {}
+  explicit FeatureCache(FeatureCacheSpec spec) : spec_(std::move(spec)), ring_(spec_.network.context().backend()) {}
 
   /// Runs the prefix, in evaluation mode, over `images` in the order of their listing. False when `stop` was raised.
   /// Errors (NoSpace): neither memory nor disk may hold the features.
@@ -55,6 +56,7 @@ class FeatureCache {
   void write(std::int64_t row, std::span<const std::byte> rows);
   std::span<const std::byte> values() const;
   std::span<const std::byte> row(std::int64_t sample) const;
+  void copy_rows(std::byte* to, std::span<const std::int64_t> samples) const;
 
   FeatureCacheSpec spec_;
   Shape shape_;  // of one image's features
@@ -65,6 +67,7 @@ class FeatureCache {
   std::filesystem::path taken_from_;
   std::vector<std::int64_t> row_of_sample_;  // -1: absent
   mutable std::vector<std::byte> gathered_;
+  mutable UploadRing ring_;  // where the device works by itself
 };
 
 /// Batches of features in the samples and order of another source, whose pixels are not read.

@@ -1,5 +1,6 @@
 // Training without data, for measurements: an image set of a given length that no file holds, and batches of noise for
-// it that are in the host's memory from the start. A step on them is a whole step, but for reading and decoding images.
+// it that are in memory from the start: the host's, or that of a device that prepares images. A step on them is a whole
+// step, but for reading and decoding images, and sending them to a device where they could stay.
 #pragma once
 
 #include "strategies/batch_source.h"
@@ -22,7 +23,10 @@ class NoiseBatches : public BatchSource {
  private:
   Context& context_;
   Spec spec_;
+  Tensor input(std::int64_t n, const Tensor& place);
+
   std::vector<float> pixels_;  // of one batch
+  Tensor bytes_;               // instead, where the device prepares images
   std::int64_t next_ = 0;      // image
 };
 
