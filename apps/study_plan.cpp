@@ -1,6 +1,8 @@
 // graft study plan: what a study will run, share and take, before it starts.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "apps/interrupt.h"
@@ -12,6 +14,7 @@
 #include "data/files.h"
 #include "strategies/study/study_budget.h"
 #include "strategies/study/study_lock.h"
+#include "strategies/study/study_state.h"
 
 namespace graft {
 namespace {
@@ -30,11 +33,33 @@ ordered_json json_of(const TaskSeconds& t) {
           {"validation", t.validation}, {"saving", t.saving},     {"test", t.test}};
 }
 
-ordered_json json_of(const StudyEstimate& e, const StudyRates& rates, const std::vector<StudyReduction>& reductions) {
+/// What an earlier run has finished, and the rest.
+struct Done {
+  std::int64_t tasks = 0;
+  double seconds_left = 0;
+  std::map<std::string, std::vector<std::string>> ids;  // of all tasks, by kind
+};
+
+Done done_of(const StudySpec& spec, const StudyDirectory& directory, const StudyEstimate& e) {
+  Done done;
+  for (const StudyTask& task : tasks_of(spec)) {
+    const std::string kind = kind_of(task);
+    done.ids[kind].push_back(task.id());
+    const bool is_finished = read_state(folder_of(directory, task)).state == CellState::finished;
+    done.tasks += is_finished;
+    const auto estimate = std::ranges::find(e.kinds, kind, &KindEstimate::kind);
+    if (!is_finished) done.seconds_left += estimate->each.total() / double(e.jobs);
+  }
+  return done;
+}
+
+ordered_json json_of(const StudyEstimate& e, const StudyRates& rates, const Done& done,
+                     const std::vector<StudyReduction>& reductions) {
   ordered_json tasks = ordered_json::array(), smaller = ordered_json::array(), shared = ordered_json::array();
   for (const KindEstimate& kind : e.kinds)
     tasks.push_back({{"kind", kind.kind},
                      {"trainings", kind.tasks},
+                     {"ids", done.ids.at(kind.kind)},
                      {"epochs", kind.epochs},
                      {"seconds", kind.each.total()},
                      {"shortest_seconds", kind.shortest.total()},
@@ -49,6 +74,8 @@ ordered_json json_of(const StudyEstimate& e, const StudyRates& rates, const std:
   return {{"jobs", e.jobs},
           {"seconds", e.seconds},
           {"shortest_seconds", e.shortest_seconds},
+          {"finished", done.tasks},
+          {"seconds_left", done.seconds_left},
           {"memory_bytes", e.memory_bytes},
           {"disk_bytes", e.disk_bytes},
           {"disk_peak_bytes", e.disk_peak_bytes},
@@ -65,7 +92,8 @@ std::string range_text(double shortest, double longest) {
   return duration_text(shortest) + " to " + duration_text(longest);
 }
 
-std::string plain_text(const StudyEstimate& e, const StudyRates& rates) {
+std::string plain_text(const StudyEstimate& e, const StudyRates& rates, const Done& done,
+                       const StudyDirectory& directory) {
   std::int64_t tasks = 0;
   TextTable table({"what runs", "trainings", "epochs", "each", "all", "memory", "kept"});
   for (const KindEstimate& kind : e.kinds) {
@@ -81,8 +109,16 @@ std::string plain_text(const StudyEstimate& e, const StudyRates& rates) {
         shared.network, shared.dataset, shared.files, shared.files == 1 ? "" : "s", bytes_text(shared.bytes));
   text += fmt::format("{} trainings, {} at once: about {} (measured in {} with {} kinds of step)\n", tasks, e.jobs,
                       range_text(e.shortest_seconds, e.seconds), duration_text(rates.seconds), rates.probes);
+  if (done.tasks > 0)
+    text += fmt::format("{} of them are finished: about {} left\n", done.tasks, duration_text(done.seconds_left));
   text += fmt::format("memory: up to {}; disk: {} kept, up to {} meanwhile\n", bytes_text(e.memory_bytes),
                       bytes_text(e.disk_bytes), bytes_text(e.disk_peak_bytes));
+  std::error_code ignored;
+  if (const auto space = std::filesystem::space(directory.path(), ignored);
+      !ignored && double(space.available) < double(e.disk_peak_bytes))
+    text += emphasised(fmt::format("only {} are free there", bytes_text(std::int64_t(space.available))), Emphasis::red,
+                       stdout) +
+            "\n";
   text += "kept of a cell: best.h5, predictions.csv, epochs.csv and other logs; of a trial: logs, no weights\n";
   return text;
 }
@@ -122,10 +158,12 @@ int run_study_plan(StudyPlanOptions& options) {
   const StudyEstimate estimate = estimate_study(file.spec, rates, share.jobs);
   std::vector<StudyReduction> reductions;
   if (budget > 0 && estimate.seconds > budget) reductions = reductions_for(file.spec, rates, share.jobs, budget);
-  const ordered_json json = json_of(estimate, rates, reductions);
+  const Done done = done_of(file.spec, directory, estimate);
+  const ordered_json json = json_of(estimate, rates, done, reductions);
   write_atomically(directory.plan(), json.dump(2) + "\n");
   if (options.study.is_json) return print_result(json.dump() + "\n"), 0;
-  print_result(plain_text(estimate, rates) + (budget > 0 ? budget_text(reductions, budget, estimate.seconds) : ""));
+  print_result(plain_text(estimate, rates, done, directory) +
+               (budget > 0 ? budget_text(reductions, budget, estimate.seconds) : ""));
   return 0;
 }
 

@@ -122,7 +122,7 @@ void add_study_run_verb(Command& study) {
               options->overwrites);
   verb.option({.flag = "--slurm", .group = "Cluster", .help = "prepare the folder, write scripts for sbatch and stop"},
               options->slurm);
-  verb.option({.flag = "--cell", .group = "Cluster", .help = "run only this cell or trial, as plan lists them"},
+  verb.option({.flag = "--cell", .group = "Cluster", .help = "run only this cell or trial, as status lists them"},
               options->cell);
   verb.example(
       "  graft study run study.toml -j 2\n  graft study run study.toml -j 2     # after an interruption: continues");

@@ -16,8 +16,11 @@ namespace {
 
 static_assert(std::is_same_v<hid_t, std::int64_t> && std::is_same_v<herr_t, int>, "Hdf5Handle stores these types");
 
-/// The library prints every error to stderr unless told otherwise; ours carry its text instead.
-void silence_library() { [[maybe_unused]] static const herr_t done = H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); }
+/// The library prints every error to stderr unless told otherwise; ours carry its text instead. It also closes at exit
+/// what was left open, and crashes there over a file that could not be written: every file here has its owner.
+void silence_library() {
+  [[maybe_unused]] static const herr_t done = (H5dont_atexit(), H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr));
+}
 
 /// The innermost message of the library's error stack: usually the reason, such as "bad checksum".
 std::string library_reason() {
@@ -30,6 +33,13 @@ std::string library_reason() {
       },
       &reason);
   H5Eclear2(H5E_DEFAULT);
+  // A failed write says time, file, descriptor, addresses, and among them "error message = 'No space left on device'".
+  constexpr std::string_view kSystem = "error message = '";
+  if (const std::size_t at = reason.find(kSystem); at != std::string::npos) {
+    reason.erase(0, at + kSystem.size());
+    reason.erase(std::min(reason.find('\''), reason.size()));
+  }
+  reason.erase(std::min(reason.find('\n'), reason.size()));
   return reason.empty() ? "no reason given" : reason;
 }
 
@@ -71,12 +81,17 @@ void Hdf5File::fail(const std::string& what) const {
   throw Error(fmt::format("hdf5 {}: {}: {}", name_, what, library_reason()));
 }
 
-Hdf5File Hdf5File::open(const std::filesystem::path& path) { return open_as(path, H5F_ACC_RDONLY); }
+Hdf5File Hdf5File::open(const std::filesystem::path& path) {
+  silence_library();  // the library's constants start it, with its work at exit
+  return open_as(path, H5F_ACC_RDONLY);
+}
 
-Hdf5File Hdf5File::open_to_append(const std::filesystem::path& path) { return open_as(path, H5F_ACC_RDWR); }
+Hdf5File Hdf5File::open_to_append(const std::filesystem::path& path) {
+  silence_library();
+  return open_as(path, H5F_ACC_RDWR);
+}
 
 Hdf5File Hdf5File::open_as(const std::filesystem::path& path, unsigned mode) {
-  silence_library();
   const std::string name = path.string();
   std::error_code failure;
   if (!std::filesystem::is_regular_file(path, failure)) {

@@ -45,6 +45,7 @@ def main():
     parser.add_argument("-j", "--jobs", type=int, default=1)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--cpu-seconds", action="store_true", help="compare with CPU seconds; needs --threads 1 -j 1")
     parser.add_argument("--within", type=float, default=0.25)
     args = parser.parse_args()
     graft, out = os.path.abspath(args.graft), os.path.abspath(args.output)
@@ -70,7 +71,8 @@ def main():
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    ratio = plan["seconds"] / seconds
+    # On a machine where other things run, CPU seconds of trainings with one thread are the better comparison.
+    ratio = plan["seconds"] / (cpu if args.cpu_seconds else seconds)
     print(f"planned {plan['seconds']:.1f} s, took {seconds:.1f} s ({cpu:.1f} s of CPU): {ratio:.3f}; planning took "
           f"{plan['probe_seconds']:.1f} s")
     for kind in plan["tasks"]:

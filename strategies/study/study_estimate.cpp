@@ -33,7 +33,7 @@ class Estimate {
   void count_shared(const StudyCell& cell, std::int64_t bytes);
   void add(const StudyTask& task);
   void count_bytes(const StudyTask& task, const Course& course, KindEstimate& kind);
-  KindEstimate& kind_of(const StudyTask& task);
+  KindEstimate& estimate_for(const StudyTask& task);
   const std::array<std::int64_t, 3>& images(const StudyTask& task) const {
     return rates_.counts.at({task.cell.dataset, task.cell.fold});
   }
@@ -129,9 +129,8 @@ TaskSeconds Estimate::seconds_of(const StudyTask& task, const Course& course, st
   return t;
 }
 
-KindEstimate& Estimate::kind_of(const StudyTask& task) {
-  const std::string name =
-      fmt::format("{}/{}/{}{}", task.cell.network, task.cell.dataset, task.cell.strategy, task.trial ? " trial" : "");
+KindEstimate& Estimate::estimate_for(const StudyTask& task) {
+  const std::string name = kind_of(task);
   const auto found = std::ranges::find(all_.kinds, name, &KindEstimate::kind);
   if (found != all_.kinds.end()) return *found;
   all_.kinds.push_back({.kind = name});
@@ -156,7 +155,7 @@ void Estimate::count_bytes(const StudyTask& task, const Course& course, KindEsti
 
 void Estimate::add(const StudyTask& task) {
   const Course course = course_of(task);
-  KindEstimate& kind = kind_of(task);
+  KindEstimate& kind = estimate_for(task);
   const TaskSeconds once = seconds_of(task, course, course.epochs, true);
   kind.each = seconds_of(task, course, course.epochs, false);
   std::int64_t fewest = course.epochs;

@@ -69,8 +69,7 @@ StudyLock::StudyLock(const std::filesystem::path& file, Kind kind, const std::fu
       throw Error(fmt::format("study: {} is being run already, by process {} on {}; wait for it, or stop it",
                               file.parent_path().string(), holder.pid, holder.host));
     }
-    if (!was_told && note && is_orphaned(holder))
-      note("waiting for trainings of an earlier run to write their checkpoints");
+    if (!was_told && note && is_orphaned(holder)) note("waiting for trainings that were begun earlier to end");
     was_told = is_orphaned(holder);
     std::this_thread::sleep_for(50ms);
   }
@@ -85,7 +84,11 @@ StudyLock::~StudyLock() { close(file_); }
 bool is_held(const std::filesystem::path& lock) {
   const int file = open(lock.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) return false;
-  const bool is_free = flock(file, LOCK_EX | LOCK_NB) == 0;
+  bool is_free = false;
+  for (int i = 0; i < 3 && !is_free; ++i) {  // others may ask at the same moment
+    if (i > 0) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    is_free = flock(file, LOCK_EX | LOCK_NB) == 0;
+  }
   close(file);
   return !is_free;
 }

@@ -50,11 +50,6 @@ std::string error_in(const fs::path& log) {
   return found;
 }
 
-std::string kind_of(const StudyTask& task) {
-  return fmt::format("{}/{}/{}{}", task.cell.network, task.cell.dataset, task.cell.strategy,
-                     task.trial ? " trial" : "");
-}
-
 class Runner {
  public:
   Runner(const StudyRunSpec& spec, StudyProgress& progress, std::vector<StudyTask> tasks)
@@ -272,7 +267,8 @@ void Runner::take_end(const Running& run, const ChildProcess::End& end) {
   if (end.signal == 0 && end.exit_code == 0 && fs::exists(where / "summary.json")) {
     entry.progress = Progress::finished;
     tidy(entry);
-    if (entry.probe >= 0) tidy(entries_[std::size_t(entry.probe)]);
+    if (entry.probe >= 0 && entries_[std::size_t(entry.probe)].progress == Progress::finished)
+      tidy(entries_[std::size_t(entry.probe)]);
     auto& [seconds, tasks] = measured_[kind_of(entry.task)];
     seconds += std::chrono::duration<double>(Clock::now() - run.begin).count(), ++tasks;
     return progress_.ended(entry.task, "", tally());

@@ -19,26 +19,31 @@ namespace {
 namespace fs = std::filesystem;
 
 /// Where and how a training runs, not what it computes; and what a study looks at in other ways.
-constexpr std::array<std::string_view, 18> kNoPartOfResult{"train.output",
+constexpr std::array<std::string_view, 15> kNoPartOfResult{"train.output",
                                                            "train.data",
                                                            "train.weights",
                                                            "train.feature_cache_dir",
-                                                           "train.feature_cache",
                                                            "train.feature_cache_mb",
                                                            "train.image_cache_mb",
                                                            "train.loader_threads",
                                                            "train.threads",
-                                                           "train.device",
                                                            "train.graph",
                                                            "train.recompute",
                                                            "train.probe_from",
-                                                           "train.precision",
                                                            "train.cudnn_timing",
                                                            "train.cudnn_plan_cache",
                                                            "train.cudnn_workspace_mb",
                                                            "train.skip_bad"};
 
 bool matters(std::string_view key) { return std::ranges::find(kNoPartOfResult, key) == kNoPartOfResult.end(); }
+
+/// Whether a value as a run recorded it is the one asked for now. "auto" leaves the choice to the machine; which of
+/// several GPUs it was makes no difference.
+bool is_same(std::string_view key, const std::string& before, const std::string& now) {
+  if (key != "train.precision" && key != "train.device") return before == now;
+  const auto kind = [](const std::string& value) { return value.substr(0, value.find_first_of(":\"", 1)); };
+  return now == "\"auto\"" || kind(before) == kind(now == "\"fp16\"" ? "\"f16\"" : now);
+}
 
 bool is_there(const fs::path& path) {
   std::error_code error;
@@ -116,6 +121,20 @@ void settle(const std::vector<Change>& changes, const StudyDirectory& directory,
   }
 }
 
+/// What a begun task's config.toml has otherwise than this one.
+std::string difference(const StudySpec& spec, const StudyDirectory& directory, const StudyTask& task,
+                       const std::string& toml) {
+  const bool is_rate_open = !task.trial && rate_of(spec, directory, task.cell) == 0;
+  const auto before = keys_of(read_text(folder_of(directory, task) / "config.toml"));
+  for (const auto& [key, value] : keys_of(toml)) {
+    const auto old = before.find(key);
+    if (old == before.end() || !matters(key) || is_same(key, old->second, value)) continue;
+    if (is_rate_open && key == "train.lr") continue;
+    return fmt::format("{} was {} and is now {}", key, old->second, value);
+  }
+  return {};
+}
+
 /// The weights' hash is in environment.json as the first start found it.
 std::string changed_weights(const StudyDirectory& directory, const StudyTask& task, const std::string& sha256) {
   const fs::path file = folder_of(directory, task) / "environment.json";
@@ -131,8 +150,19 @@ std::vector<Change> changed_tasks(const StudySpec& spec, const StudyDirectory& d
   for (const StudyNetwork& network : spec.networks)
     hashes[network.name] = network.weights.empty() ? "" : sha256_of_file(network.weights);
   std::vector<Change> changes;
+  std::map<std::string, TrainSettings> trials;  // planning one takes time, and siblings differ by their rates
   for (StudyTask& task : tasks_of(spec)) {
-    std::string what = changed_setting(spec, directory, task, counts, to_toml);
+    if (!is_there(folder_of(directory, task) / "config.toml")) continue;
+    TrainSettings settings;
+    if (task.trial) {
+      const auto [sibling, is_first] = trials.try_emplace(fmt::format("{} {}", kind_of(task), task.cell.fold));
+      if (is_first) sibling->second = task_settings(spec, directory, task, counts);
+      settings = sibling->second;
+      settings.lr = task.trial->lr;
+    } else {
+      settings = task_settings(spec, directory, task, counts);
+    }
+    std::string what = difference(spec, directory, task, to_toml(settings));
     if (what.empty()) what = changed_weights(directory, task, hashes.at(task.cell.network));
     if (!what.empty()) changes.push_back({std::move(task), std::move(what)});
   }
@@ -163,6 +193,11 @@ void fix_splits(const StudySpec& spec, const StudyDirectory& directory, const St
 
 }  // namespace
 
+std::string kind_of(const StudyTask& task) {
+  return fmt::format("{}/{}/{}{}", task.cell.network, task.cell.dataset, task.cell.strategy,
+                     task.trial ? " trial" : "");
+}
+
 std::vector<StudyTask> tasks_of(const StudySpec& spec) {
   std::vector<StudyTask> tasks;
   std::set<std::string> seen;  // trials belong to all seeds
@@ -182,7 +217,7 @@ StudyTask task_named(const StudySpec& spec, std::string_view id) {
   }
   const std::string near = nearest_name(id, {ids.begin(), ids.end()});
   throw UsageError(fmt::format("--cell: the study has no '{}'{}", id,
-                               near.empty() ? "; graft study plan lists all" : ", did you mean '" + near + "'?"));
+                               near.empty() ? "; graft study status lists all" : ", did you mean '" + near + "'?"));
 }
 
 fs::path folder_of(const StudyDirectory& directory, const StudyTask& task) {
@@ -216,16 +251,8 @@ TrainSettings task_settings(const StudySpec& spec, const StudyDirectory& directo
 
 std::string changed_setting(const StudySpec& spec, const StudyDirectory& directory, const StudyTask& task,
                             const SplitCounts& counts, const ToToml& to_toml) {
-  const fs::path config = folder_of(directory, task) / "config.toml";
-  if (!is_there(config)) return {};
-  const bool is_rate_open = !task.trial && rate_of(spec, directory, task.cell) == 0;
-  const auto before = keys_of(read_text(config)), now = keys_of(to_toml(task_settings(spec, directory, task, counts)));
-  for (const auto& [key, value] : now) {
-    const auto old = before.find(key);
-    if (old == before.end() || old->second == value || !matters(key) || (is_rate_open && key == "train.lr")) continue;
-    return fmt::format("{} was {} and is now {}", key, old->second, value);
-  }
-  return {};
+  if (!is_there(folder_of(directory, task) / "config.toml")) return {};
+  return difference(spec, directory, task, to_toml(task_settings(spec, directory, task, counts)));
 }
 
 void prepare_study(const StudySpec& spec, const StudyDirectory& directory, const StudyPreparation& call) {

@@ -17,6 +17,9 @@ struct StudyTask {
   std::string id() const { return trial ? trial->id() : cell.id(); }
 };
 
+/// "resnet50/chest/full", of trials "resnet50/chest/full trial": tasks that take the same time.
+std::string kind_of(const StudyTask& task);
+
 /// Trials first, then the cells of all seeds, strategy after strategy; in the order of cells_of().
 std::vector<StudyTask> tasks_of(const StudySpec& spec);
 /// Errors (UsageError): there is none, with the nearest.

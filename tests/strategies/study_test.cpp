@@ -101,7 +101,13 @@ TEST(Study, CellsAreCheckedBeforeAnythingStarts) {
   EXPECT_EQ(error(small_study(), [](StudySpec&) {}), "none");
   EXPECT_TRUE(contains(error(small_study(), [](StudySpec& s) { s.networks[0].name = "vgg19"; }),
                        "holds a densenet121, not a vgg19"));
-  EXPECT_TRUE(contains(error(small_study(), [](StudySpec& s) { s.train[0].second = std::int64_t{8}; }),
+  EXPECT_TRUE(contains(error(small_study(), [](StudySpec& s) { s.train[0].second = std::int64_t{9}; }),
+                       "lp-ft: 9 epochs leave none for fine-tuning after 9 of probing"));
+  EXPECT_TRUE(contains(error(small_study(),
+                             [](StudySpec& s) {
+                               s.strategies.erase(s.strategies.begin() + 1);
+                               s.train[0].second = std::int64_t{8};
+                             }),
                        "need at least 9 epochs"));
   EXPECT_TRUE(contains(error(small_study(), [](StudySpec& s) { s.train.emplace_back("train.lr", 0.1); }),
                        "study.tuning chooses"));
