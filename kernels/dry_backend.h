@@ -1,5 +1,6 @@
 // A device that computes nothing: it answers as another device would, hands out addresses that nobody may follow, and
 // keeps account of memory. A training step that runs on it shows what the same step needs there, without the device.
+// Derive from it to see which calls a network makes.
 #pragma once
 
 #include <array>
@@ -29,7 +30,7 @@ struct MemoryPeak {
 /// Answers as a device of the given kind. The CPU's formats and scratch memory are asked of oneDNN, for this machine
 /// and the given number of threads. A GPU need not be there: activations are NHWC; cuDNN's workspaces are not known and
 /// count as nothing. copy_out gives finite numbers, doubles of 1.
-class DryBackend final : public ObservedBackend {
+class DryBackend : public ObservedBackend {
  public:
   /// `limit_bytes`: what the device has; 0: no limit.
   DryBackend(const Device& device, const BackendOptions& options, std::int64_t limit_bytes = 0);
