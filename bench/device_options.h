@@ -1,4 +1,4 @@
-// The flags of a bench program that say where and how it computes: --device, --precision, --threads.
+// The flags of a bench program that say where and how it computes: --device, --precision, --threads, --deterministic.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -23,6 +23,8 @@ inline void add_to(CLI::App& app, DeviceOptions& options) {
          "--precision", [&](const std::string& name) { options.backend.precision = kPrecisions.at(name); })
       ->check(CLI::IsMember(kPrecisions));
   app.add_option("--threads", options.backend.threads, "0: all cores");
+  app.add_option("--deterministic", options.backend.plans.deterministic,
+                 "on (as usual) or off: sums on a GPU may be taken in any order");
 }
 
 }  // namespace graft

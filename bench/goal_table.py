@@ -14,6 +14,7 @@ BOUNDARY = (2, 5)
 UPDATE = {"per tensor": (10, 20), "foreach": (1.5, 2.5), "fused": (1.5, 2.5)}
 UPDATE_SHARE = 0.80  # of the copy bandwidth
 START_S = (2.5, 1.0)
+DETERMINISTIC = (1.15, 1.05)  # seconds of a step over those of one whose sums are taken in any order
 
 MODES = ("", "default", "reduce-overhead", "max-autotune")
 # The first is what memory is compared with, the others are the likely best two.

@@ -22,8 +22,8 @@ import time
 
 import compare_torch_update
 import roofline
-from goal_table import (BOUNDARY, FIRST, INFER, LATENCY_MS, MEMORY, MODES, NAMES, PROBE, PROBE_EPOCHS, SMALL_BATCH,
-                        START_S)
+from goal_table import (BOUNDARY, DETERMINISTIC, FIRST, INFER, LATENCY_MS, MEMORY, MODES, NAMES, PROBE, PROBE_EPOCHS,
+                        SMALL_BATCH, START_S)
 from goal_table import TRAIN, UPDATE, UPDATE_SHARE, Report, factor, mib, share_text, verdict
 from contenders import (TORCH_CONTENDER, Contender, LeftOut, alternate, find_program, our_environment, ratios,
                         time_process)
@@ -211,7 +211,13 @@ class Bench:
             self.speed_row(row, ours, batch, best, limits, bound)
         if best is None:
             self.speed_row(row, ours, batch, None, limits, bound)
+        if job == "train":
+            self.note_unless_replayed(what, ours)
         ours.close()
+
+    def note_unless_replayed(self, what, ours):
+        if self.a.device.startswith("cuda") and not ours.reply.get("replays"):
+            self.report.note(f"{what}: graft called its steps one by one; they should have been captured and replayed")
 
     def speed_row(self, what, ours, batch, best, limits, bound):
         """One line of the table. best: (seconds, name, (ratio, low, high)) of the fastest opponent so far, or None."""
@@ -264,6 +270,13 @@ class Bench:
                 self.speed_row(f"{what}, against {mode or 'eager'}", ours, batch, best, ("G7", floor, aim, None), None)
             if self.torch_reason:
                 self.speed_row(what, ours, batch, None, ("G7", None, None, None), None)
+            self.note_unless_replayed(what, ours)
+            eager = self.ours("graft_train_step", "--job", "train", "--no-graph", precisions=(ours.precision, ), **options)
+            ours.rounds = []
+            if not alternate([eager, ours], self.rounds, self.steps_for(ours))[1]:
+                self.report.note("{}: graft's steps take {:.2f} [{:.2f}, {:.2f}] times as long when they are called one by "
+                                 "one".format(what, *ratios(eager, ours)))
+            eager.close()
             ours.close()
 
     def update(self):
@@ -426,15 +439,59 @@ class Bench:
                     f"{aim} s", "–", "goal" if here <= aim else "floor" if here <= floor else "above the floor"))
 
     def deterministic(self):
-        raise LeftOut("graft has the deterministic mode alone, so there is nothing to compare it with (G18)")
+        """What it costs that every run gives the same bits: graft in turn with itself, free to choose any engine."""
+        batch, (floor, aim) = (2 if self.a.rehearse else 256), DETERMINISTIC
+        what = f"cost of the deterministic mode, training ResNet-50, batch {batch}, {self.size} px"
+        options = dict(arch="resnet50", batch=batch, size=self.size)
+        ours = self.ours("graft_train_step", "--job", "train", **options)
+        free = self.ours("graft_train_step",
+                         "--job",
+                         "train",
+                         precisions=(ours.precision, ),
+                         deterministic="off",
+                         **options)
+        free.name += ", sums in any order"
+        stayed, left_out = alternate([free, ours], self.rounds, self.steps_for(ours))
+        if left_out:
+            raise LeftOut(f"graft: {left_out[-1][1]}")
+        for contender in stayed:
+            self.describe(what, contender, batch)
+            contender.close()
+        ratio, low, high = ratios(ours, free)
+        rates = [f"{batch / statistics.median(c.rounds):.0f}/s" for c in (ours, free)]
+        self.report.row("G18", ("G18", what, f"{rates[0]}, {ours.precision}", f"{rates[1]}, graft, sums in any order",
+                                f"time {ratio:.2f} [{low:.2f}, {high:.2f}]", factor(floor), factor(aim), "–",
+                                "goal" if ratio <= aim else "floor" if ratio <= floor else "above the floor"))
+
+    def plans(self):
+        """Lets graft choose cuDNN's plans for what later stages time. They are remembered on disk."""
+        jobs = [("train", "resnet50", 256, "on"), ("train", "densenet121", 256, "on"), ("train", "vgg19", 128, "on"),
+                ("infer", "resnet50", 256, "on"), ("infer", "densenet121", 256, "on"), ("infer", "vgg19", 256, "on"),
+                ("infer", "resnet50", 1, "on"), ("train", "resnet50", 8, "on"), ("train", "resnet50", 16, "on"),
+                ("train", "resnet50", 32, "on"), ("train", "resnet50", 256, "off")]
+        if self.a.rehearse:
+            jobs = [("train", "resnet50", 2, "on"), ("train", "resnet50", 2, "off")]
+        for job, arch, batch, deterministic in jobs:
+            begin = time.perf_counter()
+            ours = self.ours("graft_train_step",
+                             "--job",
+                             job,
+                             arch=arch,
+                             batch=batch,
+                             size=self.size,
+                             deterministic=deterministic)
+            ours.close()
+            order = "" if deterministic == "on" else ", sums in any order"
+            self.report.note(f"{job} {NAMES[arch]}, batch {batch}, {ours.precision}{order}: {time.perf_counter() - begin:.1f} s "
+                             "to start and take the first two steps")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage",
                         choices=[
-                            "ceilings", "train", "infer", "latency", "small-batch", "update", "probe", "boundary",
-                            "start", "deterministic"
+                            "ceilings", "plans", "train", "infer", "latency", "small-batch", "update", "probe",
+                            "boundary", "start", "deterministic"
                         ])
     parser.add_argument("--bin", required=True)
     parser.add_argument("--device", default="cuda:0")
@@ -458,7 +515,7 @@ def main():
         getattr(bench, a.stage.replace("-", "_"))()
     except LeftOut as reason:
         print(reason)
-        sys.exit(77 if a.stage in ("deterministic", "boundary") and not bench.report.rows else 1)
+        sys.exit(77 if a.stage == "boundary" and not bench.report.rows else 1)
 
 
 if __name__ == "__main__":

@@ -191,8 +191,9 @@ inline constexpr std::int64_t kReportCorrect = 2;  // rows whose first largest p
 inline constexpr std::int64_t kReportHalted = 3;   // 1 from the first loss or penalty on that was not finite, else kept
 inline constexpr std::int64_t kReportSize = 4;
 
-/// Live are the blocks that are allocated now, peak is the most that ever were; reserved is what the device took from
-/// the system, live or kept for reuse, and of that the arena of planned steps.
+/// Live are the blocks that are allocated now, peak is the most that were since reset_peak_memory, or ever (a step that
+/// is replayed counts as what it allocated when it was not); reserved is what the device took from the system, live or
+/// kept for reuse, and of that the arena of planned steps.
 struct MemoryUse {
   std::int64_t live_bytes = 0, peak_bytes = 0, reserved_bytes = 0, arena_bytes = 0;
 };
@@ -249,6 +250,7 @@ class Backend {
   virtual void* allocate(std::int64_t bytes) = 0;
   virtual void release(void* block) noexcept = 0;
   virtual MemoryUse memory() const = 0;
+  virtual void reset_peak_memory() = 0;
   /// What the system could still give beyond what is reserved; 0: the device does not say.
   virtual std::int64_t free_bytes() const { return 0; }
   /// Marks one step of training, so that memory can be planned for it: a step that allocates as the last one of its

@@ -26,6 +26,11 @@ MemoryUse DeviceMemory::use() const {
   return use_;
 }
 
+void DeviceMemory::reset_peak() {
+  const std::lock_guard lock(mutex_);
+  use_.peak_bytes = use_.live_bytes;
+}
+
 void* DeviceMemory::allocate(std::int64_t bytes) {
   const std::lock_guard lock(mutex_);
   if (!is_in_step_ || std::this_thread::get_id() != thread_) return from_source(bytes, -1);
@@ -177,6 +182,7 @@ bool DeviceMemory::end_step() {
   if (!is_in_step_) return false;
   is_in_step_ = false;
   const bool replayed = recorded_.empty() && follows_;
+  if (replayed) use_.peak_bytes = std::max(use_.peak_bytes, use_.live_bytes + plans_.at(kind_).placed.most_live_bytes);
   const bool followed = follows_ && recorded_.size() == plans_.at(kind_).lives.size() && in_arena_.empty();
   if (!replayed && !followed) try {
       make_plan();

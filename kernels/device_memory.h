@@ -56,6 +56,7 @@ class DeviceMemory {
   void* allocate(std::int64_t bytes);
   void release(void* block) noexcept;
   MemoryUse use() const;
+  void reset_peak();
 
   /// As Backend::begin_step and end_step.
   std::uint64_t begin_step(std::int64_t kind);

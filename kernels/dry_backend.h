@@ -50,6 +50,7 @@ class DryBackend : public ObservedBackend {
   void* allocate(std::int64_t bytes) override;
   void release(void* block) noexcept override;
   MemoryUse memory() const override { return memory_.use(); }
+  void reset_peak_memory() override { memory_.reset_peak(); }
   std::uint64_t begin_step(std::int64_t kind) override;
   bool end_step() override;
   void push_range(std::string_view name) override { ranges_.emplace_back(name); }

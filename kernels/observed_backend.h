@@ -70,6 +70,7 @@ class ObservedBackend : public Backend {
   void* allocate(std::int64_t bytes) override { return observer_.allocate(bytes, *inner_); }
   void release(void* block) noexcept override { observer_.release(block, *inner_); }
   MemoryUse memory() const override { return inner_->memory(); }
+  void reset_peak_memory() override { inner_->reset_peak_memory(); }
   std::uint64_t begin_step(std::int64_t kind) override { return observer_.begin_step(kind, *inner_); }
   bool end_step() override { return observer_.end_step(*inner_); }
   std::int64_t free_bytes() const override { return inner_->free_bytes(); }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks and times graft on a machine with a GPU and its driver, in stages, the most telling first: every op case, the
-# three networks beside the CPU, training curves, determinism, compute-sanitizer, then benchmarks in turn with PyTorch.
+# three networks beside the CPU, training curves, determinism, benchmarks in turn with PyTorch, then compute-sanitizer.
 #   scripts/gpu_check.sh                builds in build/cuda first; in an unpacked bundle it takes that
 #   ... --bundle DIR      a prepared folder with bin/ and lib/ (scripts/make_bundle.sh makes one)
 #   ... --data DIR        images to train on; without it the images of `graft demo`

@@ -12,9 +12,8 @@ ops 300 Every op case against the reference
 networks 300 Networks beside the CPU, both against the reference
 training 420 Training ResNet-50: loss curve beside the CPU's
 determinism 150 The same training twice: the same weights
-memcheck 240 compute-sanitizer memcheck on the op cases
-racecheck 240 compute-sanitizer racecheck on the op cases
 ceilings 90 Matrix rate and copy bandwidth
+plans 480 cuDNN's plans, chosen before anything is timed
 train-resnet50 300 Training ResNet-50, batch 256
 train-densenet121 420 Training DenseNet-121, batch 256
 train-vgg19 240 Training VGG-19, batch 128
@@ -25,7 +24,9 @@ small-batch 240 Training at batch 8 and 16
 probe 300 Linear probe of 20 epochs
 boundary 240 Frozen up to layer3, kept features
 start 120 Process start to first step
-deterministic 60 Cost of the deterministic mode
+deterministic 120 Cost of the deterministic mode
+memcheck 240 compute-sanitizer memcheck on the op cases
+racecheck 240 compute-sanitizer racecheck on the op cases
 training-densenet121 420 Training DenseNet-121: loss curve beside the CPU's
 training-vgg19 420 Training VGG-19: loss curve beside the CPU's
 all-resnet50 470 Training ResNet-50, every configuration of PyTorch
@@ -203,7 +204,7 @@ run() {
     probe | boundary) with_images "$stage" ;;
     train-*) goals train --arch "${stage#train-}" ;;
     all-*) goals train --arch "${stage#all-}" --all ;;
-    ceilings | infer | latency | update | small-batch | start | deterministic) goals "$stage" ;;
+    ceilings | plans | infer | latency | update | small-batch | start | deterministic) goals "$stage" ;;
     demo) demo ;;
     *) echo "no stage '$stage'"; return 2 ;;
   esac

@@ -36,6 +36,7 @@ class CudaBackend final : public Backend {
   void* allocate(std::int64_t bytes) override { return memory_.allocate(bytes); }
   void release(void* block) noexcept override { memory_.release(block); }
   MemoryUse memory() const override { return memory_.use(); }
+  void reset_peak_memory() override { memory_.reset_peak(); }
   std::int64_t free_bytes() const override;
   std::uint64_t begin_step(std::int64_t kind) override { return memory_.begin_step(kind); }
   bool end_step() override { return memory_.end_step(); }

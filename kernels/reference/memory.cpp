@@ -54,6 +54,11 @@ MemoryUse ReferenceBackend::memory() const {
   return use_;
 }
 
+void ReferenceBackend::reset_peak_memory() {
+  const std::lock_guard lock(mutex_);
+  use_.peak_bytes = use_.live_bytes;
+}
+
 void ReferenceBackend::copy_in(void* device, const void* host, std::int64_t bytes) {
   std::memcpy(device, host, std::size_t(bytes));
 }

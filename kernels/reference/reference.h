@@ -28,6 +28,7 @@ class ReferenceBackend final : public Backend {
   void* allocate(std::int64_t bytes) override;
   void release(void* block) noexcept override;
   MemoryUse memory() const override;
+  void reset_peak_memory() override;
   void copy_in(void* device, const void* host, std::int64_t bytes) override;
   void copy_out(void* host, const void* device, std::int64_t bytes) override;
   void zero(void* device, std::int64_t bytes) override;

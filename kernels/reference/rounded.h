@@ -20,6 +20,7 @@ class RoundedReference final : public Backend {
   void* allocate(std::int64_t bytes) override { return exact_.allocate(bytes); }
   void release(void* block) noexcept override { exact_.release(block); }
   MemoryUse memory() const override { return exact_.memory(); }
+  void reset_peak_memory() override { exact_.reset_peak_memory(); }
   void copy_in(void* device, const void* host, std::int64_t bytes) override { exact_.copy_in(device, host, bytes); }
   void copy_out(void* host, const void* device, std::int64_t bytes) override { exact_.copy_out(host, device, bytes); }
   void zero(void* device, std::int64_t bytes) override { exact_.zero(device, bytes); }

@@ -11,14 +11,22 @@ namespace graft {
 namespace {
 
 /// Calls that compute nothing; device_test.cpp tests them.
-const std::set<std::string> kNotOps{
-    "device",          "compute_type",     "description",   "allocate",    "release",
-    "activation_type", "memory",           "copy_in",       "copy_out",    "zero",
-    "synchronize",     "all_finite",       "conv_formats",  "run_map",     "push_range",
-    "pop_range",       "has_relu_masks",   "plans",         "folds_norms", "is_asynchronous",
-    "begin_copy_out",  "supports_capture", "begin_capture", "end_capture", "prepare_update",
-    "begin_step",      "end_step",         "wait",          "replay",      "make_timer",
-    "conv_workspace"};
+const std::set<std::string> kNotOps{"device",         "compute_type",
+                                    "description",    "allocate",
+                                    "release",        "activation_type",
+                                    "memory",         "copy_in",
+                                    "copy_out",       "zero",
+                                    "synchronize",    "all_finite",
+                                    "conv_formats",   "run_map",
+                                    "push_range",     "pop_range",
+                                    "has_relu_masks", "plans",
+                                    "folds_norms",    "is_asynchronous",
+                                    "begin_copy_out", "supports_capture",
+                                    "begin_capture",  "end_capture",
+                                    "prepare_update", "begin_step",
+                                    "end_step",       "wait",
+                                    "replay",         "make_timer",
+                                    "conv_workspace", "reset_peak_memory"};
 
 /// The names of Backend's virtual calls, read from its header; overloads of `update` by their step's type.
 std::set<std::string> calls_in_header() {

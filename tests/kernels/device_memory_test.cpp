@@ -104,6 +104,24 @@ TEST(DeviceMemory, AReplayedStepAllocatesNothingAndKeepsItsAddresses) {
   EXPECT_EQ(step(memory, kStep).blocks, planned.blocks);
 }
 
+TEST(DeviceMemory, ThePeakCountsAnewAndAReplayedStepAsItsAllocations) {
+  CountingSource source;
+  DeviceMemory memory(source);
+  void* kept = memory.allocate(3000);
+  memory.release(memory.allocate(1 << 20));  // as a search for algorithms may
+  step(memory, kStep);
+  EXPECT_GT(memory.use().peak_bytes, 1 << 20);
+  memory.reset_peak();
+  EXPECT_EQ(memory.use().peak_bytes, memory.use().live_bytes);
+  step(memory, kStep);
+  const std::int64_t called = memory.use().peak_bytes;
+  EXPECT_EQ(called, 3072 + memory.plan(0)->most_live_bytes);
+  memory.reset_peak();
+  step(memory, {});
+  EXPECT_EQ(memory.use().peak_bytes, called);
+  memory.release(kept);
+}
+
 TEST(DeviceMemory, WhatOutlivesTheStepLiesElsewhere) {
   CountingSource source;
   DeviceMemory memory(source);

@@ -55,6 +55,8 @@ TEST_P(Devices, CountTheirMemory) {
   const MemoryUse after = device_->memory();
   EXPECT_EQ(after.live_bytes, before.live_bytes);
   EXPECT_EQ(after.peak_bytes, during.peak_bytes);
+  device_->reset_peak_memory();
+  EXPECT_EQ(device_->memory().peak_bytes, after.live_bytes);
   EXPECT_NO_THROW(device_->release(device_->allocate(0)));
 }
 

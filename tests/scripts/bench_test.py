@@ -131,12 +131,14 @@ class Goals(unittest.TestCase):
         with open(os.path.join(self.folder.name, name)) as file:
             return file.read()
 
-    def with_speeds(self, bench, ours, theirs):
-        answer = "{{'seconds': [{}], 'peak_bytes': {} << 20, 'reserved_bytes': {} << 20}}"
+    def with_speeds(self, bench, ours, theirs, replays=7, eager=None, any_order=None):
+        """eager, any_order: seconds of graft with --no-graph and with --deterministic off."""
+        answer = "{{'seconds': [{}], 'peak_bytes': {} << 20, 'reserved_bytes': {} << 20, 'replays': {}}}"
         bench.torch_reason = ""
 
-        def start_ours(*_, **__):
-            contender = Contender(program(answer.format(ours, 500, 600), "graft"))
+        def start_ours(*words, deterministic="on", **_):
+            seconds = eager if "--no-graph" in words else any_order if deterministic == "off" else ours
+            contender = Contender(program(answer.format(seconds, 500, 600, replays), "graft"))
             contender.precision = "bf16"
             return contender
 
@@ -144,7 +146,7 @@ class Goals(unittest.TestCase):
             if (compile, precision) not in theirs:
                 raise LeftOut("no compiler")
             return Contender(
-                program(answer.format(theirs[compile, precision], 1000, 1200), f"PyTorch {compile} {precision}"))
+                program(answer.format(theirs[compile, precision], 1000, 1200, 0), f"PyTorch {compile} {precision}"))
 
         bench.ours, bench.theirs = start_ours, start_theirs
         with open(os.path.join(self.folder.name, "ceilings.json"), "w") as file:
@@ -163,6 +165,28 @@ class Goals(unittest.TestCase):
             "| G1 | training ResNet-50, batch 256, 224 px | 7500/s, bf16 | 3750/s, PyTorch default bf16 | 2.00 "
             "[2.00, 2.00] | 1.1x | 1.5x | 80% (goal 75%) | goal |", rows[1])
         self.assertIn("PyTorch default f16 is left out: no compiler", self.read("md"))
+        self.assertNotIn("one by one", self.read("md"))
+
+    def test_steps_that_were_not_replayed_are_told(self):
+        bench = self.bench()
+        self.with_speeds(bench, 256 / 7500, {}, replays=0)
+        bench.train()
+        self.assertIn("batch 256, 224 px: graft called its steps one by one;", self.read("md"))
+
+    def test_the_deterministic_mode_has_a_cost(self):
+        for any_order, word in ((0.1, "goal"), (0.096, "goal"), (0.09, "floor"), (0.08, "above the floor")):
+            bench = self.bench(stage="deterministic")
+            self.with_speeds(bench, 0.1, {}, any_order=any_order)
+            bench.deterministic()
+            self.assertRegex(self.read("rows"), rf"\| G18 \| cost .* 2560/s, bf16 \| .* \| time {0.1 / any_order:.2f} .*"
+                             rf"\| 1.15x \| 1.05x \| – \| {word} \|")
+
+    def test_plans_are_chosen_in_every_mode_that_is_timed(self):
+        bench = self.bench(stage="plans")
+        self.with_speeds(bench, 0.1, {}, any_order=0.1)
+        bench.plans()
+        for part in ("train VGG-19, batch 128, bf16:", "infer ResNet-50, batch 1, bf16:", "bf16, sums in any order:"):
+            self.assertIn(part, self.read("md"))
 
     def test_a_goal_needs_its_share_of_the_bound(self):
         bench = self.bench()
@@ -195,13 +219,14 @@ class Goals(unittest.TestCase):
 
     def test_small_batches_have_a_goal_per_opponent(self):
         bench = self.bench(stage="small-batch")
-        self.with_speeds(bench, 0.001, {("", "bf16"): 0.0025, ("reduce-overhead", "bf16"): 0.0015})
+        self.with_speeds(bench, 0.001, {("", "bf16"): 0.0025, ("reduce-overhead", "bf16"): 0.0015}, eager=0.002)
         bench.small_batch()
         rows = self.read("rows").splitlines()
         self.assertEqual(4, len(rows))
         self.assertIn(
             "against eager | 8000/s, bf16 | 3200/s, PyTorch  bf16 | 2.50 [2.50, 2.50] | 2x | 3x | – | floor |", rows[0])
         self.assertIn("| 1.1x | 1.4x | – | goal |", rows[1])
+        self.assertIn("batch 8, 224 px: graft's steps take 2.00 [2.00, 2.00] times as long", self.read("md"))
 
     def test_kept_features_are_read_off_the_programs_table(self):
         text = "| wall clock | 10.61 | 4.06 | 2.6x | 2.5x to 2.7x |\n"

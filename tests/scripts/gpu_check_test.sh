@@ -105,5 +105,10 @@ for arguments in "--only nosuch" "--minutes ten" "--data /nowhere" "--bundle" "-
   check "$arguments: one line" equal "$(wc -l <"$work/out")" 1
 done
 
+echo "== the order of the real stages"
+order() { "$source/scripts/gpu_stages.sh" list | cut -d' ' -f1 | grep -nxE "$1" | cut -d: -f1; }
+check "plans are chosen before anything that needs them is timed" test "$(order plans)" -lt "$(order train-resnet50)"
+check "compute-sanitizer comes after what is timed" test "$(order deterministic)" -lt "$(order memcheck)"
+
 if ((failures)); then echo "$failures checks failed"; exit 1; fi
 echo "all checks passed"
