@@ -1,4 +1,6 @@
 // Every op case on every device against the reference device: results, and that nothing else in memory was touched.
+#include <set>
+
 #include "kernels/cpu/cpu_backend.h"
 #include "tests/kernels/kernel_testing.h"
 
@@ -24,6 +26,32 @@ TEST_P(OpCases, EqualTheReference) {
 
 INSTANTIATE_TEST_SUITE_P(Cpu, OpCases, ::testing::ValuesIn(cases_on(DeviceKind::cpu)), CaseName{});
 INSTANTIATE_TEST_SUITE_P(Cuda, OpCases, ::testing::ValuesIn(cases_in_every_type(DeviceKind::cuda)), CaseName{});
+
+// Everything that a GPU is tested with in 16 bits runs here as well: on the reference that rounds what it stores.
+TEST(RoundedReference, EqualsTheReferenceInEveryCaseOfSixteenBits) {
+  const std::unique_ptr<Backend> exact = make_backend({DeviceKind::reference, 0});
+  for (const auto& [type, precision] : {std::pair(DType::bf16, Precision::bf16), {DType::f16, Precision::f16}}) {
+    const std::unique_ptr<Backend> rounded = make_backend({DeviceKind::reference, 0}, {.precision = precision});
+    std::set<std::string> calls;
+    for (const auto& [kind, op, write] : cases_on(DeviceKind::reference, op_cases_in(type))) {
+      if (op->needs_relu_masks) continue;
+      SCOPED_TRACE(test_name({kind, op, write}));
+      calls.insert(op->call);
+      const std::vector<Format> formats = formats_of(*op, *rounded);
+      CaseOperands actual(*rounded, *op, write, formats), expected(*exact, *op, write, formats);
+      op->run(*rounded, actual, write);
+      op->run(*exact, expected, write);
+      for (const Operand& o : op->operands)
+        if (is_result(o.role))
+          expect_equal(*op, o, DType::f64, actual.values(o.name), expected.values(o.name),
+                       op->exact && write == Write::overwrite);
+      EXPECT_EQ(actual.damage(), "");
+    }
+    for (const char* call : {"conv", "conv_data_grad", "conv_weight_grad", "channel_sum", "linear", "linear_data_grad",
+                             "linear_weight_grad"})
+      EXPECT_TRUE(calls.contains(call)) << call << " has no case in " << to_string(type);
+  }
+}
 
 // Winograd's transforms multiply by up to 8 and cancel again, which costs about a decimal digit.
 TEST(Winograd, ConvolutionsEqualTheReference) {

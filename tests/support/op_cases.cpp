@@ -26,8 +26,10 @@ const std::vector<OpCase>& op_cases_in(DType type) {
     std::vector<OpCase> table;
     for (OpCase c : op_cases()) {
       bool has_activations = false;
-      for (Operand& o : c.operands)
+      for (Operand& o : c.operands) {
         if (o.is_activation) o.stored = stored, has_activations = true;
+        if (o.may_pass_activation) o.passed = stored;
+      }
       if (!has_activations) continue;
       c.name += "_" + std::string(to_string(stored));
       table.push_back(std::move(c));

@@ -48,8 +48,10 @@ struct Operand {
   FormatFrom format_from = FormatFrom::given;            // else what the device's conv_formats answers
   std::int64_t channels_before = 0, channels_after = 0;  // of the buffer that this operand is a channel slice of
   bool is_activation = false;                            // may be stored in 16 bits
-  std::optional<DType> stored;                           // how, in such a case: see in_16_bits
-  std::function<void(std::vector<double>&)> adjust;      // last touch on the drawn values, in N C H W order
+  std::optional<DType> stored;                           // how, in such a case: see op_cases_in
+  bool may_pass_activation = false;  // wider, but a device may have it in the activations' type on the way
+  std::optional<DType> passed = {};  // which, in such a case
+  std::function<void(std::vector<double>&)> adjust;  // last touch on the drawn values, in N C H W order
 
   std::int64_t pitch() const { return channels_before + shape.c + channels_after; }
   Operand in(Format f) const;
@@ -57,6 +59,7 @@ struct Operand {
   Operand slice(std::int64_t before, std::int64_t after) const;
   Operand of(DType type) const;
   Operand activation() const;
+  Operand by_way_of_activation() const;
   Operand adjusted(std::function<void(std::vector<double>&)> f) const;
 };
 inline Operand input(std::string name, Shape shape, Fill fill = {}) {

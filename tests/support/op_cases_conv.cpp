@@ -57,8 +57,9 @@ std::vector<NamedSpec> conv_specs(CaseSize size) {
 
 Shape weight_shape(const ConvSpec& s) { return {s.k, s.x.c, s.r, s.s}; }
 
-Operand conv_x(Operand o) { return o.from(FormatFrom::conv_x); }
-Operand conv_y(Operand o) { return o.from(FormatFrom::conv_y); }
+Operand conv_x(Operand o) { return o.from(FormatFrom::conv_x).activation(); }
+Operand conv_y(Operand o) { return o.from(FormatFrom::conv_y).activation(); }
+Operand conv_w(Operand o) { return o.activation(); }
 
 double multiply_adds(const ConvSpec& s) { return double(s.weight_size()) * double(s.x.n * s.out_h() * s.out_w()); }
 
@@ -68,11 +69,12 @@ OpCase forward(const NamedSpec& n, bool bias, bool relu, bool residual = false) 
   c.call = "conv";
   c.name =
       std::string("conv/") + n.name + (bias ? "_bias" : "") + (residual ? "_residual" : "") + (relu ? "_relu" : "");
-  c.operands = {conv_y(fresh("y", s.y())), conv_x(input("x", s.x)), input("w", weight_shape(s))};
+  c.operands = {conv_y(fresh("y", s.y())), conv_x(input("x", s.x)), conv_w(input("w", weight_shape(s)))};
   if (bias) c.operands.push_back(input("b", {1, s.k, 1, 1}));
   if (residual) c.operands.push_back(conv_y(input("residual", s.y())));
   c.conv = s;
   c.terms = double(s.r * s.s * s.x.c);
+  c.stores = 1 + bias + residual;  // where the device does not fuse them; a ReLU rounds nothing
   c.flops = 2 * multiply_adds(s);
   c.run = [s, bias, relu, residual](Backend& d, CaseOperands& o, Write) {
     d.conv(s, o["y"], o["x"], o.weight("w"),
@@ -88,10 +90,11 @@ OpCase data_grad(const NamedSpec& n) {
   OpCase c;
   c.call = "conv_data_grad";
   c.name = std::string("conv_data_grad/") + n.name;
-  c.operands = {conv_x(output("dx", s.x)), conv_y(input("dy", s.y())), input("w", weight_shape(s)),
+  c.operands = {conv_x(output("dx", s.x)), conv_y(input("dy", s.y())), conv_w(input("w", weight_shape(s))),
                 conv_x(aside("x", s.x)), conv_y(aside("y", s.y()))};
   c.conv = s;
   c.terms = double(s.r * s.s * s.k);
+  c.stores = 2;  // a device may add in a pass of its own
   c.flops = 2 * multiply_adds(s);
   c.run = [s](Backend& d, CaseOperands& o, Write w) { d.conv_data_grad(s, o["dx"], w, o["dy"], o.weight("w")); };
   c.forward = [s](Backend& d, CaseOperands& o) { d.conv(s, o["y"], o["x"], o.weight("w"), {}); };
@@ -105,8 +108,8 @@ OpCase weight_grad(const NamedSpec& n) {
   OpCase c;
   c.call = "conv_weight_grad";
   c.name = std::string("conv_weight_grad/") + n.name;
-  c.operands = {output("dw", weight_shape(s)), conv_y(input("dy", s.y())), conv_x(input("x", s.x)),
-                aside("w", weight_shape(s)), conv_y(aside("y", s.y()))};
+  c.operands = {output("dw", weight_shape(s)).by_way_of_activation(), conv_y(input("dy", s.y())),
+                conv_x(input("x", s.x)), conv_w(aside("w", weight_shape(s))), conv_y(aside("y", s.y()))};
   c.conv = s;
   c.terms = double(s.y().n * s.y().pixels());
   c.flops = 2 * multiply_adds(s);
@@ -122,9 +125,8 @@ OpCase bias_grad(const NamedSpec& n) {
   OpCase c;
   c.call = "channel_sum";
   c.name = std::string("channel_sum/") + n.name;
-  c.operands = {output("db", {1, s.k, 1, 1}), conv_y(input("dy", s.y())).activation(),
-                conv_x(aside("x", s.x)),      aside("w", weight_shape(s)),
-                aside("b", {1, s.k, 1, 1}),   conv_y(aside("y", s.y()))};
+  c.operands = {output("db", {1, s.k, 1, 1}),        conv_y(input("dy", s.y())), conv_x(aside("x", s.x)),
+                conv_w(aside("w", weight_shape(s))), aside("b", {1, s.k, 1, 1}), conv_y(aside("y", s.y()))};
   c.conv = s;
   c.terms = double(s.y().n * s.y().pixels());
   c.run = [](Backend& d, CaseOperands& o, Write w) { d.channel_sum(o["db"], w, o["dy"]); };
@@ -145,8 +147,9 @@ void add_linear(std::vector<OpCase>& table, const LinearShape& l) {
   const double flops = 2.0 * double(l.x.size()) * double(l.outputs);
   for (const bool bias : {false, true}) {
     OpCase c{.call = "linear", .name = std::string("linear/") + l.name + (bias ? "_bias" : "")};
-    c.operands = {fresh("y", y), input("x", l.x), input("w", w), input("b", b)};
+    c.operands = {fresh("y", y).activation(), input("x", l.x).activation(), input("w", w).activation(), input("b", b)};
     c.terms = double(w.c);
+    c.stores = 1 + bias;
     c.flops = flops;
     c.run = [bias](Backend& d, CaseOperands& o, Write) {
       d.linear(o["y"], o["x"], o.weight("w"), bias ? ConstView(o["b"]) : ConstView{});
@@ -156,8 +159,14 @@ void add_linear(std::vector<OpCase>& table, const LinearShape& l) {
   const auto forward = [](Backend& d, CaseOperands& o) { d.linear(o["y"], o["x"], o.weight("w"), o["b"]); };
 
   OpCase data{.call = "linear_data_grad", .name = std::string("linear_data_grad/") + l.name};
-  data.operands = {output("dx", l.x), input("dy", y), input("w", w), aside("x", l.x), aside("b", b), aside("y", y)};
+  data.operands = {output("dx", l.x).activation(),
+                   input("dy", y).activation(),
+                   input("w", w).activation(),
+                   aside("x", l.x).activation(),
+                   aside("b", b),
+                   aside("y", y).activation()};
   data.terms = double(l.outputs);
+  data.stores = 2;
   data.flops = flops;
   data.run = [](Backend& d, CaseOperands& o, Write write) {
     d.linear_data_grad(o["dx"], write, o["dy"], o.weight("w"));
@@ -168,7 +177,9 @@ void add_linear(std::vector<OpCase>& table, const LinearShape& l) {
   table.push_back(data);
 
   OpCase weight{.call = "linear_weight_grad", .name = std::string("linear_weight_grad/") + l.name};
-  weight.operands = {output("dw", w), input("dy", y), input("x", l.x), aside("w", w), aside("b", b), aside("y", y)};
+  weight.operands = {
+      output("dw", w), input("dy", y).activation(), input("x", l.x).activation(), aside("w", w).activation(),
+      aside("b", b),   aside("y", y).activation()};
   weight.terms = double(l.x.n);
   weight.flops = flops;
   weight.run = [](Backend& d, CaseOperands& o, Write write) { d.linear_weight_grad(o["dw"], write, o["dy"], o["x"]); };
@@ -178,8 +189,9 @@ void add_linear(std::vector<OpCase>& table, const LinearShape& l) {
   table.push_back(weight);
 
   OpCase sum{.call = "channel_sum", .name = std::string("channel_sum/linear_") + l.name};
-  sum.operands = {output("db", b), input("dy", y).activation(), aside("w", w), aside("x", l.x), aside("b", b),
-                  aside("y", y)};
+  sum.operands = {
+      output("db", b), input("dy", y).activation(), aside("w", w).activation(), aside("x", l.x).activation(),
+      aside("b", b),   aside("y", y).activation()};
   sum.terms = double(l.x.n);
   sum.run = [](Backend& d, CaseOperands& o, Write write) { d.channel_sum(o["db"], write, o["dy"]); };
   sum.forward = forward;
