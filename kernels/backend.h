@@ -245,6 +245,9 @@ class Backend {
   /// What the device chose for each convolution met so far, a line each, for the records of a run; empty where there is
   /// nothing to choose.
   virtual std::vector<std::string> plans() const { return {}; }
+  /// Lines that plans() gave when the run that continues was interrupted: choices to be made again where that is
+  /// possible, or a note says where not. Before the first convolution.
+  virtual void prefer_plans(const std::vector<std::string>&) {}
 
   // Memory. Blocks are 64-byte aligned at least; `release` may keep them for reuse.
   virtual void* allocate(std::int64_t bytes) = 0;
@@ -486,6 +489,7 @@ struct PlanOptions {
   std::string cache_file;                                // empty: cudnn_plans.tsv in the user's cache directory
   std::int64_t workspace_bytes = std::int64_t{1} << 30;  // of one plan, at most
   bool deterministic = true;                             // only engines that give the same bits every time
+  std::vector<std::string> preferred = {};               // see Backend::prefer_plans
 };
 
 /// Threads and arithmetic of a backend.

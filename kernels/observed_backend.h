@@ -66,6 +66,7 @@ class ObservedBackend : public Backend {
   DType activation_type() const override { return inner_->activation_type(); }
   std::string description() const override { return inner_->description(); }
   std::vector<std::string> plans() const override { return inner_->plans(); }
+  void prefer_plans(const std::vector<std::string>& plans) override { inner_->prefer_plans(plans); }
 
   void* allocate(std::int64_t bytes) override { return observer_.allocate(bytes, *inner_); }
   void release(void* block) noexcept override { observer_.release(block, *inner_); }

@@ -2,6 +2,7 @@
 
 #include <sys/utsname.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <nlohmann/json.hpp>
@@ -109,11 +110,33 @@ std::string environment_json(const EnvironmentInput& input) {
   return j.dump(2) + "\n";
 }
 
-std::string with_plans(const std::string& environment_json, const std::vector<std::string>& plans) {
+std::string with_plans(const std::string& environment_json, const UsedPlans& plans) {
   auto j = nlohmann::ordered_json::parse(environment_json, nullptr, false);
   if (!j.is_object()) return environment_json;
-  j["plans"] = plans;
+  std::vector<std::string> lines = plans.lines;
+  const auto graph_of = [](const std::string& line) { return line.substr(0, line.find(": ")); };
+  const UsedPlans before = plans_of(environment_json);
+  if (are_alike(before.device, plans.device))
+    for (const std::string& line : before.lines)
+      if (std::ranges::find(plans.lines, graph_of(line), graph_of) == plans.lines.end()) lines.push_back(line);
+  j["plans_device"] = plans.device;
+  j["plans"] = lines;
   return j.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
+
+UsedPlans plans_of(const std::string& environment_json) {
+  const auto j = nlohmann::json::parse(environment_json, nullptr, false);
+  if (!j.is_object() || !j.contains("plans") || !j.contains("plans_device")) return {};
+  try {
+    return {j["plans_device"].get<std::string>(), j["plans"].get<std::vector<std::string>>()};
+  } catch (const nlohmann::json::exception&) {  // written by hand
+    return {};
+  }
+}
+
+bool are_alike(std::string_view device, std::string_view other) {
+  const auto kind = [](std::string_view text) { return text.substr(std::min(text.find(", "), text.size())); };
+  return kind(device) == kind(other);
 }
 
 }  // namespace graft

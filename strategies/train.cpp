@@ -98,6 +98,23 @@ RunResult finished_result(const RunDirectory& directory, const TrainState& state
   return result;
 }
 
+/// The device is to compute with what the run has used so far, so that it gives the bits of a run without interruption.
+void keep_plans(const RunDirectory& directory, Backend& device, ProgressSink& progress) {
+  if (!directory.has("environment.json")) return;
+  const UsedPlans plans = plans_of(read_text(directory.file("environment.json")));
+  if (plans.lines.empty()) return;
+  if (are_alike(plans.device, device.description())) return device.prefer_plans(plans.lines);
+  progress.note(fmt::format("the run has used {} so far; on {} its results may differ in their last bits", plans.device,
+                            device.description()));
+}
+
+void record_plans(const RunDirectory& directory, const Backend& device) {
+  const std::vector<std::string> lines = device.plans();
+  if (lines.empty()) return;
+  directory.write("environment.json",
+                  with_plans(read_text(directory.file("environment.json")), {device.description(), lines}));
+}
+
 Json summary_head(const TrainSettings& s, const Network& network, const Fit& fit) {
   const TrainState& state = fit.state();
   Json j;
@@ -157,10 +174,12 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
   if (takes_probe) check_probe_stage(probe);
 
   directory.prepare(existing);
-  if (resumes)
+  if (resumes) {
     check_same_run(directory, call.config_toml, dataset.split_csv());
-  else
+    keep_plans(directory, context.backend(), progress);
+  } else {
     directory.write("environment.json", environment);
+  }
   directory.write("config.toml", call.config_toml);
   directory.write("split.csv", dataset.split_csv());
   if (takes_probe) {
@@ -182,22 +201,17 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
     progress.note(fmt::format("continuing in epoch {} after step {}", fit.state().epoch + 1, fit.state().steps));
   }
 
-  const auto record_plans = [&] {
-    const std::vector<std::string> plans = context.backend().plans();
-    if (plans.empty()) return;
-    directory.write("environment.json", with_plans(read_text(directory.file("environment.json")), plans));
-  };
   RunResult result;
   if (settings.max_steps == 0 && !resumes) {
     fit.save_last();
     progress.note("no steps asked for: the initial model is " + directory.last().string());
   } else if (!fit.run()) {
-    record_plans();
+    record_plans(directory, context.backend());
     fill(result, fit.state());
     result.was_interrupted = true;
     return result;
   }
-  record_plans();
+  record_plans(directory, context.backend());
   fill(result, fit.state());
   Json summary = summary_head(settings, network, fit);
   if (fit.state().best_epoch > 0) {

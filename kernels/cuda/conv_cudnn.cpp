@@ -53,8 +53,11 @@ class TrialOnGpu final : public PlanTrial {
     for (auto& event : events_) check(cudaEventCreate(event.out()), "creating an event");
   }
 
+  void load(std::size_t candidate) override { graph_.build(candidate); }
+  void unload(std::size_t candidate) noexcept override { graph_.unload(candidate); }
+
   double time(std::size_t candidate) override {
-    graph_.build(candidate);
+    load(candidate);
     const CudaScratch workspace(device_.backend, graph_.candidates()[candidate].workspace_bytes);
     if (spec_.has_relu) check_nan_is_kept(candidate, workspace.as<void>());
     graph_.run(candidate, pointers_, workspace.as<void>());  // loads the kernel
@@ -133,8 +136,9 @@ class TrialOnGpu final : public PlanTrial {
   gpu::Handle<cudaEvent_t, cudaEventDestroy> events_[2];
 };
 
-/// The first in cuDNN's order that fits and builds.
+/// The first in cuDNN's order that fits and builds; no other stays built.
 std::size_t first_that_builds(CudnnGraph& graph, const std::string& name, std::int64_t workspace_bytes) {
+  for (std::size_t i = 0; i < graph.candidates().size(); ++i) graph.unload(i);
   std::string reason = "all need more workspace";
   for (std::size_t i = 0; i < graph.candidates().size(); ++i) {
     if (graph.candidates()[i].workspace_bytes > workspace_bytes) continue;
@@ -153,10 +157,8 @@ std::filesystem::path cache_path(const PlanOptions& options) {
   return options.cache_file.empty() ? default_plan_cache() : std::filesystem::path(options.cache_file);
 }
 
-std::optional<std::size_t> find_plan(const CudnnGraph& graph, const std::string& plan) {
-  const auto it = std::ranges::find(graph.candidates(), plan, &PlanCandidate::name);
-  if (it == graph.candidates().end()) return {};
-  return std::size_t(it - graph.candidates().begin());
+std::size_t index_of(const CudnnGraph& graph, const std::string& plan) {
+  return std::size_t(std::ranges::find(graph.candidates(), plan, &PlanCandidate::name) - graph.candidates().begin());
 }
 
 }  // namespace
@@ -165,6 +167,8 @@ struct ConvPlans::State {
   State(const PlanDevice& on, const PlanOptions& o)
       : device(on), options(o), cudnn(on.stream), cache(cache_path(o), on.name, CudnnLibrary::version()) {
     tell(cache.note());
+    for (const std::string& line : options.preferred)
+      if (std::optional<PlanRecord> record = recorded_plan(line)) recorded.emplace(record->graph, *record);
   }
 
   struct Chosen {
@@ -188,56 +192,48 @@ struct ConvPlans::State {
   Chosen choose(const GraphSpec& spec, const GraphPointers& pointers) {
     const std::string name = to_string(spec) + (options.deterministic ? "" : " any-order");
     auto graph = std::make_unique<CudnnGraph>(spec, cudnn, options.deterministic);
-    if (const PlanRecord* kept = cache.find(name)) {
-      const auto i = find_plan(*graph, kept->plan);
-      std::string trouble = "is not offered any more";
-      if (i && graph->candidates()[*i].workspace_bytes > options.workspace_bytes) {
-        trouble = "needs too much workspace";
-      } else if (i) {
-        try {
-          graph->build(*i);
-          records.push_back(*kept);
-          return {std::move(graph), *i, {}};
-        } catch (const Error& error) {
-          trouble = std::string("cannot be built: ") + error.what();
-        }
-      }
-      tell(fmt::format("{}: the remembered plan {} {}; plans are timed again", name, kept->plan, trouble));
+    TrialOnGpu trial(device, spec, *graph, pointers);
+    const auto before = recorded.find(name);
+    const KnownPlans known{before == recorded.end() ? nullptr : &before->second, cache.find(name)};
+    std::vector<std::string> notes;
+    const auto kept = known_plan(name, graph->candidates(), known, options.workspace_bytes, trial, notes);
+    for (const std::string& note : notes) tell(note);
+    if (kept) {
+      const std::size_t i = index_of(*graph, kept->plan);
+      records.push_back(*kept);
+      return {std::move(graph), i, {}};
     }
     cudaStreamCaptureStatus capture{};
     check(cudaStreamIsCapturing(device.stream, &capture), "asking whether a graph is captured");
-    if (!options.times || capture != cudaStreamCaptureStatusNone) {
-      // A ReLU that has not been tried may hide a NaN.
-      if (spec.has_relu) throw Error(name + ": its ReLU was not tried");
-      const std::size_t i = first_that_builds(*graph, name, options.workspace_bytes);
-      records.push_back({.graph = name,
-                         .plan = graph->candidates()[i].name,
-                         .workspace_bytes = graph->candidates()[i].workspace_bytes,
-                         .source = "first",
-                         .note = options.times ? "met while a graph was captured" : ""});
-      return {std::move(graph), i, {}};
-    }
-    TrialOnGpu trial(device, spec, *graph, pointers);
+    if (!options.times) return take_first(name, spec, std::move(graph), "");
+    if (capture != cudaStreamCaptureStatusNone)
+      return take_first(name, spec, std::move(graph), "met while a graph was captured");
     const PlanLimits limits{.workspace_bytes = options.workspace_bytes,
                             .tolerance = plan_tolerance(spec.dtype, spec.allows_tf32)};
     PlanRecord record;
     try {
       record = choose_plan(name, graph->candidates(), limits, trial);
     } catch (const OutOfMemory&) {  // the trial's copies do not fit; the convolution itself may
-      if (spec.has_relu) throw Error(name + ": there is no memory to try its ReLU");
-      const std::size_t i = first_that_builds(*graph, name, options.workspace_bytes);
-      records.push_back({.graph = name,
-                         .plan = graph->candidates()[i].name,
-                         .workspace_bytes = graph->candidates()[i].workspace_bytes,
-                         .source = "first",
-                         .note = "no memory to time plans"});
-      return {std::move(graph), i, {}};
+      return take_first(name, spec, std::move(graph), "no memory to time plans");
     }
     records.push_back(record);
     // Gradients that overflow (a loss scale that is too large) show nothing; the next run asks again.
     if (!trial.compared_nothing()) cache.add(record);
     tell(cache.note());
-    const std::size_t i = find_plan(*graph, record.plan).value();
+    const std::size_t i = index_of(*graph, record.plan);
+    return {std::move(graph), i, {}};
+  }
+
+  /// cuDNN's first plan, untimed, for the reason in `note`. Errors: a ReLU, which may hide a NaN unless it was tried.
+  Chosen take_first(const std::string& name, const GraphSpec& spec, std::unique_ptr<CudnnGraph> graph,
+                    const std::string& note) {
+    if (spec.has_relu) throw Error(name + ": its ReLU was not tried" + (note.empty() ? "" : ": " + note));
+    const std::size_t i = first_that_builds(*graph, name, options.workspace_bytes);
+    records.push_back({.graph = name,
+                       .plan = graph->candidates()[i].name,
+                       .workspace_bytes = graph->candidates()[i].workspace_bytes,
+                       .source = "first",
+                       .note = note});
     return {std::move(graph), i, {}};
   }
 
@@ -250,6 +246,7 @@ struct ConvPlans::State {
   PlanOptions options;
   CudnnLibrary cudnn;
   PlanCache cache;
+  std::map<std::string, PlanRecord> recorded;  // by graph
   std::map<GraphSpec, Chosen> plans;
   std::vector<PlanRecord> records;
   std::set<std::string> told;

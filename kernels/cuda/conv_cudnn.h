@@ -1,6 +1,7 @@
-// cuDNN's plans for the graphs a backend has met: chosen once each, by timing them on the very buffers of the first
-// call (plan_choice.h), remembered on disk (plan_cache.h), then run. A graph that is met first while a CUDA graph is
-// being captured takes cuDNN's first plan: nothing is timed inside a capture.
+// cuDNN's plans for the graphs a backend has met: those that the run has computed with before, or chosen once each, by
+// timing them on the very buffers of the first call (plan_choice.h), remembered on disk (plan_cache.h), then run. A
+// graph that is met first while a CUDA graph is being captured takes cuDNN's first plan: nothing is timed inside a
+// capture.
 #pragma once
 
 #include <map>

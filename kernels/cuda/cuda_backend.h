@@ -30,6 +30,7 @@ class CudaBackend final : public Backend {
   }
   std::string description() const override { return description_; }
   std::vector<std::string> plans() const override;
+  void prefer_plans(const std::vector<std::string>& plans) override { plan_options_.preferred = plans; }
   /// Before the first convolution.
   void set_plan_options(const PlanOptions& options) { plan_options_ = options; }
 

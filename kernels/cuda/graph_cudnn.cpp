@@ -333,6 +333,10 @@ void CudnnGraph::build(std::size_t candidate) {
     throw Error(to_string(state_->spec) + ": the plan needs more workspace than its description said");
 }
 
+void CudnnGraph::unload(std::size_t candidate) noexcept {
+  state_->listed->graph.listed().execution_plans[std::size_t(state_->listed->indices[candidate])].reset();
+}
+
 void CudnnGraph::run(std::size_t candidate, const GraphPointers& p, void* workspace) {
   std::unordered_map<std::int64_t, void*> pointers{
       {kX, const_cast<void*>(p.x)}, {kY, const_cast<void*>(p.y)}, {kW, const_cast<void*>(p.w)}};

@@ -49,6 +49,8 @@ class CudnnGraph {
   const std::vector<PlanCandidate>& candidates() const { return candidates_; }
   /// Makes a plan ready to run. Errors: its engine refuses.
   void build(std::size_t candidate);
+  /// Gives back what a built plan holds; nothing that the stream still does may use it. It can be built again.
+  void unload(std::size_t candidate) noexcept;
   /// Starts a plan that was built on the library's stream. Only for conv, data_grad and weight_grad.
   void run(std::size_t candidate, const GraphPointers& pointers, void* workspace);
 

@@ -1,6 +1,8 @@
 #include "kernels/cuda/plan_choice.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <string_view>
 
 #include <fmt/format.h>
 
@@ -16,12 +18,12 @@ struct Timed {
 
 void add_note(std::string& note, const std::string& text) { note += (note.empty() ? "" : "; ") + text; }
 
-/// Runs the candidates within the limits; those of engines not met yet are timed beyond the limit until there are two
+/// Runs the candidates within the limits; those of engines not met yet are timed beyond the limits until there are two
 /// engines, since a choice needs a second one to be checked against.
 std::vector<Timed> time_candidates(const std::vector<PlanCandidate>& candidates, const PlanLimits& limits,
                                    PlanTrial& trial, std::string& note) {
   std::vector<Timed> timed;
-  int too_large = 0;
+  int too_large = 0, compiled = 0;
   const auto has_second_engine = [&] {
     return std::ranges::any_of(timed, [&](const Timed& t) {
       return engine_of(candidates[t.index].name) != engine_of(candidates[timed.front().index].name);
@@ -32,15 +34,17 @@ std::vector<Timed> time_candidates(const std::vector<PlanCandidate>& candidates,
       ++too_large;
       continue;
     }
-    if (std::ssize(timed) >= limits.timed) {
-      if (has_second_engine()) break;
-      if (engine_of(candidates[i].name) == engine_of(candidates[timed.front().index].name)) continue;
+    if (std::ssize(timed) >= limits.timed || (candidates[i].compiles && compiled >= limits.compiled)) {
+      if (has_second_engine()) continue;
+      if (!timed.empty() && engine_of(candidates[i].name) == engine_of(candidates[timed.front().index].name)) continue;
     }
+    compiled += candidates[i].compiles;
     try {
       timed.push_back({i, trial.time(i)});
     } catch (const OutOfMemory&) {  // says nothing of the plan
       throw;
     } catch (const Error& error) {
+      trial.unload(i);
       add_note(note, fmt::format("{} does not run ({})", candidates[i].name, error.what()));
     }
   }
@@ -68,6 +72,25 @@ void rank(std::vector<Timed>& timed, const std::vector<PlanCandidate>& candidate
 
 std::string engine_of(const std::string& plan_name) { return plan_name.substr(0, plan_name.find('_')); }
 
+std::optional<PlanRecord> recorded_plan(const std::string& line) {
+  const std::size_t graph_end = line.find(": "), plan_end = line.find(", ", graph_end);
+  if (graph_end == std::string::npos || plan_end == std::string::npos) return {};
+  PlanRecord record{.graph = line.substr(0, graph_end),
+                    .plan = line.substr(graph_end + 2, plan_end - graph_end - 2),
+                    .source = "recorded"};
+  std::string_view rest = std::string_view(line).substr(plan_end);
+  rest = rest.substr(0, rest.find("; "));
+  constexpr std::string_view kWithin = ", within ", kOf = " of ";
+  if (const std::size_t unit = rest.find(" us, "); unit != rest.npos)
+    record.microseconds = std::strtod(rest.data() + rest.rfind(' ', unit - 1), nullptr);
+  if (const std::size_t within = rest.find(kWithin); within != rest.npos) {
+    record.difference = std::strtod(rest.data() + within + kWithin.size(), nullptr);
+    record.checked_against = rest.substr(rest.find(kOf, within) + kOf.size());
+  }
+  if (record.graph.empty() || record.plan.empty()) return {};
+  return record;
+}
+
 std::string to_string(const PlanRecord& r) {
   std::string text = fmt::format("{}: {}, {}", r.graph, r.plan, r.source);
   if (r.microseconds > 0) text += fmt::format(", {:.1f} us", r.microseconds);
@@ -83,6 +106,39 @@ double plan_tolerance(DType dtype, bool allows_tf32) {
   return allows_tf32 ? 0x1p-7 : 1e-3;
 }
 
+std::optional<PlanRecord> known_plan(const std::string& graph, const std::vector<PlanCandidate>& candidates,
+                                     const KnownPlans& known, std::int64_t workspace_bytes, PlanTrial& trial,
+                                     std::vector<std::string>& notes) {
+  const auto trouble_with = [&](PlanRecord& record) -> std::string {
+    const auto it = std::ranges::find(candidates, record.plan, &PlanCandidate::name);
+    if (it == candidates.end()) return "is not offered any more";
+    record.workspace_bytes = it->workspace_bytes;
+    if (it->workspace_bytes > workspace_bytes) return "needs too much workspace";
+    const auto index = std::size_t(it - candidates.begin());
+    try {
+      trial.load(index);
+    } catch (const Error& error) {
+      trial.unload(index);
+      return std::string("cannot be built: ") + error.what();
+    }
+    return {};
+  };
+  for (const PlanRecord* plan : {known.recorded, known.cached}) {
+    if (!plan) continue;
+    PlanRecord record = *plan;
+    const std::string trouble = trouble_with(record);
+    if (trouble.empty()) return record;
+    if (plan == known.recorded)
+      notes.push_back(fmt::format(
+          "{}: the plan {} of this run so far {}; from here on its results may differ in their last bits from those of "
+          "a run without interruption",
+          graph, plan->plan, trouble));
+    else if (!known.recorded || plan->plan != known.recorded->plan)
+      notes.push_back(fmt::format("{}: the remembered plan {} {}; plans are timed again", graph, plan->plan, trouble));
+  }
+  return {};
+}
+
 PlanRecord choose_plan(const std::string& graph, const std::vector<PlanCandidate>& candidates, const PlanLimits& limits,
                        PlanTrial& trial) {
   PlanRecord record{.graph = graph, .source = "timed"};
@@ -93,6 +149,8 @@ PlanRecord choose_plan(const std::string& graph, const std::vector<PlanCandidate
   rank(timed, candidates, limits.tie);
 
   const auto take = [&](const Timed& t) {
+    for (const Timed& other : timed)
+      if (other.index != t.index) trial.unload(other.index);
     record.plan = candidates[t.index].name;
     record.workspace_bytes = candidates[t.index].workspace_bytes;
     record.microseconds = t.seconds * 1e6;

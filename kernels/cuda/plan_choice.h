@@ -1,9 +1,10 @@
-// How one plan is chosen among those that cuDNN offers for a graph: by time, within a bound on workspace, and only
-// after a second engine has given the same result. Knows neither cuDNN nor a GPU; conv_cudnn.cpp runs it on real
-// buffers.
+// How one plan is chosen among those that cuDNN offers for a graph: the one that an earlier run has chosen, or else by
+// time, within a bound on workspace, and only after a second engine has given the same result. Knows neither cuDNN nor
+// a GPU; conv_cudnn.cpp runs it on real buffers.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,7 +27,7 @@ struct PlanRecord {
   std::string graph, plan;
   std::int64_t workspace_bytes = 0;
   double microseconds = 0;      // 0: not timed
-  std::string source;           // "timed", "cached", or "first": cuDNN's own order, untimed
+  std::string source;           // "timed", "cached", "recorded", or "first": cuDNN's own order, untimed
   std::string checked_against;  // the plan that gave the same result; empty: not checked, the reason in `note`
   double difference = 0;        // largest between the two, as a share of the largest value
   std::string note;             // engines that failed, disagreed or did not fit
@@ -34,12 +35,18 @@ struct PlanRecord {
 
 /// "conv bf16 x [...] ...: eng70_k2=4_k18=0, 41.2 us, 0 MiB, timed, agrees with eng1 to 0.0012".
 std::string to_string(const PlanRecord& record);
+/// A record from its line, but for `note`; its source is "recorded". Empty if it is none.
+std::optional<PlanRecord> recorded_plan(const std::string& line);
 
 /// A GPU to try plans on, or a test's stand-in. Indices are those of the candidates.
 class PlanTrial {
  public:
   virtual ~PlanTrial() = default;
-  /// Seconds of one execution. Errors: the plan cannot be built or run here.
+  /// Makes a plan ready to run. Errors: it cannot be built here.
+  virtual void load(std::size_t candidate) = 0;
+  /// Gives back what a plan holds on the device, if it is loaded.
+  virtual void unload(std::size_t candidate) noexcept = 0;
+  /// Seconds of one execution; loads the plan. Errors: it cannot be built or run here.
   virtual double time(std::size_t candidate) = 0;
   /// Largest difference between two plans' results as a share of the largest value; NaN if one is not finite where the
   /// other is.
@@ -49,6 +56,7 @@ class PlanTrial {
 struct PlanLimits {
   std::int64_t workspace_bytes = 0;
   int timed = 6;            // of the candidates, in cuDNN's order, at most
+  int compiled = 2;         // of them, at run time, at most
   double tolerance = 1e-3;  // on PlanTrial::difference
   double tie = 0.03;        // times this close count as equal: the one with less workspace, then cuDNN's earlier, wins
 };
@@ -56,9 +64,22 @@ struct PlanLimits {
 /// The largest difference between two correct engines that compute with these types.
 double plan_tolerance(DType dtype, bool allows_tf32);
 
+/// What earlier runs chose for a graph; null: nothing.
+struct KnownPlans {
+  const PlanRecord* recorded = nullptr;  // what the run that continues has computed with
+  const PlanRecord* cached = nullptr;
+};
+
+/// The recorded plan, loaded, or else the cached one, if it is still offered, fits the workspace and can be built; else
+/// nothing. `notes` gets a line for each that could not be taken; without the recorded one a run that continues no
+/// longer gives the bits that it would have given without interruption.
+std::optional<PlanRecord> known_plan(const std::string& graph, const std::vector<PlanCandidate>& candidates,
+                                     const KnownPlans& known, std::int64_t workspace_bytes, PlanTrial& trial,
+                                     std::vector<std::string>& notes);
+
 /// Times candidates and takes the fastest whose result another engine confirms. Where two engines disagree a third
 /// decides; an engine that stands alone against two is dropped, with a note. Where cuDNN offers one engine alone its
-/// plan is taken unchecked, with a note.
+/// plan is taken unchecked, with a note. When it returns, the chosen plan alone is loaded.
 /// Errors: no candidate fits the workspace or runs; engines disagree and no two of them agree.
 PlanRecord choose_plan(const std::string& graph, const std::vector<PlanCandidate>& candidates, const PlanLimits& limits,
                        PlanTrial& trial);

@@ -26,7 +26,8 @@ const std::set<std::string> kNotOps{"device",         "compute_type",
                                     "prepare_update", "begin_step",
                                     "end_step",       "wait",
                                     "replay",         "make_timer",
-                                    "conv_workspace", "reset_peak_memory"};
+                                    "conv_workspace", "reset_peak_memory",
+                                    "prefer_plans"};
 
 /// The names of Backend's virtual calls, read from its header; overloads of `update` by their step's type.
 std::set<std::string> calls_in_header() {

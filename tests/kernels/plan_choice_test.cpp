@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <limits>
+#include <set>
 
 namespace graft {
 namespace {
@@ -17,32 +18,53 @@ struct FakePlan {
   std::int64_t workspace_bytes;
   double seconds;     // kRefuses: does not run
   double result = 1;  // one number; two plans' difference is that of these
+  bool compiles = false;
 };
 
 class FakeGpu final : public PlanTrial {
  public:
   explicit FakeGpu(std::vector<FakePlan> plans) : plans_(std::move(plans)) {}
 
+  void load(std::size_t i) override {
+    loaded.insert(plans_[i].name);
+    if (plans_[i].seconds == kRefuses) throw Error("no kernel image");
+  }
+  void unload(std::size_t i) noexcept override { loaded.erase(plans_[i].name); }
   double time(std::size_t i) override {
     timed.push_back(plans_[i].name);
+    loaded.insert(plans_[i].name);
     if (plans_[i].seconds == kRefuses) throw Error("no kernel image");
     return plans_[i].seconds;
   }
   double difference(std::size_t a, std::size_t b) override {
     ++comparisons;
+    EXPECT_TRUE(loaded.contains(plans_[a].name) && loaded.contains(plans_[b].name));
     return std::abs(plans_[a].result - plans_[b].result);
   }
 
   PlanRecord choose(PlanLimits limits = {.workspace_bytes = 100, .tolerance = 0.01}) {
-    std::vector<PlanCandidate> candidates;
-    for (const FakePlan& p : plans_) candidates.push_back({p.name, p.workspace_bytes});
-    return choose_plan("conv", candidates, limits, *this);
+    return choose_plan("conv", candidates(), limits, *this);
+  }
+  /// The plan that is taken from what is known; empty: none.
+  std::string known(const char* recorded, const char* cached) {
+    const PlanRecord of_run{.graph = "conv", .plan = recorded ? recorded : "", .source = "recorded"},
+        of_disk{.graph = "conv", .plan = cached ? cached : "", .source = "cached"};
+    notes.clear();
+    const auto plan = known_plan("conv", candidates(), {recorded ? &of_run : nullptr, cached ? &of_disk : nullptr}, 100,
+                                 *this, notes);
+    return plan ? plan->plan + " " + plan->source : "";
   }
 
-  std::vector<std::string> timed;
+  std::vector<std::string> timed, notes;
+  std::set<std::string> loaded;
   int comparisons = 0;
 
  private:
+  std::vector<PlanCandidate> candidates() const {
+    std::vector<PlanCandidate> all;
+    for (const FakePlan& p : plans_) all.push_back({p.name, p.workspace_bytes, p.compiles});
+    return all;
+  }
   std::vector<FakePlan> plans_;
 };
 
@@ -130,6 +152,95 @@ TEST(PlanChoice, TimesAFewAndSearchesOnForASecondEngine) {
   EXPECT_EQ(gpu.timed, (std::vector<std::string>{"eng1_a", "eng1_b", "eng2_a"}));
   EXPECT_EQ(r.plan, "eng1_a");
   EXPECT_EQ(r.checked_against, "eng2_a");
+}
+
+TEST(PlanChoice, OnlyTheChosenPlanStaysLoaded) {
+  FakeGpu gpu({{"eng1_a", 0, 2e-3}, {"eng1_b", 0, 1e-3}, {"eng2", 0, kRefuses}, {"eng3", 0, 3e-3}, {"eng4", 0, 4e-3}});
+  EXPECT_EQ(gpu.choose().plan, "eng1_b");
+  EXPECT_EQ(gpu.timed.size(), 5u);
+  EXPECT_EQ(gpu.loaded, (std::set<std::string>{"eng1_b"}));
+  FakeGpu single({{"eng5_a", 0, 2e-3}, {"eng5_b", 0, 1e-3}});
+  EXPECT_EQ(single.choose().plan, "eng5_b");
+  EXPECT_EQ(single.loaded, (std::set<std::string>{"eng5_b"}));
+  FakeGpu third({{"eng1", 0, 1e-3, 1.5}, {"eng2", 0, 2e-3, 1.001}, {"eng3", 0, 3e-3, 1.002}});
+  EXPECT_EQ(third.choose().plan, "eng2");
+  EXPECT_EQ(third.loaded, (std::set<std::string>{"eng2"}));
+}
+
+TEST(PlanChoice, FewPlansAreCompiledAtRunTime) {
+  FakeGpu gpu({{"eng1_a", 0, 3e-3, 1, true},
+               {"eng1_b", 0, 2e-3, 1, true},
+               {"eng1_c", 0, 1e-3, 1, true},
+               {"eng2_a", 0, 4e-3},
+               {"eng3_a", 0, 1e-3, 1, true},
+               {"eng2_b", 0, 1.5e-3}});
+  const PlanRecord r = gpu.choose({.workspace_bytes = 0, .compiled = 2, .tolerance = 0.01});
+  EXPECT_EQ(gpu.timed, (std::vector<std::string>{"eng1_a", "eng1_b", "eng2_a", "eng2_b"}));
+  EXPECT_EQ(r.plan, "eng2_b");
+  EXPECT_EQ(r.checked_against, "eng1_b");
+}
+
+TEST(PlanChoice, OneMoreIsCompiledWhereThereIsNoOtherSecondEngine) {
+  FakeGpu gpu({{"eng1_a", 0, 3e-3, 1, true},
+               {"eng1_b", 0, 2e-3, 1, true},
+               {"eng1_c", 0, 1e-3, 1, true},
+               {"eng3_a", 0, 5e-3, 1, true},
+               {"eng3_b", 0, 1e-3, 1, true}});
+  const PlanRecord r = gpu.choose({.workspace_bytes = 0, .compiled = 2, .tolerance = 0.01});
+  EXPECT_EQ(gpu.timed, (std::vector<std::string>{"eng1_a", "eng1_b", "eng3_a"}));
+  EXPECT_EQ(r.plan, "eng1_b");
+  EXPECT_EQ(r.checked_against, "eng3_a");
+}
+
+TEST(PlanChoice, ARunThatContinuesKeepsItsPlans) {
+  FakeGpu gpu({{"eng1", 0, 1e-3}, {"eng2", 0, 2e-3}, {"eng3", 101, 1e-3}, {"eng4", 0, kRefuses}});
+  EXPECT_EQ(gpu.known("eng2", "eng1"), "eng2 recorded");
+  EXPECT_EQ(gpu.loaded, (std::set<std::string>{"eng2"}));
+  EXPECT_EQ(gpu.known(nullptr, "eng1"), "eng1 cached");
+  EXPECT_EQ(gpu.notes.size(), 0u);
+  EXPECT_EQ(gpu.known(nullptr, nullptr), "");
+  EXPECT_TRUE(gpu.timed.empty());
+  EXPECT_EQ(gpu.notes.size(), 0u);
+}
+
+TEST(PlanChoice, APlanThatARunCannotKeepIsToldInOneLine) {
+  FakeGpu gpu({{"eng1", 0, 1e-3}, {"eng2", 0, 2e-3}, {"eng3", 101, 1e-3}, {"eng4", 0, kRefuses}});
+  const auto expect_note = [&](const std::string& part) {
+    ASSERT_EQ(gpu.notes.size(), 1u) << part;
+    EXPECT_NE(gpu.notes[0].find(part), std::string::npos) << gpu.notes[0];
+    EXPECT_EQ(gpu.notes[0].find('\n'), std::string::npos);
+  };
+  EXPECT_EQ(gpu.known("eng9", "eng1"), "eng1 cached");
+  expect_note("conv: the plan eng9 of this run so far is not offered any more; from here on its results may differ");
+  EXPECT_EQ(gpu.known("eng3", nullptr), "");
+  expect_note("eng3 of this run so far needs too much workspace");
+  EXPECT_EQ(gpu.known("eng4", "eng4"), "");
+  expect_note("eng4 of this run so far cannot be built: no kernel image");
+  EXPECT_FALSE(gpu.loaded.contains("eng4"));
+  EXPECT_EQ(gpu.known(nullptr, "eng9"), "");
+  expect_note("the remembered plan eng9 is not offered any more; plans are timed again");
+}
+
+TEST(PlanChoice, ARecordIsReadFromItsLine) {
+  const PlanRecord written{.graph = "conv+bias bf16 x [16,64,56,56] w [64,64,3,3] stride 1x1 pad 1x1 any-order",
+                           .plan = "eng1_k2=4_k18=0",
+                           .workspace_bytes = 3 << 19,
+                           .microseconds = 41.2,
+                           .source = "timed",
+                           .checked_against = "eng7_k2=1",
+                           .difference = 0.0012,
+                           .note = "eng3 does not run (no, us, within 3 of x)"};
+  const std::optional<PlanRecord> read = recorded_plan(to_string(written));
+  ASSERT_TRUE(read.has_value());
+  EXPECT_EQ(read->graph, written.graph);
+  EXPECT_EQ(read->plan, written.plan);
+  EXPECT_EQ(read->source, "recorded");
+  EXPECT_DOUBLE_EQ(read->microseconds, 41.2);
+  EXPECT_DOUBLE_EQ(read->difference, 0.0012);
+  EXPECT_EQ(read->checked_against, written.checked_against);
+  EXPECT_EQ(recorded_plan("conv x: eng1, first, 0.0 MiB")->plan, "eng1");
+  for (const char* line : {"", "conv", "conv: eng1", ": eng1, first", "conv: , first"})
+    EXPECT_FALSE(recorded_plan(line).has_value()) << line;
 }
 
 TEST(PlanChoice, SaysWhyNothingCanBeUsed) {
