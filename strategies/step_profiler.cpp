@@ -1,7 +1,6 @@
 #include "strategies/step_profiler.h"
 
 #include <algorithm>
-#include <exception>
 
 namespace graft {
 namespace {
@@ -54,10 +53,24 @@ void StepProfiler::push_range(std::string_view name) {
   layer_ = layer_of_ranges();
 }
 
+std::vector<TimedStep> StepProfiler::take_steps() {
+  if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
+  return std::exchange(steps_, {});
+}
+
 void StepProfiler::pop_range() {
   if (ranges_.empty()) return void(--outside_);
-  if (mode_ == Mode::calls && ranges_.size() == kPartDepth) part_marks_.back().end = timer_->mark();
+  try {
+    close_range();
+  } catch (...) {
+    if (!failure_) failure_ = std::current_exception();
+  }
+}
+
+void StepProfiler::close_range() {
+  const bool ends_part = mode_ == Mode::calls && ranges_.size() == kPartDepth;
   ranges_.pop_back();
+  if (ends_part) part_marks_.back().end = timer_->mark();
   if (ranges_.empty()) return finish_step();
   if (mode_ == Mode::calls) layer_ = layer_of_ranges();
 }

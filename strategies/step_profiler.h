@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <exception>
 #include <map>
 #include <memory>
 #include <string>
@@ -53,13 +54,14 @@ class StepProfiler final : public DeviceObserver {
   void attach(std::unique_ptr<DeviceTimer> timer) { timer_ = std::move(timer); }
   /// Holds from the next step on.
   void set_mode(Mode mode) { next_mode_ = mode; }
-  /// The steps since the last call, in order.
-  std::vector<TimedStep> take_steps() { return std::exchange(steps_, {}); }
+  /// The steps since the last call, in order. Errors: the device's, at the end of one of them.
+  std::vector<TimedStep> take_steps();
   /// Names of layers in the order of their first call. Calls outside every layer belong to "network".
   const std::vector<std::string>& layers() const { return layers_; }
 
   void call(const DeviceCall& call, const std::function<void()>& run) override;
   void push_range(std::string_view name) override;
+  /// Never throws, as ranges end in destructors: take_steps() does instead.
   void pop_range() override;
 
  private:
@@ -68,6 +70,7 @@ class StepProfiler final : public DeviceObserver {
   };
   bool is_inside_part() const { return mode_ == Mode::calls && ranges_.size() >= 2; }
   int layer_of_ranges();
+  void close_range();
   void finish_step();
 
   std::unique_ptr<DeviceTimer> timer_;
@@ -79,6 +82,7 @@ class StepProfiler final : public DeviceObserver {
   TimedStep step_;
   std::vector<Marks> part_marks_, call_marks_;
   std::vector<TimedStep> steps_;
+  std::exception_ptr failure_;
   std::vector<std::string> layers_;
   std::map<std::string, int, std::less<>> layer_numbers_;
 };

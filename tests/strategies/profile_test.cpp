@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "tests/strategies/strategies_testing.h"
+#include "tests/support/capturing_device.h"
 
 namespace graft::testing {
 namespace {
@@ -19,9 +20,13 @@ TrainSettings small_settings(const std::string& strategy) {
   return s;
 }
 
-std::optional<Profile> profile(const TrainSettings& settings, const ProfileSpec& spec) {
+/// On the CPU, or on the CPU in the guise of a device whose results are read late.
+std::optional<Profile> profile(const TrainSettings& settings, const ProfileSpec& spec, bool is_asynchronous = false) {
   StepProfiler profiler;
-  Context context(std::make_unique<ObservedBackend>(make_backend({DeviceKind::cpu}, {.threads = 1}), profiler));
+  CapturingDevice late;
+  std::unique_ptr<Backend> device = make_backend({DeviceKind::cpu}, {.threads = 1});
+  if (is_asynchronous) device = std::make_unique<ObservedBackend>(std::move(device), late);
+  Context context(std::make_unique<ObservedBackend>(std::move(device), profiler));
   RecordingSink sink;
   return profile_steps(
       context, profiler, settings, spec, [] { return kLimits; }, sink);
@@ -108,6 +113,24 @@ TEST(Profile, AccumulationMakesOneStepOfSeveralBatches) {
   EXPECT_EQ(p->images(), 8);
   EXPECT_EQ(p->steps[0].parts.size(), 9u);  // images, numbers, forward, backward twice, one update
   EXPECT_EQ(layer(*p, "features.conv0").forward.calls % 2, 0);
+}
+
+TEST(Profile, StepsWhoseResultsAreReadLateAreTheSame) {
+  TrainSettings settings = small_settings("full");
+  settings.data =
+      Workshop::get().images().string();  // 13 images: three whole steps of four and a rest, again and again
+  const ProfileSpec spec{.steps = 5, .warmup = 2};
+  const std::optional<Profile> at_once = profile(settings, spec), late = profile(settings, spec, true);
+  ASSERT_TRUE(at_once && late);
+  ASSERT_EQ(late->steps.size(), 5u);
+  EXPECT_EQ(late->plain_seconds.size(), 5u);
+  for (std::size_t i = 0; i < 5; ++i) {
+    ASSERT_EQ(late->steps[i].calls.size(), at_once->steps[i].calls.size()) << i;
+    for (std::size_t c = 0; c < late->steps[i].calls.size(); ++c) {
+      EXPECT_EQ(late->steps[i].calls[c].op, at_once->steps[i].calls[c].op);
+      EXPECT_EQ(late->steps[i].calls[c].detail, at_once->steps[i].calls[c].detail);  // of a whole batch
+    }
+  }
 }
 
 TEST(Profile, LowRankAdaptersBelongToTheirConvolution) {

@@ -156,12 +156,13 @@ TEST(StepProfiler, BytesAreThoseOfTheTensors) {
 /// A device whose calls take as long as they say.
 class FakeTimer final : public DeviceTimer {
  public:
-  explicit FakeTimer(const double& now) : now_(now) {}
+  FakeTimer(const double& now, bool& fails) : now_(now), fails_(fails) {}
   std::int64_t mark() override {
     marks_.push_back(now_);
     return std::int64_t(marks_.size()) - 1;
   }
   std::vector<double> take() override {
+    if (std::exchange(fails_, false)) throw Error("waiting for an event failed");
     std::vector<double> seconds;
     for (double m : marks_) seconds.push_back(m - marks_.front());
     marks_.clear();
@@ -170,12 +171,13 @@ class FakeTimer final : public DeviceTimer {
 
  private:
   const double& now_;
+  bool& fails_;
   std::vector<double> marks_;
 };
 
 class Timed : public ::testing::Test {
  protected:
-  void SetUp() override { profiler_.attach(std::make_unique<FakeTimer>(now_)); }
+  void SetUp() override { profiler_.attach(std::make_unique<FakeTimer>(now_, device_fails_)); }
   void run(const char* op, double seconds) {
     profiler_.call({.op = op, .detail = {}, .writes = {}, .reads = {}}, [&] { now_ += seconds; });
   }
@@ -183,6 +185,7 @@ class Timed : public ::testing::Test {
   void pop() { profiler_.pop_range(); }
 
   double now_ = 100;
+  bool device_fails_ = false;
   StepProfiler profiler_;
 };
 
@@ -226,6 +229,19 @@ TEST_F(Timed, ModesHoldFromTheNextStep) {
   EXPECT_TRUE(steps[0].calls.empty());
   EXPECT_EQ(steps[1].seconds, 3);
   EXPECT_EQ(steps[1].calls.size(), 1u);
+}
+
+TEST_F(Timed, AFailureOfTheDeviceAtAStepsEndComesWhenStepsAreTaken) {
+  profiler_.set_mode(StepProfiler::Mode::calls);
+  device_fails_ = true;
+  ObservedBackend device(make_backend({DeviceKind::cpu}, {.threads = 1}), profiler_);
+  {
+    const NamedRange step(device, "step");  // whose destructor would end the program
+    const NamedRange part(device, "forward");
+    run("conv", 1);
+  }
+  EXPECT_THROW(profiler_.take_steps(), Error);
+  EXPECT_TRUE(profiler_.take_steps().empty());
 }
 
 TEST_F(Timed, AStepHasNoOtherParts) {
