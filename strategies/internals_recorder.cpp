@@ -65,6 +65,7 @@ NormDrift norm_drift(std::span<const double> statistics, std::span<const double>
 InternalsRecorder::InternalsRecorder(const Spec& spec) : spec_(spec) {
   if (spec.last_step > 0) {
     initial_ = resume_internals(spec.path, header_of(spec), spec.last_step);
+    written_ = (spec.last_step - 1) / spec.every + 1;
     return;
   }
   const ParameterSet& parameters = spec.network.parameters();

@@ -53,7 +53,7 @@ class InternalsRecorder {
   Spec spec_;
   std::vector<double> initial_;  // as in create_internals()
   InternalsRecords records_;     // not yet written
-  std::int64_t written_ = 0;     // records, since the run began or continued
+  std::int64_t written_ = 0;     // records in the file
 };
 
 /// Moves of one batch norm's running statistics since the start.

@@ -171,6 +171,39 @@ TEST(InternalsRecorder, ADamagedFileIsNamedWhenARunContinues) {
   EXPECT_EQ(message.find('\n'), std::string::npos) << message;
 }
 
+// Every flush copies the file, so a long file is added to in longer parts, in a run that continues as well.
+TEST(InternalsRecorder, ALongFileIsAddedToInLongPartsAfterAStopToo) {
+  constexpr std::int64_t kBefore = 800, kMore = 90;  // fewer than an eighth, more than are kept at first
+  TemporaryFolder folder;
+  Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
+  const std::unique_ptr<Network> network = load_network(context, Workshop::get().model());
+  ParameterSet& parameters = network->parameters();
+  for (Parameter& p : parameters.parameters()) p.is_trainable = network->is_head(p);
+  parameters.prepare_gradients();
+  Optimizer optimizer(parameters, {.kind = OptimizerKind::sgd});
+  optimizer.prepare();
+  for (Parameter& p : parameters.parameters())
+    if (p.is_trainable) p.gradient().from_host(std::vector<double>(std::size_t(p.shape.size()), 0.5));
+  for (Parameter& p : parameters.parameters()) p.value.variable()->grad_written = p.is_trainable;
+  optimizer.step({.lr = 1e-3, .records = true});
+
+  InternalsRecorder::Spec spec{.network = *network, .strategy = "full", .path = folder / "internals.h5"};
+  InternalsRecorder{spec};
+  InternalsRecords records;
+  for (std::int64_t step = 1; step <= kBefore; ++step) records.step.push_back(step), records.epoch.push_back(1);
+  records.lr = records.loss = std::vector<double>(kBefore);
+  for (std::vector<double>& norms : records.norms) norms.resize(kBefore * parameters.parameters().size());
+  records.mean_drift = records.variance_drift = std::vector<double>(kBefore * parameters.statistics().size());
+  append_internals(spec.path, records);
+
+  spec.last_step = kBefore;
+  InternalsRecorder recorder(spec);
+  for (std::int64_t step = kBefore + 1; step <= kBefore + kMore; ++step) recorder.record({.step = step}, optimizer, {});
+  EXPECT_EQ(read_internals(spec.path).records.count(), kBefore);
+  recorder.flush();
+  EXPECT_EQ(read_internals(spec.path).records.count(), kBefore + kMore);
+}
+
 TEST(NormDriftOf, IsInInitialDeviationsAndLogarithms) {
   const NormDrift drift =
       norm_drift(std::vector<double>{1, -2, 4, 9 * std::exp(1)}, std::vector<double>{0, 1, 4, 9}, 0);
