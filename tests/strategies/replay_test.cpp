@@ -1,6 +1,7 @@
 // A training step that is captured once and replayed gives the run that calling everything anew gives, bit for bit,
 // whatever changes from step to step: rates, random numbers, labels, stages. No step waits for the device within what
-// is captured: the capturing device makes that an error. How it captures: tests/support/capturing_device.h.
+// is captured: the capturing device makes that an error. How it captures: tests/support/capturing_device.h. Its memory
+// is planned as a GPU's is, or apart from all other memory.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -61,18 +62,22 @@ void expect_same_run(const std::filesystem::path& a, const std::filesystem::path
   EXPECT_TRUE(are_same_bits(x.mean_drift, y.mean_drift));
 }
 
-/// Runs `s` on a plain device and on one that captures and is read a step late.
+/// Runs `s` on a plain device and on two that capture and are read a step late.
 void expect_replay_equals_eager(TrainSettings s, int replays, DeviceKind kind = DeviceKind::cpu,
-                                const CapturingDevice::Answers& answers = {}) {
+                                CapturingDevice::Answers answers = {}) {
   TemporaryFolder folder;
   s.output = (folder / "eager").string(), s.graph = "off";
   train_on(plain(kind), s);
-  CapturingDevice device(answers);
-  s.output = (folder / "replay").string(), s.graph = "on";
-  train_on(capturing(kind, device), s);
-  EXPECT_GE(device.replays, replays);
-  EXPECT_LT(device.captures, device.replays) << "every step was captured anew";
-  expect_same_run(folder / "eager", folder / "replay");
+  for (const bool plans_memory : {false, true}) {
+    SCOPED_TRACE(plans_memory ? "planned memory" : "memory of its own");
+    answers.plans_memory = plans_memory;
+    CapturingDevice device(answers);
+    s.output = (folder / (plans_memory ? "planned" : "replay")).string(), s.graph = "on";
+    train_on(capturing(kind, device), s);
+    EXPECT_GE(device.replays, plans_memory ? 1 : replays);  // first steps are planned, and plans that grow move others
+    EXPECT_LT(device.captures, device.replays + plans_memory) << "every step was captured anew";
+    expect_same_run(folder / "eager", s.output);
+  }
 }
 
 TrainSettings three_epochs(const std::string& strategy) {
