@@ -12,12 +12,17 @@ if command -v nvcc >/dev/null || [[ -x /usr/local/cuda/bin/nvcc ]]; then
   scripts/install_deps.sh --cuda || echo "test: no cudnn-frontend headers; the build goes on without CUDA"
 fi
 
-# summary <build folder>: each skipped test with its reason, so that a skip never looks like a pass.
+# summary <build folder>: how many cases ran, and for each entry what was skipped and why, so that a skip never looks like a
+# pass.
 summary() {
   awk '
     /^[0-9]+\/[0-9]+ Testing: / { name = $3 }
-    /: Skipped$/ { getline reason; print "  skipped " name ": " reason; count++ }
-    END { print "test: " count + 0 " tests skipped in " folder }
+    /^\[       OK \] / { passed++ }
+    /: Skipped$/ { getline reason; if (!skipped[name ": " reason]++) order[++reasons] = name ": " reason; count++ }
+    END {
+      for (i = 1; i <= reasons; i++) print "  skipped " order[i] (skipped[order[i]] > 1 ? " (" skipped[order[i]] " cases)" : "")
+      print "test: " passed + 0 " cases passed and " count + 0 " skipped in " folder
+    }
   ' folder="$1" "$1/Testing/Temporary/LastTest.log"
 }
 

@@ -1,0 +1,43 @@
+# ctest entries of one test program, listed when ctest runs. As gtest_discover_tests(), but where `groups_cases` is set a
+# parameterised test is one entry with all its cases: thousands of cases that take an instant each would spend their time
+# on starting thousands of processes.
+#
+# Included by ctest with `program`, `prefix`, `label`, `timeout` and `groups_cases` set (graft_discover_tests() in
+# CMakeLists.txt).
+cmake_policy(PUSH)
+cmake_policy(SET CMP0057 NEW)  # IN_LIST
+if(NOT EXISTS "${program}")
+  add_test("${prefix}NOT_BUILT" "${program}")
+  cmake_policy(POP)
+  return()
+endif()
+execute_process(COMMAND "${program}" --gtest_list_tests OUTPUT_VARIABLE listing RESULT_VARIABLE result TIMEOUT 60)
+if(NOT result EQUAL 0)
+  message(FATAL_ERROR "${program} --gtest_list_tests ended with ${result}")
+endif()
+
+string(REGEX REPLACE "  +# [^\n]*" "" listing "${listing}")  # what a parameter is
+string(REPLACE "\n" ";" lines "${listing}")
+set(seen)
+foreach(line IN LISTS lines)
+  if(line MATCHES "^[^ ]+\\.$")
+    set(suite "${line}")
+  elseif(line MATCHES "^  ([^ /]+)(/?)([^ ]*)")
+    set(name "${suite}${CMAKE_MATCH_1}")
+    set(filter "${name}")
+    if(CMAKE_MATCH_2 AND groups_cases)
+      string(APPEND filter "/*")
+    elseif(CMAKE_MATCH_2)
+      string(APPEND name "/${CMAKE_MATCH_3}")
+      set(filter "${name}")
+    endif()
+    if(NOT name IN_LIST seen AND NOT name MATCHES "(^|[./])DISABLED_")
+      list(APPEND seen "${name}")
+      add_test("${prefix}${name}" "${program}" "--gtest_filter=${filter}")
+      # Tests that run side by side must not spin. Skipped is an entry of which every case was.
+      set_tests_properties("${prefix}${name}" PROPERTIES LABELS "${label}" TIMEOUT ${timeout}
+                           ENVIRONMENT OMP_WAIT_POLICY=passive SKIP_REGULAR_EXPRESSION "\\[  PASSED  \\] 0 tests")
+    endif()
+  endif()
+endforeach()
+cmake_policy(POP)
