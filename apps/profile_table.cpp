@@ -12,11 +12,12 @@ namespace graft {
 namespace {
 
 constexpr std::size_t kNameWidth = 36;  // of layers, so that a line has at most 100 columns
+constexpr std::size_t kCountWidth = 9;  // of the column of kernels, which comes off the names
 
 /// The end of a long name, from a dot on if possible: "….denselayer16.conv2".
-std::string fitting(const std::string& name) {
-  if (name.size() <= kNameWidth) return name;
-  const std::size_t from = name.size() - (kNameWidth - 1), dot = name.find('.', from);
+std::string fitting(const std::string& name, std::size_t width) {
+  if (name.size() <= width) return name;
+  const std::size_t from = name.size() - (width - 1), dot = name.find('.', from);
   return "…" + name.substr(dot == std::string::npos ? from : dot);
 }
 
@@ -54,6 +55,7 @@ class LayerTable {
     row.push_back(short_number(rate(total.flops, total.seconds) / unit_.size));
     row.push_back(short_number(rate(total.bytes, total.seconds) / 1e9));
     row.push_back(limit_text(total, profile_.limits));
+    if (has_kernels()) row.push_back(total.kernels > 0 ? std::to_string(total.kernels) : "-");
     table_.add(std::move(row));
   }
   /// Time that no layer's call takes.
@@ -74,10 +76,13 @@ class LayerTable {
     else
       words.insert(words.end(), {"fwd", "bwd", "upd"});
     words.insert(words.end(), {"share", unit_.amount, "MB", unit_.rate, "GB/s", "limit"});
+    if (has_kernels()) words.emplace_back("kernels");
     return words;
   }
+  bool has_kernels() const { return profile_.kernels_per_step > 0; }
   std::vector<std::string> times(const std::string& name, const LayerProfile& layer) const {
-    std::vector<std::string> row{fitting(name), short_number(1e3 * layer.forward.seconds)};
+    std::vector<std::string> row{fitting(name, has_kernels() ? kNameWidth - kCountWidth : kNameWidth),
+                                 short_number(1e3 * layer.forward.seconds)};
     if (profile_.is_inference) return row;
     row.push_back(short_number(1e3 * layer.backward.seconds));
     row.push_back(short_number(1e3 * layer.update.seconds));
@@ -106,9 +111,11 @@ std::string head_text(const Profile& p) {
   text += fmt::format("limits   {} {} ({}), {:.1f} GB/s ({})\n", short_number(p.limits.flops_per_second / unit.size),
                       unit.rate, p.limits.flops_call, p.limits.bytes_per_second / 1e9, p.limits.bytes_call);
   text +=
-      fmt::format("step     {} ms, {} images/s; {} {} and {} in {} device calls; peak memory {}\n",
+      fmt::format("step     {} ms, {} images/s; {} {} and {} in {} device calls{}; peak memory {}\n",
                   short_number(1e3 * p.plain), short_number(p.images_per_second()), short_number(all.flops / unit.size),
-                  unit.amount, bytes_text(std::int64_t(all.bytes)), p.calls_per_step, bytes_text(p.peak_bytes));
+                  unit.amount, bytes_text(std::int64_t(all.bytes)), p.calls_per_step,
+                  p.kernels_per_step > 0 ? fmt::format(", {} kernels", p.kernels_per_step) : std::string(),
+                  bytes_text(p.peak_bytes));
   text += "        ";
   for (StepPart part : kStepParts)
     if (!p.is_inference || part <= StepPart::forward)
@@ -185,6 +192,7 @@ nlohmann::ordered_json json_of(const Profile& p, const Cost& cost) {
           {"flops", cost.flops},
           {"bytes", cost.bytes},
           {"calls", cost.calls},
+          {"kernels", cost.kernels},
           {"bound", bound.is_compute ? "compute" : "memory"},
           {"of_bound", rate(bound.seconds, cost.seconds)}};
 }
@@ -225,6 +233,7 @@ std::string profile_json(const Profile& p) {
                          {"profiled_step_seconds", p.seconds},
                          {"images_per_second", p.images_per_second()},
                          {"calls_per_step", p.calls_per_step},
+                         {"kernels_per_step", p.kernels_per_step},
                          {"peak_bytes", p.peak_bytes},
                          {"parts", std::move(parts)},
                          {"outside_calls", p.outside_calls()},
@@ -234,7 +243,8 @@ std::string profile_json(const Profile& p) {
 }
 
 std::string profile_csv(const Profile& p) {
-  std::string csv = "layer,pass,seconds,share,flops,bytes,calls,gflop_per_second,gb_per_second,bound,of_bound\n";
+  std::string csv =
+      "layer,pass,seconds,share,flops,bytes,calls,gflop_per_second,gb_per_second,bound,of_bound,kernels\n";
   for (const LayerProfile& layer : p.layers) {
     for (const auto& [pass, c] : passes_of(layer)) {
       const Bound bound = bound_of(c, p.limits);
@@ -242,11 +252,11 @@ std::string profile_csv(const Profile& p) {
                        fmt::format("{:.0f}", c.flops), fmt::format("{:.0f}", c.bytes), std::to_string(c.calls),
                        fmt::format("{:.6g}", rate(c.flops, c.seconds) / 1e9),
                        fmt::format("{:.6g}", rate(c.bytes, c.seconds) / 1e9), bound.is_compute ? "compute" : "memory",
-                       fmt::format("{:.4g}", rate(bound.seconds, c.seconds))});
+                       fmt::format("{:.4g}", rate(bound.seconds, c.seconds)), std::to_string(c.kernels)});
     }
   }
   const auto add_time = [&](const char* name, double seconds) {
-    csv += fmt::format("{},,{:.9g},{:.9g},,,,,,,\n", name, seconds, seconds / p.seconds);
+    csv += fmt::format("{},,{:.9g},{:.9g},,,,,,,,\n", name, seconds, seconds / p.seconds);
   };
   add_time("(data)", p.part_seconds[std::size_t(StepPart::data)]);
   add_time("(outside calls)", p.outside_calls());
@@ -254,11 +264,11 @@ std::string profile_csv(const Profile& p) {
 }
 
 std::string profile_calls_csv(const Profile& p) {
-  std::string csv = "part,layer,op,shapes,calls,seconds,flops,bytes\n";
+  std::string csv = "part,layer,op,shapes,calls,seconds,flops,bytes,kernels\n";
   for (const CallProfile& c : p.calls)
     csv += csv_line({std::string(to_string(c.part)), c.layer, c.op, c.detail, std::to_string(c.cost.calls),
                      fmt::format("{:.9g}", c.cost.seconds), fmt::format("{:.0f}", c.cost.flops),
-                     fmt::format("{:.0f}", c.cost.bytes)});
+                     fmt::format("{:.0f}", c.cost.bytes), std::to_string(c.cost.kernels)});
   return csv;
 }
 

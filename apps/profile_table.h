@@ -20,11 +20,11 @@ std::string profile_table(const Profile& profile, const ProfileTableSpec& spec);
 /// One object on one line.
 std::string profile_json(const Profile& profile);
 
-/// layer,pass,seconds,share,flops,bytes,calls,gflop_per_second,gb_per_second,bound,of_bound: a row per layer and pass,
-/// then "(data)" and "(outside calls)"; shares add up to 1.
+/// layer,pass,seconds,share,flops,bytes,calls,gflop_per_second,gb_per_second,bound,of_bound,kernels: a row per layer
+/// and pass, then "(data)" and "(outside calls)"; shares add up to 1.
 std::string profile_csv(const Profile& profile);
 
-/// part,layer,op,shapes,calls,seconds,flops,bytes: a row per kind of device call.
+/// part,layer,op,shapes,calls,seconds,flops,bytes,kernels: a row per kind of device call.
 std::string profile_calls_csv(const Profile& profile);
 
 /// At most five characters: "0.012", "1.23", "12.3", "1234"; "-" for nothing.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "apps/profile_table.h"
@@ -26,6 +27,7 @@ class Trace {
   explicit Trace(const Profile& profile) : profile_(profile) {
     add_name("process_name", "graft profile");
     add_name("thread_name", profile.device);
+    name_streams();
     double start = 0;
     for (std::size_t i = 0; i < std::min(kMostSteps, profile.steps.size()); ++i) {
       add_step(profile.steps[i], start, i + 1);
@@ -41,20 +43,33 @@ class Trace {
   }
 
  private:
-  void add_name(const char* what, const std::string& name) {
-    events_.push_back({{"ph", "M"}, {"name", what}, {"pid", 1}, {"tid", 1}, {"args", {{"name", name}}}});
+  static constexpr int kCalls = 1;  // the track of steps, passes, layers and calls; streams follow
+
+  void add_name(const char* what, const std::string& name, int track = kCalls) {
+    events_.push_back({{"ph", "M"}, {"name", what}, {"pid", 1}, {"tid", track}, {"args", {{"name", name}}}});
+  }
+
+  void name_streams() {
+    for (const TimedStep& step : profile_.steps)
+      for (const TimedKernel& kernel : step.kernels) tracks_.emplace(kernel.stream, 0);
+    int track = kCalls;
+    for (auto& [stream, number] : tracks_) {
+      number = ++track;
+      add_name("thread_name", fmt::format("kernels, stream {}", stream), track);
+    }
   }
 
   static Span span(double start, double begin, double seconds) {
     return {std::llround(1e9 * (start + begin)), std::llround(1e9 * (start + begin + seconds))};
   }
 
-  void add(const char* category, std::string_view name, const Span& time, ordered_json arguments = {}) {
+  void add(const char* category, std::string_view name, const Span& time, ordered_json arguments = {},
+           int track = kCalls) {
     ordered_json event{{"ph", "X"},
                        {"cat", category},
                        {"name", name},
                        {"pid", 1},
-                       {"tid", 1},
+                       {"tid", track},
                        {"ts", double(time.begin) / 1e3},
                        {"dur", double(time.end - time.begin) / 1e3}};
     if (!arguments.is_null()) event["args"] = std::move(arguments);
@@ -70,6 +85,22 @@ class Trace {
       add_layer(call, end, start);
       call = end;
     }
+    for (const TimedKernel& kernel : step.kernels) add_kernel(kernel, step, start);
+  }
+
+  void add_kernel(const TimedKernel& kernel, const TimedStep& step, double start) {
+    ordered_json arguments;
+    if (kernel.kind == DeviceActivity::Kind::kernel) arguments["kernel"] = kernel.name;
+    if (kernel.call >= 0) {
+      const TimedCall& call = step.calls[std::size_t(kernel.call)];
+      arguments["call"] = call.op;
+      arguments["shapes"] = call.detail;
+      arguments["pass"] = to_string(call.part);
+      if (call.part == StepPart::forward || call.part == StepPart::backward)
+        arguments["layer"] = profile_.step_layers[std::size_t(call.layer)];
+    }
+    add("kernel", kernel_label(kernel), span(start, kernel.begin, kernel.seconds), std::move(arguments),
+        tracks_.at(kernel.stream));
   }
 
   /// Calls in a row of one layer and pass.
@@ -88,6 +119,7 @@ class Trace {
   }
 
   const Profile& profile_;
+  std::map<std::uint32_t, int> tracks_;  // of streams
   ordered_json events_ = ordered_json::array();
 };
 

@@ -1,5 +1,5 @@
 // A profile's steps as a trace that ui.perfetto.dev and chrome://tracing show: ranges for steps, passes and layers, in
-// them the device calls with their shapes.
+// them the device calls with their shapes; below, where they were traced, the kernels of each stream.
 #pragma once
 
 #include <string>

@@ -20,6 +20,7 @@
 #include "kernels/device_timer.h"
 #include "kernels/functors.h"
 #include "kernels/image_input.h"
+#include "kernels/kernel_tracer.h"
 
 namespace graft {
 
@@ -293,6 +294,10 @@ class Backend {
   virtual void pop_range() {}
   /// Times calls of this device where it runs them, one after another. The backend must outlive it.
   virtual std::unique_ptr<DeviceTimer> make_timer() { return std::make_unique<HostTimer>(); }
+  /// Collects what the device runs beneath its calls; one at a time. Errors: why that is not possible.
+  virtual std::unique_ptr<KernelTracer> make_kernel_tracer() {
+    throw Error(to_string(device()) + " runs nothing that could be traced");
+  }
 
   /// y (=|+=) x between any formats, pitches and floating-point element types; equal shapes.
   virtual void copy(View y, Write, ConstView x) = 0;

@@ -88,6 +88,7 @@ class ObservedBackend : public Backend {
   void push_range(std::string_view name) override;
   void pop_range() override;
   std::unique_ptr<DeviceTimer> make_timer() override { return inner_->make_timer(); }
+  std::unique_ptr<KernelTracer> make_kernel_tracer() override { return inner_->make_kernel_tracer(); }
 
   void copy(View y, Write, ConstView x) override;
   bool all_finite(ConstView x) override;

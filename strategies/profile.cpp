@@ -152,7 +152,7 @@ struct Series {
   std::size_t place = 0;        // of its first call among the keys
 };
 
-Cost cost_of(const TimedCall& call) { return {call.seconds, call.flops, double(call.bytes), 1}; }
+Cost cost_of(const TimedCall& call) { return {call.seconds, call.flops, double(call.bytes), 1, call.kernels}; }
 
 /// Adds up the calls of all steps by a key; seconds become medians, the rest is of step `typical`.
 template <class Key, class KeyOf>
@@ -233,6 +233,7 @@ void add_calls(Profile& p, std::size_t typical) {
     const std::string& name = part == StepPart::update ? kOptimizer : p.step_layers[std::size_t(layer)];
     p.calls.push_back({part, name, std::string(op), std::string(detail), cost});
     p.calls_per_step += cost.calls;
+    p.kernels_per_step += cost.kernels;
   }
 }
 
@@ -267,6 +268,15 @@ void check_size(const Dataset& dataset, const Profile& profile) {
                             profile.images(), dataset.root().string(), n));
 }
 
+/// Without a tracer, calls are timed as ever.
+void trace_kernels(StepProfiler& profiler, Backend& device, ProgressSink& progress) {
+  try {
+    profiler.attach(device.make_kernel_tracer());
+  } catch (const Error& e) {
+    progress.note(std::string("kernels are not traced: ") + e.what());
+  }
+}
+
 TrainSettings adapted(const TrainSettings& given) {
   TrainSettings settings = given;
   settings.from_scratch = given.weights.empty();
@@ -281,7 +291,7 @@ TrainSettings adapted(const TrainSettings& given) {
 }  // namespace
 
 Cost& Cost::operator+=(const Cost& other) {
-  seconds += other.seconds, flops += other.flops, bytes += other.bytes, calls += other.calls;
+  seconds += other.seconds, flops += other.flops, bytes += other.bytes, calls += other.calls, kernels += other.kernels;
   return *this;
 }
 
@@ -346,6 +356,7 @@ std::optional<Profile> profile_steps(Context& context, StepProfiler& profiler, c
                         .training = noise.get()});
   p.limits = limits_of_device();
   profiler.attach(context.backend());
+  if (context.backend().device().kind == DeviceKind::cuda) trace_kernels(profiler, context.backend(), progress);
   Turns turns(profiler, p, spec);
   const RunDirectory nowhere{{}};
   const auto starting_network = [&] { return starting_model(context, settings, dataset.class_names()).network; };

@@ -23,7 +23,7 @@ struct ProfileSpec {
 /// What calls of one kind take in a step: seconds a median over steps, the rest of one step.
 struct Cost {
   double seconds = 0, flops = 0, bytes = 0;
-  std::int64_t calls = 0;
+  std::int64_t calls = 0, kernels = 0;  // kernels where they are traced, else 0
 
   Cost& operator+=(const Cost& other);
 };
@@ -69,7 +69,8 @@ struct Profile {
   std::vector<LayerProfile> layers;      // in the order of the network
   std::vector<CallProfile> calls;        // in the order of their first call
   std::int64_t calls_per_step = 0;
-  std::int64_t peak_bytes = 0;  // of device memory, since the device was opened
+  std::int64_t kernels_per_step = 0;  // copies and fills among them; 0: they were not traced
+  std::int64_t peak_bytes = 0;        // of device memory, since the device was opened
 
   std::int64_t images() const { return batch * accumulate; }  // per step
   double images_per_second() const { return double(images()) / plain; }

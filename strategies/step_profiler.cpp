@@ -22,7 +22,7 @@ double TimedStep::part_seconds(StepPart wanted) const {
 void StepProfiler::call(const DeviceCall& call, const std::function<void()>& run) {
   if (!is_inside_part()) return run();
   const std::int64_t begin = timer_->mark();
-  run();
+  run_traced(run);
   const std::int64_t end = timer_->mark();
   call_marks_.push_back({begin, end});
   step_.calls.push_back({.part = part_,
@@ -33,11 +33,24 @@ void StepProfiler::call(const DeviceCall& call, const std::function<void()>& run
                          .bytes = call.bytes()});
 }
 
+void StepProfiler::run_traced(const std::function<void()>& run) {
+  if (!tracer_) return run();
+  tracer_->begin_call(step_.calls.size() + 1);
+  try {
+    run();
+  } catch (...) {
+    tracer_->end_call();
+    throw;
+  }
+  tracer_->end_call();
+}
+
 void StepProfiler::push_range(std::string_view name) {
   if (ranges_.empty()) {
     mode_ = name == "step" && timer_ && outside_ == 0 ? next_mode_ : Mode::off;
     if (mode_ == Mode::off) return void(++outside_);
     ranges_.emplace_back(name);
+    if (tracer_ && mode_ == Mode::calls) tracer_->start();
     timer_->mark();
     return;
   }
@@ -84,6 +97,14 @@ int StepProfiler::layer_of_ranges() {
   return it->second;
 }
 
+void StepProfiler::add_kernels() {
+  std::vector<double> begins;
+  for (const TimedCall& call : step_.calls) begins.push_back(call.begin);
+  step_.kernels = place_kernels(tracer_->stop(), begins);
+  for (const TimedKernel& kernel : step_.kernels)
+    if (kernel.call >= 0) ++step_.calls[std::size_t(kernel.call)].kernels;
+}
+
 void StepProfiler::finish_step() {
   if (std::uncaught_exceptions() > 0) return;  // the step failed; what waits for the device might throw again
   timer_->mark();
@@ -98,6 +119,7 @@ void StepProfiler::finish_step() {
     step_.calls[i].begin = at(call_marks_[i].begin);
     step_.calls[i].seconds = at(call_marks_[i].end) - at(call_marks_[i].begin);
   }
+  if (tracer_ && mode_ == Mode::calls) add_kernels();
   part_marks_.clear();
   call_marks_.clear();
   steps_.push_back(std::exchange(step_, {}));

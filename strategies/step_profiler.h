@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/observed_backend.h"
+#include "strategies/kernel_times.h"
 
 namespace graft {
 
@@ -29,6 +30,7 @@ struct TimedCall {
   double flops = 0;
   std::int64_t bytes = 0;
   double begin = 0, seconds = 0;
+  std::int64_t kernels = 0;  // that it launched, copies and fills among them; 0 where they are not traced
 };
 
 /// From a "data" … "update" range's begin to its end; a part comes once per batch of an update.
@@ -41,6 +43,7 @@ struct TimedStep {
   double seconds = 0;
   std::vector<TimedPart> parts;  // empty if only the step was timed
   std::vector<TimedCall> calls;
+  std::vector<TimedKernel> kernels;  // if they are traced
 
   double part_seconds(StepPart part) const;
 };
@@ -52,6 +55,8 @@ class StepProfiler final : public DeviceObserver {
   /// Times on this device from now on; its mode is `off`.
   void attach(Backend& device) { attach(device.make_timer()); }
   void attach(std::unique_ptr<DeviceTimer> timer) { timer_ = std::move(timer); }
+  /// With a tracer, steps whose calls are timed have kernels as well.
+  void attach(std::unique_ptr<KernelTracer> tracer) { tracer_ = std::move(tracer); }
   /// Holds from the next step on.
   void set_mode(Mode mode) { next_mode_ = mode; }
   /// The steps since the last call, in order. Errors: the device's, at the end of one of them.
@@ -71,9 +76,12 @@ class StepProfiler final : public DeviceObserver {
   bool is_inside_part() const { return mode_ == Mode::calls && ranges_.size() >= 2; }
   int layer_of_ranges();
   void close_range();
+  void run_traced(const std::function<void()>& run);
+  void add_kernels();
   void finish_step();
 
   std::unique_ptr<DeviceTimer> timer_;
+  std::unique_ptr<KernelTracer> tracer_;
   Mode mode_ = Mode::off, next_mode_ = Mode::off;
   std::vector<std::string> ranges_;  // open ones, from a timed step's on
   int outside_ = 0;                  // open ones while no step is timed

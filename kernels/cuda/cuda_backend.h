@@ -1,6 +1,6 @@
 // The CUDA backend's class. Everything goes to one stream that it owns, but for uploads, which have one of their own;
 // only copy_out, all_finite and synchronize wait. Definitions: memory_cuda.cpp, upload_cuda.cpp, capture_cuda.cpp,
-// timer_cuda.cpp, conv_cudnn.cpp, linear_cublas.cpp, and cuda_backend.cpp for the calls that are kernels of ours
+// timer_cuda.cpp, kernel_tracer_cupti.cpp, conv_cudnn.cpp, linear_cublas.cpp, and cuda_backend.cpp for the calls that are kernels of ours
 // (kernels.h). Activations are NHWC, of the precision's type.
 #pragma once
 
@@ -54,6 +54,7 @@ class CudaBackend final : public Backend {
   void push_range(std::string_view name) override;
   void pop_range() override;
   std::unique_ptr<DeviceTimer> make_timer() override;
+  std::unique_ptr<KernelTracer> make_kernel_tracer() override;
 
   void copy(View y, Write, ConstView x) override;
   bool all_finite(ConstView x) override;

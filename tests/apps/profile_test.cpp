@@ -34,7 +34,7 @@ std::size_t columns_of(const std::string& line) {
 /// events that lie within or beside each other.
 void expect_trace(const json& trace) {
   ASSERT_TRUE(trace["traceEvents"].is_array());
-  std::vector<std::pair<double, double>> open;
+  std::map<int, std::vector<std::pair<double, double>>> open_on;  // by track
   std::map<std::string, int> categories;
   std::vector<json> events;
   for (const json& e : trace["traceEvents"]) {
@@ -53,6 +53,7 @@ void expect_trace(const json& trace) {
   constexpr double kRounding = 2e-3;  // microseconds
   for (const json& e : events) {
     const double begin = e["ts"], end = begin + e["dur"].get<double>();
+    auto& open = open_on[e["tid"]];
     while (!open.empty() && open.back().second <= begin + kRounding) open.pop_back();
     EXPECT_TRUE(open.empty() || end <= open.back().second + kRounding) << e.dump();
     open.emplace_back(begin, end);
@@ -168,6 +169,52 @@ Profile strange_profile() {
   p.layers = {{.name = std::string(60, 'x') + ".y<", .forward = {0.3, 1e14, 1e9, 1}, .backward = {0.5, 0, 1e12, 2}},
               {.name = "zero", .forward = {0, 0, 0, 1}}};
   return p;
+}
+
+TEST(ProfileTrace, KernelsHaveATrackForEachStream) {
+  Profile p = strange_profile();
+  p.step_layers = {"layer1.conv"};
+  p.steps[0] = {.seconds = 1e-3,
+                .parts = {{.part = StepPart::forward, .begin = 0, .seconds = 9e-4}},
+                .calls = {{.op = "conv", .detail = "3x3", .begin = 1e-4, .seconds = 5e-4, .kernels = 2}},
+                .kernels = {{.name = "void f<int>(int)", .stream = 7, .begin = 1e-4, .seconds = 1e-4, .call = 0},
+                            {.name = "g", .stream = 7, .begin = 2e-4, .seconds = 3e-4, .call = 0},
+                            {.kind = DeviceActivity::Kind::copy, .stream = 13, .begin = 0, .seconds = 8e-4}}};
+  const json trace = json::parse(profile_trace(p));
+  expect_trace(trace);
+  std::map<int, std::string> tracks;
+  std::map<std::string, json> kernels;
+  for (const json& e : trace["traceEvents"]) {
+    if (e["name"] == "thread_name") tracks[e["tid"]] = e["args"]["name"];
+    if (e["ph"] == "X" && e["cat"] == "kernel") kernels[e["name"]] = e;
+  }
+  EXPECT_EQ(tracks, (std::map<int, std::string>{{1, p.device}, {2, "kernels, stream 7"}, {3, "kernels, stream 13"}}));
+  ASSERT_EQ(kernels.size(), 3u);
+  EXPECT_EQ(kernels["f<int>"]["tid"], 2);
+  EXPECT_EQ(kernels["f<int>"]["args"], (json{{"kernel", "void f<int>(int)"},
+                                             {"call", "conv"},
+                                             {"shapes", "3x3"},
+                                             {"pass", "forward"},
+                                             {"layer", "layer1.conv"}}));
+  EXPECT_NEAR(kernels["g"]["dur"].get<double>(), 300, 1e-9);
+  EXPECT_EQ(kernels["copy"]["tid"], 3);
+}
+
+TEST(ProfileTable, CountsKernelsWhereTheyWereTraced) {
+  Profile p = strange_profile();
+  EXPECT_EQ(profile_table(p, {}).find("kernels"), std::string::npos);
+  p.kernels_per_step = 1234;
+  p.calls_per_step = 567;
+  p.layers[0].forward.kernels = 1000;
+  p.layers[0].backward.kernels = 234;
+  const std::string table = profile_table(p, {});
+  EXPECT_NE(table.find("in 567 device calls, 1234 kernels; peak"), std::string::npos) << table;
+  EXPECT_NE(table.find("limit  kernels"), std::string::npos) << table;
+  std::istringstream lines(table);
+  for (std::string line; std::getline(lines, line);) EXPECT_LE(columns_of(line), 100u) << line;
+  EXPECT_EQ(json::parse(profile_json(p))["kernels_per_step"], 1234);
+  const CsvTable csv = parse_csv(profile_csv(p), "profile.csv");
+  EXPECT_EQ(csv.rows[0][*csv.column("kernels")], "1000");
 }
 
 TEST(ProfilePage, EscapesNamesAndStandsOddNumbers) {

@@ -56,6 +56,7 @@ void CudaBackend::synchronize() {}
 void CudaBackend::push_range(std::string_view) {}
 void CudaBackend::pop_range() {}
 std::unique_ptr<DeviceTimer> CudaBackend::make_timer() { return Backend::make_timer(); }
+std::unique_ptr<KernelTracer> CudaBackend::make_kernel_tracer() { return Backend::make_kernel_tracer(); }
 std::unique_ptr<HostCopy> CudaBackend::begin_copy_out(const void* device, std::int64_t bytes) {
   return Backend::begin_copy_out(device, bytes);
 }
