@@ -1,7 +1,8 @@
-// graft data inspect: counts, sizes, duplicates and damage of an image set.
+// graft data inspect: counts, sizes, duplicates, leaks and damage of an image set.
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <thread>
 
 #include "apps/terminal.h"
@@ -46,6 +47,8 @@ std::string json_text(const Dataset& data, const DataReport& report, const std::
                                  {"crosses_splits", set.crosses_splits},
                                  {"crosses_classes", set.crosses_classes}});
   }
+  all["near_duplicate_pairs"] = report.near_pairs;
+  all["leaks"] = ordered_json::parse(to_json(report.leaks));
   all["unreadable"] = ordered_json::array();
   for (const BadImage& bad : report.unreadable) {
     all["unreadable"].push_back({{"path", bad.path}, {"reason", bad.reason}});
@@ -66,6 +69,16 @@ std::string sizes_text(const DataReport& report) {
   for (const auto& [size, count] : report.sizes) {
     text += fmt::format("{}{} of {}x{}", text.empty() ? "" : ", ", count, size.first, size.second);
   }
+  return text;
+}
+
+/// What training would refuse; equal images are listed above already.
+std::string leaks_section(const LeakageReport& leaks) {
+  if (leaks.is_clean()) return "leaks       none between splits\n";
+  constexpr std::int64_t kShown = 10;  // --json has all
+  std::string text = "leaks       between splits; graft train refuses them unless --allow-leaks names them\n", line;
+  std::istringstream lines(leaks_text(leaks, {}, kShown));
+  while (std::getline(lines, line)) text += "  " + line + "\n";
   return text;
 }
 
@@ -96,6 +109,9 @@ std::string plain_text(const Dataset& data, const DataReport& report, const std:
     text += fmt::format("  {}{}{}\n", fmt::join(paths_of(data, set), " = "),
                         set.crosses_splits ? "  (across splits)" : "", set.crosses_classes ? "  (across classes)" : "");
   }
+  text += fmt::format("near pairs  {} of nearly equal images, {} of them across splits\n", report.near_pairs,
+                      report.leaks.count(LeakKind::near_duplicates).pairs);
+  text += leaks_section(report.leaks);
   text += fmt::format("unreadable  {}\n", report.unreadable.size());
   for (const BadImage& bad : report.unreadable) text += fmt::format("  {}: {}\n", bad.path, bad.reason);
   return text;
@@ -112,6 +128,7 @@ int run_inspect(const InspectOptions& options) {
                                       .skip_bad = true,
                                       .decodes_all = false,
                                       .for_training = false,
+                                      .finds_copies = true,
                                       .threads = threads});
   const DataReport report = inspect(data, threads);
   print_result(options.is_json ? json_text(data, report, options.data) : plain_text(data, report, options.data));
@@ -121,7 +138,7 @@ int run_inspect(const InspectOptions& options) {
 }  // namespace
 
 void add_data_inspect_verb(Command& data) {
-  Command verb = data.verb("inspect", "Count classes and splits; find duplicates and unreadable files");
+  Command verb = data.verb("inspect", "Count classes and splits; find duplicates, leaks and unreadable files");
   auto options = std::make_shared<InspectOptions>();
   verb.argument("DATA", "Folder, CSV or .npz", options->data);
   const auto share = [](const char* flag, const char* help) {

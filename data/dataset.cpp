@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include "data/csv.h"
@@ -39,6 +41,24 @@ std::vector<std::string> find_damage(const Listing& listing, int threads) {
     }
   });
   return reasons;
+}
+
+/// The same with images left out: number i becomes numbers[i], negative ones are gone.
+Copies renumbered(const Copies& copies, const std::vector<std::int64_t>& numbers) {
+  const auto at = [&](std::int64_t i) { return numbers[static_cast<std::size_t>(i)]; };
+  Copies result;
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    if (numbers[i] >= 0) result.traces.push_back(copies.traces[i]);
+  }
+  for (const auto& set : copies.equal) {  // of readable images, as are the pairs
+    std::vector<std::int64_t>& members = result.equal.emplace_back();
+    for (const std::int64_t i : set) members.push_back(at(i));
+  }
+  for (NearPair pair : copies.near) {
+    pair.a = at(pair.a), pair.b = at(pair.b);
+    result.near.push_back(pair);
+  }
+  return result;
 }
 
 [[noreturn]] void refuse(const std::vector<BadImage>& bad) {
@@ -95,27 +115,44 @@ Dataset Dataset::open(const DatasetSpec& spec) {
   data.class_names_ = std::move(listing.class_names);
   data.source_ = listing.source;
 
+  const auto has = [&](Split split) {
+    return std::ranges::any_of(listing.samples, [&](const Sample& sample) { return sample.split == split; });
+  };
+  const bool holds_out_test = !listing.has_splits && spec.test_fraction != 0;
+  const bool holds_out_val = spec.needs_val && !has(Split::val) && spec.val_fraction != 0;
+  std::optional<Copies> copies;
   std::vector<std::string> reasons(listing.samples.size());
-  if (spec.decodes_all) reasons = find_damage(listing, spec.threads);
+  if (spec.finds_copies || holds_out_test || holds_out_val) {
+    copies = find_copies(
+        std::ssize(listing.samples), [&](std::int64_t i, ImageInfo* info) { return listing.source->load(i, info); },
+        spec.threads);
+    if (spec.decodes_all) std::ranges::transform(copies->traces, reasons.begin(), &ImageTrace::failure);
+  } else if (spec.decodes_all) {
+    reasons = find_damage(listing, spec.threads);
+  }
+  std::vector<std::int64_t> numbers(reasons.size(), -1);
   for (std::size_t i = 0; i < reasons.size(); ++i) {
     if (!reasons[i].empty()) {
       data.skipped_.push_back({listing.samples[i].path, reasons[i]});
       continue;
     }
+    numbers[i] = data.size();
     data.samples_.push_back(std::move(listing.samples[i]));
     data.source_index_.push_back(static_cast<std::int64_t>(i));
   }
   if (!data.skipped_.empty() && !spec.skip_bad) refuse(data.skipped_);
   if (data.samples_.empty()) throw Error(fmt::format("{}: no images are left to use", spec.path.string()));
 
-  const auto classes = static_cast<std::int64_t>(data.class_names_.size());
-  if (!listing.has_splits) {
-    hold_out(data.samples_,
-             {.fraction = spec.test_fraction, .into = Split::test, .seed = spec.seed, .class_count = classes});
-  }
-  if (data.indices(Split::val).empty()) {
-    hold_out(data.samples_,
-             {.fraction = spec.val_fraction, .into = Split::val, .seed = spec.seed, .class_count = classes});
+  if (copies) data.copies_ = std::make_shared<const Copies>(renumbered(*copies, numbers));
+  if (holds_out_test || holds_out_val) {
+    const auto classes = static_cast<std::int64_t>(data.class_names_.size());
+    std::vector<Sample> grouped = with_copies_grouped(data.samples_, *data.copies_);
+    const auto hold = [&](double fraction, Split into) {
+      hold_out(grouped, {.fraction = fraction, .into = into, .seed = spec.seed, .class_count = classes});
+    };
+    if (holds_out_test) hold(spec.test_fraction, Split::test);
+    if (holds_out_val) hold(spec.val_fraction, Split::val);
+    for (std::size_t i = 0; i < grouped.size(); ++i) data.samples_[i].split = grouped[i].split;
   }
   if (spec.for_training) check_for_training(data);
   return data;

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "data/copies.h"
 #include "data/image.h"
 
 namespace graft {
@@ -44,6 +45,10 @@ struct DatasetSpec {
   bool decodes_all = true;
   /// A set with one class, or a class without training images, is an error; for evaluation it is not.
   bool for_training = true;
+  /// False: nothing is held out of train for validation, for those who use the other splits alone.
+  bool needs_val = true;
+  /// Look for copies (copies.h), whoever splits the set; it is done in any case where images are held out.
+  bool finds_copies = false;
   int threads = 1;
 };
 
@@ -63,10 +68,11 @@ class Dataset {
   ///   a folder with train/<class>/… and, optionally, val/ and test/; or one folder of classes, split three ways;
   ///   a CSV with the columns path, label and optionally split, group (or patient); paths relative to the CSV;
   ///   a MedMNIST .npz.
-  /// Held-out images are chosen per class (stratified) by the seed; a group never crosses splits, and no class loses
-  /// its last training image. Classes: folder names in byte order; CSV labels the same, or by value if all are
-  /// integers. Errors: missing or empty source, an empty or single class, a class that training never sees, a group in
-  /// two splits of the CSV, an unknown column value, a multi-label .npz, unreadable images (all listed).
+  /// Held-out images are chosen per class (stratified) by the seed; a group is never torn apart, nor are images that
+  /// are copies of each other, and no class loses its last training image. What a source's own splits share is not
+  /// judged here: find_leaks() tells. Classes: folder names in byte order; CSV labels the same, or by value if all are
+  /// integers. Errors: missing or empty source, an empty or single class, a class that training never sees, an unknown
+  /// column value, a multi-label .npz, unreadable images (all listed).
   static Dataset open(const DatasetSpec& spec);
 
   /// `count` training samples, of `classes` classes in turn, that have no pixels: for batches made up elsewhere.
@@ -82,6 +88,8 @@ class Dataset {
   std::vector<std::int64_t> indices(Split split) const;  // in listing order
   std::vector<std::int64_t> counts(Split split) const;   // per class
   const std::vector<BadImage>& skipped() const { return skipped_; }
+  /// What reading all images taught, by sample number; null if open() had no reason to look for copies.
+  const Copies* copies() const { return copies_.get(); }
 
   /// Decoded pixels of sample i. Thread-safe. Errors: unreadable file, by name; a set without images.
   Image load(std::int64_t i, ImageInfo* info = nullptr) const;
@@ -96,6 +104,7 @@ class Dataset {
   std::vector<std::int64_t> source_index_;  // sample -> image of source_
   std::shared_ptr<const ImageSource> source_;
   std::vector<BadImage> skipped_;
+  std::shared_ptr<const Copies> copies_;
 };
 
 /// The files that `graft predict` means by a path: itself, or a folder's images (recursively, in byte order).

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "data/leakage.h"
 
 namespace graft {
 
@@ -28,11 +29,13 @@ struct DataReport {
   std::int64_t grey_images = 0;  // all three channels equal everywhere, whatever the mode says
   std::int64_t groups = 0;       // distinct, not counting empty ones
   std::vector<DuplicateSet> duplicates;
+  std::int64_t near_pairs = 0;  // of near-duplicates, in the same split or not
+  LeakageReport leaks;
   std::vector<BadImage> unreadable;
 };
 
-/// Decodes every image of an opened set; open it with skip_bad and decodes_all = false to have each read once. The
-/// result does not depend on `threads`.
+/// Decodes every image of an opened set that has not looked for copies itself; open it with skip_bad, finds_copies, and
+/// decodes_all = false to have each read once and unreadable ones counted. The result does not depend on `threads`.
 DataReport inspect(const Dataset& data, int threads);
 
 }  // namespace graft

@@ -1,11 +1,12 @@
 // Whether the splits of a data set are independent of each other. A group (a patient) in two splits, the same image in
 // two splits, or a copy of it that was only encoded, scaled, brightened, flipped or rotated anew lets a network be
-// tested on what it has trained on. What counts as equal or nearly equal is in fingerprint.h and near_duplicates.h;
+// tested on what it has trained on. What counts as equal or nearly equal is in copies.h;
 // whether a run goes on is the program's business.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -62,6 +63,11 @@ struct LeakageReport {
 /// Decodes what the set has not decoded while opening; unreadable images are passed over. The result does not depend on
 /// `threads`. A pair with equal pixels is in `duplicates` only.
 LeakageReport find_leaks(const Dataset& data, int threads);
+/// The same for samples whose copies are known, by their place.
+LeakageReport find_leaks(std::span<const Sample> samples, const Copies& copies);
+
+/// "12 pairs of nearly equal images in different splits (9 of 150 held-out images)".
+std::string count_text(const LeakageReport& report, LeakKind kind);
 
 /// What a reader needs to judge: counts, the first `pairs` pairs or groups of each kind, one per line. Empty if the
 /// report is clean or all that it holds is in `allowed`.

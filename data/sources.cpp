@@ -77,19 +77,6 @@ std::optional<Split> parse_split(std::string_view text) {
   return std::nullopt;
 }
 
-/// A group named in two splits would leak from one to the other.
-void check_groups(const Listing& listing, const std::string& name) {
-  std::map<std::string, Split> seen;
-  for (const Sample& sample : listing.samples) {
-    if (sample.group.empty()) continue;
-    const auto [at, is_first] = seen.try_emplace(sample.group, sample.split);
-    if (!is_first && at->second != sample.split) {
-      throw Error(fmt::format("{}: group '{}' lies in both {} and {}; give all its rows the same split", name,
-                              sample.group, to_string(at->second), to_string(sample.split)));
-    }
-  }
-}
-
 /// All arrays of a MedMNIST file in memory.
 class NpzSource : public ImageSource {
  public:
@@ -233,7 +220,6 @@ Listing list_csv(const fs::path& file) {
                                .group = group_at ? row[*group_at] : std::string()});
     files.push_back(folder / row[path_at]);  // an absolute path replaces the folder
   }
-  check_groups(listing, name);
   listing.source = std::make_shared<FileSource>(std::move(files));
   return listing;
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -87,6 +88,33 @@ void hold_out(std::vector<Sample>& samples, const HoldOutSpec& spec) {
     if (!group.is_held) continue;
     for (const std::size_t member : group.members) samples[member].split = spec.into;
   }
+}
+
+std::vector<Sample> with_copies_grouped(std::vector<Sample> samples, const Copies& copies) {
+  std::vector<std::size_t> parent(samples.size());
+  std::iota(parent.begin(), parent.end(), std::size_t{0});
+  const auto root = [&](std::size_t i) {
+    while (parent[i] != i) i = parent[i] = parent[parent[i]];
+    return i;
+  };
+  const auto join = [&](std::int64_t a, std::int64_t b) {
+    const std::size_t x = root(static_cast<std::size_t>(a)), y = root(static_cast<std::size_t>(b));
+    parent[std::max(x, y)] = std::min(x, y);
+  };
+  for (const auto& set : copies.equal) {
+    for (const std::int64_t i : set) join(set.front(), i);
+  }
+  for (const NearPair& pair : copies.near) join(pair.a, pair.b);
+  std::map<std::string, std::int64_t> first_of;
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    if (!samples[i].group.empty()) join(first_of.try_emplace(samples[i].group, i).first->second, std::int64_t(i));
+  }
+  std::vector<std::int64_t> members(samples.size());
+  for (std::size_t i = 0; i < samples.size(); ++i) ++members[root(i)];
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    samples[i].group = members[root(i)] > 1 ? std::to_string(root(i)) : std::string();
+  }
+  return samples;
 }
 
 }  // namespace graft

@@ -22,4 +22,8 @@ struct HoldOutSpec {
 /// fraction outside 0..1 (1 excluded).
 void hold_out(std::vector<Sample>& samples, const HoldOutSpec& spec);
 
+/// The samples with other groups: images that are copies of each other share one, and so do all that they share one
+/// with. Whatever keeps groups whole then keeps copies together.
+std::vector<Sample> with_copies_grouped(std::vector<Sample> samples, const Copies& copies);
+
 }  // namespace graft

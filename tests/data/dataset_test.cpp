@@ -123,7 +123,6 @@ TEST(Dataset, CsvMistakesAreNamed) {
   expect_names(refusal("path,label\na.png,x\n,y\n"), {"line 3", "path is empty"});
   expect_names(refusal("path,label\na.png,\n"), {"line 2", "label is empty"});
   expect_names(refusal("path,label\na.png,x\ngone.png,y\n"), {"gone.png", "No such file"});
-  expect_names(refusal("path,label,split,group\na.png,x,train,p\nb.png,y,test,p\n"), {"'p'", "train", "test"});
   expect_names(refusal("path,label,split\na.png,x,train\nb.png,y,test\n"), {"'y'", "test", "none in train"});
   expect_names(refusal("path,label\na.png,x\nb.png,x\n"), {"only one class", "'x'"});
 }

@@ -1,0 +1,56 @@
+#include "data/copies.h"
+
+#include <algorithm>
+#include <map>
+
+#include "data/parallel.h"
+#include "kernels/core.h"
+
+namespace graft {
+namespace {
+
+bool is_grey(const Image& image) {
+  for (std::size_t p = 0; p < image.rgb.size(); p += 3) {
+    if (image.rgb[p] != image.rgb[p + 1] || image.rgb[p] != image.rgb[p + 2]) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Copies find_copies(std::int64_t count, const std::function<Image(std::int64_t, ImageInfo*)>& load, int threads) {
+  const auto n = static_cast<std::size_t>(count);
+  Copies copies;
+  copies.traces.resize(n);
+  std::vector<PixelDigest> digests(n);
+  std::vector<RingSpectrum> spectra(n);
+  parallel_for(count, threads, [&](std::int64_t number) {
+    const auto i = static_cast<std::size_t>(number);
+    ImageTrace& trace = copies.traces[i];
+    try {
+      const Image image = load(number, &trace.info);
+      trace.height = image.height, trace.width = image.width;
+      trace.is_grey = is_grey(image);
+      digests[i] = pixel_digest(image);
+      spectra[i] = RingSpectrum(image);
+    } catch (const Error& error) {
+      trace.failure = error.what();
+    }
+  });
+
+  std::map<PixelDigest, std::vector<std::int64_t>> by_digest;
+  for (std::size_t i = 0; i < n; ++i) {
+    if (!copies.traces[i].failure.empty()) continue;
+    std::vector<std::int64_t>& set = by_digest[digests[i]];
+    if (!set.empty()) spectra[i] = {};  // what holds for the first holds for all
+    set.push_back(static_cast<std::int64_t>(i));
+  }
+  for (auto& [digest, set] : by_digest) {
+    if (set.size() > 1) copies.equal.push_back(std::move(set));
+  }
+  std::sort(copies.equal.begin(), copies.equal.end());
+  copies.near = near_duplicates(spectra, threads);
+  return copies;
+}
+
+}  // namespace graft
