@@ -66,13 +66,14 @@ std::string command_of(const DemoStep& step, const TrainSettings& settings) {
     }
   }
   if (settings.seed != 0) flags += fmt::format(" --seed {}", settings.seed);
-  return fmt::format("graft train {}{} --patience 0 -o {}", settings.data, flags, settings.output);
+  return fmt::format("graft train {}{} --patience 0 --allow-leaks near-duplicates -o {}", settings.data, flags, settings.output);
 }
 
 DemoResult run_step(DemoStep step, const fs::path& folder, TrainSettings settings, Context& context,
                     const std::atomic<bool>& stop, ProgressSink& progress) {
   settings.output = folder / "runs" / step.name;
   settings.patience = 0;
+  settings.allow_leaks = "near-duplicates";  // drawn patterns are others of their class, turned and enlarged
   for (const auto& [key, value] : step.keys) set_by_key(settings, key, value);
   const std::string command = command_of(step, settings);
   progress.note(fmt::format("\n{}\n$ {}", emphasised(step.title, Emphasis::bold, stderr), command));

@@ -325,7 +325,7 @@ class Bench:
             "linear-probe", "--epochs",
             str(epochs), "--patience", "0", "--batch",
             str(batch), "--size",
-            str(self.size), "--overwrite", "-o", folder, "--device", self.a.device, "--threads",
+            str(self.size), "--overwrite", "-o", folder, "--device", self.a.device, "--no-leak-check", "--threads",
             str(self.threads)
         ]
         if self.a.rehearse:

@@ -102,7 +102,7 @@ train_run() {
   if [[ -n $GPU_CHECK_WEIGHTS && $arch == resnet50 ]]; then start=(--weights "$GPU_CHECK_WEIGHTS"); fi
   ours "$bin/graft" train "$data" "${start[@]}" --size "$curve_size" --batch "$curve_batch" --max-steps "$steps" --epochs 1000 \
     --optimizer sgd --lr 0.001 --schedule constant --patience 0 --seed 7 --device "$where" --precision "$precision" \
-    --overwrite -o "$state/runs/$name" "$@"
+    --no-leak-check --overwrite -o "$state/runs/$name" "$@"
 }
 
 # training <arch>: the device's curve against CPU runs that differ from each other in rounding alone.

@@ -28,7 +28,7 @@ tuning = {{ trials = 2, epochs = 3, lr = [1e-4, 1e-2] }}
 [study.weights]
 densenet121 = "{model}"
 [study.datasets]
-shapes = "{images}"
+shapes = {{ path = "{images}", allow = ["near-duplicates"] }}
 [train]
 epochs = 6
 batch = 16
@@ -61,7 +61,7 @@ def main():
 
     run("demo", "--images-only", "-o", "demo")
     images = os.path.join(out, "demo", "target")
-    run("train", images, "--from-scratch", "--arch", "densenet121", "--size", str(args.size), "--max-steps", "0", "-o", "start", "--quiet")
+    run("train", images, "--from-scratch", "--arch", "densenet121", "--size", str(args.size), "--max-steps", "0", "-o", "start", "--quiet", "--allow-leaks", "near-duplicates")
     with open(os.path.join(out, "study.toml"), "w") as file:
         file.write(study_text(args, os.path.join(out, "start", "last.h5"), images))
     jobs = ["-j", str(args.jobs)]

@@ -40,25 +40,52 @@ std::vector<std::int32_t> class_map(const ModelInfo& info, const std::vector<std
   return map;
 }
 
-/// The samples of a split: as the run's split.csv has them if it lists this data's images, else as the data says.
-std::vector<std::int64_t> choose_samples(const Dataset& dataset, const EvaluateSettings& s) {
-  std::vector<std::int64_t> all(std::size_t(dataset.size()));
-  std::iota(all.begin(), all.end(), 0);
-  if (s.split == "all") return all;
-  const std::filesystem::path listing = std::filesystem::path(s.model) / "split.csv";
-  std::map<std::string, std::string> split_of;
-  if (std::filesystem::exists(listing)) {
-    const CsvTable table = parse_csv(read_text(listing), listing.string());
-    const auto path = table.column("path"), split = table.column("split");
-    if (path && split)
-      for (const std::vector<std::string>& row : table.rows) split_of[row[*path]] = row[*split];
-  }
-  const bool lists_all =
-      std::ranges::all_of(dataset.samples(), [&](const Sample& x) { return split_of.contains(x.path); });
+using SplitNames = std::map<std::string, std::string>;  // by path
+
+/// As the run's split.csv has them; empty if the model is a file or its folder has no such list.
+SplitNames splits_of_run(const std::filesystem::path& run) {
+  const std::filesystem::path listing = run / "split.csv";
+  SplitNames split_of;
+  if (!std::filesystem::exists(listing)) return split_of;
+  const CsvTable table = parse_csv(read_text(listing), listing.string());
+  const auto path = table.column("path"), split = table.column("split");
+  if (path && split)
+    for (const std::vector<std::string>& row : table.rows) split_of[row[*path]] = row[*split];
+  return split_of;
+}
+
+bool lists_all(const SplitNames& split_of, const Dataset& dataset) {
+  return std::ranges::all_of(dataset.samples(), [&](const Sample& x) { return split_of.contains(x.path); });
+}
+
+/// The data, held out from as training would if its split is to be known from the data; `split_of` is emptied if it is
+/// of other images.
+Dataset open_to_evaluate(const EvaluateSettings& s, SplitNames& split_of) {
+  DatasetSpec spec{.path = s.data,
+                   .val_fraction = s.val_fraction,
+                   .test_fraction = s.test_fraction,
+                   .seed = std::uint64_t(s.seed),
+                   .skip_bad = s.skip_bad,
+                   .decodes_all = s.skip_bad,
+                   .for_training = false,
+                   .needs_val = s.split == "train" || s.split == "val",
+                   .threads = loader_threads(0, s.threads)};
+  if (split_of.empty() && s.split != "all") return Dataset::open(spec);
+  DatasetSpec as_it_is = spec;
+  as_it_is.val_fraction = as_it_is.test_fraction = 0;
+  Dataset dataset = Dataset::open(as_it_is);
+  if (s.split == "all" || lists_all(split_of, dataset)) return dataset;
+  split_of.clear();
+  return Dataset::open(spec);
+}
+
+std::vector<std::int64_t> choose_samples(const Dataset& dataset, const SplitNames& split_of, const std::string& split) {
   std::vector<std::int64_t> chosen;
-  for (std::int64_t i : all) {
+  for (std::int64_t i = 0; i < dataset.size(); ++i) {
     const Sample& sample = dataset.samples()[std::size_t(i)];
-    if ((lists_all ? split_of[sample.path] : std::string(to_string(sample.split))) == s.split) chosen.push_back(i);
+    const auto listed = split_of.find(sample.path);
+    const std::string_view in = listed == split_of.end() ? to_string(sample.split) : listed->second;
+    if (split == "all" || in == split) chosen.push_back(i);
   }
   return chosen;
 }
@@ -83,17 +110,11 @@ std::filesystem::path model_file_of(const std::filesystem::path& run_or_model) {
 EvaluationResult evaluate(Context& context, const EvaluateSettings& s, ProgressSink& progress) {
   const std::filesystem::path path = model_file_of(s.model);
   const std::unique_ptr<Network> network = open_network(context, path, s.size);
-  const Dataset dataset = Dataset::open({.path = s.data,
-                                         .val_fraction = s.val_fraction,
-                                         .test_fraction = s.test_fraction,
-                                         .seed = std::uint64_t(s.seed),
-                                         .skip_bad = s.skip_bad,
-                                         .decodes_all = s.skip_bad,
-                                         .for_training = false,
-                                         .threads = loader_threads(0, s.threads)});
+  SplitNames split_of = splits_of_run(s.model);
+  const Dataset dataset = open_to_evaluate(s, split_of);
   for (const BadImage& bad : dataset.skipped()) progress.note("skipped " + bad.path + ": " + bad.reason);
   const std::vector<std::int32_t> map = class_map(network->info(), dataset.class_names());
-  const std::vector<std::int64_t> samples = choose_samples(dataset, s);
+  const std::vector<std::int64_t> samples = choose_samples(dataset, split_of, s.split);
   if (samples.empty())
     throw Error("evaluate: " + s.data + " has no " + s.split + " images; choose another --split, or all");
   const std::unique_ptr<BatchSource> batches = image_batches(context, dataset,

@@ -42,7 +42,7 @@ struct RunResult {
   std::string summary_json;  // the contents of RUN/summary.json
 };
 
-/// `graft train`. Errors (graft::Error): see check(); an existing run directory without resume or overwrite; data,
+/// `graft train`. Errors (graft::Error): see check() and check_leaks(); an existing run directory without resume or overwrite; data,
 /// weights, memory; a loss that is not finite (names the step and the first bad layer; the last checkpoint stays).
 RunResult train(Context& context, const TrainSettings& settings, const RunCall& call, ProgressSink& progress);
 

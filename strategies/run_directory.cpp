@@ -16,9 +16,9 @@
 namespace graft {
 namespace {
 
-constexpr std::array<std::string_view, 10> kFiles{"config.toml", "environment.json", "split.csv",    "epochs.csv",
-                                                  "steps.csv",   "predictions.csv",  "summary.json", "internals.h5",
-                                                  "best.h5",     "last.h5"};
+constexpr std::array<std::string_view, 11> kFiles{"config.toml",  "environment.json", "split.csv",       "leaks.csv",
+                                                  "epochs.csv",   "steps.csv",        "predictions.csv", "summary.json",
+                                                  "internals.h5", "best.h5",          "last.h5"};
 
 }  // namespace
 

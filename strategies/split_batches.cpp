@@ -219,12 +219,13 @@ int loader_threads(std::int64_t loader_threads, std::int64_t threads) {
   return int(std::max(1U, std::thread::hardware_concurrency()));
 }
 
-Dataset open_dataset(const TrainSettings& s) {
+Dataset open_dataset(const TrainSettings& s, bool finds_copies) {
   return Dataset::open({.path = s.data,
                         .val_fraction = s.val_fraction,
                         .test_fraction = s.test_fraction,
                         .seed = std::uint64_t(s.seed),
                         .skip_bad = s.skip_bad,
+                        .finds_copies = finds_copies,
                         .threads = loader_threads(s.loader_threads, s.threads)});
 }
 

@@ -96,7 +96,8 @@ Augmentation augmentation_of(const TrainSettings& settings);
 int loader_threads(std::int64_t loader_threads, std::int64_t threads);
 
 /// The images that the settings name, split as they say. Errors: see Dataset::open().
-Dataset open_dataset(const TrainSettings& settings);
+/// `finds_copies`: see DatasetSpec.
+Dataset open_dataset(const TrainSettings& settings, bool finds_copies = false);
 
 /// How the model wants its images.
 Transform transform_of(const ModelInfo& info);

@@ -10,6 +10,7 @@
 #include "models/network_io.h"
 #include "strategies/fit.h"
 #include "strategies/inference.h"
+#include "strategies/leak_check.h"
 #include "strategies/probe_stage.h"
 #include "strategies/resume_check.h"
 #include "strategies/starting_model.h"
@@ -151,8 +152,9 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
                                                : Existing::refuse;
   directory.check(existing);
 
-  const Dataset dataset = open_dataset(settings);
+  const Dataset dataset = open_dataset(settings, settings.leak_check);
   for (const BadImage& bad : dataset.skipped()) progress.note("skipped " + bad.path + ": " + bad.reason);
+  const std::optional<LeakageReport> leaks = check_leaks(dataset, settings, progress);
   StartingModel model =
       resumes ? resumed_model(context, directory.last()) : starting_model(context, settings, dataset.class_names());
   if (settings.dropout >= 0) model.network->set_dropout(settings.dropout);
@@ -182,6 +184,7 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
   }
   directory.write("config.toml", call.config_toml);
   directory.write("split.csv", dataset.split_csv());
+  if (leaks && !leaks->is_clean()) directory.write("leaks.csv", leaks_csv(*leaks));
   if (takes_probe) {
     progress.note(take_probe_stage(probe, directory));
     load_weights(network, read_model_file(directory.last()).weights);
@@ -214,6 +217,7 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
   record_plans(directory, context.backend());
   fill(result, fit.state());
   Json summary = summary_head(settings, network, fit);
+  summary["leaks"] = Json::parse(leaks_summary(leaks, settings));
   if (fit.state().best_epoch > 0) {
     load_weights(network, read_model_file(directory.best()).weights);
     if (batches.has_features()) batches.keep_features_of(FrozenProof::take(network.parameters()).digest());

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "data/augment.h"
+#include "data/leakage.h"
 #include "strategies/frozen_channels.h"
 #include "strategies/strategy.h"
 
@@ -123,6 +124,10 @@ std::vector<Setting<T>> make_table() {
       row("train.test_fraction", "--test-fraction", kData, &T::test_fraction,
           "share of all images held out where the data has no splits", half_open(0, 1)),
       row("train.skip_bad", "--skip-bad", kData, &T::skip_bad, "drop unreadable images and list them"),
+      row("train.allow_leaks", "--allow-leaks", kData, &T::allow_leaks,
+          "what the splits may share, by name: duplicates,near-duplicates,groups or all; empty refuses any of it"),
+      row("train.leak_check", "--no-leak-check", kData, &T::leak_check,
+          "look for copies and groups that several splits share", off_switch()),
       row("train.loader_threads", "--loader-threads", kData, &T::loader_threads,
           "threads that decode; 0 is as --threads", range(0)),
       row("train.image_cache_mb", "--image-cache-mb", kData, &T::image_cache_mb,
@@ -253,6 +258,7 @@ void check_start(const TrainSettings& s, std::string_view verb) {
     fail("no weights given; add --weights MODEL.h5, or --from-scratch --arch A");
   if (s.nesterov && s.momentum == 0) throw UsageError("train.nesterov: needs a momentum above 0");
   parse_frozen_channels(s.freeze_channels);
+  parse_leak_kinds(s.allow_leaks, "train.allow_leaks");
   if (s.dropout != -1 && s.dropout < 0) throw UsageError("train.dropout: expects -1 or 0 to 1");
   const StrategyInfo& strategy = find_strategy(s.strategy);
   for (const auto& [key, value] : s.strategy_settings)

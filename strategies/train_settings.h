@@ -47,7 +47,8 @@ struct TrainSettings {
   std::string augment = "none";
   double crop_scale_min = -1, horizontal_flip = -1, vertical_flip = -1, rotation_degrees = -1, brightness = -1,
          contrast = -1, saturation = -1;
-  bool shuffle = true, skip_bad = false;
+  bool shuffle = true, skip_bad = false, leak_check = true;
+  std::string allow_leaks;
   double val_fraction = 0.2, test_fraction = 0.2;
   std::int64_t loader_threads = 0, image_cache_mb = 2048, device_image_cache_mb = -1, feature_cache_mb = 2048;
 

@@ -8,6 +8,7 @@
 //   runs/NETWORK/DATASET/STRATEGY/seed-S[/fold-K]/   run directories as `graft train` writes them, and
 //                              log.txt (what it said), failed.txt (why it failed, one line)
 //   tuning/NETWORK/DATASET/STRATEGY[/fold-K]/trial-N/   the same, without weights once they have finished
+//   leakage.json               what the splits of each dataset share (data/leakage.h), from before the first training
 //   shared/features/           outputs of frozen blocks, for all cells that freeze them
 //   study.lock                 held by whoever runs it
 #pragma once
@@ -25,6 +26,7 @@ class StudyDirectory {
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path spec() const { return path_ / "study.json"; }
   std::filesystem::path features() const { return path_ / "shared" / "features"; }
+  std::filesystem::path leakage() const { return path_ / "leakage.json"; }
   std::filesystem::path lock() const { return path_ / "study.lock"; }
   std::filesystem::path plan() const { return path_ / "plan.json"; }
   std::filesystem::path of(const StudyCell& cell) const { return path_ / "runs" / cell.id(); }

@@ -19,7 +19,8 @@ namespace fs = std::filesystem;
 TrainSettings data_settings(const StudySpec& spec) {
   TrainSettings s;
   for (const auto& [key, value] : spec.train)
-    if (key == "train.val_fraction" || key == "train.test_fraction" || key == "train.skip_bad")
+    if (key == "train.val_fraction" || key == "train.test_fraction" || key == "train.skip_bad" ||
+        key == "train.leak_check")
       set_by_key(s, key, value);
   return s;
 }
@@ -30,12 +31,17 @@ void make_absolute(std::vector<Sample>& samples, const fs::path& root) {
   for (Sample& sample : samples) sample.path = (folder / sample.path).lexically_normal().string();
 }
 
+std::vector<Sample> samples_to_divide(const Dataset& data) {
+  return data.copies() != nullptr ? with_copies_grouped(data.samples(), *data.copies()) : data.samples();
+}
+
 StudySplit fold_of(const Dataset& data, const std::vector<std::int64_t>& folds, std::int64_t fold,
                    const HoldOutSpec& validation) {
-  StudySplit split{data.class_names(), data.samples(), data.skipped()};
-  for (std::size_t i = 0; i < split.samples.size(); ++i)
-    split.samples[i].split = folds[i] == fold ? Split::test : Split::train;
-  hold_out(split.samples, validation);
+  StudySplit split{data.class_names(), data.samples(), data.skipped(), {}};
+  std::vector<Sample> grouped = samples_to_divide(data);
+  for (std::size_t i = 0; i < grouped.size(); ++i) grouped[i].split = folds[i] == fold ? Split::test : Split::train;
+  hold_out(grouped, validation);
+  for (std::size_t i = 0; i < grouped.size(); ++i) split.samples[i].split = grouped[i].split;
   return split;
 }
 
@@ -78,13 +84,14 @@ std::vector<StudySplit> make_splits(const StudySpec& spec, const StudyDataset& d
                                       .skip_bad = s.skip_bad,
                                       .decodes_all = decodes_all,
                                       .for_training = spec.folds == 0,
+                                      .finds_copies = decodes_all && (s.leak_check || spec.folds > 0),
                                       .threads = threads});
   std::vector<StudySplit> splits;
-  if (spec.folds == 0) splits.push_back({data.class_names(), data.samples(), data.skipped()});
+  if (spec.folds == 0) splits.push_back({data.class_names(), data.samples(), data.skipped(), {}});
   if (spec.folds > 0) {
     const auto classes = std::ssize(data.class_names());
     const std::vector<std::int64_t> folds = assign_folds(
-        data.samples(), {.folds = spec.folds, .seed = std::uint64_t(spec.split_seed), .class_count = classes},
+        samples_to_divide(data), {.folds = spec.folds, .seed = std::uint64_t(spec.split_seed), .class_count = classes},
         data.class_names());
     for (std::int64_t fold = 0; fold < spec.folds; ++fold)
       splits.push_back(fold_of(data, folds, fold,
@@ -94,6 +101,7 @@ std::vector<StudySplit> make_splits(const StudySpec& spec, const StudyDataset& d
                                 .class_count = classes}));
   }
   for (StudySplit& split : splits) {
+    if (s.leak_check && data.copies() != nullptr) split.leaks = find_leaks(split.samples, *data.copies());
     keep_some(split, spec);
     check_splits(split, dataset);
     if (!is_npz(dataset)) make_absolute(split.samples, dataset.path);

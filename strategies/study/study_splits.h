@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "data/dataset.h"
+#include "data/leakage.h"
 #include "strategies/study/study.h"
 
 namespace graft {
@@ -13,15 +13,17 @@ struct StudySplit {
   std::vector<std::string> class_names;
   std::vector<Sample> samples;  // of a folder or CSV with absolute paths
   std::vector<BadImage> skipped;
+  LeakageReport leaks;  // before a subset was taken
   std::int64_t count(Split split) const;
 };
 
 /// Whether a dataset brings its own splits and is read as it is.
 bool is_npz(const StudyDataset& dataset);
 
-/// As the spec wants them, one per fold (one without folds). With `decodes_all` every image is read once, and an
-/// unreadable one is an error, or left out with train.skip_bad.
-/// Errors: see Dataset::open(), assign_folds(); folds or subsets of an .npz; no validation or no test images.
+/// As the spec wants them, one per fold (one without folds); folds keep copies of an image together. With `decodes_all`
+/// every image is read once, and an unreadable one is an error, or left out with train.skip_bad; leaks are looked for
+/// unless train.leak_check is off. Errors: see Dataset::open(), assign_folds(); folds or subsets of an .npz; no
+/// validation or no test images.
 std::vector<StudySplit> make_splits(const StudySpec& spec, const StudyDataset& dataset, bool decodes_all, int threads);
 
 /// path,label,split,group; without test images if `for_tuning`.

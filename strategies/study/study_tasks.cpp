@@ -19,21 +19,11 @@ namespace {
 namespace fs = std::filesystem;
 
 /// Where and how a training runs, not what it computes; and what a study looks at in other ways.
-constexpr std::array<std::string_view, 15> kNoPartOfResult{"train.output",
-                                                           "train.data",
-                                                           "train.weights",
-                                                           "train.feature_cache_dir",
-                                                           "train.feature_cache_mb",
-                                                           "train.image_cache_mb",
-                                                           "train.loader_threads",
-                                                           "train.threads",
-                                                           "train.graph",
-                                                           "train.recompute",
-                                                           "train.probe_from",
-                                                           "train.cudnn_timing",
-                                                           "train.cudnn_plan_cache",
-                                                           "train.cudnn_workspace_mb",
-                                                           "train.skip_bad"};
+constexpr auto kNoPartOfResult = std::to_array<std::string_view>(
+    {"train.output", "train.data", "train.weights", "train.feature_cache_dir", "train.feature_cache_mb",
+     "train.image_cache_mb", "train.device_image_cache_mb", "train.loader_threads", "train.threads", "train.graph",
+     "train.recompute", "train.probe_from", "train.cudnn_timing", "train.cudnn_plan_cache",
+     "train.cudnn_workspace_mb", "train.skip_bad", "train.allow_leaks", "train.leak_check"});
 
 bool matters(std::string_view key) { return std::ranges::find(kNoPartOfResult, key) == kNoPartOfResult.end(); }
 
@@ -69,10 +59,42 @@ bool has_splits(const StudySpec& spec, const StudyDirectory& directory, const St
   return true;
 }
 
+/// Notes a dataset's leaks in leakage.json, an object with a report for each dataset; with folds, of the one that leaks
+/// most. Errors: a leak that the dataset does not allow.
+void judge_leaks(const std::vector<StudySplit>& splits, const StudyDataset& dataset, const StudyDirectory& directory) {
+  const auto pairs = [](const StudySplit& split) {
+    std::int64_t sum = 0;
+    for (const LeakKind kind : kLeakKinds) sum += split.leaks.count(kind).pairs;
+    return sum;
+  };
+  const LeakageReport& leaks = std::ranges::max_element(splits, {}, pairs)->leaks;
+  if (leaks.images == 0) return;  // not looked for
+  using Json = nlohmann::ordered_json;
+  const fs::path file = directory.leakage();
+  Json all = is_there(file) ? Json::parse(read_text(file), nullptr, false) : Json::object();
+  if (!all.is_object()) all = Json::object();
+  all[dataset.name] = Json::parse(to_json(leaks));
+  write_atomically(file, all.dump() + "\n");
+  constexpr std::int64_t kShown = 3;
+  const auto allowed = parse_leak_kinds(fmt::format("{}", fmt::join(dataset.allow, ",")), "study.datasets");
+  const std::string list = leaks_text(leaks, allowed, kShown);
+  if (list.empty()) return;
+  std::vector<std::string> names;
+  for (const LeakKind kind : kLeakKinds)
+    if (leaks.has(kind) || std::ranges::find(allowed, kind) != allowed.end())
+      names.push_back(fmt::format("\"{}\"", to_string(kind)));
+  throw Error(fmt::format(
+      "study: the splits of {} ({}) share images, so results on them would say little (all are listed in {}); keep "
+      "what belongs together in one split (a CSV with a group column), or allow it in the study's file: {} = {{ path = "
+      "\"{}\", allow = [{}] }}\n{}",
+      dataset.name, dataset.path, file.string(), dataset.name, dataset.path, fmt::join(names, ", "), list));
+}
+
 void write_splits(const StudySpec& spec, const StudyDirectory& directory, const StudyDataset& dataset,
                   const StudyPreparation& call) {
   const std::vector<StudySplit> splits = make_splits(spec, dataset, true, call.threads);
   for (const BadImage& bad : splits[0].skipped) call.note(fmt::format("skipped {}: {}", bad.path, bad.reason));
+  judge_leaks(splits, dataset, directory);
   if (is_npz(dataset)) return;
   std::int64_t fold = first_fold(spec);
   for (const StudySplit& split : splits) {

@@ -128,7 +128,7 @@ def float32_losses(*args):
 def graft_run(a, images, size, device, batch, extra, output, steps):
     command = [a.graft, "train", images, "--weights", a.model, "--strategy", "full", "-o", output, "--size", str(size),
                "--device", device, "--batch", str(batch), "--no-shuffle", "--augment", "none", "--dropout", "0",
-               "--schedule", "constant", "--max-steps", str(steps), "--overwrite", "--quiet"] + extra
+               "--schedule", "constant", "--max-steps", str(steps), "--overwrite", "--quiet", "--no-leak-check"] + extra
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     if steps == 0:
         return []

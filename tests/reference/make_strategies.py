@@ -507,7 +507,7 @@ def follow_program(graft, architecture, size, cases, settings_of=settings_of, fo
             model = copy.deepcopy(network).double()
             result = follow(Model(architecture, model), settings, size)
             command = [graft, "train", images, "--weights", folder / "model.h5", "-o", folder / "run", "--overwrite",
-                       "--quiet", "--device", "reference", "--size", str(size), "--set", f"train.resize={size}"]
+                       "--quiet", "--no-leak-check", "--device", "reference", "--size", str(size), "--set", f"train.resize={size}"]
             for key, value in settings.items():
                 command += ["--set", f"{key}={str(value).lower() if isinstance(value, bool) else value}"]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
