@@ -109,11 +109,71 @@ def score_cases(rng):
     return cases
 
 
+def distributions():
+    """[argument..., value] of each function in data/distributions.h."""
+    rows = {}
+    rows["normal_cdf"] = [[z, stats.norm.cdf(z)] for z in (-8.5, -2.5, -0.3, 0.0, 1.1, 4.0)]
+    rows["normal_quantile"] = [[p, stats.norm.ppf(p)] for p in (1e-12, 1e-4, 0.025, 0.31, 0.5, 0.8, 0.975, 0.9999)]
+    rows["incomplete_beta"] = [[a, b, x, special.betainc(a, b, x)] for a, b, x in
+                               [(0.5, 0.5, 0.3), (2, 3.5, 0.1), (40, 7, 0.9), (1, 60, 0.01), (250, 250, 0.52)]]
+    rows["student_t_quantile"] = [[p, f, stats.t.ppf(p, f)] for p in (0.6, 0.975, 0.999) for f in (1, 2.5, 9, 40, 1e4)]
+    rows["f_tail"] = [[f, a, b, stats.f.sf(f, a, b)] for f, a, b in
+                      [(0.4, 3, 12), (2.2, 7, 28), (5.0, 4, 16), (11.0, 2, 8), (40.0, 9, 36), (1.0, 1, 1)]]
+    rows["chi_squared_tail"] = [[x, f, stats.chi2.sf(x, f)] for x, f in
+                                [(0.2, 1), (3.84, 1), (9.0, 4), (14.07, 7), (60.0, 9), (1.0, 30)]]
+    rows["normal_range_tail"] = [[q, k, stats.studentized_range.sf(q, k, np.inf)] for k in (2, 3, 8, 20, 60)
+                                 for q in (0.7, 3.0, 5.5)]
+    rows["normal_range_quantile"] = [[t, k, stats.studentized_range.isf(t, k, np.inf)] for k in (2, 5, 8, 12, 40)
+                                     for t in (0.1, 0.05, 0.01)]
+    return rows
+
+
+def rank_tests(rng):
+    """Scores (datasets, contenders); with rounding, ranks tie. Iman and Davenport's F from SciPy's chi-squared."""
+    cases = []
+    for datasets, contenders, digits in [(5, 3, 6), (6, 8, 6), (5, 8, 1), (12, 4, 1), (2, 3, 6)]:
+        scores = np.round(rng.normal(0.8, 0.05, (datasets, contenders)) + 0.03 * np.arange(contenders), digits)
+        chi = stats.friedmanchisquare(*scores.T).statistic
+        f = (datasets - 1) * chi / (datasets * (contenders - 1) - chi)
+        case = {"scores": scores, "statistic": f,
+                "p": stats.f.sf(f, contenders - 1, (contenders - 1) * (datasets - 1)),
+                "mean_ranks": stats.rankdata(-scores, axis=1).mean(0),
+                "critical_difference": stats.studentized_range.isf(0.05, contenders, np.inf) / np.sqrt(2)
+                * np.sqrt(contenders * (contenders + 1) / (6 * datasets))}
+        cases.append(case)
+    return cases
+
+
+def wilson_cases():
+    return [[k, n, level, *stats.binomtest(k, n).proportion_ci(level, method="wilson")]
+            for k, n, level in [(0, 12, 0.95), (12, 12, 0.95), (97, 120, 0.95), (97, 120, 0.99), (3, 11, 0.9)]]
+
+
+def bca_case(rng):
+    """Brier score of two classes: SciPy's BCa at the level that widening the normal's tails gives."""
+    n = 90
+    labels = (np.arange(n) % 3 == 0).astype(int)
+    p = np.clip(np.round(1 / (1 + np.exp(-rng.normal(1.5 * (2 * labels - 1), 1.4))), 4), 0.0001, 0.9999)
+    errors = (p - labels) ** 2
+    about = (errors - errors.mean()) ** 2
+    share = np.array([about[labels == c].sum() for c in range(2)]) / about.sum()
+    freedom = 1 / (share**2 / (np.bincount(labels) - 1)).sum()
+    z = np.sqrt(n / (n - 1)) * stats.t.ppf(0.975, min(freedom, n - 1))
+    found = stats.bootstrap((errors,), np.mean, n_resamples=400000, batch=2000, method="BCa", rng=rng,
+                            confidence_level=2 * stats.norm.cdf(z) - 1).confidence_interval
+    return {"labels": labels, "probabilities": np.stack([np.round(1 - p, 4), p], 1).ravel(), "low": found.low, "high": found.high,
+            "standard_error": errors.std(ddof=1) / np.sqrt(n)}
+
+
 def main():
     rng = np.random.default_rng(20240)
     stored = {
         "made_with": {"numpy": np.__version__, "scipy": scipy.__version__, "sklearn": sklearn.__version__},
         "scores": score_cases(rng),
+        "distributions": distributions(),
+        "ranks": rank_tests(rng),
+        "wilson": wilson_cases(),
+        "bca": bca_case(rng),
     }
     text = json.dumps(plain(stored), indent=None, separators=(",", ":"))
     OUT.write_text(text.replace('},{"', '},\n{"').replace(',"', ',\n "') + "\n")
