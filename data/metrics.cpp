@@ -7,6 +7,7 @@
 #include <limits>
 #include <numeric>
 
+#include "data/decision_scores.h"
 #include "kernels/core.h"
 
 namespace graft {
@@ -32,65 +33,6 @@ void by_descending_score(std::span<const double> scores, std::span<const std::ui
 
 double mean_or_undefined(double sum, std::int64_t count) {
   return count > 0 ? sum / static_cast<double>(count) : kUndefined;
-}
-
-void check_input(std::span<const double> probabilities, std::span<const std::int32_t> labels, std::int64_t classes) {
-  if (labels.empty()) throw Error("metrics: no samples to score");
-  if (classes < 1 || probabilities.size() != labels.size() * static_cast<std::size_t>(classes)) {
-    throw Error(
-        fmt::format("metrics: expected {} x {} probabilities, got {}", labels.size(), classes, probabilities.size()));
-  }
-  for (const std::int32_t label : labels) {
-    if (label < 0 || label >= classes) throw Error(fmt::format("metrics: label {} among {} classes", label, classes));
-  }
-  for (const double p : probabilities) {
-    if (!std::isfinite(p)) throw Error("metrics: a probability is not finite; the model's output is broken");
-  }
-}
-
-/// What the confusion matrix alone decides.
-void score_decisions(Metrics& m) {
-  const std::size_t classes = m.confusion.size();
-  const auto n = static_cast<double>(m.n);
-  double correct = 0.0, recall_sum = 0.0, f1_sum = 0.0, weighted_f1_sum = 0.0, specificity_sum = 0.0, by_chance = 0.0;
-  std::int64_t present = 0, occurring = 0, contrasted = 0;
-  for (std::size_t c = 0; c < classes; ++c) {
-    double labelled = 0.0, predicted = 0.0;
-    for (std::size_t o = 0; o < classes; ++o) {
-      labelled += static_cast<double>(m.confusion[c][o]);
-      predicted += static_cast<double>(m.confusion[o][c]);
-    }
-    const auto hits = static_cast<double>(m.confusion[c][c]);
-    correct += hits;
-    by_chance += labelled * predicted;
-    if (labelled > 0.0) {
-      recall_sum += hits / labelled;
-      ++present;
-    }
-    if (labelled + predicted > 0.0) {
-      const double f1 = 2.0 * hits / (labelled + predicted);
-      f1_sum += f1;
-      weighted_f1_sum += labelled * f1;
-      ++occurring;
-    }
-    if (labelled < n) {
-      specificity_sum += (n - labelled - predicted + hits) / (n - labelled);
-      ++contrasted;
-    }
-    // Of two classes the second is the positive one.
-    if (classes == 2 && c == 0) m.specificity = labelled > 0.0 ? hits / labelled : kUndefined;
-    if (classes == 2 && c == 1) m.sensitivity = labelled > 0.0 ? hits / labelled : kUndefined;
-  }
-  m.accuracy = correct / n;
-  m.macro_accuracy = mean_or_undefined(recall_sum, present);
-  m.macro_f1 = mean_or_undefined(f1_sum, occurring);
-  m.weighted_f1 = weighted_f1_sum / n;
-  if (classes != 2) {
-    m.sensitivity = m.macro_accuracy;
-    m.specificity = mean_or_undefined(specificity_sum, contrasted);
-  }
-  const double expected = by_chance / (n * n);
-  m.kappa = expected < 1.0 ? (m.accuracy - expected) / (1.0 - expected) : kUndefined;
 }
 
 /// What the probabilities themselves decide.
@@ -137,6 +79,20 @@ void score_rankings(Metrics& m, std::span<const double> probabilities, std::span
 }
 
 }  // namespace
+
+void check_cases(std::span<const double> probabilities, std::span<const std::int32_t> labels, std::int64_t classes) {
+  if (labels.empty()) throw Error("metrics: no samples to score");
+  if (classes < 1 || probabilities.size() != labels.size() * static_cast<std::size_t>(classes)) {
+    throw Error(
+        fmt::format("metrics: expected {} x {} probabilities, got {}", labels.size(), classes, probabilities.size()));
+  }
+  for (const std::int32_t label : labels) {
+    if (label < 0 || label >= classes) throw Error(fmt::format("metrics: label {} among {} classes", label, classes));
+  }
+  for (const double p : probabilities) {
+    if (!std::isfinite(p)) throw Error("metrics: a probability is not finite; the model's output is broken");
+  }
+}
 
 double roc_auc(std::span<const double> scores, std::span<const std::uint8_t> is_positive) {
   double positives_above = 0.0, negatives = 0.0, ordered_pairs = 0.0;
@@ -197,7 +153,7 @@ std::size_t calibration_bin(double probability, std::size_t bins) {
 std::vector<ReliabilityBin> reliability_diagram(std::span<const double> probabilities,
                                                 std::span<const std::int32_t> labels, std::int64_t classes,
                                                 std::int64_t bins) {
-  check_input(probabilities, labels, classes);
+  check_cases(probabilities, labels, classes);
   if (bins < 1) throw Error(fmt::format("reliability diagram: expected at least one bin, got {}", bins));
   std::vector<ReliabilityBin> diagram(static_cast<std::size_t>(bins));
   const auto width = static_cast<std::size_t>(classes);
@@ -270,7 +226,7 @@ std::vector<std::int32_t> predicted_classes(std::span<const double> probabilitie
 
 Metrics compute_metrics(std::span<const double> probabilities, std::span<const std::int32_t> labels,
                         std::int64_t classes) {
-  check_input(probabilities, labels, classes);
+  check_cases(probabilities, labels, classes);
   const auto width = static_cast<std::size_t>(classes);
   Metrics m;
   m.n = static_cast<std::int64_t>(labels.size());
@@ -279,7 +235,16 @@ Metrics compute_metrics(std::span<const double> probabilities, std::span<const s
   for (std::size_t i = 0; i < labels.size(); ++i) {
     ++m.confusion[static_cast<std::size_t>(labels[i])][static_cast<std::size_t>(predicted[i])];
   }
-  score_decisions(m);
+  std::vector<double> confusion;
+  for (const auto& row : m.confusion) confusion.insert(confusion.end(), row.begin(), row.end());
+  const DecisionScores decisions = decision_scores(confusion, width);
+  m.accuracy = decisions.accuracy;
+  m.macro_accuracy = decisions.macro_accuracy;
+  m.macro_f1 = decisions.macro_f1;
+  m.weighted_f1 = decisions.weighted_f1;
+  m.kappa = decisions.kappa;
+  m.sensitivity = decisions.sensitivity;
+  m.specificity = decisions.specificity;
   score_probabilities(m, probabilities, labels);
   score_rankings(m, probabilities, labels);
   return m;

@@ -32,6 +32,9 @@ struct Metrics {
 Metrics compute_metrics(std::span<const double> probabilities, std::span<const std::int32_t> labels,
                         std::int64_t classes);
 
+/// Throws the errors of compute_metrics.
+void check_cases(std::span<const double> probabilities, std::span<const std::int32_t> labels, std::int64_t classes);
+
 /// Softmax of each row of logits (n, classes), in double.
 std::vector<double> softmax_rows(std::span<const float> logits, std::int64_t classes);
 

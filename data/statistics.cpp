@@ -1,10 +1,16 @@
 #include "data/statistics.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <iterator>
 #include <limits>
+#include <numbers>
 #include <numeric>
+
+#include "data/distributions.h"
+#include "kernels/core.h"
 
 namespace graft {
 namespace {
@@ -89,6 +95,58 @@ std::vector<double> holm(std::span<const double> p) {
     corrected[order[rank]] = largest;
   }
   return corrected;
+}
+
+namespace {
+
+/// Ranks of one data set, 1 is best; equal scores share the mean of their ranks.
+std::vector<double> ranks(std::span<const double> scores, bool higher_is_better) {
+  std::vector<std::size_t> order(scores.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return higher_is_better ? scores[a] > scores[b] : scores[a] < scores[b];
+  });
+  std::vector<double> result(scores.size());
+  for (std::size_t begin = 0, end = 0; begin < order.size(); begin = end) {
+    while (end < order.size() && scores[order[end]] == scores[order[begin]]) ++end;
+    for (std::size_t i = begin; i < end; ++i) result[order[i]] = 0.5 * static_cast<double>(begin + end + 1);
+  }
+  return result;
+}
+
+}  // namespace
+
+RankTest friedman_nemenyi(const std::vector<std::vector<double>>& scores, bool higher_is_better, double level) {
+  const std::size_t datasets = scores.size(), contenders = scores.empty() ? 0 : scores.front().size();
+  if (datasets < 2 || contenders < 2) {
+    throw Error(
+        fmt::format("ranks: expected at least two data sets and two contenders, got {} and {}", datasets, contenders));
+  }
+  if (!(level > 0.0 && level < 1.0)) throw Error(fmt::format("ranks: level is between 0 and 1, got {}", level));
+  const auto n = static_cast<double>(datasets), k = static_cast<double>(contenders);
+  RankTest test;
+  test.mean_ranks.resize(contenders);
+  double squares = 0.0;
+  for (const std::vector<double>& row : scores) {
+    if (row.size() != contenders || !std::ranges::all_of(row, [](double value) { return std::isfinite(value); })) {
+      throw Error("ranks: every data set needs a finite score of every contender");
+    }
+    const std::vector<double> of_row = ranks(row, higher_is_better);
+    for (std::size_t c = 0; c < contenders; ++c) {
+      test.mean_ranks[c] += of_row[c] / n;
+      squares += of_row[c] * of_row[c];
+    }
+  }
+  double between = 0.0;
+  for (const double rank : test.mean_ranks) between += n * n * (rank - 0.5 * (k + 1.0)) * (rank - 0.5 * (k + 1.0));
+  const double spread = squares - n * k * (k + 1.0) * (k + 1.0) / 4.0;  // 0 if all is tied
+  const double chi_squared = spread > 0.0 ? (k - 1.0) * between / spread : 0.0;
+  const double left = n * (k - 1.0) - chi_squared;  // 0 if all data sets agree on every rank
+  test.statistic = left > 1e-9 * n ? (n - 1.0) * chi_squared / left : std::numeric_limits<double>::infinity();
+  test.p = std::isinf(test.statistic) ? 0.0 : f_tail(test.statistic, k - 1.0, (k - 1.0) * (n - 1.0));
+  test.critical_difference = normal_range_quantile(1.0 - level, static_cast<std::int64_t>(contenders)) /
+                             std::numbers::sqrt2 * std::sqrt(k * (k + 1.0) / (6.0 * n));
+  return test;
 }
 
 void correct_together(std::span<Comparison* const> comparisons, double level) {

@@ -45,7 +45,8 @@ enum class RandomStream : std::uint32_t {
   drawing = 6,
   other = 7,
   normalization = 8,
-  adapters = 9
+  adapters = 9,
+  resampling = 10
 };
 
 /// Everything a random number depends on, besides how many were drawn before it.

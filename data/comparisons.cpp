@@ -1,0 +1,192 @@
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "data/scored_runs.h"
+#include "data/statistics.h"
+#include "kernels/core.h"
+#include "kernels/philox.h"
+
+namespace graft {
+namespace {
+
+/// A mean score as a sum over clusters, and how it varies between seeds.
+struct Contributions {
+  double estimate = 0.0;
+  std::vector<double> parts;   // (clusters), they sum to the estimate
+  double seed_variance = 0.0;  // of the mean over seeds
+  double seed_freedom = 0.0;   // runs - 1
+};
+
+/// Variance of the mean score between seeds. What the scores of a few seeds differ by is partly noise of the cases: the
+/// part of the jackknife's influences in which runs differ is taken off. Source: two-way random effects, as in Searle,
+/// Casella, McCulloch 1992, 4.
+double seed_variance(const ScoredRuns& runs) {
+  const std::size_t count = runs.runs().size(), clusters = runs.clusters().count();
+  if (count < 2) return std::numeric_limits<double>::quiet_NaN();
+  std::vector<Jackknife> each;
+  double mean = 0.0;
+  for (std::size_t run = 0; run < count; ++run) {
+    each.push_back(runs.jackknife_of(run));
+    mean += each.back().estimate / static_cast<double>(count);
+  }
+  double between = 0.0, noise = 0.0;
+  for (const Jackknife& run : each) between += (run.estimate - mean) * (run.estimate - mean);
+  for (std::size_t k = 0; k < clusters; ++k) {
+    double middle = 0.0;
+    for (const Jackknife& run : each) middle += run.influence[k] / static_cast<double>(count);
+    for (const Jackknife& run : each) noise += (run.influence[k] - middle) * (run.influence[k] - middle);
+  }
+  const double degrees = static_cast<double>(count - 1);
+  return std::max(0.0, (between - noise) / degrees) / static_cast<double>(count);
+}
+
+Contributions contributions(Score score, std::span<const Cases> cases) {
+  const ScoredRuns runs(score, cases);
+  check_varies(runs);
+  const Jackknife jackknife = runs.jackknife();
+  const auto k = static_cast<double>(jackknife.influence.size());
+  double mean = 0.0;
+  for (const double influence : jackknife.influence) mean += influence / k;
+  Contributions result{.estimate = jackknife.estimate};
+  // Pseudo-values over k, moved so that they sum to the estimate.
+  for (const double influence : jackknife.influence) {
+    result.parts.push_back((jackknife.estimate + (k - 1.0) * (influence - mean)) / k);
+  }
+  if (cases.size() > 1) {
+    result.seed_variance = seed_variance(runs);
+    result.seed_freedom = static_cast<double>(cases.size() - 1);
+  }
+  return result;
+}
+
+/// Sums of parts with random signs: what the difference of two contenders would be if, cluster by cluster, their names
+/// were drawn by lot. Resample r takes the same signs for all.
+std::vector<double> signed_sums(std::span<const double> parts, const BootstrapSpec& spec) {
+  // Eight signs at a time, from a table of their 256 sums.
+  const std::size_t blocks = (parts.size() + 7) / 8;
+  std::vector<std::array<double, 256>> tables(blocks);
+  for (std::size_t block = 0; block < blocks; ++block) {
+    const auto of_block = parts.subspan(8 * block, std::min<std::size_t>(8, parts.size() - 8 * block));
+    for (std::size_t signs = 0; signs < 256; ++signs) {
+      double sum = 0.0;
+      for (std::size_t k = 0; k < of_block.size(); ++k) sum += (signs >> k & 1) != 0 ? of_block[k] : -of_block[k];
+      tables[block][signs] = sum;
+    }
+  }
+  std::vector<double> sums(static_cast<std::size_t>(spec.resamples));
+  for (std::size_t r = 0; r < sums.size(); ++r) {
+    Random random({.seed = spec.seed, .stream = RandomStream::resampling, .epoch = 1, .index = r});
+    std::uint32_t bits = 0;
+    for (std::size_t block = 0; block < blocks; ++block) {
+      bits = block % 4 == 0 ? random.bits() : bits >> 8;
+      sums[r] += tables[block][bits & 255U];
+    }
+  }
+  return sums;
+}
+
+/// Student's t with whole degrees of freedom; resample r of its own sequence.
+double random_t(double freedom, const BootstrapSpec& spec, std::size_t r) {
+  Random random({.seed = spec.seed, .stream = RandomStream::resampling, .epoch = 2, .index = r});
+  const auto normal = [&] {
+    const double radius = std::sqrt(-2.0 * std::log(1.0 - random.uniform()));
+    return radius * std::cos(6.283185307179586 * random.uniform());
+  };
+  const double z = normal();
+  double squares = 0.0;
+  for (double each = 0.0; each < freedom; ++each) {
+    const double value = normal();
+    squares += value * value;
+  }
+  return z / std::sqrt(squares / freedom);
+}
+
+struct Contender {
+  Contributions of;
+  std::vector<double> flipped;  // (resamples)
+};
+
+/// p and interval from one set of sums: delta is inside exactly if the test does not reject that the difference is
+/// delta.
+Comparison compare_contenders(const Contender& a, const Contender& b, std::span<const double> unit_flips,
+                              const BootstrapSpec& spec) {
+  Comparison result{.difference = a.of.estimate - b.of.estimate};
+  if (std::isnan(result.difference)) {
+    result.low = result.high = result.p = result.p_holm = result.difference;
+    return result;
+  }
+  const double d = result.difference;
+  const double seed_error = std::sqrt(a.of.seed_variance + b.of.seed_variance);
+  const double freedom = a.of.seed_freedom + b.of.seed_freedom;
+  std::vector<double> lows, highs;
+  std::int64_t as_large = 0;
+  const double rounding = 1e-9 * std::abs(d) + 1e-15;  // sums of the same parts in another order are equal
+  for (std::size_t r = 0; r < a.flipped.size(); ++r) {
+    double sum = a.flipped[r] - b.flipped[r];
+    if (seed_error > 0.0) sum += seed_error * random_t(freedom, spec, r);
+    if (std::abs(std::abs(sum) - std::abs(d)) <= rounding) sum = std::copysign(d, sum);
+    if (std::abs(sum) >= std::abs(d)) ++as_large;
+    // |sum - delta * unit| >= |d - delta| holds for delta between these two, on either side of d.
+    const double unit = unit_flips[r];
+    const double first = unit < 1.0 ? (d - sum) / (1.0 - unit) : -HUGE_VAL;
+    const double second = unit > -1.0 ? (d + sum) / (1.0 + unit) : HUGE_VAL;
+    lows.push_back(std::min(first, second));
+    highs.push_back(std::max(first, second));
+  }
+  const auto resamples = static_cast<double>(lows.size());
+  result.p = result.p_holm = static_cast<double>(as_large + 1) / (resamples + 1.0);
+  std::sort(lows.begin(), lows.end());
+  std::sort(highs.begin(), highs.end());
+  // Inside while more than (1 - level) * (resamples + 1) - 1 resamples are as far away.
+  const auto allowed =
+      static_cast<std::size_t>(std::max(0.0, std::floor((1.0 - spec.level) * (resamples + 1.0) - 1.0 + 1e-9)));
+  result.low = lows[std::min(allowed, lows.size() - 1)];
+  result.high = highs[highs.size() - 1 - std::min(allowed, highs.size() - 1)];
+  result.is_distinguishable = result.p < 1.0 - spec.level;
+  return result;
+}
+
+}  // namespace
+
+std::vector<PairComparison> compare_all(Score score, std::span<const std::vector<Cases>> contenders,
+                                        const BootstrapSpec& spec) {
+  check_spec(spec);
+  std::vector<PairComparison> pairs;
+  if (contenders.empty()) return pairs;
+  std::vector<Contender> each;
+  std::vector<Cases> firsts;
+  for (const std::vector<Cases>& runs : contenders) {
+    each.push_back({.of = contributions(score, runs), .flipped = {}});
+    each.back().flipped = signed_sums(each.back().of.parts, spec);
+    firsts.push_back(runs.front());
+  }
+  const ScoredRuns same(Score::accuracy, firsts);  // checks that contenders have the same cases
+  const auto clusters = static_cast<double>(same.clusters().count());
+  const std::vector<double> units = signed_sums(std::vector<double>(same.clusters().count(), 1.0 / clusters), spec);
+  for (std::size_t a = 0; a < each.size(); ++a) {
+    for (std::size_t b = a + 1; b < each.size(); ++b) {
+      pairs.push_back({a, b, compare_contenders(each[a], each[b], units, spec)});
+    }
+  }
+  std::vector<Comparison*> together;
+  for (PairComparison& pair : pairs) together.push_back(&pair.result);
+  correct_together(together, spec.level);
+  return pairs;
+}
+
+Comparison compare(Score score, std::span<const Cases> a, std::span<const Cases> b, const BootstrapSpec& spec) {
+  const std::vector<Cases> contenders[] = {{a.begin(), a.end()}, {b.begin(), b.end()}};
+  return compare_all(score, contenders, spec).front().result;
+}
+
+VarianceParts variance_parts(Score score, std::span<const Cases> cases) {
+  const ScoredRuns runs(score, cases);
+  check_varies(runs);
+  VarianceParts parts{.seed = seed_variance(runs), .cases = runs.jackknife().variance};
+  parts.total = parts.seed + parts.cases;
+  return parts;
+}
+
+}  // namespace graft

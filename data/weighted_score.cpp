@@ -1,0 +1,155 @@
+#include "data/weighted_score.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "data/decision_scores.h"
+
+namespace graft {
+namespace {
+
+constexpr double kUndefined = std::numeric_limits<double>::quiet_NaN();
+
+double of_decisions(Score score, const DecisionScores& d) {
+  switch (score) {
+    case Score::accuracy:
+      return d.accuracy;
+    case Score::macro_accuracy:
+      return d.macro_accuracy;
+    case Score::macro_f1:
+      return d.macro_f1;
+    case Score::weighted_f1:
+      return d.weighted_f1;
+    case Score::kappa:
+      return d.kappa;
+    case Score::sensitivity:
+      return d.sensitivity;
+    case Score::specificity:
+      return d.specificity;
+    default:
+      return kUndefined;
+  }
+}
+
+}  // namespace
+
+WeightedScore::WeightedScore(Score score, const Cases& cases)
+    : score_(score),
+      n_(cases.labels.size()),
+      classes_(static_cast<std::size_t>(std::max<std::int64_t>(cases.classes, 0))) {
+  check_cases(cases.probabilities, cases.labels, cases.classes);
+  const auto predicted = predicted_classes(cases.probabilities, cases.classes);
+  for (std::size_t i = 0; i < n_; ++i) {
+    const auto row = cases.probabilities.subspan(i * classes_, classes_);
+    const auto label = static_cast<std::size_t>(cases.labels[i]), top = static_cast<std::size_t>(predicted[i]);
+    cells_.push_back(static_cast<std::uint32_t>(label * classes_ + top));
+    if (score == Score::brier) values_.push_back(case_brier(row, cases.labels[i]));
+    if (score == Score::log_loss) values_.push_back(case_loss(row, cases.labels[i]));
+    if (score == Score::calibration_error) {
+      bins_.push_back(static_cast<std::uint8_t>(calibration_bin(row[top])));
+      values_.push_back((label == top ? 1.0 : 0.0) - row[top]);
+    }
+  }
+  confusion_.resize(classes_ * classes_);
+  if (score != Score::auc && score != Score::average_precision) return;
+  for (std::size_t c = 0; c < classes_; ++c) {
+    if (score == Score::auc && classes_ == 2 && c == 0) continue;  // class 1 says the same
+    const auto p = [&](std::uint32_t at) { return cases.probabilities[at * classes_ + c]; };
+    std::vector<std::uint32_t> order(n_);
+    std::iota(order.begin(), order.end(), 0U);
+    std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) { return p(a) > p(b); });
+    Ranking ranking{.at = order, .is_positive = {}, .ends_tie = {}};
+    for (std::size_t i = 0; i < n_; ++i) {
+      ranking.is_positive.push_back(static_cast<std::size_t>(cases.labels[order[i]]) == c ? 1.0 : 0.0);
+      ranking.ends_tie.push_back(i + 1 == n_ || p(order[i + 1]) < p(order[i]) ? 1 : 0);
+      if (ranking.ends_tie.back() == 0) ranking.has_ties = true;
+    }
+    rankings_.push_back(std::move(ranking));
+  }
+}
+
+double WeightedScore::auc(const Ranking& ranking, std::span<const double> weights) const {
+  double above = 0.0, seen = 0.0, sum = 0.0;  // positives so far, cases so far
+  double positives = 0.0, negatives = 0.0;    // of a tie
+  for (std::size_t i = 0; i < n_; ++i) {
+    const double weight = weights[ranking.at[i]], positive = weight * ranking.is_positive[i];
+    seen += weight;
+    if (!ranking.has_ties) {  // the same sum, without a branch
+      sum += (weight - positive) * (above + 0.5 * positive);
+      above += positive;
+      continue;
+    }
+    positives += positive;
+    negatives += weight - positive;
+    if (ranking.ends_tie[i] == 0) continue;
+    sum += negatives * (above + 0.5 * positives);
+    above += positives;
+    positives = negatives = 0.0;
+  }
+  return above > 0.0 && seen > above ? sum / (above * (seen - above)) : kUndefined;
+}
+
+double WeightedScore::average_precision(const Ranking& ranking, std::span<const double> weights) const {
+  double above = 0.0, seen = 0.0, sum = 0.0, positives = 0.0;
+  for (std::size_t i = 0; i < n_; ++i) {
+    const double weight = weights[ranking.at[i]];
+    seen += weight;
+    positives += weight * ranking.is_positive[i];
+    if (ranking.ends_tie[i] == 0 || positives == 0.0) continue;
+    above += positives;
+    sum += positives * (above / seen);
+    positives = 0.0;
+  }
+  return above > 0.0 ? sum / above : kUndefined;
+}
+
+double WeightedScore::mean_ranking_score(std::span<const double> weights) const {
+  double sum = 0.0, defined = 0.0;
+  for (const Ranking& ranking : rankings_) {
+    const double value = score_ == Score::auc ? auc(ranking, weights) : average_precision(ranking, weights);
+    if (std::isnan(value)) continue;
+    sum += value;
+    ++defined;
+  }
+  return defined > 0.0 ? sum / defined : kUndefined;
+}
+
+double WeightedScore::binned_gap(std::span<const double> weights) const {
+  std::array<double, kCalibrationBins> sums{};
+  double n = 0.0;
+  for (std::size_t i = 0; i < n_; ++i) {
+    sums[bins_[i]] += weights[i] * values_[i];
+    n += weights[i];
+  }
+  double sum = 0.0;
+  for (const double each : sums) sum += std::abs(each);
+  return sum / n;
+}
+
+double WeightedScore::operator()(std::span<const double> weights) const {
+  switch (score_) {
+    case Score::auc:
+    case Score::average_precision:
+      return mean_ranking_score(weights);
+    case Score::brier:
+    case Score::log_loss: {
+      double sum = 0.0, n = 0.0;
+      for (std::size_t i = 0; i < n_; ++i) {
+        sum += weights[i] * values_[i];
+        n += weights[i];
+      }
+      return sum / n;
+    }
+    case Score::calibration_error:
+      return binned_gap(weights);
+    default:
+      std::fill(confusion_.begin(), confusion_.end(), 0.0);
+      for (std::size_t i = 0; i < n_; ++i) confusion_[cells_[i]] += weights[i];
+      return of_decisions(score_, decision_scores(confusion_, classes_));
+  }
+}
+
+}  // namespace graft
