@@ -98,7 +98,11 @@ struct Comparison {
   bool is_distinguishable = false;  // p_holm < 1 - level
 };
 
-/// Paired, on the same cases, of means over seeds. Errors: as interval; also cases that differ between a and b.
+/// Paired, on the same cases, of means over seeds. p by lots over clusters: how often random signs of each cluster's
+/// contributions give as large a difference; of accuracy on single cases McNemar's exact test. The interval holds what
+/// the same test does not reject. The scatter of seeds counts where a side has two runs or more; with one a side the
+/// result is of these two trained models. Errors: as interval; also cases that differ between a and b. Sources:
+/// Hemerik, Goeman, Finos 2020 (signs of contributions); docs/statistics.md.
 Comparison compare(Score score, std::span<const Cases> a, std::span<const Cases> b, const BootstrapSpec& spec);
 
 struct PairComparison {
@@ -122,7 +126,7 @@ void correct_together(std::span<Comparison* const> comparisons, double level);
 /// Variances of a mean over seeds (squared units of the score): how much another draw of as many seeds, or of as many
 /// cases, would move it.
 struct VarianceParts {
-  double seed = 0.0;   // NaN with one run
+  double seed = 0.0;   // NaN with one run, and then total is
   double cases = 0.0;  // of the mean over these seeds
   double total = 0.0;  // seed + cases
 };
