@@ -76,6 +76,7 @@ class Runner {
   void tidy(const Entry& entry) const;
   void read_plan();
   bool start_next();
+  bool repeats_features(const Entry& entry) const;
   bool may_start(Entry& entry);
   void start(std::size_t index);
   ChildSpec command(const Entry& entry, std::size_t slot) const;
@@ -182,14 +183,32 @@ StudyOutcome Runner::run() {
   return outcome;
 }
 
-/// False: nothing can be started now.
+/// False: nothing can be started now. What would compute features that another task is about to share comes last.
 bool Runner::start_next() {
-  for (std::size_t i = 0; i < entries_.size(); ++i) {
-    if (entries_[i].progress != Progress::waiting || !may_start(entries_[i])) continue;
-    start(i);
-    return true;
-  }
+  for (const bool takes_all : {false, true})
+    for (std::size_t i = 0; i < entries_.size(); ++i) {
+      Entry& entry = entries_[i];
+      if (entry.progress != Progress::waiting || (!takes_all && repeats_features(entry)) || !may_start(entry)) continue;
+      start(i);
+      return true;
+    }
   return false;
+}
+
+/// Whether a first task that freezes blocks of the same network, for the same images, is at work.
+bool Runner::repeats_features(const Entry& entry) const {
+  const auto freezes = [&](const Entry& e) {
+    const std::string& name = strategy_of(spec_.spec, e.task.cell.strategy).strategy;
+    return name == "linear-probe" || name == "lp-ft" || name.starts_with("gradual-");
+  };
+  const auto shares = [&](const Entry& e) {
+    const StudyCell &a = e.task.cell, &b = entry.task.cell;
+    return freezes(e) && a.network == b.network && a.dataset == b.dataset && a.fold == b.fold;
+  };
+  const auto any = [&](Progress progress) {
+    return std::ranges::any_of(entries_, [&](const Entry& e) { return e.progress == progress && shares(e); });
+  };
+  return freezes(entry) && any(Progress::running) && !any(Progress::finished);
 }
 
 /// A cell waits for its trials; if one failed, or none has a score, it fails with them.

@@ -171,7 +171,7 @@ TEST(Study, KilledAtAnyMomentItEndsWithTheSameBits) {
   const TemporaryFolder folder;
   const std::string file = study_file(folder / "study.toml"), output = folder / "study", said = folder / "said.txt";
   std::mt19937 random(20);
-  std::uniform_int_distribution<int> milliseconds(20, 1500);
+  std::uniform_int_distribution<int> milliseconds(20, 1200);
   int kills = 0;
   constexpr int kKills = 20;
   while (kills < kKills) {
