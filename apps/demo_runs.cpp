@@ -14,6 +14,8 @@ namespace {
 
 namespace fs = std::filesystem;
 constexpr const char* kMarker = "about.txt";
+/// A drawn pattern is another one of its class, turned, enlarged and lit in another way.
+constexpr const char* kDrawnLeaks = "near-duplicates";
 
 DemoStep pretraining(const fs::path& folder) {
   return {"source",
@@ -21,38 +23,10 @@ DemoStep pretraining(const fs::path& folder) {
           {{"train.data", folder / "source"},
            {"train.from_scratch", "true"},
            {"train.size", "64"},
+           {"train.allow_leaks", kDrawnLeaks},
            {"train.epochs", "4"},
            {"train.batch", "8"},
            {"train.lr", "0.0005"}}};
-}
-
-std::vector<DemoStep> contenders(const fs::path& folder) {
-  const std::pair<std::string, std::string> data{"train.data", folder / "target"};
-  const std::pair<std::string, std::string> weights{"train.weights", folder / "pretrained.h5"};
-  return {{"linear-probe",
-           "linear probe of the pre-trained network",
-           {data,
-            weights,
-            {"strategy.name", "linear-probe"},
-            {"train.epochs", "20"},
-            {"train.batch", "8"},
-            {"train.lr", "0.003"}}},
-          {"full",
-           "full fine-tuning of the pre-trained network",
-           {data,
-            weights,
-            {"strategy.name", "full"},
-            {"train.epochs", "12"},
-            {"train.batch", "8"},
-            {"train.lr", "0.0001"}}},
-          {"scratch",
-           "training from scratch",
-           {data,
-            {"train.from_scratch", "true"},
-            {"train.size", "64"},
-            {"train.epochs", "12"},
-            {"train.batch", "8"},
-            {"train.lr", "0.0005"}}}};
 }
 
 std::string command_of(const DemoStep& step, const TrainSettings& settings) {
@@ -66,14 +40,13 @@ std::string command_of(const DemoStep& step, const TrainSettings& settings) {
     }
   }
   if (settings.seed != 0) flags += fmt::format(" --seed {}", settings.seed);
-  return fmt::format("graft train {}{} --patience 0 --allow-leaks near-duplicates -o {}", settings.data, flags, settings.output);
+  return fmt::format("graft train {}{} --patience 0 -o {}", settings.data, flags, settings.output);
 }
 
 DemoResult run_step(DemoStep step, const fs::path& folder, TrainSettings settings, Context& context,
                     const std::atomic<bool>& stop, ProgressSink& progress) {
   settings.output = folder / "runs" / step.name;
   settings.patience = 0;
-  settings.allow_leaks = "near-duplicates";  // drawn patterns are others of their class, turned and enlarged
   for (const auto& [key, value] : step.keys) set_by_key(settings, key, value);
   const std::string command = command_of(step, settings);
   progress.note(fmt::format("\n{}\n$ {}", emphasised(step.title, Emphasis::bold, stderr), command));
@@ -94,9 +67,10 @@ void claim_demo_folder(const fs::path& folder) {
   if (fs::exists(folder) && !fs::is_empty(folder) && !fs::exists(folder / kMarker)) {
     throw Error(fmt::format("demo: {} holds other files; choose another -o DIR", folder.string()));
   }
-  write_atomically(folder / kMarker, std::string_view("Written by `graft demo`, which replaces source/, target/, "
-                                                      "runs/ and pretrained.h5 when it runs again.\n"));
-  for (const char* part : {"source", "target", "runs"}) fs::remove_all(folder / part);
+  write_atomically(folder / kMarker,
+                   std::string_view("Written by `graft demo`, which replaces source/, target/, "
+                                    "runs/, study/, study.toml and pretrained.h5 when it runs again.\n"));
+  for (const char* part : {"source", "target", "runs", "study"}) fs::remove_all(folder / part);
 }
 
 void draw_demo_images(const fs::path& folder, const TrainSettings& base) {
@@ -105,22 +79,49 @@ void draw_demo_images(const fs::path& folder, const TrainSettings& base) {
   write_demo_set(folder / "target", DemoTask::target, kDemoTarget, kDemoSide, seed);
 }
 
-DemoReport run_demo_steps(const fs::path& folder, const TrainSettings& base, Context& context,
-                          const std::atomic<bool>& stop, ProgressSink& progress) {
-  progress.note(fmt::format("drawing images into {}", folder.string()));
-  draw_demo_images(folder, base);
-  DemoReport report{.source = run_step(pretraining(folder), folder, base, context, stop, progress)};
-  report.was_interrupted = report.source.run.was_interrupted;
-  if (report.was_interrupted) return report;
+DemoResult pretrain(const fs::path& folder, const TrainSettings& base, Context& context, const std::atomic<bool>& stop,
+                    ProgressSink& progress) {
+  DemoResult result = run_step(pretraining(folder), folder, base, context, stop, progress);
+  if (result.run.was_interrupted) return result;
   // The model alone, without the checkpoint that the run's file carries.
   const ModelFile pretrained = read_model_file(folder / "runs" / "source" / "best.h5");
   write_model_file(folder / "pretrained.h5", pretrained.info, pretrained.weights);
-  for (DemoStep& step : contenders(folder)) {
-    report.target.push_back(run_step(std::move(step), folder, base, context, stop, progress));
-    report.was_interrupted = report.target.back().run.was_interrupted;
-    if (report.was_interrupted) break;
-  }
-  return report;
+  return result;
+}
+
+std::string demo_study(const TrainSettings& base) {
+  return fmt::format(R"(# A study on drawn images, written by `graft demo`. docs/study.md explains every key.
+[study]
+title = "Eight strategies on drawn patterns"
+networks = ["resnet50"]
+strategies = ["full", "linear-probe", "gradual-last-first", "gradual-first-last", "lp-ft", "l1-sp", "l2-sp", "auto-rgn"]
+seeds = [{}]
+
+[study.weights]
+resnet50 = "pretrained.h5"
+
+[study.datasets]   # a drawn pattern is another one of its class, turned and enlarged: near-duplicates on purpose
+patterns = {{ path = "target", allow = ["{}"] }}
+
+[train]
+device = "{}"
+epochs = 8
+batch = 8
+patience = 0
+lr = 1e-4
+
+[strategy.linear-probe]
+lr = 3e-3
+[strategy.gradual-last-first]
+lr = 3e-4
+[strategy.gradual-first-last]
+lr = 3e-4
+[strategy.lp-ft]
+lr = 2e-3
+[strategy.auto-rgn]
+lr = 1e-3
+)",
+                     base.seed, kDrawnLeaks, base.device);
 }
 
 }  // namespace graft

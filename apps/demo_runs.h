@@ -1,5 +1,6 @@
-// The experiment of `graft demo`: two image sets, one pre-training, three contenders on the target task. Each training
-// is a list of settings from which both the run and the command line that repeats it are made. Printing is demo.cpp's.
+// The experiment of `graft demo`: two image sets, one pre-training on the first, and a study of the eight strategies on
+// the second. The pre-training is a list of settings from which both the run and the command line that repeats it are
+// made; the study is a file that `graft study` reads. Printing is demo.cpp's.
 #pragma once
 
 #include <filesystem>
@@ -12,8 +13,7 @@
 
 namespace graft {
 
-// Sizes, and the rates in demo_runs.cpp (two tried per contender), were chosen on validation images of seed 7; the demo
-// runs with seed 0.
+// Sizes, and the rates in demo_runs.cpp, were chosen on validation images of seed 7; the demo runs with seed 0.
 inline constexpr std::int64_t kDemoSide = 73;  // pixels; the network sees the 64 in the middle
 inline constexpr DemoCounts kDemoSource{.train = 96, .val = 12};
 inline constexpr DemoCounts kDemoTarget{.train = 16, .val = 12, .test = 40};
@@ -30,21 +30,18 @@ struct DemoResult {
   double seconds = 0;
 };
 
-struct DemoReport {
-  bool was_interrupted = false;
-  DemoResult source;
-  std::vector<DemoResult> target;
-};
-
-/// Makes the folder the demo's: empty of earlier sets and runs, and marked.
+/// Makes the folder the demo's: empty of earlier sets, runs and studies, and marked.
 /// Errors: it is a file, or holds something else than a demo.
 void claim_demo_folder(const std::filesystem::path& folder);
 
 /// Writes folder/source and folder/target; `base` brings the seed. Errors: they cannot be written.
 void draw_demo_images(const std::filesystem::path& folder, const TrainSettings& base);
 
-/// Draws and trains; `base` brings device, threads and seed.
-DemoReport run_demo_steps(const std::filesystem::path& folder, const TrainSettings& base, Context& context,
-                          const std::atomic<bool>& stop, ProgressSink& progress);
+/// Trains on folder/source and writes the model to folder/pretrained.h5; `base` brings device, threads and seed.
+DemoResult pretrain(const std::filesystem::path& folder, const TrainSettings& base, Context& context,
+                    const std::atomic<bool>& stop, ProgressSink& progress);
+
+/// The study of the target task, as the text of folder/study.toml.
+std::string demo_study(const TrainSettings& base);
 
 }  // namespace graft

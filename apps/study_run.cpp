@@ -1,8 +1,8 @@
 // graft study run: the trainings of a study, several at a time, until all are finished.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
-#include <optional>
 
 #include "apps/interrupt.h"
 #include "apps/settings_options.h"
@@ -65,36 +65,38 @@ int report(const StudyOutcome& outcome, const RunOptions& options, const StudyDi
                           of(std::ssize(outcome.failures), "training"), kept, list));
 }
 
-StudyOutcome run_cells(const RunOptions& options, const StudyFile& file, const StudyDirectory& directory,
-                       StudyDisplay& display) {
-  const auto to_text = [](const TrainSettings& s) { return to_toml(s, true); };
+std::string to_text(const TrainSettings& settings) { return to_toml(settings, true); }
+
+StudyRunSpec run_spec(const StudyFile& file, const StudyDirectory& directory, const StudyCall& call) {
   StudyRunSpec run{.spec = file.spec, .directory = directory, .program = this_program(), .to_toml = to_text};
-  const MachineShare share = divide_machine(file.spec, options.jobs);
-  run.jobs = share.jobs, run.threads = share.threads, run.devices = share.devices;
-  std::optional<StopLater> stop;
-  const auto catch_signals = [&] { run.stop = &stop.emplace().flag(); };
-  if (!options.cell.empty()) {
-    check_prepared(file.spec, directory);
-    const StudyLock lock(directory.lock(), StudyLock::Kind::one_cell);
-    run.jobs = 1;
-    catch_signals();
-    return run_task(run, task_named(file.spec, options.cell), display);
-  }
-  const StudyLock lock(directory.lock(), StudyLock::Kind::whole, [&](std::string_view line) { display.note(line); });
+  const MachineShare share = divide_machine(file.spec, call.jobs);
+  run.jobs = share.jobs, run.devices = share.devices;
+  run.threads = call.threads > 0 ? std::max<std::int64_t>(1, call.threads / share.jobs) : share.threads;
+  return run;
+}
+
+void prepare(const StudyFile& file, const StudyDirectory& directory, bool overwrites, StudyDisplay& display) {
   prepare_study(file.spec, directory,
                 {.toml = file.text,
-                 .overwrites = options.overwrites,
+                 .overwrites = overwrites,
                  .threads = int(cores()),
                  .to_toml = to_text,
                  .note = [&](std::string_view line) { display.note(line); }});
-  if (options.slurm) {
-    print_result(write_slurm_scripts(file.spec, directory, options.study.file));
-    return {};
-  }
-  display.note(fmt::format("study: {} at once, {} thread{} each{}", run.jobs, run.threads, run.threads == 1 ? "" : "s",
-                           run.devices.empty() ? "" : fmt::format(", on {}", fmt::join(run.devices, ", "))));
-  catch_signals();  // not before: what is prepared is written file by file, whole or not at all
-  return run_study(run, display);
+}
+
+StudyLock lock_whole(const StudyDirectory& directory, StudyDisplay& display) {
+  return StudyLock(directory.lock(), StudyLock::Kind::whole, [&](std::string_view line) { display.note(line); });
+}
+
+StudyOutcome run_one(const RunOptions& options, const StudyFile& file, const StudyDirectory& directory,
+                     StudyDisplay& display) {
+  StudyRunSpec run = run_spec(file, directory, {.jobs = options.jobs});
+  check_prepared(file.spec, directory);
+  const StudyLock lock(directory.lock(), StudyLock::Kind::one_cell);
+  run.jobs = 1;
+  const StopLater stop;
+  run.stop = &stop.flag();
+  return run_task(run, task_named(file.spec, options.cell), display);
 }
 
 int run_study_verb(RunOptions& options) {
@@ -103,11 +105,32 @@ int run_study_verb(RunOptions& options) {
   check_study(file.spec);
   claim_study_folder(directory);
   StudyDisplay display(options.study.is_quiet);
-  const StudyOutcome outcome = run_cells(options, file, directory, display);
-  return options.slurm ? 0 : report(outcome, options, directory);
+  if (options.slurm) {
+    const StudyLock lock = lock_whole(directory, display);
+    prepare(file, directory, options.overwrites, display);
+    print_result(write_slurm_scripts(file.spec, directory, options.study.file));
+    return 0;
+  }
+  const StudyOutcome outcome =
+      options.cell.empty()
+          ? run_study_file(file, directory, {.jobs = options.jobs, .overwrites = options.overwrites}, display)
+          : run_one(options, file, directory, display);
+  return report(outcome, options, directory);
 }
 
 }  // namespace
+
+StudyOutcome run_study_file(const StudyFile& file, const StudyDirectory& directory, const StudyCall& call,
+                            StudyDisplay& display) {
+  StudyRunSpec run = run_spec(file, directory, call);
+  const StudyLock lock = lock_whole(directory, display);
+  prepare(file, directory, call.overwrites, display);
+  display.note(fmt::format("study: {} at once, {} thread{} each{}", run.jobs, run.threads, run.threads == 1 ? "" : "s",
+                           run.devices.empty() ? "" : fmt::format(", on {}", fmt::join(run.devices, ", "))));
+  const StopLater stop;  // not before: what is prepared is written file by file, whole or not at all
+  run.stop = &stop.flag();
+  return run_study(run, display);
+}
 
 void add_study_run_verb(Command& study) {
   Command verb = study.verb("run", "Run what is not finished yet, or continue it");
