@@ -111,11 +111,9 @@ std::string head_text(const Profile& p) {
   text += fmt::format("limits   {} {} ({}), {:.1f} GB/s ({})\n", short_number(p.limits.flops_per_second / unit.size),
                       unit.rate, p.limits.flops_call, p.limits.bytes_per_second / 1e9, p.limits.bytes_call);
   text +=
-      fmt::format("step     {} ms, {} images/s; {} {} and {} in {} device calls{}; peak memory {}\n",
+      fmt::format("step     {} ms, {} images/s; {} {} and {} in {} device calls; peak memory {}\n",
                   short_number(1e3 * p.plain), short_number(p.images_per_second()), short_number(all.flops / unit.size),
-                  unit.amount, bytes_text(std::int64_t(all.bytes)), p.calls_per_step,
-                  p.kernels_per_step > 0 ? fmt::format(", {} kernels", p.kernels_per_step) : std::string(),
-                  bytes_text(p.peak_bytes));
+                  unit.amount, bytes_text(std::int64_t(all.bytes)), p.calls_per_step, bytes_text(p.peak_bytes));
   text += "        ";
   for (StepPart part : kStepParts)
     if (!p.is_inference || part <= StepPart::forward)
@@ -126,6 +124,8 @@ std::string head_text(const Profile& p) {
   text +=
       fmt::format("profile  {} ms a step with every call timed: {:+.1f}% of a step; medians of {} steps of each kind\n",
                   short_number(1e3 * p.seconds), 100 * (p.seconds / p.plain - 1), p.steps.size());
+  if (p.kernels_per_step > 0)
+    text += fmt::format("kernels  {} a step, copies and fills among them\n", p.kernels_per_step);
   return text;
 }
 
