@@ -209,10 +209,12 @@ std::vector<std::string> check_study(const StudySpec& spec) {
   check_numbers(spec);
   check_tuning(spec);
   for (const StudyNetwork& network : spec.networks) check_network(network);
-  for (const StudyDataset& dataset : spec.datasets)
+  for (const StudyDataset& dataset : spec.datasets) {
+    check_split_settings(spec, dataset);
     if (!std::filesystem::exists(dataset.path))
       throw Error(fmt::format("study.datasets: {} ({}) does not exist; expected a folder, a .csv or a MedMNIST .npz",
                               dataset.name, dataset.path));
+  }
   std::vector<std::string> notes;
   for (const StudyStrategy& strategy : spec.strategies) {
     for (const StudyNetwork& network : spec.networks)

@@ -56,12 +56,14 @@ void keep_some(StudySplit& split, const StudySpec& spec) {
 }
 
 void check_splits(const StudySplit& split, const StudyDataset& dataset) {
+  const char* advice = is_npz(dataset) ? "add them to the file"
+                       : split.count(Split::val) == 0
+                           ? "strategies are compared and tuned on them: raise train.val_fraction"
+                           : "add a test split, or use folds";
   for (const Split part : {Split::val, Split::test})
     if (split.count(part) == 0)
       throw Error(fmt::format("study: {} ({}) has no {} images; {}", dataset.name, dataset.path,
-                              part == Split::val ? "validation" : "test",
-                              part == Split::val ? "strategies are compared and tuned on them: raise train.val_fraction"
-                                                 : "add a test split, or use folds"));
+                              part == Split::val ? "validation" : "test", advice));
 }
 
 }  // namespace
@@ -70,15 +72,19 @@ std::int64_t StudySplit::count(Split split) const { return std::ranges::count(sa
 
 bool is_npz(const StudyDataset& dataset) { return fs::path(dataset.path).extension() == ".npz"; }
 
-std::vector<StudySplit> make_splits(const StudySpec& spec, const StudyDataset& dataset, bool decodes_all, int threads) {
-  const TrainSettings s = data_settings(spec);
-  if (is_npz(dataset) &&
-      (spec.folds > 0 || spec.train_per_class > 0 || spec.val_per_class > 0 || spec.test_per_class > 0))
+void check_split_settings(const StudySpec& spec, const StudyDataset& dataset) {
+  const bool has_subset = spec.train_per_class > 0 || spec.val_per_class > 0 || spec.test_per_class > 0;
+  if (is_npz(dataset) && (spec.folds > 0 || has_subset))
     throw UsageError(fmt::format(
         "study: {} is an .npz, whose own splits are used; folds and per-class numbers need a folder or a CSV",
         dataset.path));
+}
+
+std::vector<StudySplit> make_splits(const StudySpec& spec, const StudyDataset& dataset, bool decodes_all, int threads) {
+  const TrainSettings s = data_settings(spec);
+  check_split_settings(spec, dataset);
   const Dataset data = Dataset::open({.path = dataset.path,
-                                      .val_fraction = spec.folds > 0 ? 0 : s.val_fraction,
+                                      .val_fraction = spec.folds > 0 || is_npz(dataset) ? 0 : s.val_fraction,
                                       .test_fraction = spec.folds > 0 ? 0 : s.test_fraction,
                                       .seed = std::uint64_t(spec.split_seed),
                                       .skip_bad = s.skip_bad,

@@ -20,10 +20,13 @@ struct StudySplit {
 /// Whether a dataset brings its own splits and is read as it is.
 bool is_npz(const StudyDataset& dataset);
 
+/// What can be known of it without reading it. Errors (UsageError): folds or subsets of an .npz.
+void check_split_settings(const StudySpec& spec, const StudyDataset& dataset);
+
 /// As the spec wants them, one per fold (one without folds); folds keep copies of an image together. With `decodes_all`
 /// every image is read once, and an unreadable one is an error, or left out with train.skip_bad; leaks are looked for
-/// unless train.leak_check is off. Errors: see Dataset::open(), assign_folds(); folds or subsets of an .npz; no
-/// validation or no test images.
+/// unless train.leak_check is off. Errors: see Dataset::open(), assign_folds(), check_split_settings(); no validation
+/// or no test images, of an .npz without those of its own.
 std::vector<StudySplit> make_splits(const StudySpec& spec, const StudyDataset& dataset, bool decodes_all, int threads);
 
 /// path,label,split,group; without test images if `for_tuning`.

@@ -99,6 +99,8 @@ TEST(Study, CellsAreCheckedBeforeAnythingStarts) {
     return "none";
   };
   EXPECT_EQ(error(small_study(), [](StudySpec&) {}), "none");
+  EXPECT_TRUE(contains(error(small_study(), [](StudySpec& s) { s.datasets[0].path = "x.npz", s.folds = 3; }),
+                       "folds and per-class numbers need a folder or a CSV"));
   EXPECT_TRUE(contains(error(small_study(), [](StudySpec& s) { s.networks[0].name = "vgg19"; }),
                        "holds a densenet121, not a vgg19"));
   EXPECT_TRUE(contains(error(small_study(), [](StudySpec& s) { s.train[0].second = std::int64_t{9}; }),
