@@ -4,7 +4,9 @@
 #include "kernels/cpu/conv_onednn.h"
 
 #include <fmt/format.h>
+#include <sys/mman.h>
 
+#include <new>
 #include <optional>
 
 #include "kernels/cpu/cpu_backend.h"
@@ -145,6 +147,16 @@ struct PackedWeights {
   std::vector<Entry> entries;
 };
 
+/// oneDNN 2.6 writes machine code for a primitive into memory that it maps, and where it gets none it writes all the
+/// same, which ends the program. So there must be enough of it, with a margin for other threads.
+/// Errors (std::bad_alloc): there is not.
+void require_memory_for_code() {
+  constexpr std::size_t kBytes = std::size_t{16} << 20;
+  void* block = mmap(nullptr, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (block == MAP_FAILED) throw std::bad_alloc();
+  munmap(block, kBytes);
+}
+
 template <class Fn>
 decltype(auto) checked(const char* what, const ConvSpec& s, Fn&& fn) {
   try {
@@ -156,6 +168,13 @@ decltype(auto) checked(const char* what, const ConvSpec& s, Fn&& fn) {
   }
 }
 
+/// For what makes primitives.
+template <class Fn>
+decltype(auto) checked_making(const char* what, const ConvSpec& s, Fn&& fn) {
+  require_memory_for_code();
+  return checked(what, s, fn);
+}
+
 }  // namespace
 
 ConvPrimitives::ConvPrimitives(bool uses_winograd)
@@ -164,7 +183,7 @@ ConvPrimitives::ConvPrimitives(bool uses_winograd)
 ConvFormats ConvPrimitives::formats(const ConvSpec& s) {
   const ConvKey key{ConvKind::forward, s, {}, {}};
   if (const auto it = formats_.find(key); it != formats_.end()) return it->second;
-  const auto pd = checked("conv_formats", s, [&] {
+  const auto pd = checked_making("conv_formats", s, [&] {
     return forward_desc(engine_, Algorithm::convolution_direct, s, any_activation(s.x), any_activation(s.y()), false);
   });
   const auto x = format_of(pd.src_desc(), s.x), y = format_of(pd.dst_desc(), s.y());
@@ -178,11 +197,12 @@ const ConvPrimitive& ConvPrimitives::get(const ConvKey& key) {
   const bool may_transform = uses_winograd_ && s.r == 3 && s.s == 3 && s.stride_h == 1 && s.stride_w == 1 &&
                              s.dilation_h == 1 && s.dilation_w == 1;
   if (may_transform) try {
+      require_memory_for_code();
       return primitives_.emplace(key, make_primitive(engine_, Algorithm::convolution_winograd, key)).first->second;
     } catch (const dnnl::error&) {
       // No Winograd for this shape or CPU: the direct algorithm has every shape.
     }
-  return checked("conv2d", s, [&]() -> const ConvPrimitive& {
+  return checked_making("conv2d", s, [&]() -> const ConvPrimitive& {
     return primitives_.emplace(key, make_primitive(engine_, Algorithm::convolution_direct, key)).first->second;
   });
 }
@@ -198,7 +218,7 @@ const dnnl::reorder& ConvPrimitives::pack(const ConvKey& key, bool adds) {
     ops.append_sum(1.0f);
     attr.set_post_ops(ops);
   }
-  return checked("conv2d weights", key.spec, [&]() -> const dnnl::reorder& {
+  return checked_making("conv2d weights", key.spec, [&]() -> const dnnl::reorder& {
     const dnnl::reorder::primitive_desc pd(engine_, unpacks ? packed : plain, engine_, unpacks ? plain : packed, attr);
     return packs_.emplace(pack_key, dnnl::reorder(pd)).first->second;
   });
