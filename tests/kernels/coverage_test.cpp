@@ -11,23 +11,26 @@ namespace graft {
 namespace {
 
 /// Calls that compute nothing; device_test.cpp tests them.
-const std::set<std::string> kNotOps{"device",         "compute_type",
-                                    "description",    "allocate",
-                                    "release",        "activation_type",
-                                    "memory",         "copy_in",
-                                    "copy_out",       "zero",
-                                    "synchronize",    "all_finite",
-                                    "conv_formats",   "run_map",
-                                    "push_range",     "pop_range",
-                                    "has_relu_masks", "plans",
-                                    "folds_norms",    "is_asynchronous",
-                                    "begin_copy_out", "supports_capture",
-                                    "begin_capture",  "end_capture",
-                                    "prepare_update", "begin_step",
-                                    "end_step",       "wait",
-                                    "replay",         "make_timer",
-                                    "conv_workspace", "reset_peak_memory",
-                                    "prefer_plans"};
+const std::set<std::string> kNotOps{"device",          "compute_type",
+                                    "description",     "allocate",
+                                    "release",         "activation_type",
+                                    "memory",          "copy_in",
+                                    "copy_out",        "zero",
+                                    "synchronize",     "all_finite",
+                                    "conv_formats",    "run_map",
+                                    "push_range",      "pop_range",
+                                    "has_relu_masks",  "plans",
+                                    "folds_norms",     "is_asynchronous",
+                                    "begin_copy_out",  "supports_capture",
+                                    "begin_capture",   "end_capture",
+                                    "prepare_update",  "begin_step",
+                                    "end_step",        "wait",
+                                    "replay",          "make_timer",
+                                    "conv_workspace",  "reset_peak_memory",
+                                    "prefer_plans",    "free_bytes",
+                                    "make_upload",     "send",
+                                    "arrive",          "follow_calls",
+                                    "prepares_images", "make_kernel_tracer"};
 
 /// The names of Backend's virtual calls, read from its header; overloads of `update` by their step's type.
 std::set<std::string> calls_in_header() {
@@ -39,13 +42,14 @@ std::set<std::string> calls_in_header() {
   const auto declared = std::distance(std::sregex_iterator(source.begin(), source.end(), any_virtual), {});
   const std::regex call(R"(virtual\s+[\w:*&<> ]*?\b(\w+)\(([^;]*?)\)[\w ]*(?:= 0;|\{))"), step(R"((\w+Step)&)");
   std::set<std::string> names;
-  for (std::sregex_iterator i(source.begin(), source.end(), call), end; i != end; ++i) {
+  std::int64_t understood = 0;  // `memory` is a call of the device and one of an upload
+  for (std::sregex_iterator i(source.begin(), source.end(), call), end; i != end; ++i, ++understood) {
     std::string name = (*i)[1];
     const std::string parameters = (*i)[2];
     if (std::smatch m; std::regex_search(parameters, m, step)) name += ":" + m[1].str();
     names.insert(name);
   }
-  EXPECT_EQ(std::int64_t(names.size()), declared) << "not every virtual call in kernels/backend.h was understood";
+  EXPECT_EQ(understood, declared) << "not every virtual call in kernels/backend.h was understood";
   EXPECT_GT(declared, 30);
   return names;
 }
