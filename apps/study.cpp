@@ -42,6 +42,7 @@ void add_study_verbs(Command& study) {
   add_study_plan_verb(study);
   add_study_run_verb(study);
   add_study_status_verb(study);
+  add_study_report_verb(study);
 }
 
 }  // namespace graft

@@ -39,5 +39,6 @@ StudyOutcome run_study_file(const StudyFile& file, const StudyDirectory& directo
 void add_study_plan_verb(Command& study);
 void add_study_run_verb(Command& study);
 void add_study_status_verb(Command& study);
+void add_study_report_verb(Command& study);
 
 }  // namespace graft

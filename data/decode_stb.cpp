@@ -99,16 +99,31 @@ Image decoders::decode_with_stb(std::span<const std::uint8_t> bytes, std::string
   return {height, width, std::vector<std::uint8_t>(pixels.get(), pixels.get() + std::int64_t{3} * height * width)};
 }
 
+namespace {
+
+/// stb_image_write hands over the file piece by piece.
+void append_bytes(void* target, void* data, int size) {
+  const auto* bytes = static_cast<const std::uint8_t*>(data);
+  auto* file = static_cast<std::vector<std::uint8_t>*>(target);
+  file->insert(file->end(), bytes, bytes + size);
+}
+
+}  // namespace
+
 std::vector<std::uint8_t> encode_png(const Image& image) {
   std::vector<std::uint8_t> file;
-  const auto append = [](void* context, void* data, int size) {
-    const auto* bytes = static_cast<const std::uint8_t*>(data);
-    auto* target = static_cast<std::vector<std::uint8_t>*>(context);
-    target->insert(target->end(), bytes, bytes + size);
-  };
-  if (stbi_write_png_to_func(append, &file, static_cast<int>(image.width), static_cast<int>(image.height), 3,
+  if (stbi_write_png_to_func(append_bytes, &file, static_cast<int>(image.width), static_cast<int>(image.height), 3,
                              image.rgb.data(), 0) == 0) {
     throw Error(fmt::format("cannot encode a PNG of {}x{} pixels", image.width, image.height));
+  }
+  return file;
+}
+
+std::vector<std::uint8_t> encode_jpeg(const Image& image, int quality) {
+  std::vector<std::uint8_t> file;
+  if (stbi_write_jpg_to_func(append_bytes, &file, static_cast<int>(image.width), static_cast<int>(image.height), 3,
+                             image.rgb.data(), quality) == 0) {
+    throw Error(fmt::format("cannot encode a JPEG of {}x{} pixels", image.width, image.height));
   }
   return file;
 }

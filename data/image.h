@@ -45,4 +45,7 @@ bool has_image_extension(const std::filesystem::path& path);
 /// A PNG file, 8-bit RGB.
 std::vector<std::uint8_t> encode_png(const Image& image);
 
+/// A JPEG file; quality 1 to 100, 90 and below with colour at half the resolution. For pictures in pages, not for data.
+std::vector<std::uint8_t> encode_jpeg(const Image& image, int quality);
+
 }  // namespace graft

@@ -19,7 +19,8 @@ const std::vector<std::vector<std::string>> kVerbs{{"train"},
                                                    {"explain"},
                                                    {"study", "plan"},
                                                    {"study", "run"},
-                                                   {"study", "status"}};
+                                                   {"study", "status"},
+                                                   {"study", "report"}};
 
 TEST(Usage, EveryVerbExplainsItself) {
   for (std::vector<std::string> verb : kVerbs) {

@@ -1,0 +1,42 @@
+// What a study shows, in words: one sentence of verdict, and what a reader must know before believing it. Sober: a best
+// strategy that cannot be told apart from others is said to be so.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "apps/report/study_report.h"
+
+namespace graft {
+
+/// "macro accuracy", "area under the ROC curve".
+std::string words_of(Score score);
+/// "Macro accuracy" as a heading.
+std::string heading_of(Score score);
+
+/// "0.820"; "–" for NaN.
+std::string number_text(double value);
+/// "0.757–0.877"; "–" without one. Of signed values "-0.031 to 0.052".
+std::string range_text(double low, double high);
+/// "+0.012", "-0.031".
+std::string signed_text(double value);
+/// "0.021", "< 0.001", "1"; "–" for NaN.
+std::string p_text(double p);
+/// "3e-4"; "–" for NaN.
+std::string rate_text(double lr);
+/// "1 seed", "3 seeds".
+std::string counted(std::int64_t count, std::string_view one, std::string_view many);
+/// "a, b and c".
+std::string listed(const std::vector<std::string>& words);
+/// "lp-ft on chest", with several networks "lp-ft of vgg19 on chest".
+std::string place_text(const StudyReport& report, const ReportGroup& group);
+
+/// Entries whose difference from the group's best is not distinguishable, the best left out.
+std::vector<std::size_t> tied_with_best(const ReportGroup& group);
+
+std::string verdict(const StudyReport& report);
+std::vector<std::string> caveats(const StudyReport& report);
+/// One line per failed training and per strategy with missing ones. Empty when all are finished.
+std::vector<std::string> missing(const StudyReport& report);
+
+}  // namespace graft

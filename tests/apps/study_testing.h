@@ -1,0 +1,37 @@
+// Made-up results of studies, in memory and as a folder on disk, so that reports can be tested without a training.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "strategies/study/results.h"
+
+namespace graft::testing {
+
+struct MadeUpDataset {
+  std::string name;
+  std::vector<std::string> class_names;
+  std::int64_t images = 60;    // of the test split, classes in turn
+  double ease = 1;             // how far right answers stand out, in standard deviations of the noise
+  std::int64_t per_group = 0;  // images of one patient; 0: no patients
+};
+
+struct MadeUpStudy {
+  std::vector<std::string> networks{"resnet50"};
+  std::vector<MadeUpDataset> datasets{{"chest", {"clear", "pneumonia"}}};
+  std::vector<std::string> strategies{"full", "lp-ft"};
+  std::vector<double> skills{};  // added to the ease, one per strategy; none: all alike
+  std::int64_t seeds = 2, epochs = 4, folds = 0, trials = 0;
+};
+
+/// Everything finished. Answers depend on names, seed and image alone.
+StudyResults made_up_results(const MadeUpStudy& study);
+
+/// The cell with this id, to be changed.
+CellResult& cell_of(StudyResults& results, const std::string& id);
+
+/// Writes what read_results() reads: study.json, study.toml, and of each cell the files that its state has.
+void write_study(const StudyResults& results, const std::filesystem::path& folder);
+
+}  // namespace graft::testing
