@@ -159,9 +159,10 @@ void add_plan_memory_verb(Command& program) {
                .min = 0,
                .excludes_min = true},
               options->fits_gib);
-  options->settings.add_all_but(verb, {"train.output", "train.resume", "train.overwrite", "train.from_scratch",
-                                       "train.new_head", "train.max_steps", "train.feature_cache_dir",
-                                       "train.loader_threads", "train.record_every", "train.probe_from"});
+  options->settings.add_all_but(
+      verb, {"train.output", "train.resume", "train.overwrite", "train.from_scratch", "train.new_head",
+             "train.max_steps", "train.feature_cache_dir", "train.loader_threads", "train.record_every",
+             "train.tensorboard", "train.probe_from"});
   verb.output_options(options->is_json, options->is_quiet);
   verb.example(
       "  graft plan-memory --arch densenet121 --batch 256 --device cuda --recompute norms\n"

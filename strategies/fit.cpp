@@ -96,6 +96,7 @@ void Fit::open_logs() {
                       "seconds,images_per_second",
                       state_.epoch);
   steps_csv_.emplace(spec_.directory.file("steps.csv"), "step,loss,penalty,lr", state_.steps);
+  if (spec_.settings.tensorboard) tensorboard_.emplace(spec_.directory.path(), spec_.network, state_.steps);
   if (spec_.settings.record_every == 0) return;
   recorder_.emplace(InternalsRecorder::Spec{.network = spec_.network,
                                             .strategy = spec_.settings.strategy,
@@ -315,6 +316,13 @@ void Fit::take_update(const Pending& step) {
   if (steps_csv_)
     steps_csv_->add(fmt::format("{},{:.12g},{:.12g},{:.12g}", step.update, update_loss_,
                                 update_penalty_ + weight_penalty, step.call.lr));
+  if (tensorboard_)
+    tensorboard_->update(
+        {.step = step.update,
+         .updates_in_epoch = (usable_batches() + spec_.settings.accumulate - 1) / spec_.settings.accumulate,
+         .loss = update_loss_,
+         .penalty = update_penalty_ + weight_penalty,
+         .lr = step.call.lr});
 }
 
 /// Says what loss scaling did. Errors: the scale fell so far that it cannot be what makes gradients overflow.
@@ -366,6 +374,7 @@ bool Fit::finish_epoch(bool is_partial) {
                                score(report.val_accuracy), score(report.val_macro_accuracy), int(report.is_best),
                                report.seconds, report.images_per_second));
   epochs_csv_->flush();
+  if (tensorboard_) tensorboard_->epoch(state_.steps, report);
   progress_.epoch(report);
 
   if (report.is_best) {

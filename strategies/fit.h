@@ -15,6 +15,7 @@
 #include "strategies/run.h"
 #include "strategies/run_directory.h"
 #include "strategies/split_batches.h"
+#include "strategies/tensorboard.h"
 #include "strategies/train_step.h"
 
 namespace graft {
@@ -142,6 +143,7 @@ class Fit {
 
   std::optional<GrowingCsv> epochs_csv_, steps_csv_;
   std::optional<InternalsRecorder> recorder_;
+  std::optional<TensorboardLog> tensorboard_;
 
   TrainStep step_;
   std::deque<Pending> pending_;  // begun, not yet read

@@ -11,11 +11,11 @@
 namespace graft {
 namespace {
 
-constexpr std::array<std::string_view, 19> kMayChange{
+constexpr std::array<std::string_view, 20> kMayChange{
     "epochs",         "max_steps",     "patience",         "threads",           "loader_threads",
     "image_cache_mb", "feature_cache", "feature_cache_mb", "feature_cache_dir", "output",
     "device",         "data",          "weights",          "skip_bad",          "probe_from",
-    "graph",          "recompute",     "allow_leaks",      "leak_check"};
+    "graph",          "recompute",     "allow_leaks",      "leak_check",        "tensorboard"};
 
 std::string trimmed(std::string_view text) {
   const std::size_t begin = text.find_first_not_of(" \t\r");

@@ -9,6 +9,7 @@
 #include <sstream>
 #include <thread>
 
+#include "data/event_file.h"
 #include "data/files.h"
 #include "kernels/build_info.h"
 #include "kernels/core.h"
@@ -42,6 +43,7 @@ void RunDirectory::prepare(Existing existing) const {
     for (std::string_view name : kFiles)
       if (fs::remove(path_ / name, error); error)
         throw Error("run directory: cannot remove " + (path_ / name).string() + ": " + error.message());
+  if (existing == Existing::overwrite) remove_event_files();
   remove_unfinished();
   fs::create_directories(path_, error);
   if (error) throw Error("run directory: cannot create " + path_.string() + ": " + error.message());
@@ -55,6 +57,15 @@ void RunDirectory::remove_unfinished() const {
     for (std::string_view name : kFiles)
       if (entry.path().filename().string().starts_with(std::string(name) + ".tmp.")) unfinished.push_back(entry.path());
   for (const fs::path& file : unfinished) fs::remove(file, error);
+}
+
+void RunDirectory::remove_event_files() const {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  std::vector<fs::path> files;
+  for (const fs::directory_entry& entry : fs::directory_iterator(path_, error))
+    if (entry.path().filename().string().starts_with(EventFile::kPrefix)) files.push_back(entry.path());
+  for (const fs::path& file : files) fs::remove(file, error);
 }
 
 void RunDirectory::write(std::string_view name, std::string_view text) const { write_atomically(path_ / name, text); }

@@ -31,6 +31,7 @@ class RunDirectory {
 
  private:
   void remove_unfinished() const;
+  void remove_event_files() const;
   std::filesystem::path path_;
 };
 

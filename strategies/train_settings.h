@@ -55,7 +55,7 @@ struct TrainSettings {
   // Machine
   std::string device = "auto", precision = "auto", graph = "auto", recompute = "none";
   std::int64_t threads = 0, seed = 0, record_every = 0;
-  bool winograd = false;
+  bool winograd = false, tensorboard = false;
   bool deterministic = true, cudnn_timing = true, cudnn_plan_cache = true;
   std::int64_t cudnn_workspace_mb = 1024;
 };
