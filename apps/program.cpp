@@ -36,6 +36,7 @@ void add_verbs(Command& program) {
   add_evaluate_verb(program);
   add_predict_verb(program);
   add_explain_verb(program);
+  add_export_verb(program);
   Command weights = program.verb("weights", "Import and inspect weight files");
   add_weights_import_verb(weights);
   add_weights_inspect_verb(weights);

@@ -14,6 +14,7 @@ void add_profile_verb(Command& program);
 void add_evaluate_verb(Command& program);
 void add_predict_verb(Command& program);
 void add_explain_verb(Command& program);
+void add_export_verb(Command& program);
 void add_weights_import_verb(Command& weights);
 void add_weights_inspect_verb(Command& weights);
 void add_data_inspect_verb(Command& data);

@@ -130,18 +130,23 @@ void AtomicFile::commit() {
 }
 
 void write_atomically(const fs::path& path, std::span<const std::uint8_t> contents) {
+  write_atomically(path, std::span(&contents, 1));
+}
+
+void write_atomically(const fs::path& path, std::span<const std::span<const std::uint8_t>> parts) {
   AtomicFile target(path);
   Descriptor file(::open(target.temporary().c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
   const auto fail = [&] {
     throw Error(fmt::format("cannot write {}: {}; check free space and permissions", path.string(), reason()));
   };
   if (!file.is_open()) fail();
-  std::size_t written = 0;
-  while (written < contents.size()) {
-    const ssize_t put = ::write(file.get(), contents.data() + written, contents.size() - written);
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) fail();
-    written += static_cast<std::size_t>(put);
+  for (std::span<const std::uint8_t> rest : parts) {
+    while (!rest.empty()) {
+      const ssize_t put = ::write(file.get(), rest.data(), rest.size());
+      if (put < 0 && errno == EINTR) continue;
+      if (put < 0) fail();
+      rest = rest.subspan(static_cast<std::size_t>(put));
+    }
   }
   if (file.close() != 0) fail();
   target.commit();

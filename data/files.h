@@ -20,6 +20,8 @@ std::string read_text(const std::filesystem::path& path);
 /// half. Missing parent folders are created. Errors: folder read-only, disk full; the temporary file is removed.
 void write_atomically(const std::filesystem::path& path, std::span<const std::uint8_t> contents);
 void write_atomically(const std::filesystem::path& path, std::string_view contents);
+/// The same of contents that lie in several places.
+void write_atomically(const std::filesystem::path& path, std::span<const std::span<const std::uint8_t>> parts);
 
 /// A name beside `path` for writers that produce the file themselves (HDF5). The destructor removes the temporary file
 /// unless `commit` (sync, rename) came first.

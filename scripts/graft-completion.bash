@@ -29,6 +29,7 @@ _graft() {
     --format) choices="auto pth safetensors keras" ;;
     --sort) choices="time network" ;;
     --split) choices="train val test all" ;;
+    --to) choices="file medmnist mlflow" ;;
     --class-weights) choices="none balanced" ;;
   esac
 

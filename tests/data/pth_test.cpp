@@ -125,5 +125,33 @@ TEST(Pickle, SelfReferenceAndDepthNeedNoRecursion) {
   EXPECT_THROW(run(std::string(5'000'000, '(') + "."), Error);
 }
 
+/// Both writers' files read back to the same bits; .pth entries lie where torch.load(mmap=True) wants them.
+TEST(Pth, WritesWhatItReads) {
+  const TemporaryFolder folder;
+  WeightTable table;
+  table.add({"conv1.weight", {2, 3, 1, 2}, DType::f32, {1.5f, -2, 3, 1e-30f, 5, 6, 7, -0.0f, 9, 10, 11, 12}, {}});
+  table.add({"exact", {2}, DType::f64, {0.1f, 1e-9f}, {0.1, 1e-9}});
+  table.add({"scalar", {}, DType::f32, {3.25f}, {}});
+  table.add({"empty", {0, 4}, DType::f32, {}, {}});
+  write_pth(folder / "t.pth", table);
+  const WeightTable back = read_pth(folder / "t.pth");
+  ASSERT_EQ(back.size(), table.size());
+  for (std::size_t i = 0; i < table.tensors().size(); ++i) {
+    const WeightTensor &a = table.tensors()[i], &b = back.tensors()[i];
+    EXPECT_EQ(a.name, b.name);
+    EXPECT_EQ(a.shape, b.shape);
+    EXPECT_EQ(a.values, b.values);
+    EXPECT_EQ(a.exact, b.exact);
+  }
+  const std::string bytes = read_bytes(folder / "t.pth");
+  const float first = 1.5f;
+  const std::size_t at =
+      bytes.find(std::string(reinterpret_cast<const char*>(&first), 4) + std::string(3, '\0') + "\xc0");
+  ASSERT_NE(at, std::string::npos);
+  EXPECT_EQ(at % 64, 0u);
+  write_pth(folder / "again.pth", table);
+  EXPECT_EQ(read_bytes(folder / "again.pth"), bytes);
+}
+
 }  // namespace
 }  // namespace graft
