@@ -92,7 +92,7 @@ def check(graft, photo, folder, name, options, classes):
                 (images / split / f"c{c}").mkdir(parents=True, exist_ok=True)
                 Image.open(photo).resize((64, 64)).save(images / split / f"c{c}" / "a.png")
         run(graft, "train", images, "--weights", model, "--strategy", "full", "-o", folder / "run", "--max-steps", "0",
-            "--size", options["--size"], "--overwrite", "--device", "cpu")
+            "--size", options["--size"], "--overwrite", "--device", "cpu", "--allow-leaks", "duplicates,near-duplicates")
         model = folder / "run"
     files = {suffix: folder / f"model.{suffix}" for suffix in ("onnx", "safetensors", "pth")}
     for file in files.values():
