@@ -7,6 +7,8 @@
 #include "apps/demo_runs.h"
 #include "apps/interrupt.h"
 #include "apps/progress_display.h"
+#include "apps/report/report_words.h"
+#include "apps/report/write_report.h"
 #include "apps/session.h"
 #include "apps/settings_options.h"
 #include "apps/study.h"
@@ -32,10 +34,13 @@ struct DemoOptions {
 };
 
 /// Of the cells that have finished, in the study's order.
-ordered_json json_of(const DemoResult& source, const StudyResults& study, const std::string& folder) {
+ordered_json json_of(const DemoResult& source, const StudyReport& report, const std::string& folder) {
+  const StudyResults& study = *report.results;
   ordered_json all{{"folder", folder},
                    {"source", {{"seconds", source.seconds}, {"summary", ordered_json::parse(source.run.summary_json)}}},
                    {"study", (fs::path(folder) / "study").string()},
+                   {"report", (fs::path(folder) / "study" / "report.html").string()},
+                   {"verdict", verdict(report)},
                    {"target", ordered_json::array()}};
   for (const CellResult& cell : study.cells) {
     all["target"].push_back({{"strategy", cell.cell.strategy},
@@ -49,7 +54,8 @@ ordered_json json_of(const DemoResult& source, const StudyResults& study, const 
   return all;
 }
 
-std::string plain_text(const DemoResult& source, const StudyResults& study, const std::string& folder) {
+std::string plain_text(const DemoResult& source, const StudyReport& report, const std::string& folder) {
+  const StudyResults& study = *report.results;
   const auto total = [](DemoTask task, std::int64_t per_class) { return per_class * std::ssize(demo_classes(task)); };
   std::string text = fmt::format(
       "Source task: {} classes, {} training images; pre-trained to validation macro accuracy {:.3f} in {:.0f} s.\n"
@@ -65,10 +71,12 @@ std::string plain_text(const DemoResult& source, const StudyResults& study, cons
   }
   return text + table.text() +
          fmt::format(
-             "\nEach row is a run under {0}/study/runs: settings, every epoch, predictions, weights. Go on with:\n"
+             "\n{2}\n"
+             "report: {0}/study/report.html\n\n"
+             "Each row is a run under {0}/study/runs: settings, every epoch, predictions, weights. Go on with:\n"
              "  graft study status {0}/study.toml -o {0}/study\n"
              "  graft predict {0}/study/runs/{1} {0}/target/test/spiral/000.png\n",
-             folder, study.cells.front().cell.id());
+             folder, study.cells.front().cell.id(), verdict(report));
 }
 
 int draw_images(const DemoOptions& options, const TrainSettings& base) {
@@ -115,16 +123,20 @@ int run_demo(DemoOptions& options) {
   if (!outcome.failures.empty()) {
     throw Error(fmt::format("demo: {}: {}", outcome.failures.front().id, outcome.failures.front().error));
   }
-  const StudyResults study = read_results(directory.path());
-  print_result(options.is_json ? json_of(source, study, options.folder).dump() + "\n"
-                               : plain_text(source, study, options.folder));
+  const StudyResults study = read_results(directory.path(), true);
+  ProgressDisplay progress(options.is_quiet, "");
+  const StudyReport report = make_report(study, report_spec(study, {}, base.threads, progress));
+  progress.end_pass();
+  write_report(directory.path(), report, base, true, progress);
+  print_result(options.is_json ? json_of(source, report, options.folder).dump() + "\n"
+                               : plain_text(source, report, options.folder));
   return 0;
 }
 
 }  // namespace
 
 void add_demo_verb(Command& program) {
-  Command verb = program.verb("demo", "A study of eight strategies on images drawn here; no download, six minutes");
+  Command verb = program.verb("demo", "A study of eight strategies on images drawn here; no download, some minutes");
   auto options = std::make_shared<DemoOptions>();
   verb.option({.flag = "-o,--output", .group = "Files", .help = "folder for images, model and study"}, options->folder);
   options->settings.add_to(verb, {"train.device", "train.threads", "train.seed"});

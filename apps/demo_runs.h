@@ -13,7 +13,8 @@
 
 namespace graft {
 
-// Sizes, and the rates in demo_runs.cpp, were chosen on validation images of seed 7; the demo runs with seed 0.
+// Sizes and the rate of the pre-training were chosen on validation images of seed 7; the demo runs with seed 0. The
+// rates of the study in demo_runs.cpp are usual ones, not tuned: graft study can do that.
 inline constexpr std::int64_t kDemoSide = 73;  // pixels; the network sees the 64 in the middle
 inline constexpr DemoCounts kDemoSource{.train = 96, .val = 12};
 inline constexpr DemoCounts kDemoTarget{.train = 16, .val = 12, .test = 40};

@@ -110,8 +110,10 @@ std::string leaks_of(const LeakageReport& leaks, const StudyDataset& dataset) {
     if (!leaks.has(kind)) continue;
     const bool is_allowed = std::ranges::any_of(
         dataset.allow, [&](const std::string& name) { return name == to_string(kind) || name == "all"; });
-    kinds.push_back(fmt::format("{} {} ({} held-out images{})", leaks.count(kind).pairs, to_string(kind),
-                                leaks.count(kind).images, is_allowed ? ", allowed by name" : ""));
+    const std::string_view many = to_string(kind);
+    kinds.push_back(fmt::format("{} ({}{})", counted(leaks.count(kind).pairs, many.substr(0, many.size() - 1), many),
+                                counted(leaks.count(kind).images, "held-out image", "held-out images"),
+                                is_allowed ? ", allowed by name" : ""));
   }
   return listed(kinds);
 }

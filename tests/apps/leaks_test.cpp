@@ -110,6 +110,10 @@ TEST(Leaks, AStudyRefusesThemBeforeAnythingTrains) {
   write("{ path = \"images\", allow = [\"duplicates\"] }");
   const Outcome allowed = graft(run);
   EXPECT_EQ(allowed.exit_code, 0) << allowed.err;
+  const Outcome report = graft({"study", "report", folder / "study", "--no-pictures", "-q"});
+  EXPECT_EQ(report.exit_code, 0) << report.err;
+  EXPECT_NE(read_text(folder / "study/report.html").find("1 duplicate (1 held-out image, allowed by name)"),
+            std::string::npos);
 }
 
 }  // namespace
