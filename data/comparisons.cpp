@@ -103,6 +103,26 @@ double random_t(double freedom, const BootstrapSpec& spec, std::size_t r) {
   return z / std::sqrt(squares / freedom);
 }
 
+/// What the scatter between seeds adds to a difference of means.
+struct SeedNoise {
+  double error = 0.0;
+  double freedom = 0.0;  // whole, at least 1 where error is not 0
+};
+
+/// Sides may scatter differently (a linear probe hardly does): Welch's approximation of the degrees of freedom, rounded
+/// down. A side with one run is taken to scatter as the other's runs do.
+SeedNoise seed_noise(const Contributions& a, const Contributions& b) {
+  if (a.seed_freedom == 0.0 || b.seed_freedom == 0.0) {
+    const Contributions& known = a.seed_freedom > 0.0 ? a : b;
+    return {std::sqrt(known.seed_variance * (known.seed_freedom + 2.0)), known.seed_freedom};
+  }
+  const double sum = a.seed_variance + b.seed_variance;
+  if (!(sum > 0.0)) return {};
+  const double uncertainty =
+      a.seed_variance * a.seed_variance / a.seed_freedom + b.seed_variance * b.seed_variance / b.seed_freedom;
+  return {std::sqrt(sum), std::max(1.0, std::floor(sum * sum / uncertainty + 1e-9))};
+}
+
 struct Contender {
   Contributions of;
   std::vector<double> flipped;  // (resamples)
@@ -118,14 +138,13 @@ Comparison compare_contenders(const Contender& a, const Contender& b, std::span<
     return result;
   }
   const double d = result.difference;
-  const double seed_error = std::sqrt(a.of.seed_variance + b.of.seed_variance);
-  const double freedom = a.of.seed_freedom + b.of.seed_freedom;
+  const SeedNoise seeds = seed_noise(a.of, b.of);
   std::vector<double> lows, highs;
   std::int64_t as_large = 0;
   const double rounding = 1e-9 * std::abs(d) + 1e-15;  // sums of the same parts in another order are equal
   for (std::size_t r = 0; r < a.flipped.size(); ++r) {
     double sum = a.flipped[r] - b.flipped[r];
-    if (seed_error > 0.0) sum += seed_error * random_t(freedom, spec, r);
+    if (seeds.error > 0.0) sum += seeds.error * random_t(seeds.freedom, spec, r);
     if (std::abs(std::abs(sum) - std::abs(d)) <= rounding) sum = std::copysign(d, sum);
     if (std::abs(sum) >= std::abs(d)) ++as_large;
     // |sum - delta * unit| >= |d - delta| holds for delta between these two, on either side of d.

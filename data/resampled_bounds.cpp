@@ -48,9 +48,11 @@ Bounds bca_bounds(const ScoredRuns& runs, const BootstrapSpec& spec) {
   const double z = widened_z(runs, spec.level);
   const auto bound = [&](double at) {
     const double shifted = bias + at;
-    return quantile(values, normal_cdf(bias + shifted / (1.0 - jackknife.acceleration * shifted)));
+    const double scale = 1.0 - jackknife.acceleration * shifted;
+    if (!(scale > 0.0)) return shifted < 0.0 ? values.front() : values.back();  // beyond what the formula is for
+    return quantile(values, normal_cdf(bias + shifted / scale));
   };
-  return {bound(-z), bound(z)};
+  return {std::min(bound(-z), jackknife.estimate), std::max(bound(z), jackknife.estimate)};
 }
 
 Bounds bootstrap_t_bounds(const ScoredRuns& runs, const BootstrapSpec& spec) {

@@ -8,6 +8,7 @@
 #include <limits>
 #include <numbers>
 #include <numeric>
+#include <optional>
 
 #include "data/distributions.h"
 #include "kernels/core.h"
@@ -114,6 +115,56 @@ std::vector<double> ranks(std::span<const double> scores, bool higher_is_better)
   return result;
 }
 
+/// Orders of a row of ranks that differ; equal ranks are one.
+double arrangements(std::vector<double> row) {
+  std::sort(row.begin(), row.end());
+  double count = 1.0, equal = 0.0;
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    equal = i > 0 && row[i] == row[i - 1] ? equal + 1.0 : 1.0;
+    count *= static_cast<double>(i + 1) / equal;
+  }
+  return count;
+}
+
+/// Of all ways to order every row, the share whose sums of ranks lie as far apart; rows from `row` on are free.
+void count_orders(std::vector<std::vector<double>>& rows, std::size_t row, std::vector<double>& sums, double observed,
+                  std::int64_t& as_far, std::int64_t& all) {
+  if (row == rows.size()) {
+    double squares = 0.0;
+    for (const double sum : sums) squares += sum * sum;
+    ++all;
+    as_far += squares >= observed * (1.0 - 1e-12);
+    return;
+  }
+  std::vector<double> order = rows[row];
+  std::sort(order.begin(), order.end());
+  do {
+    for (std::size_t c = 0; c < order.size(); ++c) sums[c] += order[c];
+    count_orders(rows, row + 1, sums, observed, as_far, all);
+    for (std::size_t c = 0; c < order.size(); ++c) sums[c] -= order[c];
+  } while (std::next_permutation(order.begin(), order.end()));
+}
+
+/// Friedman's test by counting every order of ranks within data sets, where they are few; that is also where the F
+/// distribution is far off. The first row may stay as it is: only relative orders matter.
+std::optional<double> exact_rank_p(std::vector<std::vector<double>> rows) {
+  constexpr double kMost = 1e5;
+  double orders = 1.0;
+  for (std::size_t i = 1; i < rows.size(); ++i) orders *= arrangements(rows[i]);
+  if (orders > kMost) return std::nullopt;
+  std::vector<double> sums(rows.front().size());
+  double observed = 0.0;
+  for (std::size_t c = 0; c < sums.size(); ++c) {
+    double sum = 0.0;
+    for (const std::vector<double>& row : rows) sum += row[c];
+    observed += sum * sum;
+  }
+  sums = rows.front();
+  std::int64_t as_far = 0, all = 0;
+  count_orders(rows, 1, sums, observed, as_far, all);
+  return static_cast<double>(as_far) / static_cast<double>(all);
+}
+
 }  // namespace
 
 RankTest friedman_nemenyi(const std::vector<std::vector<double>>& scores, bool higher_is_better, double level) {
@@ -126,12 +177,13 @@ RankTest friedman_nemenyi(const std::vector<std::vector<double>>& scores, bool h
   const auto n = static_cast<double>(datasets), k = static_cast<double>(contenders);
   RankTest test;
   test.mean_ranks.resize(contenders);
+  std::vector<std::vector<double>> all_ranks;
   double squares = 0.0;
   for (const std::vector<double>& row : scores) {
     if (row.size() != contenders || !std::ranges::all_of(row, [](double value) { return std::isfinite(value); })) {
       throw Error("ranks: every data set needs a finite score of every contender");
     }
-    const std::vector<double> of_row = ranks(row, higher_is_better);
+    const std::vector<double>& of_row = all_ranks.emplace_back(ranks(row, higher_is_better));
     for (std::size_t c = 0; c < contenders; ++c) {
       test.mean_ranks[c] += of_row[c] / n;
       squares += of_row[c] * of_row[c];
@@ -143,7 +195,11 @@ RankTest friedman_nemenyi(const std::vector<std::vector<double>>& scores, bool h
   const double chi_squared = spread > 0.0 ? (k - 1.0) * between / spread : 0.0;
   const double left = n * (k - 1.0) - chi_squared;  // 0 if all data sets agree on every rank
   test.statistic = left > 1e-9 * n ? (n - 1.0) * chi_squared / left : std::numeric_limits<double>::infinity();
-  test.p = std::isinf(test.statistic) ? 0.0 : f_tail(test.statistic, k - 1.0, (k - 1.0) * (n - 1.0));
+  if (const std::optional<double> exact = exact_rank_p(all_ranks)) {
+    test.p = *exact;
+  } else {
+    test.p = std::isinf(test.statistic) ? 0.0 : f_tail(test.statistic, k - 1.0, (k - 1.0) * (n - 1.0));
+  }
   test.critical_difference = normal_range_quantile(1.0 - level, static_cast<std::int64_t>(contenders)) /
                              std::numbers::sqrt2 * std::sqrt(k * (k + 1.0) / (6.0 * n));
   return test;

@@ -30,6 +30,26 @@ void expect_same(const Interval& a, const Interval& b) {
   EXPECT_EQ(a.method, b.method);
 }
 
+TEST(Intervals, HoldTheirEstimateEvenIfAClassHasOneCase) {
+  std::vector<double> p;
+  std::vector<std::int32_t> labels;
+  for (std::int64_t i = 0; i < 99; ++i) {  // three classes, one in nine wrong
+    labels.push_back(std::int32_t(i % 3));
+    const std::int64_t answer = i % 9 == 0 ? (i + 1) % 3 : i % 3;
+    for (std::int64_t c = 0; c < 4; ++c) p.push_back(c == answer ? 0.7 : 0.1);
+  }
+  labels.push_back(3);
+  p.insert(p.end(), {0.7, 0.1, 0.1, 0.1});
+  for (const Score score : kScores) {
+    const Interval i = interval(score, {p, labels, {}, 4}, {});
+    EXPECT_TRUE(i.is_doubtful);
+    if (score == Score::calibration_error) continue;  // its estimate is biased, so may lie outside
+    EXPECT_LE(i.low, i.estimate) << name(score);
+    EXPECT_GE(i.high, i.estimate) << name(score);
+    EXPECT_LT(i.low, i.high) << name(score);
+  }
+}
+
 TEST(Intervals, WilsonEqualsSciPy) {
   for (const std::vector<double> row : statistics_reference()["wilson"]) {
     const Interval found = wilson_interval(row[0], row[1], row[2]);
