@@ -78,7 +78,7 @@ std::string obstacle(const ReportGroup& group, const ReportEntry& entry) {
   for (const CellResult* cell : entry.seeds.front().cells)
     if (!std::filesystem::exists(cell->directory / "best.h5")) return cell->cell.id() + " has no best.h5";
   const std::string& first = group.paths.front();
-  if (!std::filesystem::exists(first)) return "there is no file " + first;
+  if (!std::filesystem::exists(first)) return "the image files are not where they were";
   return {};
 }
 
@@ -130,7 +130,8 @@ std::vector<Example> choose_examples(const ReportGroup& group, std::size_t error
   return wrong;
 }
 
-std::vector<ExampleSheet> example_sheets(Context& context, const StudyReport& report, std::int64_t bytes) {
+std::vector<ExampleSheet> example_sheets(Context& context, const StudyReport& report, std::int64_t bytes,
+                                         ProgressSink& progress) {
   std::vector<ExampleSheet> sheets;
   const auto with_best = std::ranges::count_if(report.groups, [](const ReportGroup& g) { return g.best.has_value(); });
   for (const ReportGroup& group : report.groups) {
@@ -144,7 +145,8 @@ std::vector<ExampleSheet> example_sheets(Context& context, const StudyReport& re
     try {
       add_pictures(context, group, entry, bytes / with_best, sheet);
     } catch (const Error& error) {
-      sheet.why_none = error.what();
+      sheet.why_none = "they cannot be computed";  // the page may be published: no path of this machine in it
+      progress.note(error.what());
     }
   }
   return sheets;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "apps/report/study_report.h"
+#include "strategies/progress.h"
 #include "tensor/context.h"
 
 namespace graft {
@@ -39,7 +40,8 @@ struct ExampleSheet {
 
 /// `bytes` is what the data URIs of all groups may take together; each group gets the same share.
 /// Never fails: what cannot be made is said in why_none.
-std::vector<ExampleSheet> example_sheets(Context& context, const StudyReport& report, std::int64_t bytes);
+std::vector<ExampleSheet> example_sheets(Context& context, const StudyReport& report, std::int64_t bytes,
+                                         ProgressSink& progress);
 
 /// "data:image/jpeg;base64,…".
 std::string jpeg_uri(const Image& image);

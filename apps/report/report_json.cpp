@@ -41,7 +41,7 @@ ordered_json entry_json(const StudyReport& report, const ReportGroup& group, con
   for (const CellResult* cell : entry.cells) {
     ordered_json one{{"id", cell->cell.id()}, {"seed", cell->cell.seed}, {"state", to_string(cell->state)}};
     if (cell->cell.fold >= 0) one["fold"] = cell->cell.fold;
-    if (cell->state == CellState::failed) one["error"] = cell->error;
+    if (cell->state == CellState::failed) one["error"] = without_folders(report, cell->error);
     if (cell->state == CellState::finished) {
       one["lr"] = cell->lr, one["best_epoch"] = cell->best_epoch, one["epochs"] = cell->epochs;
       one["train_seconds"] = cell->train_seconds;

@@ -129,7 +129,7 @@ std::string scores(const StudyReport& report) {
   std::string html = fmt::format(
       "<section id=\"scores\"><h2>{} on test images</h2>\n<p class=\"soft\">With {:.4g} % intervals. Shades: distance "
       "from the best of the same data set. ★ best; ≈ not distinguishable from it: p ≥ {:.2g} after Holm's correction "
-      "for all pairs of strategies on a data set. ! doubtful: a class has fewer than 10 independent cases.{}</p>\n",
+      "for all pairs of strategies on all data sets. ! doubtful: a class has fewer than 10 independent cases.{}</p>\n",
       heading_of(report.score), 100 * report.bootstrap.level, 1 - report.bootstrap.level,
       higher_is_better(report.score) ? "" : " Lower is better.");
   const bool has_networks = report.results->spec.networks.size() > 1;
@@ -164,7 +164,7 @@ std::string configuration(const StudyReport& report, const PageMaterial& materia
   return fmt::format(
       "<section id=\"configuration\"><h2>Configuration</h2>\n{}<p class=\"soft\">{}. Intervals are over test images, "
       "those of a patient or group as a whole; {} resamples, seed {}. Comparisons are paired, on the same images, by "
-      "random signs of what each image (patient, group) contributes; up to {} pairs of strategies are corrected "
+      "random signs of what each image (patient, group) contributes; all {} pairs of strategies are corrected "
       "together by Holm's method. The study's file:</p>\n<pre>{}</pre></section>\n",
       left_out, escaped_markup(material.program), report.bootstrap.resamples, report.bootstrap.seed, pairs,
       escaped_markup(material.configuration));
@@ -236,7 +236,8 @@ std::string pair_table(const StudyReport& report, const ReportGroup& group) {
   return fmt::format(
       "<details><summary>All {} pairs of strategies: differences, p values</summary>\n<div class=\"scroll\"><table "
       "class=\"sortable\"><thead><tr><th scope=\"col\">strategy</th><th scope=\"col\" class=\"left\">minus</th><th "
-      "scope=\"col\">difference in {}</th><th scope=\"col\">{:.4g} % interval</th><th scope=\"col\">p</th><th "
+      "scope=\"col\">difference in {}</th><th scope=\"col\">{:.4g} % interval, uncorrected</th><th "
+      "scope=\"col\">p</th><th "
       "scope=\"col\">p, Holm</th><th scope=\"col\" "
       "class=\"left\">verdict</th></tr></thead><tbody>\n{}</tbody></table></div></details>\n",
       group.pairs.size(), words_of(report.score), 100 * report.bootstrap.level, rows);
@@ -248,7 +249,7 @@ std::string trial_table(const StudyReport& report) {
     const StudyCell& cell = t.trial.cell;
     const std::string result = t.diverged                       ? "diverged"
                                : t.state == CellState::finished ? number_text(t.score)
-                               : t.state == CellState::failed   ? "failed: " + t.error
+                               : t.state == CellState::failed   ? "failed: " + without_folders(report, t.error)
                                                                 : std::string(to_string(t.state));
     rows += fmt::format("<tr><td>{}</td><td class=\"left\">{}</td><td class=\"left\">{}{}</td>",
                         escaped_markup(cell.strategy), escaped_markup(cell.dataset), escaped_markup(cell.network),

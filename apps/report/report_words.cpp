@@ -326,6 +326,21 @@ std::vector<std::string> caveats(const StudyReport& report) {
   return notes;
 }
 
+std::string without_folders(const StudyReport& report, std::string text) {
+  std::vector<std::filesystem::path> folders{report.results->directory};
+  for (const StudyDataset& dataset : report.results->spec.datasets) {
+    const std::filesystem::path path(dataset.path);
+    folders.push_back(path.has_extension() ? path.parent_path() : path);
+  }
+  for (const std::filesystem::path& folder : folders) {
+    const std::string prefix = folder.string() + "/";
+    if (prefix.size() < 2) continue;
+    for (std::size_t at = text.find(prefix); at != std::string::npos; at = text.find(prefix, at))
+      text.erase(at, prefix.size());
+  }
+  return text;
+}
+
 std::vector<std::string> missing(const StudyReport& report) {
   std::vector<std::string> lines;
   for (const ReportGroup& group : report.groups) {
@@ -333,7 +348,7 @@ std::vector<std::string> missing(const StudyReport& report) {
       std::vector<std::string> ids;
       for (const CellResult* cell : entry.cells) {
         if (cell->state == CellState::failed)
-          lines.push_back(fmt::format("{} failed: {}", cell->cell.id(), cell->error));
+          lines.push_back(fmt::format("{} failed: {}", cell->cell.id(), without_folders(report, cell->error)));
         else if (cell->state != CellState::finished)
           ids.push_back(fmt::format("seed {}{}{}", cell->cell.seed,
                                     cell->cell.fold >= 0 ? fmt::format(" fold {}", cell->cell.fold) : "",

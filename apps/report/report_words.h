@@ -34,6 +34,9 @@ std::string place_text(const StudyReport& report, const ReportGroup& group);
 /// Entries whose difference from the group's best is not distinguishable, the best left out.
 std::vector<std::size_t> tied_with_best(const ReportGroup& group);
 
+/// An error's text without the folders of the study and of its data sets: reports are published, machines are not.
+std::string without_folders(const StudyReport& report, std::string text);
+
 std::string verdict(const StudyReport& report);
 std::vector<std::string> caveats(const StudyReport& report);
 /// One line per failed training and per strategy with missing ones. Empty when all are finished.

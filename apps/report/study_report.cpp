@@ -161,7 +161,8 @@ BootstrapSpec spec_for_pairs(BootstrapSpec spec, std::size_t pairs) {
   return spec;
 }
 
-void add_pairs(ReportGroup& group, Score score, const BootstrapSpec& bootstrap) {
+/// `all_pairs`: of the whole study, which are corrected together afterwards.
+void add_pairs(ReportGroup& group, Score score, const BootstrapSpec& bootstrap, std::size_t all_pairs) {
   std::vector<std::size_t> entry_of;  // contender -> entry
   std::vector<std::vector<Cases>> contenders;
   for (std::size_t i = 0; i < group.entries.size(); ++i) {
@@ -171,15 +172,27 @@ void add_pairs(ReportGroup& group, Score score, const BootstrapSpec& bootstrap) 
   }
   if (contenders.size() < 2) return;
   try {
-    group.pairs =
-        compare_all(score, contenders, spec_for_pairs(bootstrap, contenders.size() * (contenders.size() - 1) / 2));
+    group.pairs = compare_all(score, contenders, spec_for_pairs(bootstrap, all_pairs));
   } catch (const Error&) {  // too few images: nothing is compared, and the page says so
     return;
   }
-  for (PairComparison& pair : group.pairs) {
-    pair.a = entry_of[pair.a], pair.b = entry_of[pair.b];
-    if (pair.a == group.best) group.entries[pair.b].to_best = pair.result;
-    if (pair.b == group.best) group.entries[pair.a].to_best = pair.result;
+  for (PairComparison& pair : group.pairs) pair.a = entry_of[pair.a], pair.b = entry_of[pair.b];
+}
+
+/// The verdict is one over all data sets and networks, and so is Holm's correction.
+void correct_pairs(StudyReport& report) {
+  std::vector<Comparison*> together;
+  for (ReportGroup& group : report.groups)
+    for (PairComparison& pair : group.pairs) together.push_back(&pair.result);
+  correct_together(together, report.bootstrap.level);
+  for (ReportGroup& group : report.groups) {
+    for (const PairComparison& pair : group.pairs) {
+      if (pair.b == group.best) group.entries[pair.a].to_best = pair.result;  // a minus b
+      if (pair.a != group.best) continue;
+      Comparison& turned = group.entries[pair.b].to_best.emplace(pair.result);
+      turned.difference = -pair.result.difference;
+      turned.low = -pair.result.high, turned.high = -pair.result.low;
+    }
   }
 }
 
@@ -259,12 +272,16 @@ StudyReport make_report(const StudyResults& results, const ReportSpec& spec) {
     add_intervals(*group, *entry, report.score, spec.bootstrap);
     count("intervals");
   });
+  const std::size_t strategies = results.spec.strategies.size();
+  const std::size_t all_pairs =
+      report.groups.size() * strategies * (strategies - std::min<std::size_t>(strategies, 1)) / 2;
   parallel_for(std::ssize(report.groups), spec.threads, [&](std::int64_t i) {
     ReportGroup& group = report.groups[std::size_t(i)];
     group.best = best_of(group, report.score);
-    add_pairs(group, report.score, spec.bootstrap);
+    add_pairs(group, report.score, spec.bootstrap, all_pairs);
     count("comparisons");
   });
+  correct_pairs(report);
   for (const StudyNetwork& network : results.spec.networks)
     if (std::optional<ReportRanks> ranks = ranks_of(report, network.name)) report.ranks.push_back(std::move(*ranks));
   return report;

@@ -34,7 +34,7 @@ struct ReportEntry {
   VarianceParts variance;                              // of the mean over seeds
   double train_seconds = 0;                            // mean of a seed, all folds; NaN without a seed
   double lr_min = 0, lr_max = 0;                       // of the finished cells
-  std::optional<Comparison> to_best;                   // none: it is the best, or cannot be compared
+  std::optional<Comparison> to_best;  // this minus the best; none: it is the best, or cannot be compared
 
   const Interval& interval(Score score) const { return intervals[static_cast<std::size_t>(score)]; }
   bool has_scores() const { return !seeds.empty(); }

@@ -23,8 +23,7 @@ std::map<std::string, LeakageReport> read_leakage(const fs::path& file) {
   if (!fs::exists(file)) return leakage;
   try {
     const auto all = nlohmann::json::parse(read_text(file));
-    for (const auto& [dataset, report] : all.items())
-      leakage[dataset] = leakage_from_json(report.dump());
+    for (const auto& [dataset, report] : all.items()) leakage[dataset] = leakage_from_json(report.dump());
   } catch (const nlohmann::json::exception& error) {
     throw Error(fmt::format("study report: {} is damaged ({}); remove it and run the study again", file.string(),
                             error.what()));
@@ -67,7 +66,7 @@ PageMaterial material_of(const StudyReport& report, TrainSettings& machine, bool
   if (!has_pictures) return material;
   const Session session = open_session(machine);
   progress.note(session.heading);
-  material.examples = example_sheets(*session.context, report, std::min(rest, kPictureBytes));
+  material.examples = example_sheets(*session.context, report, std::min(rest, kPictureBytes), progress);
   return material;
 }
 

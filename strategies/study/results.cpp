@@ -26,10 +26,10 @@ CellPredictions predictions_of(const CsvTable& table, const std::vector<std::str
   for (std::size_t c = 0; c < class_names.size(); ++c) label_of[class_names[c]] = std::int32_t(c);
   CellPredictions p;
   for (const std::vector<std::string>& row : table.rows) {
-    if (row[1] != to_string(split)) continue;
-    p.paths.push_back(row[0]);
-    p.labels.push_back(label_of.at(row[2]));
-    for (std::size_t c = 0; c < class_names.size(); ++c) p.probabilities.push_back(std::stod(row[kBefore + c]));
+    if (row.at(1) != to_string(split)) continue;
+    p.paths.push_back(row.at(0));
+    p.labels.push_back(label_of.at(row.at(2)));
+    for (std::size_t c = 0; c < class_names.size(); ++c) p.probabilities.push_back(std::stod(row.at(kBefore + c)));
   }
   return p;
 }
