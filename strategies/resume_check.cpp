@@ -11,11 +11,30 @@
 namespace graft {
 namespace {
 
-constexpr std::array<std::string_view, 20> kMayChange{
-    "epochs",         "max_steps",     "patience",         "threads",           "loader_threads",
-    "image_cache_mb", "feature_cache", "feature_cache_mb", "feature_cache_dir", "output",
-    "device",         "data",          "weights",          "skip_bad",          "probe_from",
-    "graph",          "recompute",     "allow_leaks",      "leak_check",        "tensorboard"};
+constexpr auto kMayChange = std::to_array<std::string_view>({"epochs",
+                                                             "max_steps",
+                                                             "patience",
+                                                             "threads",
+                                                             "loader_threads",
+                                                             "image_cache_mb",
+                                                             "device_image_cache_mb",
+                                                             "feature_cache",
+                                                             "feature_cache_mb",
+                                                             "feature_cache_dir",
+                                                             "output",
+                                                             "device",
+                                                             "data",
+                                                             "weights",
+                                                             "skip_bad",
+                                                             "probe_from",
+                                                             "graph",
+                                                             "recompute",
+                                                             "allow_leaks",
+                                                             "leak_check",
+                                                             "tensorboard",
+                                                             "cudnn_timing",
+                                                             "cudnn_plan_cache",
+                                                             "cudnn_workspace_mb"});
 
 std::string trimmed(std::string_view text) {
   const std::size_t begin = text.find_first_not_of(" \t\r");

@@ -15,6 +15,10 @@ std::filesystem::path StudyDirectory::data(const StudySpec& spec, const StudyCel
   return split(cell.dataset, cell.fold, is_trial);
 }
 
+std::filesystem::path StudyDirectory::split_key(std::string_view dataset) const {
+  return path_ / "splits" / (std::string(dataset) + ".key");
+}
+
 std::filesystem::path StudyDirectory::split(std::string_view dataset, std::int64_t fold, bool for_tuning) const {
   return path_ / "splits" /
          fmt::format("{}{}{}.csv", dataset, fold >= 0 ? fmt::format("-fold-{}", fold) : "",

@@ -31,6 +31,7 @@ class StudyDirectory {
   std::filesystem::path plan() const { return path_ / "plan.json"; }
   std::filesystem::path of(const StudyCell& cell) const { return path_ / "runs" / cell.id(); }
   std::filesystem::path of(const StudyTrial& trial) const { return path_ / "tuning" / trial.id(); }
+  std::filesystem::path split_key(std::string_view dataset) const;  // what its splits were made from, one line
   std::filesystem::path split(std::string_view dataset, std::int64_t fold, bool for_tuning) const;
   /// What a training of this cell reads: a CSV below splits/, or the .npz itself, which has its own splits.
   std::filesystem::path data(const StudySpec& spec, const StudyCell& cell, bool is_trial) const;

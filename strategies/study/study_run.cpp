@@ -292,7 +292,7 @@ void Runner::take_end(const Running& run, const ChildProcess::End& end) {
     seconds += std::chrono::duration<double>(Clock::now() - run.begin).count(), ++tasks;
     return progress_.ended(entry.task, "", tally());
   }
-  if (has_stopped_ && (end.exit_code == kExitInterrupted || end.signal != 0)) {
+  if ((has_stopped_ || is_stopping()) && (end.exit_code == kExitInterrupted || end.signal != 0)) {
     entry.progress = Progress::waiting;
     return;
   }

@@ -41,6 +41,8 @@ TrainSettings common_settings(const StudySpec& spec, const StudyDirectory& direc
   if (s.from_scratch) s.arch = network.name;
   s.feature_cache_dir = directory.features().string();
   s.resume = true;
+  s.leak_check =
+      false;  // the study has judged its splits; a trial sees a part of them, which would be judged otherwise
   return s;
 }
 

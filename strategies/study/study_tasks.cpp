@@ -22,7 +22,7 @@ namespace fs = std::filesystem;
 constexpr auto kNoPartOfResult = std::to_array<std::string_view>(
     {"train.output", "train.data", "train.weights", "train.feature_cache_dir", "train.feature_cache_mb",
      "train.image_cache_mb", "train.device_image_cache_mb", "train.loader_threads", "train.threads", "train.graph",
-     "train.recompute", "train.probe_from", "train.cudnn_timing", "train.cudnn_plan_cache",
+     "train.recompute", "train.probe_from", "train.tensorboard", "train.cudnn_timing", "train.cudnn_plan_cache",
      "train.cudnn_workspace_mb", "train.skip_bad", "train.allow_leaks", "train.leak_check"});
 
 bool matters(std::string_view key) { return std::ranges::find(kNoPartOfResult, key) == kNoPartOfResult.end(); }
@@ -59,6 +59,23 @@ bool has_splits(const StudySpec& spec, const StudyDirectory& directory, const St
   return true;
 }
 
+/// Errors: a leak that the dataset does not allow. `file` lists all.
+void refuse_leaks(const LeakageReport& leaks, const StudyDataset& dataset, const fs::path& file) {
+  constexpr std::int64_t kShown = 3;
+  const auto allowed = parse_leak_kinds(fmt::format("{}", fmt::join(dataset.allow, ",")), "study.datasets");
+  const std::string list = leaks_text(leaks, allowed, kShown);
+  if (list.empty()) return;
+  std::vector<std::string> names;
+  for (const LeakKind kind : kLeakKinds)
+    if (leaks.has(kind) || std::ranges::find(allowed, kind) != allowed.end())
+      names.push_back(fmt::format("\"{}\"", to_string(kind)));
+  throw Error(fmt::format(
+      "study: the splits of {} ({}) share images, so results on them would say little (all are listed in {}); keep "
+      "what belongs together in one split (a CSV with a group column), or allow it in the study's file: {} = {{ path = "
+      "\"{}\", allow = [{}] }}\n{}",
+      dataset.name, dataset.path, file.string(), dataset.name, dataset.path, fmt::join(names, ", "), list));
+}
+
 /// Notes a dataset's leaks in leakage.json, an object with a report for each dataset; with folds, of the one that leaks
 /// most. Errors: a leak that the dataset does not allow.
 void judge_leaks(const std::vector<StudySplit>& splits, const StudyDataset& dataset, const StudyDirectory& directory) {
@@ -75,33 +92,33 @@ void judge_leaks(const std::vector<StudySplit>& splits, const StudyDataset& data
   if (!all.is_object()) all = Json::object();
   all[dataset.name] = Json::parse(to_json(leaks));
   write_atomically(file, all.dump() + "\n");
-  constexpr std::int64_t kShown = 3;
-  const auto allowed = parse_leak_kinds(fmt::format("{}", fmt::join(dataset.allow, ",")), "study.datasets");
-  const std::string list = leaks_text(leaks, allowed, kShown);
-  if (list.empty()) return;
-  std::vector<std::string> names;
-  for (const LeakKind kind : kLeakKinds)
-    if (leaks.has(kind) || std::ranges::find(allowed, kind) != allowed.end())
-      names.push_back(fmt::format("\"{}\"", to_string(kind)));
-  throw Error(fmt::format(
-      "study: the splits of {} ({}) share images, so results on them would say little (all are listed in {}); keep "
-      "what belongs together in one split (a CSV with a group column), or allow it in the study's file: {} = {{ path = "
-      "\"{}\", allow = [{}] }}\n{}",
-      dataset.name, dataset.path, file.string(), dataset.name, dataset.path, fmt::join(names, ", "), list));
+  refuse_leaks(leaks, dataset, file);
+}
+
+/// The file may allow less than when the splits were made.
+void judge_leaks_again(const StudyDataset& dataset, const StudyDirectory& directory) {
+  const fs::path file = directory.leakage();
+  if (!is_there(file)) return;
+  const auto all = nlohmann::json::parse(read_text(file), nullptr, false);
+  if (all.is_object() && all.contains(dataset.name))
+    refuse_leaks(leakage_from_json(all[dataset.name].dump()), dataset, file);
 }
 
 void write_splits(const StudySpec& spec, const StudyDirectory& directory, const StudyDataset& dataset,
                   const StudyPreparation& call) {
+  const fs::path key = directory.split_key(dataset.name);
+  fs::remove(key);  // written last: splits without it are unfinished
   const std::vector<StudySplit> splits = make_splits(spec, dataset, true, call.threads);
   for (const BadImage& bad : splits[0].skipped) call.note(fmt::format("skipped {}: {}", bad.path, bad.reason));
   judge_leaks(splits, dataset, directory);
-  if (is_npz(dataset)) return;
   std::int64_t fold = first_fold(spec);
   for (const StudySplit& split : splits) {
     for (const bool for_tuning : {false, true})
-      write_atomically(directory.split(dataset.name, fold, for_tuning), to_csv(split, for_tuning));
+      if (!is_npz(dataset))
+        write_atomically(directory.split(dataset.name, fold, for_tuning), to_csv(split, for_tuning));
     ++fold;
   }
+  write_atomically(key, split_key(spec, dataset) + "\n");
 }
 
 /// Tasks of a dataset that anything was run for.
@@ -136,10 +153,12 @@ void settle(const std::vector<Change>& changes, const StudyDirectory& directory,
   if (!call.overwrites) refuse(changes, directory);
   for (const Change& change : changes) {
     call.note(fmt::format("{} begins anew: {}", change.task.id(), change.what));
+    const fs::path folder = folder_of(directory, change.task);
     std::error_code error;
-    if (fs::remove_all(folder_of(directory, change.task), error); error)
-      throw Error(
-          fmt::format("study: cannot remove {}: {}", folder_of(directory, change.task).string(), error.message()));
+    for (const char* state : {"summary.json", "failed.txt"})
+      fs::remove(folder / state, error);  // half a folder is none
+    if (fs::remove_all(folder, error); error)
+      throw Error(fmt::format("study: cannot remove {}: {}", folder.string(), error.message()));
   }
 }
 
@@ -191,25 +210,27 @@ std::vector<Change> changed_tasks(const StudySpec& spec, const StudyDirectory& d
   return changes;
 }
 
-/// Splits that are there stay, even if images came or went since.
+/// Splits that are there stay, even if images came or went since. What they were made from lies beside them: the
+/// study's file may have lost and regained a dataset meanwhile, and a program that was killed may not have come to the
+/// end.
 void fix_splits(const StudySpec& spec, const StudyDirectory& directory, const StudyPreparation& call) {
-  std::optional<StudySpec> before;
-  if (is_there(directory.spec())) before = study_from_json(read_text(directory.spec()), directory.spec().string());
   for (const StudyDataset& dataset : spec.datasets) {
+    const fs::path key = directory.split_key(dataset.name);
+    const std::string now = split_key(spec, dataset), before = is_there(key) ? read_text(key) : "";
+    const bool is_other = before != now + "\n";
     std::vector<Change> changes;
-    bool is_other = false;
-    if (before) {
-      const auto old = std::ranges::find(before->datasets, dataset.name, &StudyDataset::name);
-      if (old != before->datasets.end() && split_key(*before, *old) != split_key(spec, dataset)) {
-        is_other = true;
-        const std::string what =
-            fmt::format("its splits had {}; now {}", split_key(*before, *old), split_key(spec, dataset));
-        for (StudyTask& task : begun_tasks(spec, directory, dataset.name)) changes.push_back({std::move(task), what});
-      }
+    if (is_other) {
+      const std::string what = before.empty()
+                                   ? std::string("its splits were not finished")
+                                   : fmt::format("its splits had {}; now {}", before.substr(0, before.size() - 1), now);
+      for (StudyTask& task : begun_tasks(spec, directory, dataset.name)) changes.push_back({std::move(task), what});
     }
     settle(changes, directory, call);
-    if (is_other || !has_splits(spec, directory, dataset) || (is_npz(dataset) && !before))
+    if (is_other || !has_splits(spec, directory, dataset)) {
       write_splits(spec, directory, dataset, call);
+    } else {
+      judge_leaks_again(dataset, directory);
+    }
   }
 }
 
