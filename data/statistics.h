@@ -135,8 +135,8 @@ VarianceParts variance_parts(Score score, std::span<const Cases> runs);
 
 /// Ranks of contenders over data sets.
 struct RankTest {
-  double statistic = 0.0;            // Iman and Davenport's F, from Friedman's chi-squared with ties
-  double p = 1.0;                    // of "all contenders are alike"
+  double statistic = 0.0;  // Iman and Davenport's F, from Friedman's chi-squared with ties
+  double p = 1.0;  // of "all contenders are alike": all orders of ranks counted if they are at most 1e5, else by F
   double critical_difference = 0.0;  // Nemenyi: mean ranks further apart than this differ, at `level`
   std::vector<double> mean_ranks;    // 1 is best; ties share the average rank
 };
