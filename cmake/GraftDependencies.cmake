@@ -23,6 +23,8 @@ find_package(TIFF QUIET)
 graft_require(TIFF::TIFF libtiff-dev)
 find_package(ZLIB QUIET)
 graft_require(ZLIB::ZLIB zlib1g-dev)
+find_package(OpenSSL QUIET COMPONENTS Crypto)
+graft_require(OpenSSL::Crypto libssl-dev)
 
 find_package(fmt QUIET CONFIG)
 graft_require(fmt::fmt libfmt-dev)
