@@ -122,11 +122,14 @@ void AtomicFile::commit() {
       throw Error(fmt::format("cannot write {}: {}; check free space and permissions", path_.string(), reason()));
     }
   }
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
-    throw Error(fmt::format("cannot write {}: {}; check permissions", path_.string(), reason()));
-  }
+  rename_file(temporary_, path_);
   is_committed_ = true;
-  sync_folder_of(path_);
+}
+
+void rename_file(const fs::path& from, const fs::path& to) {
+  if (::rename(from.c_str(), to.c_str()) != 0)
+    throw Error(fmt::format("cannot write {}: {}; check permissions", to.string(), reason()));
+  sync_folder_of(to);
 }
 
 void write_atomically(const fs::path& path, std::span<const std::uint8_t> contents) {

@@ -26,6 +26,9 @@ void write_atomically(const std::filesystem::path& path, std::string_view conten
 /// The same of contents that lie in several places.
 void write_atomically(const std::filesystem::path& path, std::span<const std::span<const std::uint8_t>> parts);
 
+/// Gives a file that is whole and synced another name in its folder, for good. Errors: it is not there, permissions.
+void rename_file(const std::filesystem::path& from, const std::filesystem::path& to);
+
 /// A name beside `path` for writers that produce the file themselves (HDF5). The destructor removes the temporary file
 /// unless `commit` (sync, rename) came first.
 class AtomicFile {

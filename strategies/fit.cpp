@@ -69,6 +69,7 @@ Fit::Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> 
 
 void Fit::resume(const Checkpoint& checkpoint) {
   state_ = read_state(checkpoint);
+  spec_.directory.settle_best(state_.best_epoch);
   strategy_->restore(state_.strategy);
   if (has_adapters(parameters_)) {
     const std::unique_ptr<Network> start = spec_.starting_network();
@@ -84,6 +85,13 @@ void Fit::save_last() {
   saved_steps_ = state_.steps;
   state_.strategy = strategy_->state();
   save_network(spec_.directory.last(), spec_.network, make_checkpoint(state_, parameters_, optimizer_));
+}
+
+/// The best weights carry no moments: nothing continues from them but a strategy's next stage, which starts afresh.
+void Fit::save_best() {
+  save_network(spec_.directory.next_best(state_.best_epoch), spec_.network);
+  save_last();
+  spec_.directory.settle_best(state_.best_epoch);
 }
 
 bool Fit::is_out_of_steps() const { return spec_.settings.max_steps >= 0 && state_.steps >= spec_.settings.max_steps; }
@@ -396,10 +404,11 @@ bool Fit::finish_epoch(bool is_partial) {
           fmt::format("stopped early: no better validation macro accuracy than {:.4f} of epoch {} in {} epochs",
                       state_.best_value, state_.best_epoch, patience));
   }
-  // The best weights carry no moments: nothing continues from them but a strategy's next stage, which starts afresh.
-  if (report.is_best) save_network(spec_.directory.best(), spec_.network);
-  // Epochs on kept features last milliseconds, less than writing a checkpoint. best.h5 never gets ahead of last.h5.
-  if (report.is_best || seconds_since(saved_at_) > kCheckpointSeconds) save_last();
+  // Epochs on kept features last milliseconds, less than writing a checkpoint.
+  if (report.is_best)
+    save_best();
+  else if (seconds_since(saved_at_) > kCheckpointSeconds)
+    save_last();
   return true;
 }
 

@@ -97,6 +97,7 @@ class Fit {
   bool probe();
   void find_gradients(const DeviceBatch& batch, std::int64_t position, double& loss_scale);
   void restore_best();
+  void save_best();
   bool adopt(const FreezePlan& freeze);
   bool start_behind_prefix();
   void set_groups(const EpochPlan& plan);

@@ -21,6 +21,8 @@ constexpr std::array<std::string_view, 11> kFiles{"config.toml",  "environment.j
                                                   "epochs.csv",   "steps.csv",        "predictions.csv", "summary.json",
                                                   "internals.h5", "best.h5",          "last.h5"};
 
+constexpr std::string_view kNextBest = "best.epoch-";
+
 }  // namespace
 
 void RunDirectory::check(Existing existing) const {
@@ -43,29 +45,29 @@ void RunDirectory::prepare(Existing existing) const {
     for (std::string_view name : kFiles)
       if (fs::remove(path_ / name, error); error)
         throw Error("run directory: cannot remove " + (path_ / name).string() + ": " + error.message());
-  if (existing == Existing::overwrite) remove_event_files();
-  remove_unfinished();
+  if (existing == Existing::overwrite) remove_starting_with(EventFile::kPrefix);
+  for (std::string_view name : kFiles) remove_starting_with(std::string(name) + ".tmp.");
+  if (!has("last.h5")) settle_best(0);
   fs::create_directories(path_, error);
   if (error) throw Error("run directory: cannot create " + path_.string() + ": " + error.message());
 }
 
-void RunDirectory::remove_unfinished() const {
-  namespace fs = std::filesystem;
-  std::error_code error;
-  std::vector<fs::path> unfinished;
-  for (const fs::directory_entry& entry : fs::directory_iterator(path_, error))
-    for (std::string_view name : kFiles)
-      if (entry.path().filename().string().starts_with(std::string(name) + ".tmp.")) unfinished.push_back(entry.path());
-  for (const fs::path& file : unfinished) fs::remove(file, error);
-}
-
-void RunDirectory::remove_event_files() const {
+void RunDirectory::remove_starting_with(std::string_view prefix) const {
   namespace fs = std::filesystem;
   std::error_code error;
   std::vector<fs::path> files;
   for (const fs::directory_entry& entry : fs::directory_iterator(path_, error))
-    if (entry.path().filename().string().starts_with(EventFile::kPrefix)) files.push_back(entry.path());
+    if (entry.path().filename().string().starts_with(prefix)) files.push_back(entry.path());
   for (const fs::path& file : files) fs::remove(file, error);
+}
+
+std::filesystem::path RunDirectory::next_best(std::int64_t epoch) const {
+  return path_ / (std::string(kNextBest) + std::to_string(epoch) + ".h5");
+}
+
+void RunDirectory::settle_best(std::int64_t epoch) const {
+  if (std::filesystem::exists(next_best(epoch))) rename_file(next_best(epoch), best());
+  remove_starting_with(kNextBest);
 }
 
 void RunDirectory::write(std::string_view name, std::string_view text) const { write_atomically(path_ / name, text); }

@@ -23,6 +23,11 @@ class RunDirectory {
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path best() const { return path_ / "best.h5"; }
+  /// Where new best weights wait until last.h5 knows of them. If best.h5 were ahead of the checkpoint, a run that
+  /// continues would begin its next stage with weights of the future.
+  std::filesystem::path next_best(std::int64_t epoch) const;
+  /// Makes those of this epoch best.h5 and removes others. Errors: as rename_file().
+  void settle_best(std::int64_t epoch) const;
   std::filesystem::path last() const { return path_ / "last.h5"; }
   std::filesystem::path file(std::string_view name) const { return path_ / name; }
   bool has(std::string_view name) const { return std::filesystem::exists(path_ / name); }
@@ -30,8 +35,7 @@ class RunDirectory {
   void write(std::string_view name, std::string_view text) const;
 
  private:
-  void remove_unfinished() const;
-  void remove_event_files() const;
+  void remove_starting_with(std::string_view prefix) const;
   std::filesystem::path path_;
 };
 

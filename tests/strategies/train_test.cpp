@@ -110,6 +110,17 @@ TEST(Train, AccumulationEqualsABiggerBatch) {
   EXPECT_LT(largest_difference(folder / "big" / "last.h5", folder / "small" / "last.h5", "classifier.weight"), 1e-13);
 }
 
+/// The files of two finished runs are the same, but for seconds.
+void expect_same_bits(const std::filesystem::path& one, const std::filesystem::path& other) {
+  for (const char* file : {"last.h5", "best.h5"})
+    EXPECT_EQ(differing_tensors(one / file, other / file), std::vector<std::string>{}) << file;
+  EXPECT_EQ(read_checkpoint(one / "last.h5").optimizer.arrays, read_checkpoint(other / "last.h5").optimizer.arrays);
+  EXPECT_EQ(read_text(one / "steps.csv"), read_text(other / "steps.csv"));
+  EXPECT_EQ(read_text(one / "predictions.csv"), read_text(other / "predictions.csv"));
+  for (const char* name : {"train_loss", "train_accuracy", "val_loss", "val_macro_accuracy"})
+    EXPECT_EQ(column(csv(one / "epochs.csv"), name), column(csv(other / "epochs.csv"), name));
+}
+
 /// Runs `s`, interrupts it when `stops` says so, continues, and expects the same files as without interruption.
 void expect_resumes_to_the_same_bits(TrainSettings s, const std::function<bool(const PassProgress&)>& stops) {
   TemporaryFolder folder;
@@ -129,16 +140,7 @@ void expect_resumes_to_the_same_bits(TrainSettings s, const std::function<bool(c
   const Ran resumed = run(s);
   EXPECT_TRUE(contains(resumed.sink.notes, "continuing in epoch"));
   EXPECT_FALSE(resumed.result.was_finished_before);
-  for (const char* file : {"last.h5", "best.h5"})
-    EXPECT_EQ(differing_tensors(folder / "straight" / file, folder / "broken" / file), std::vector<std::string>{})
-        << file;
-  EXPECT_EQ(read_checkpoint(folder / "straight" / "last.h5").optimizer.arrays,
-            read_checkpoint(folder / "broken" / "last.h5").optimizer.arrays);
-  EXPECT_EQ(read_text(folder / "straight" / "steps.csv"), read_text(folder / "broken" / "steps.csv"));
-  EXPECT_EQ(read_text(folder / "straight" / "predictions.csv"), read_text(folder / "broken" / "predictions.csv"));
-  for (const char* name : {"train_loss", "train_accuracy", "val_loss", "val_macro_accuracy"})
-    EXPECT_EQ(column(csv(folder / "straight" / "epochs.csv"), name),
-              column(csv(folder / "broken" / "epochs.csv"), name));
+  expect_same_bits(folder / "straight", folder / "broken");
   EXPECT_TRUE(run(s).result.was_finished_before);
 }
 
@@ -173,6 +175,36 @@ TEST(Train, AnInterruptedLpFtContinuesInItsPhaseToTheSameBits) {
   s.epochs = 4, s.strategy_settings["probe_epochs"] = std::int64_t{2};
   expect_resumes_to_the_same_bits(s, [](const PassProgress& p) { return p.pass == "validate" && p.epoch == 2; });
   expect_resumes_to_the_same_bits(s, [](const PassProgress& p) { return p.pass == "train" && p.epoch == 3; });
+}
+
+TEST(Train, KilledBetweenBestWeightsAndCheckpointItContinuesToTheSameBits) {
+  namespace fs = std::filesystem;
+  TemporaryFolder folder;
+  const fs::path straight = folder / "straight", early = folder / "early", late = folder / "late";
+  TrainSettings s = short_run(straight, "lp-ft");
+  s.epochs = 2, s.strategy_settings["probe_epochs"] = std::int64_t{1}, s.lr = 1e-2;
+  Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
+  testing::RecordingSink sink;
+  sink.on_advance = [&](const PassProgress& p) {  // early: as the first stage has left it
+    if (p.pass == "train" && p.epoch == 2 && !fs::exists(early)) fs::copy(straight, early);
+  };
+  ASSERT_EQ(train(context, s, {.config_toml = "", .command_line = ""}, sink).best_epoch, 2);
+  ASSERT_TRUE(fs::exists(early / "best.h5"));
+  EXPECT_NE(differing_tensors(straight / "best.h5", early / "best.h5").size(), 0u);
+
+  fs::copy(straight, late);  // the checkpoint of epoch 2 is written, its weights are not yet the best
+  fs::remove(late / "summary.json");
+  fs::rename(late / "best.h5", late / "best.epoch-2.h5");
+  fs::copy(early / "best.h5", late / "best.h5");
+  fs::copy(straight / "best.h5", early / "best.epoch-2.h5");  // the weights were written, the checkpoint was not
+  s.resume = true;
+  for (const fs::path& broken : {early, late}) {
+    SCOPED_TRACE(broken);
+    s.output = broken.string();
+    EXPECT_FALSE(run(s).result.was_finished_before);
+    expect_same_bits(straight, broken);
+    EXPECT_FALSE(fs::exists(broken / "best.epoch-2.h5"));
+  }
 }
 
 TEST(Train, InterruptedPenaltiesAndMeasuredRatesContinueToTheSameBits) {
