@@ -150,8 +150,9 @@ int run_study_plan(StudyPlanOptions& options) {
   const StudyRates rates = measure_rates(file.spec, {.open = [](TrainSettings& s) { return open_session(s).context; },
                                                      .seconds = options.probe_seconds,
                                                      .threads = share.threads,
+                                                     .decoding_threads = int(cores()),
                                                      .program = this_program(),
-                                                     .scratch = directory.path() / "probe.tmp",
+                                                     .scratch = directory.probe(),
                                                      .note = note,
                                                      .stop = &stop.flag()});
   if (stop.is_requested()) return kExitInterrupted;

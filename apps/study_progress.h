@@ -16,7 +16,7 @@ class StudyDisplay : public StudyProgress {
   StudyDisplay(const StudyDisplay&) = delete;
   StudyDisplay& operator=(const StudyDisplay&) = delete;
 
-  void note(std::string_view line);
+  void note(std::string_view line) override;
   void started(const StudyTask& task, const StudyTally& tally) override;
   void ended(const StudyTask& task, const std::string& error, const StudyTally& tally) override;
   void tick(const StudyTally& tally) override;

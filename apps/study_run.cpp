@@ -93,7 +93,7 @@ StudyOutcome run_one(const RunOptions& options, const StudyFile& file, const Stu
   StudyRunSpec run = run_spec(file, directory, {.jobs = options.jobs});
   check_prepared(file.spec, directory);
   const StudyLock lock(directory.lock(), StudyLock::Kind::one_cell);
-  run.jobs = 1;
+  run.jobs = 1, run.overwrites = options.overwrites;
   const StopLater stop;
   run.stop = &stop.flag();
   return run_task(run, task_named(file.spec, options.cell), display);
@@ -108,7 +108,7 @@ int run_study_verb(RunOptions& options) {
   if (options.slurm) {
     const StudyLock lock = lock_whole(directory, display);
     prepare(file, directory, options.overwrites, display);
-    print_result(write_slurm_scripts(file.spec, directory, options.study.file));
+    print_result(write_slurm_scripts(file.spec, directory, {options.study.file, options.overwrites}));
     return 0;
   }
   const StudyOutcome outcome =
@@ -123,6 +123,7 @@ int run_study_verb(RunOptions& options) {
 StudyOutcome run_study_file(const StudyFile& file, const StudyDirectory& directory, const StudyCall& call,
                             StudyDisplay& display) {
   StudyRunSpec run = run_spec(file, directory, call);
+  run.overwrites = call.overwrites;
   const StudyLock lock = lock_whole(directory, display);
   prepare(file, directory, call.overwrites, display);
   display.note(fmt::format("study: {} at once, {} thread{} each{}", run.jobs, run.threads, run.threads == 1 ? "" : "s",

@@ -20,18 +20,18 @@ std::string quoted(const std::string& word) {
 }
 
 std::string array_script(const std::string& name, const fs::path& folder, std::size_t count,
-                         const StudyDirectory& directory, const std::string& file) {
+                         const StudyDirectory& directory, const SlurmStudy& study) {
   return fmt::format(R"(#!/bin/bash
 #SBATCH --job-name={0}
 #SBATCH --array=1-{1}
 # Further options of sbatch (partition, time, --gres=gpu:1, --cpus-per-task) are given to submit.sh.
 set -eu
 id=$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" {2})
-exec "${{GRAFT:-{3}}}" study run {4} -o {5} --cell "$id"
+exec "${{GRAFT:-{3}}}" study run {4} -o {5} --cell "$id"{6}
 )",
                      name, count, quoted((folder / (name + ".txt")).string()),
-                     fs::read_symlink("/proc/self/exe").string(), quoted(fs::absolute(file).string()),
-                     quoted(directory.path().string()));
+                     fs::read_symlink("/proc/self/exe").string(), quoted(fs::absolute(study.file).string()),
+                     quoted(directory.path().string()), study.overwrites ? " --overwrite" : "");
 }
 
 std::string submit_script(const fs::path& folder, bool has_trials) {
@@ -55,7 +55,7 @@ exec sbatch --dependency=afterany:"${{trials%%;*}}" {}
 
 }  // namespace
 
-std::string write_slurm_scripts(const StudySpec& spec, const StudyDirectory& directory, const std::string& file) {
+std::string write_slurm_scripts(const StudySpec& spec, const StudyDirectory& directory, const SlurmStudy& study) {
   const fs::path folder = directory.path() / "slurm";
   std::string trials, cells;
   std::size_t trial_count = 0, cell_count = 0;
@@ -64,10 +64,10 @@ std::string write_slurm_scripts(const StudySpec& spec, const StudyDirectory& dir
     ++(task.trial ? trial_count : cell_count);
   }
   write_atomically(folder / "cells.txt", cells);
-  write_atomically(folder / "cells.sbatch", array_script("cells", folder, cell_count, directory, file));
+  write_atomically(folder / "cells.sbatch", array_script("cells", folder, cell_count, directory, study));
   if (trial_count > 0) {
     write_atomically(folder / "trials.txt", trials);
-    write_atomically(folder / "trials.sbatch", array_script("trials", folder, trial_count, directory, file));
+    write_atomically(folder / "trials.sbatch", array_script("trials", folder, trial_count, directory, study));
   }
   const fs::path submit = folder / "submit.sh";
   write_atomically(submit, submit_script(folder, trial_count > 0));

@@ -58,6 +58,7 @@ ChildProcess::ChildProcess(const ChildSpec& spec) {
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
+  signal(SIGCHLD, SIG_DFL);  // whoever inherited that it is ignored would wait forever
   const int log = open_log(spec.log);
   const pid_t parent = getpid();
   pid_ = fork();

@@ -4,7 +4,8 @@
 //
 //   study.toml, study.json     the study's file as it was given, and what was understood, for programs
 //   splits/DATASET[-fold-K].csv            which image trains, validates, tests: fixed once, for all strategies and
-//   seeds splits/DATASET[-fold-K].tuning.csv     the same without the test images, for trials
+//                              seeds
+//   splits/DATASET[-fold-K].tuning.csv     the same without the test images, for trials
 //   runs/NETWORK/DATASET/STRATEGY/seed-S[/fold-K]/   run directories as `graft train` writes them, and
 //                              log.txt (what it said), failed.txt (why it failed, one line)
 //   tuning/NETWORK/DATASET/STRATEGY[/fold-K]/trial-N/   the same, without weights once they have finished
@@ -29,6 +30,7 @@ class StudyDirectory {
   std::filesystem::path leakage() const { return path_ / "leakage.json"; }
   std::filesystem::path lock() const { return path_ / "study.lock"; }
   std::filesystem::path plan() const { return path_ / "plan.json"; }
+  std::filesystem::path probe() const { return path_ / "probe.tmp"; }  // a plan's, while it is made
   std::filesystem::path of(const StudyCell& cell) const { return path_ / "runs" / cell.id(); }
   std::filesystem::path of(const StudyTrial& trial) const { return path_ / "tuning" / trial.id(); }
   std::filesystem::path split_key(std::string_view dataset) const;  // what its splits were made from, one line

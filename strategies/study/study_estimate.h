@@ -66,6 +66,7 @@ struct MeasureCall {
   std::function<std::unique_ptr<Context>(TrainSettings&)> open;  // the device that the settings name
   double seconds = 60;                                           // to spend, about
   std::int64_t threads = 0;                                      // as each training will have; the settings' go first
+  int decoding_threads = 1;                                      // of images, to list and check them
   std::filesystem::path program;                                 // as a run starts it
   std::filesystem::path scratch;                                 // a folder that may be filled and is left empty
   std::function<void(std::string_view)> note;

@@ -184,7 +184,7 @@ StudyRates Measurement::measure() {
 
 void Measurement::read_splits() {
   for (const StudyDataset& dataset : spec_.datasets) {
-    const std::vector<StudySplit> splits = make_splits(spec_, dataset, false, 1);
+    const std::vector<StudySplit> splits = make_splits(spec_, dataset, false, call_.decoding_threads);
     for (std::size_t i = 0; i < splits.size(); ++i) {
       std::array<std::int64_t, 3>& count = rates_.counts[{dataset.name, spec_.folds > 0 ? std::int64_t(i) : -1}];
       for (const Split part : kSplits) count[std::size_t(part)] = splits[i].count(part);

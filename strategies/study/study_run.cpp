@@ -32,18 +32,27 @@ struct Entry {
   std::string error = {};
   std::ptrdiff_t probe = -1;  // the entry whose result may be its first stage
   bool refuses_probe = false;
+  bool awaits_rate = false;  // has a result, of a rate that trials still to run may change
 };
 
 struct Running {
   std::size_t entry = 0, slot = 0;
+  std::uintmax_t log_begin = 0;
   ChildProcess process;
   Clock::time_point begin;
 };
 
-/// The line of an error, as the program prints it last.
-std::string error_in(const fs::path& log) {
+std::uintmax_t size_of_log(const fs::path& log) {
+  std::error_code none;
+  const std::uintmax_t size = fs::file_size(log, none);
+  return none ? 0 : size;
+}
+
+/// The line of an error, as the program prints it last. Earlier attempts have written the first `begin` bytes.
+std::string error_in(const fs::path& log, std::uintmax_t begin) {
   constexpr std::string_view kMark = "graft: error: ";
-  std::istringstream lines(read_text(log));
+  const std::string text = read_text(log);
+  std::istringstream lines(text.substr(std::min<std::uintmax_t>(begin, text.size())));
   std::string line, found;
   while (std::getline(lines, line))
     if (line.starts_with(kMark)) found = line.substr(kMark.size());
@@ -69,6 +78,9 @@ class Runner {
   bool is_stopping() const { return spec_.stop && *spec_.stop; }
   void find_probes();
   void find_finished();
+  /// One that is to run before the cell; end(): none.
+  std::vector<Entry>::iterator unfinished_trial(const Entry& cell);
+  bool keeps_result(Entry& entry);
   /// The probe's folder, if the entry can start from it; empty: it starts by itself.
   fs::path probe_folder(const Entry& entry) const;
   bool waits_for_probe(const Entry& entry) const;
@@ -104,8 +116,23 @@ void Runner::find_finished() {
     if (state.state != CellState::finished && !is_tried) continue;
     entry.progress = Progress::finished;
   }
+  const bool is_alone = entries_.size() == 1;  // its trials may have run since anybody looked
+  for (Entry& entry : entries_) {
+    if (entry.progress != Progress::finished) continue;
+    entry.awaits_rate = is_alone || unfinished_trial(entry) != entries_.end();
+    if (entry.awaits_rate) entry.progress = Progress::waiting;
+  }
   for (const Entry& entry : entries_)
     if (entry.progress == Progress::finished) tidy(entry);
+}
+
+std::vector<Entry>::iterator Runner::unfinished_trial(const Entry& cell) {
+  if (cell.task.trial) return entries_.end();
+  const std::vector<StudyTrial> trials = trials_of(spec_.spec, cell.task.cell);
+  return std::ranges::find_if(entries_, [&](const Entry& e) {
+    return e.task.trial && e.progress != Progress::finished &&
+           std::ranges::any_of(trials, [&](const StudyTrial& trial) { return trial.id() == e.task.id(); });
+  });
 }
 
 void Runner::find_probes() {
@@ -214,12 +241,9 @@ bool Runner::repeats_features(const Entry& entry) const {
 /// A cell waits for its trials; if one failed, or none has a score, it fails with them.
 bool Runner::may_start(Entry& entry) {
   if (entry.task.trial) return true;
-  for (const StudyTrial& trial : trials_of(spec_.spec, entry.task.cell)) {
-    const auto found =
-        std::ranges::find_if(entries_, [&](const Entry& e) { return e.task.trial && e.task.id() == trial.id(); });
-    if (found == entries_.end()) continue;  // not in this run's list
-    if (found->progress == Progress::failed) return fail(entry, fmt::format("{} failed", trial.id())), false;
-    if (found->progress != Progress::finished) return false;
+  if (const auto trial = unfinished_trial(entry); trial != entries_.end()) {
+    if (trial->progress == Progress::failed) fail(entry, fmt::format("{} failed", trial->task.id()));
+    return false;
   }
   if (rate_of(spec_.spec, spec_.directory, entry.task.cell) > 0) return !waits_for_probe(entry);
   fail(entry, "its trials gave no rate: none kept a finite loss; lower tuning.lr");
@@ -244,17 +268,32 @@ ChildSpec Runner::command(const Entry& entry, std::size_t slot) const {
   return {.program = spec_.program, .arguments = std::move(arguments), .log = run / "log.txt"};
 }
 
+/// Whether nothing is to run, since its trials chose again what they had chosen. Errors: begun with other settings.
+bool Runner::keeps_result(Entry& entry) {
+  const std::string changed = changed_setting(spec_.spec, spec_.directory, entry.task, counts_, spec_.to_toml);
+  if (!changed.empty() && !spec_.overwrites) throw Error(changed + "; add --overwrite to run it again");
+  if (!changed.empty()) {
+    progress_.note(fmt::format("{} begins anew: {}", entry.task.id(), changed));
+    remove_task(spec_.directory, entry.task);
+  } else if (entry.awaits_rate) {
+    entry.progress = Progress::finished;
+    tidy(entry);
+    return true;
+  }
+  entry.awaits_rate = false;
+  return false;
+}
+
 void Runner::start(std::size_t index) {
   Entry& entry = entries_[index];
   const std::size_t slot = std::size_t(std::ranges::find(slots_, 0) - slots_.begin());
   try {
-    if (const std::string changed = changed_setting(spec_.spec, spec_.directory, entry.task, counts_, spec_.to_toml);
-        !changed.empty())
-      throw Error(changed + "; add --overwrite to run it again");
+    if (keeps_result(entry)) return;
     const ChildSpec child = command(entry, slot);
     std::error_code ignored;
     fs::remove(folder(entry) / "failed.txt", ignored);
-    running_.push_back({index, slot, ChildProcess(child), Clock::now()});
+    const std::uintmax_t log_begin = size_of_log(child.log);
+    running_.push_back({index, slot, log_begin, ChildProcess(child), Clock::now()});
   } catch (const Error& error) {
     return fail(entry, error.what());
   }
@@ -296,7 +335,7 @@ void Runner::take_end(const Running& run, const ChildProcess::End& end) {
     entry.progress = Progress::waiting;
     return;
   }
-  std::string error = end.signal != 0 ? signal_text(end.signal) : error_in(where / "log.txt");
+  std::string error = end.signal != 0 ? signal_text(end.signal) : error_in(where / "log.txt", run.log_begin);
   if (end.exit_code == kExitInterrupted) error = "interrupted by somebody else";
   if (error.empty()) error = fmt::format("ended with code {}; see {}", end.exit_code, (where / "log.txt").string());
   if (error.starts_with("train.probe_from: ") && !entry.refuses_probe) {
@@ -325,7 +364,7 @@ void Runner::fail(Entry& entry, const std::string& error) {
   const bool blames_disk = error.find("space") != std::string::npos || error.find("disk") != std::string::npos;
   disk_is_full_ = disk_is_full_ || (blames_disk && !ignored && space.available < kLeastSpace);
   try {
-    write_atomically(folder(entry) / "failed.txt", error + "\n");
+    if (!entry.awaits_rate) write_atomically(folder(entry) / "failed.txt", error + "\n");
   } catch (const Error&) {
     // The outcome has it as well.
   }

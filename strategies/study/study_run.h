@@ -16,6 +16,7 @@ struct StudyRunSpec {
   std::int64_t jobs = 1;             // at once
   std::int64_t threads = 0;          // of each; a training that goes on keeps the number that it began with
   std::vector<std::string> devices;  // by slot, in turn; empty: the settings'
+  bool overwrites = false;  // cells whose trials, run again, choose another rate begin anew; otherwise they fail
   const std::atomic<bool>* stop = nullptr;
 };
 
@@ -34,6 +35,7 @@ struct StudyTally {
 class StudyProgress {
  public:
   virtual ~StudyProgress() = default;
+  virtual void note(std::string_view line) = 0;
   virtual void started(const StudyTask& task, const StudyTally& tally) = 0;
   /// `error` is empty if it has finished.
   virtual void ended(const StudyTask& task, const std::string& error, const StudyTally& tally) = 0;

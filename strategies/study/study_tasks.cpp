@@ -153,12 +153,7 @@ void settle(const std::vector<Change>& changes, const StudyDirectory& directory,
   if (!call.overwrites) refuse(changes, directory);
   for (const Change& change : changes) {
     call.note(fmt::format("{} begins anew: {}", change.task.id(), change.what));
-    const fs::path folder = folder_of(directory, change.task);
-    std::error_code error;
-    for (const char* state : {"summary.json", "failed.txt"})
-      fs::remove(folder / state, error);  // half a folder is none
-    if (fs::remove_all(folder, error); error)
-      throw Error(fmt::format("study: cannot remove {}: {}", folder.string(), error.message()));
+    remove_task(directory, change.task);
   }
 }
 
@@ -267,6 +262,14 @@ fs::path folder_of(const StudyDirectory& directory, const StudyTask& task) {
   return task.trial ? directory.of(*task.trial) : directory.of(task.cell);
 }
 
+void remove_task(const StudyDirectory& directory, const StudyTask& task) {
+  const fs::path folder = folder_of(directory, task);
+  std::error_code error;
+  for (const char* state : {"summary.json", "failed.txt"}) fs::remove(folder / state, error);
+  if (fs::remove_all(folder, error); error)
+    throw Error(fmt::format("study: cannot remove {}: {}", folder.string(), error.message()));
+}
+
 SplitCounts split_counts(const StudySpec& spec, const StudyDirectory& directory) {
   SplitCounts counts;
   for (const StudyDataset& dataset : spec.datasets)
@@ -303,6 +306,8 @@ void prepare_study(const StudySpec& spec, const StudyDirectory& directory, const
   remove_unfinished(directory.path());
   remove_unfinished(directory.path() / "splits");
   remove_unfinished(directory.features());
+  std::error_code error;
+  fs::remove_all(directory.probe(), error);
   fix_splits(spec, directory, call);
   settle(changed_tasks(spec, directory, call.to_toml), directory, call);
   write_atomically(directory.path() / "study.toml", call.toml);

@@ -43,6 +43,9 @@ using ToToml = std::function<std::string(const TrainSettings&)>;
 std::string changed_setting(const StudySpec& spec, const StudyDirectory& directory, const StudyTask& task,
                             const SplitCounts& counts, const ToToml& to_toml);
 
+/// Removes what a task has left, its result first: half a folder is none. Errors: the disk.
+void remove_task(const StudyDirectory& directory, const StudyTask& task);
+
 struct StudyPreparation {
   std::string toml;  // the study's file, kept as study.toml
   bool overwrites = false;

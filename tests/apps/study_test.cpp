@@ -290,6 +290,40 @@ TEST(Study, AChangedFileAddsCellsAndRefusesOthers) {
   EXPECT_EQ(read_results(output).cells[0].epochs, 3);
 }
 
+TEST(Study, OtherTrialsRepeatOnlyCellsWhoseRateTheyChange) {
+  const TemporaryFolder folder;
+  const std::string file = folder / "study.toml", output = folder / "study";
+  const auto run = [&](const std::string& tuning, std::vector<std::string> more = {}) {
+    std::string text = read_text(study_file(file, {.seeds = "[1]", .strategies = R"(["full"])"}));
+    const std::size_t begin = text.find("tuning = ");
+    text.replace(begin, text.find('\n', begin) - begin, "tuning = " + tuning);
+    write_atomically(file, std::string_view(text));
+    std::vector<std::string> words{"study", "run", file, "-o", output};
+    words.insert(words.end(), more.begin(), more.end());
+    return graft(words);
+  };
+  const auto cell = [&] { return read_results(output).cells.at(0); };
+  ASSERT_EQ(run("{ trials = 1, epochs = 1, lr = [1e-4, 1e-2] }").exit_code, 0);
+  EXPECT_EQ(cell().lr, 1e-3);
+  const fs::path summary = fs::path(cell().directory) / "summary.json";
+  const fs::file_time_type before = fs::last_write_time(summary);
+
+  const Outcome same_rate = run("{ trials = 1, epochs = 2, lr = [1e-4, 1e-2] }", {"--overwrite"});
+  EXPECT_EQ(same_rate.exit_code, 0) << same_rate.err;
+  EXPECT_NE(same_rate.err.find("trial-1 begins anew"), std::string::npos) << same_rate.err;
+  EXPECT_EQ(same_rate.err.find("seed-1 begins anew"), std::string::npos) << same_rate.err;
+  EXPECT_EQ(fs::last_write_time(summary), before);
+
+  const Outcome refused = run("{ trials = 1, epochs = 2, lr = [1e-5, 1e-3] }");
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_EQ(fs::last_write_time(summary), before);
+  const Outcome other_rate = run("{ trials = 1, epochs = 2, lr = [1e-5, 1e-3] }", {"--overwrite"});
+  EXPECT_EQ(other_rate.exit_code, 0) << other_rate.err;
+  EXPECT_NE(other_rate.err.find("seed-1 begins anew: train.lr was 0.001 and is now 1e-04"), std::string::npos)
+      << other_rate.err;
+  EXPECT_EQ(cell().lr, 1e-4);
+}
+
 TEST(Study, AProbeIsTheFirstStageOfOthersWhereThatGivesTheSame) {
   const TemporaryFolder folder;
   StudyText text{.seeds = "[1]", .strategies = R"(["lp-ft", "linear-probe"])", .train = "epochs = 3\n"};
