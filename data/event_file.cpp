@@ -109,7 +109,9 @@ void EventFile::scalar(std::string_view tag, std::int64_t step, double value) {
   out_ << summary(tag, step, [&](ProtobufMessage& v) { v.real(2, float(value)); });
 }
 
-void EventFile::histogram(std::string_view tag, std::int64_t step, std::span<const float> values) {
+void EventFile::histogram(std::string_view tag, std::int64_t step, std::span<const float> all) {
+  std::vector<float> values;
+  std::ranges::copy_if(all, std::back_inserter(values), [](float v) { return std::isfinite(v); });
   if (values.empty()) return;
   constexpr int kBins = 64;
   const auto [low, high] = std::ranges::minmax(values);

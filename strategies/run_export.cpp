@@ -182,7 +182,7 @@ fs::path export_mlflow(const fs::path& run, const fs::path& to) {
   }
 
   const std::string experiment = experiment_in(to, start);
-  const std::string id = id_of(fs::absolute(run).lexically_normal().string() + environment);
+  const std::string id = id_of(fs::absolute(run).lexically_normal().string() + text_in("started"));
   const fs::path folder = to / experiment / id;
   std::error_code ignored;
   fs::remove_all(folder, ignored);

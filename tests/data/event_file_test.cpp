@@ -37,7 +37,7 @@ TEST(EventFiles, HoldWhatWasWritten) {
   EventFile file(folder.path(), 0);
   EXPECT_NE(file.path().filename().string().find("tfevents"), std::string::npos);
   file.scalar("train/loss", 300, 0.25);
-  file.histogram("weights/fc", 301, std::vector<float>{-1, -1, 0, 3});
+  file.histogram("weights/fc", 301, std::vector<float>{-1, NAN, -1, INFINITY, 0, 3});
   file.histogram("empty", 301, {});
   file.histogram("constant", 301, std::vector<float>{2, 2});
   const Image picture = Image::blank(2, 3, 7);
