@@ -66,7 +66,7 @@ std::string score_table(const StudyReport& report, const ReportGroup& group) {
 
 std::string learning_curves(const ReportGroup& group, const PageMaterial& material) {
   std::string html =
-      "<h3>Learning curves</h3>\n<p class=\"soft\">Line: mean over seeds, band: lowest to highest seed; strong: "
+      "<h3>Learning curves</h3>\n<p class=\"soft\">Line: mean over seeds (of those still training), band: lowest to highest seed; strong: "
       "validation (macro accuracy, loss), dashed: training.</p>\n<div class=\"panels\">\n";
   const std::int64_t epochs = most_epochs(group);
   const auto panels = [&](const CurvePanel& panel) {
@@ -153,28 +153,30 @@ std::string recalls(const StudyReport& report, const ReportGroup& group) {
   std::string rows;
   for (std::int64_t c = 0; c < group.classes(); ++c) {
     const std::int64_t count = group.class_counts[std::size_t(c)];
-    rows +=
-        fmt::format("<tr><th scope=\"row\" class=\"left\">{}</th>", escaped_markup(group.class_names[std::size_t(c)])) +
-        number_cell(double(count),
-                    fmt::format("{}{}", count,
-                                count < 10 ? " <span class=\"bad\" title=\"fewer than 10: doubtful\">!</span>" : ""));
+    std::string cells;
+    bool is_doubtful = count == 0;
     for (const ReportEntry& entry : group.entries) {
       if (!entry.has_scores()) continue;
       if (count == 0) {
-        rows += number_cell(NAN, "–", "h0");
+        cells += number_cell(NAN, "–", "h0");
         continue;
       }
       const std::vector<Cases> runs = group.cases(entry);
       const Interval i = recall_interval(c, runs, report.bootstrap);
-      rows +=
+      is_doubtful = is_doubtful || i.is_doubtful;
+      cells +=
           number_cell(i.estimate, fmt::format("<b>{:.2f}</b><small>{:.2f}–{:.2f}</small>", i.estimate, i.low, i.high),
                       fmt::format("h{}", std::isfinite(i.estimate) ? std::clamp(int(i.estimate * 5.999), 0, 5) : 0));
     }
-    rows += "</tr>\n";
+    rows +=
+        fmt::format("<tr><th scope=\"row\" class=\"left\">{}</th>", escaped_markup(group.class_names[std::size_t(c)])) +
+        number_cell(double(count),
+                    fmt::format("{}{}", count, is_doubtful ? " <span class=\"bad\" title=\"doubtful\">!</span>" : "")) +
+        cells + "</tr>\n";
   }
   return fmt::format(
       "<h3>Recall of each class</h3>\n<p class=\"soft\">Share of a class's test images that were recognised, with "
-      "Wilson's {:.4g} % interval. ! fewer than 10 images.</p>\n<div class=\"scroll\"><table class=\"map "
+      "Wilson's {:.4g} % interval. ! fewer than 10 independent cases.</p>\n<div class=\"scroll\"><table class=\"map "
       "sortable\"><thead><tr><th scope=\"col\">class</th><th "
       "scope=\"col\">images</th>{}</tr></thead><tbody>\n{}</tbody></table></div>\n",
       100 * report.bootstrap.level, strategy_heads(group), rows);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -23,6 +24,16 @@ std::vector<const ReportGroup*> groups_of(const StudyReport& report, const std::
 }
 
 bool is_tied(const ReportEntry& entry) { return entry.to_best && !entry.to_best->is_distinguishable; }
+
+constexpr const char* kDoubtful = "interval doubtful, since a class has fewer than 10 independent cases";
+
+bool has_doubtful(const StudyReport& report, const std::string& network) {
+  return std::ranges::any_of(groups_of(report, network), [&](const ReportGroup* group) {
+    return std::ranges::any_of(group->entries, [&](const ReportEntry& entry) {
+      return entry.has_scores() && entry.interval(report.score).is_doubtful;
+    });
+  });
+}
 
 /// How a table shows one strategy on one data set.
 struct Cell {
@@ -124,25 +135,31 @@ double seed_deviation(const ReportEntry& entry) {
 
 std::string report_text(const StudyReport& report) {
   std::string text = verdict(report) + "\n";
-  bool has_tied = false;
+  bool has_tied = false, has_doubt = false;
   for (const StudyNetwork& network : report.results->spec.networks) {
     std::vector<std::string> heading{"strategy"};
     for (const ReportGroup* group : groups_of(report, network.name)) heading.push_back(group->dataset);
+    const bool marks_doubt = has_doubtful(report, network.name);
+    has_doubt = has_doubt || marks_doubt;
     TextTable table(std::move(heading));
     for (std::vector<std::string>& row : rows_of(report, network.name, [&](const Cell& cell) {
            const Interval& i = cell.entry().interval(report.score);
            if (!cell.entry().has_scores()) return cell.unfinished();
            has_tied = has_tied || is_tied(cell.entry());
-           return fmt::format("{} {} {}", number_text(i.estimate), range_text(i.low, i.high),
+           return fmt::format("{} {} {}{}", number_text(i.estimate), range_text(i.low, i.high),
                               cell.is_best()          ? "*"
                               : is_tied(cell.entry()) ? "≈"
-                                                      : " ");
+                                                      : " ",
+                              i.is_doubtful  ? "!"
+                              : marks_doubt ? " "
+                                            : "");
          }))
       table.add(std::move(row));
     text += "\n" + table_title(report, network.name) + "\n" + table.text();
   }
   text += "\n* best";
   if (has_tied) text += ", ≈ not distinguishable from it";
+  if (has_doubt) text += fmt::format(", ! {}", kDoubtful);
   text += "\n";
   const std::vector<std::string> lines = missing(report);
   if (!lines.empty()) text += "\nmissing:\n";
@@ -194,13 +211,15 @@ std::string report_markdown(const StudyReport& report) {
     std::string head = "| strategy |", rule = "|---|";
     for (const ReportGroup* group : groups_of(report, network.name))
       head += " " + markdown_escaped(group->dataset) + " |", rule += "---|";
-    text += fmt::format("\n{}: **best**, ≈ not distinguishable from it.\n\n{}\n{}\n",
-                        markdown_escaped(table_title(report, network.name)), head, rule);
+    text += fmt::format("\n{}: **best**, ≈ not distinguishable from it{}.\n\n{}\n{}\n",
+                        markdown_escaped(table_title(report, network.name)),
+                        has_doubtful(report, network.name) ? fmt::format(", ! {}", kDoubtful) : "", head, rule);
     for (const std::vector<std::string>& row : rows_of(report, network.name, [&](const Cell& cell) {
            const Interval& i = cell.entry().interval(report.score);
            if (!cell.entry().has_scores()) return cell.unfinished();
-           return fmt::format("{0}{1}{0} ({2}){3}", cell.is_best() ? "**" : "", number_text(i.estimate),
-                              range_text(i.low, i.high), is_tied(cell.entry()) ? " ≈" : "");
+           return fmt::format("{0}{1}{0} ({2}){3}{4}", cell.is_best() ? "**" : "", number_text(i.estimate),
+                              range_text(i.low, i.high), i.is_doubtful ? " !" : "",
+                              is_tied(cell.entry()) ? " ≈" : "");
          })) {
       text += "| " + markdown_escaped(row.front()) + " |";
       for (std::size_t i = 1; i < row.size(); ++i) text += " " + row[i] + " |";
@@ -228,14 +247,15 @@ std::string report_latex(const StudyReport& report) {
     for (const ReportGroup* group : groups) head += " & " + latex_escaped(group->dataset);
     text += fmt::format(
         "\\begin{{table}}\n\\centering\n\\caption{{{}; bold: best of a data set, $\\dagger$: not distinguishable from "
-        "it.}}\n\\begin{{tabular}}{{l{}}}\n\\toprule\n{} \\\\\n\\midrule\n",
-        latex_escaped(table_title(report, network.name)), std::string(groups.size(), 'c'), head);
+        "it{}.}}\n\\begin{{tabular}}{{l{}}}\n\\toprule\n{} \\\\\n\\midrule\n",
+        latex_escaped(table_title(report, network.name)),
+        has_doubtful(report, network.name) ? fmt::format(", !: {}", kDoubtful) : "", std::string(groups.size(), 'c'), head);
     for (const std::vector<std::string>& row : rows_of(report, network.name, [&](const Cell& cell) {
            const Interval& i = cell.entry().interval(report.score);
            if (!cell.entry().has_scores()) return cell.unfinished();
            const std::string number =
                cell.is_best() ? "\\textbf{" + number_text(i.estimate) + "}" : latex_escaped(number_text(i.estimate));
-           return fmt::format("{} ({}){}", number, latex_escaped(range_text(i.low, i.high)),
+           return fmt::format("{} ({}){}{}", number, latex_escaped(range_text(i.low, i.high)), i.is_doubtful ? "!" : "",
                               is_tied(cell.entry()) ? "$^\\dagger$" : "");
          })) {
       text += latex_escaped(row.front());

@@ -96,6 +96,11 @@ void add_seed_caveat(const StudyReport& report, std::vector<std::string>& notes)
         "comparisons hold for these trained networks on other test images from the same source.");
     return;
   }
+  if (std::ranges::none_of(report.groups, [](const ReportGroup& group) {
+        return std::ranges::any_of(group.entries, [](const ReportEntry& e) { return e.seeds.size() > 1; });
+      }))
+    notes.push_back(
+        "No strategy has more than one finished seed yet: how far a result depends on chance in training is unknown.");
   notes.push_back(fmt::format(
       "{} seeds: scores are means over them. Intervals say what other test images from the same source would change, "
       "not what other seeds would; that is listed apart, and comparisons count both.",
@@ -195,9 +200,14 @@ void add_tuning_caveats(const StudyReport& report, std::vector<std::string>& not
     return;
   }
   const std::optional<Score> selection = score_named(spec.selection);
+  std::vector<std::string> given;
+  for (const StudyStrategy& strategy : spec.strategies)
+    if (!is_tuned(spec, strategy)) given.push_back(strategy.name);
   notes.push_back(fmt::format(
-      "Learning rates were chosen by {} on validation images, {} for each strategy; test images decided nothing.",
-      selection ? words_of(*selection) : spec.selection, counted(spec.tuning.trials, "short trial", "short trials")));
+      "Learning rates were chosen by {} on validation images, {} for each strategy{}; test images decided nothing.{}",
+      selection ? words_of(*selection) : spec.selection, counted(spec.tuning.trials, "short trial", "short trials"),
+      given.empty() ? "" : " that was tuned",
+      given.empty() ? "" : fmt::format(" The rate of {} was given, not tuned.", listed(given))));
   if (spec.tuning.trials < 3) {
     notes.push_back("With so few rates tried, a better one may lie between them or outside.");
     return;

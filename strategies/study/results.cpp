@@ -22,6 +22,10 @@ using Json = nlohmann::json;
 /// Everything of a split's rows of predictions.csv; groups are filled in later.
 CellPredictions predictions_of(const CsvTable& table, const std::vector<std::string>& class_names, Split split) {
   constexpr std::size_t kBefore = 4;  // path, split, label, predicted
+  if (table.header.size() != kBefore + class_names.size() ||
+      !std::equal(class_names.begin(), class_names.end(), table.header.begin() + kBefore,
+                  [](const std::string& name, const std::string& column) { return column == "p_" + name; }))
+    throw Error("predictions.csv has other classes than summary.json");
   std::map<std::string, std::int32_t> label_of;
   for (std::size_t c = 0; c < class_names.size(); ++c) label_of[class_names[c]] = std::int32_t(c);
   CellPredictions p;

@@ -235,10 +235,11 @@ TEST(StudyReportTables, TextExactly) {
   HandMade hand;
   EXPECT_EQ(report_text(hand.report), verdict(hand.report) +
                                           "\n\nMacro accuracy of resnet50, 95 % intervals over test images\n"
-                                          "strategy              chest_x\n"
+                                          "strategy               chest_x\n"
                                           "full      0.812 0.750–0.875 ≈\n"
-                                          "lp-ft     0.840 0.780–0.900 *\n"
-                                          "\n* best, ≈ not distinguishable from it\n");
+                                          "lp-ft     0.840 0.780–0.900 *!\n"
+                                          "\n* best, ≈ not distinguishable from it, ! interval doubtful, since a class "
+                                          "has fewer than 10 independent cases\n");
 }
 
 TEST(StudyReportTables, MarkdownExactly) {
@@ -248,7 +249,7 @@ TEST(StudyReportTables, MarkdownExactly) {
   EXPECT_TRUE(contains(text,
                        "| strategy | chest\\_x |\n|---|---|\n"
                        "| full | 0.812 (0.750–0.875) ≈ |\n"
-                       "| lp-ft | **0.840** (0.780–0.900) |\n"))
+                       "| lp-ft | **0.840** (0.780–0.900) ! |\n"))
       << text;
   EXPECT_TRUE(contains(text, "pneu\\|monia (5)")) << text;
 }
@@ -258,10 +259,11 @@ TEST(StudyReportTables, LatexExactly) {
   EXPECT_EQ(report_latex(hand.report),
             "\\begin{table}\n\\centering\n"
             "\\caption{Macro accuracy of resnet50, 95 \\% intervals over test images; bold: best of a data set, "
-            "$\\dagger$: not distinguishable from it.}\n"
+            "$\\dagger$: not distinguishable from it, !: interval doubtful, since a class has fewer than 10 independent "
+            "cases.}\n"
             "\\begin{tabular}{lc}\n\\toprule\nstrategy & chest\\_x \\\\\n\\midrule\n"
             "full & 0.812 (0.750--0.875)$^\\dagger$ \\\\\n"
-            "lp-ft & \\textbf{0.840} (0.780--0.900) \\\\\n"
+            "lp-ft & \\textbf{0.840} (0.780--0.900)! \\\\\n"
             "\\bottomrule\n\\end{tabular}\n\\end{table}\n");
   hand.results.spec.strategies[0].name = "a\\b_{50%}~^<&$#";
   EXPECT_TRUE(
