@@ -208,6 +208,13 @@ void adjust_saturation(Image& image, float factor) {
   }
 }
 
+RandomPlace augmentation_place(std::uint64_t seed, std::int64_t epoch, std::int64_t sample) {
+  return {.seed = seed,
+          .stream = RandomStream::augment,
+          .epoch = static_cast<std::uint32_t>(epoch),
+          .index = static_cast<std::uint64_t>(sample)};
+}
+
 Image augment(const Image& image, const Augmentation& settings, const AugmentSize& size, const RandomPlace& at) {
   const Draws d = draw({image.height, image.width}, settings, at);
   const std::int64_t side = size.crop;

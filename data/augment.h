@@ -42,6 +42,9 @@ struct AugmentSize {
   std::int64_t crop = 224;    // the result is crop x crop
 };
 
+/// Where a training sample's changes of an epoch (from 0) are drawn from.
+RandomPlace augmentation_place(std::uint64_t seed, std::int64_t epoch, std::int64_t sample);
+
 /// The image as training sees it in `at.epoch`.
 /// Source: torchvision's RandomResizedCrop, RandomRotation (bilinear) and ColorJitter (in fixed order) on Pillow
 /// images.

@@ -153,10 +153,7 @@ void Loader::State::prepare_slot(std::int64_t b) {
 }
 
 RandomPlace Loader::State::place(std::int64_t sample, std::uint32_t of_epoch) const {
-  return {.seed = spec.seed,
-          .stream = RandomStream::augment,
-          .epoch = of_epoch,
-          .index = static_cast<std::uint64_t>(sample)};
+  return augmentation_place(spec.seed, of_epoch, sample);
 }
 
 Image Loader::State::load(std::int64_t sample, std::uint32_t of_epoch) {

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "models/network_io.h"
+#include "strategies/image_sheets.h"
 #include "strategies/inference.h"
 
 namespace graft {
@@ -104,7 +105,12 @@ void Fit::open_logs() {
                       "seconds,images_per_second",
                       state_.epoch);
   steps_csv_.emplace(spec_.directory.file("steps.csv"), "step,loss,penalty,lr", state_.steps);
-  if (spec_.settings.tensorboard) tensorboard_.emplace(spec_.directory.path(), spec_.network, state_.steps);
+  if (spec_.settings.tensorboard) {
+    tensorboard_.emplace(spec_.directory.path(), spec_.network, state_.steps);
+    if (state_.steps == 0)
+      tensorboard_->image("train/images", 0,
+                          training_sheet(spec_.dataset, spec_.settings, transform_of(spec_.network.info())));
+  }
   if (spec_.settings.record_every == 0) return;
   recorder_.emplace(InternalsRecorder::Spec{.network = spec_.network,
                                             .strategy = spec_.settings.strategy,
@@ -362,9 +368,10 @@ bool Fit::finish_epoch(bool is_partial) {
                      .train_accuracy = double(state_.correct) / n,
                      .has_validation = spec_.batches.count(Split::val) > 0};
   const Clock::time_point begin = Clock::now();
+  Answers answers;
   if (report.has_validation) {
     const std::int64_t count = spec_.batches.count(Split::val);
-    const Answers answers = answer(spec_.network, spec_.batches.evaluation(Split::val),
+    answers = answer(spec_.network, spec_.batches.evaluation(Split::val),
                                    {"validate", report.epoch, report.epochs, count, spec_.stop}, progress_);
     if (answers.n() < count) return false;
     const EvaluationResult result = evaluate_answers(answers, spec_.dataset.class_names(), "val");
@@ -383,6 +390,9 @@ bool Fit::finish_epoch(bool is_partial) {
                                report.seconds, report.images_per_second));
   epochs_csv_->flush();
   if (tensorboard_) tensorboard_->epoch(state_.steps, report);
+  if (tensorboard_ && report.is_best && report.has_validation)
+    tensorboard_->image("val/surest_errors", state_.steps,
+                        error_sheet(spec_.dataset, answers, transform_of(spec_.network.info())));
   progress_.epoch(report);
 
   if (report.is_best) {

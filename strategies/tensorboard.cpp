@@ -34,6 +34,12 @@ void TensorboardLog::epoch(std::int64_t step, const EpochReport& r) {
   file_.flush();
 }
 
+void TensorboardLog::image(std::string_view tag, std::int64_t step, const Image& image) {
+  if (image.rgb.empty()) return;
+  file_.image(tag, step, image);
+  file_.flush();
+}
+
 void TensorboardLog::weights(std::int64_t step, bool all) {
   const std::vector<std::string>& blocks = network_.blocks();
   for (int block = 0; block < int(blocks.size()); ++block) {

@@ -1,5 +1,5 @@
-// What a run tells TensorBoard (train.tensorboard): loss, penalty and rate of updates, scores of epochs, and how the
-// weights of every block are distributed. The steps of all of it are updates. The files are data/event_file.h's.
+// What a run tells TensorBoard (train.tensorboard): loss, penalty and rate of updates, scores of epochs, how the weights
+// of every block are distributed, and some of the images. The steps of all of it are updates. The files are data/event_file.h's.
 #pragma once
 
 #include "data/event_file.h"
@@ -21,6 +21,8 @@ class TensorboardLog {
   void update(const Update& update);
   /// Scores, and the weights of the blocks that trained.
   void epoch(std::int64_t step, const EpochReport& report);
+  /// One without pixels is not shown.
+  void image(std::string_view tag, std::int64_t step, const Image& image);
   void flush() { file_.flush(); }
 
  private:

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "data/csv.h"
+#include "strategies/image_sheets.h"
 #include "strategies_testing.h"
 #include "tests/data/event_testing.h"
 
@@ -12,6 +13,7 @@ namespace graft::testing {
 namespace {
 
 using namespace testing_events;
+using namespace testing_protobuf;
 
 std::vector<std::pair<std::int64_t, float>> curve(const std::vector<ReadValue>& values, std::string_view tag) {
   std::vector<std::pair<std::int64_t, float>> points;
@@ -48,6 +50,67 @@ TEST(Tensorboard, ShowsTheNumbersOfTheRun) {
   EXPECT_EQ(histograms.size(), 9u);
   EXPECT_EQ(histograms["weights/denseblock1"], std::vector<std::int64_t>{0});
   EXPECT_EQ(histograms["weights/classifier"].size(), 1 + epochs.size());
+}
+
+/// Of those that a tag has, the first.
+Image picture(const std::vector<ReadValue>& values, std::string_view tag) {
+  for (const ReadValue& v : values) {
+    if (v.tag != tag) continue;
+    const std::string png = text(v.image, 4);
+    return decode_image({reinterpret_cast<const std::uint8_t*>(png.data()), png.size()}, "png");
+  }
+  return {};
+}
+
+/// Place number `i` of a sheet with four in a row.
+Image tile(const Image& sheet, std::int64_t i, std::int64_t side) {
+  Image image = Image::blank(side, side);
+  for (std::int64_t y = 0; y < side; ++y)
+    std::copy_n(sheet.row(i / 4 * (side + 1) + y) + i % 4 * (side + 1) * 3, 3 * side, image.row(y));
+  return image;
+}
+
+TEST(Tensorboard, ShowsImagesAsTheNetworkSeesThem) {
+  const TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "run");
+  s.tensorboard = true, s.augment = "standard", s.epochs = 1;
+  run(s);
+  const Image sheet = picture(shown(folder / "run"), "train/images");
+  const Dataset dataset = open_dataset(s);
+  const Transform transform = transform_of(read_model_info(folder / "run" / "best.h5"));
+  const std::int64_t side = transform.crop, count = std::ssize(dataset.indices(Split::train));
+  ASSERT_LE(count, kSheetImages);  // then the sheet has all of them
+  ASSERT_EQ(sheet.width, 4 * side + 3);
+  Loader loader(dataset, {.indices = dataset.indices(Split::train),
+                          .batch = count,
+                          .transform = transform,
+                          .augmentation = augmentation_of(s),
+                          .seed = std::uint64_t(s.seed)});
+  loader.start(0);
+  Batch batch;
+  ASSERT_TRUE(loader.next(batch));
+  std::vector<float> pixels(std::size_t(side * side * 3));
+  for (std::int64_t i = 0; i < count; ++i) {
+    Normalizer{transform}(pixels.data(), tile(sheet, i, side));
+    EXPECT_TRUE(std::equal(pixels.begin(), pixels.end(), batch.pixels.begin() + i * std::ssize(pixels))) << i;
+  }
+}
+
+TEST(Tensorboard, ShowsTheSurestErrorsFirst) {
+  const Dataset dataset = open_dataset(short_run(""));
+  const Transform transform{.resize = 32, .crop = 32};
+  const Answers answers{.classes = 2,
+                        .logits = {},
+                        .probabilities = {0.6, 0.4, 0.9, 0.1, 0.2, 0.8, 0.7, 0.3},
+                        .labels = {1, 1, 1, 1},
+                        .samples = {2, 0, 1, 3}};
+  const Image sheet = error_sheet(dataset, answers, transform);
+  EXPECT_EQ(sheet.width, 3 * 33 - 1);
+  EXPECT_EQ(sheet.height, 32);
+  for (const auto& [place, sample] : {std::pair{0, 0}, {1, 3}, {2, 2}})
+    EXPECT_EQ(tile(sheet, place, 32), dataset.load(sample)) << place;
+  EXPECT_TRUE(error_sheet(dataset, {.classes = 2, .probabilities = {0.1, 0.9}, .labels = {1}, .samples = {0}}, transform)
+                  .rgb.empty());
 }
 
 TEST(Tensorboard, AStoppedRunShowsEveryStepOnce) {
