@@ -153,4 +153,8 @@ void write_study(const StudyResults& results, const fs::path& folder) {
   }
 }
 
+StudyReport quick_report(const StudyResults& results) {
+  return make_report(results, {.bootstrap = {.resamples = 200}, .threads = 2});
+}
+
 }  // namespace graft::testing

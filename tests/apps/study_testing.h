@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/report/study_report.h"
 #include "strategies/study/results.h"
 
 namespace graft::testing {
@@ -33,5 +34,10 @@ CellResult& cell_of(StudyResults& results, const std::string& id);
 
 /// Writes what read_results() reads: study.json, study.toml, and of each cell the files that its state has.
 void write_study(const StudyResults& results, const std::filesystem::path& folder);
+
+inline bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+
+/// With few resamples.
+StudyReport quick_report(const StudyResults& results);
 
 }  // namespace graft::testing

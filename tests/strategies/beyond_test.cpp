@@ -30,10 +30,7 @@ TrainSettings few_steps(const std::filesystem::path& output, const std::string& 
 }
 
 std::vector<double> column(const std::filesystem::path& run, std::string_view name) {
-  const CsvTable table = parse_csv(read_text(run / "steps.csv"), "steps.csv");
-  std::vector<double> values;
-  for (const auto& row : table.rows) values.push_back(std::stod(row[table.column(name).value()]));
-  return values;
+  return testing::column(testing::csv(run / "steps.csv"), name);
 }
 
 void expect_near(const std::vector<double>& a, const std::vector<double>& b, double tolerance) {

@@ -87,10 +87,7 @@ TrainSettings settings_of(const Json& reference, const std::filesystem::path& ou
 }
 
 std::vector<double> column(const std::filesystem::path& file, std::string_view name) {
-  const CsvTable table = parse_csv(read_text(file), file.string());
-  std::vector<double> values;
-  for (const auto& row : table.rows) values.push_back(std::stod(row[table.column(name).value()]));
-  return values;
+  return testing::column(testing::csv(file), name);
 }
 
 /// The largest relative difference; infinite if the lengths differ.

@@ -6,6 +6,7 @@
 
 #include <functional>
 
+#include "data/csv.h"
 #include "models/initialise.h"
 #include "models/network_io.h"
 #include "strategies/run.h"
@@ -106,6 +107,14 @@ inline Ran run(const TrainSettings& settings, DeviceKind device = DeviceKind::cp
       context, settings,
       {.config_toml = "[train]\nlr = " + std::to_string(settings.lr) + "\n", .command_line = "graft train"}, ran.sink);
   return ran;
+}
+
+inline CsvTable csv(const std::filesystem::path& path) { return parse_csv(read_text(path), path.string()); }
+
+inline std::vector<double> column(const CsvTable& table, std::string_view name) {
+  std::vector<double> values;
+  for (const auto& row : table.rows) values.push_back(std::stod(row[table.column(name).value()]));
+  return values;
 }
 
 inline bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
