@@ -29,6 +29,8 @@ svg .dot.update { fill: var(--update); stroke: var(--update); }
   #layers td:first-child { max-width: 46vw; overflow: hidden; text-overflow: ellipsis; direction: rtl; } }
 )css";
 
+bool has_kernels(const Profile& p) { return p.kernels_per_step > 0; }
+
 double rate(double amount, double seconds) { return seconds > 0 ? amount / seconds : 0; }
 
 std::string figures(const Profile& p) {
@@ -45,6 +47,7 @@ std::string figures(const Profile& p) {
          figure_box(short_number(all.flops / 1e9), "GFLOP a step") +
          figure_box(bytes_text(std::int64_t(all.bytes)), "moved a step") +
          figure_box(std::to_string(p.calls_per_step), "device calls") +
+         (has_kernels(p) ? figure_box(std::to_string(p.kernels_per_step), "kernels") : "") +
          figure_box(bytes_text(p.peak_bytes), "peak memory") + "</div>\n";
 }
 
@@ -86,10 +89,14 @@ std::string cost_cells(const Profile& p, const Cost& c) {
          short_cell(rate(c.bytes, c.seconds) / 1e9) +
          number_cell(of_bound, c.bytes + c.flops > 0
                                    ? fmt::format("{:.0f}% {}", 100 * of_bound, bound.is_compute ? "compute" : "memory")
-                                   : "-");
+                                   : "-") +
+         (has_kernels(p) ? number_cell(double(c.kernels), c.kernels > 0 ? std::to_string(c.kernels) : "-") : "");
 }
-constexpr const char* kCostHeads =
-    "<th>share %</th><th>GFLOP</th><th>MB</th><th>GFLOP/s</th><th>GB/s</th><th>of limit</th>";
+
+std::string cost_heads(const Profile& p) {
+  return std::string("<th>share %</th><th>GFLOP</th><th>MB</th><th>GFLOP/s</th><th>GB/s</th><th>of limit</th>") +
+         (has_kernels(p) ? "<th>kernels</th>" : "");
+}
 
 std::string operations(const Profile& p) {
   std::map<std::string, Cost> by_op;
@@ -110,7 +117,7 @@ std::string operations(const Profile& p) {
   return fmt::format(
       "<section><h2>By operation</h2>\n<div class=\"scroll\"><table class=\"sortable\"><thead><tr><th>operation</th>"
       "<th>calls</th><th>ms</th>{}</tr></thead><tbody>\n{}</tbody></table></div></section>\n",
-      kCostHeads, rows);
+      cost_heads(p), rows);
 }
 
 std::string layer_table(const Profile& p) {
@@ -138,7 +145,7 @@ std::string layer_table(const Profile& p) {
       "id=\"layers\"><thead><tr><th>layer</th>{}{}</tr></thead><tbody>\n"
       "{}</tbody><tfoot><tr>{}{}</tr></tfoot></table></div></section>\n",
       p.is_inference ? "" : "The optimizer updates all layers at once; its time is divided by trainable elements.",
-      p.is_inference ? "<th>ms</th>" : "<th>forward ms</th><th>backward ms</th><th>update ms</th>", kCostHeads, rows,
+      p.is_inference ? "<th>ms</th>" : "<th>forward ms</th><th>backward ms</th><th>update ms</th>", cost_heads(p), rows,
       sums, cost_cells(p, all));
 }
 

@@ -195,6 +195,25 @@ TEST(ProfileTable, CountsKernelsWhereTheyWereTraced) {
   EXPECT_EQ(csv.rows[0][*csv.column("kernels")], "1000");
 }
 
+TEST(ProfilePage, CountsKernelsWhereTheyWereTraced) {
+  Profile p = strange_profile();
+  EXPECT_EQ(profile_page(p).find("kernels"), std::string::npos);
+  p.kernels_per_step = 1234;
+  p.layers[0].forward.kernels = 1000;
+  p.layers[0].backward.kernels = 234;
+  p.calls = {{.op = "conv", .cost = {.kernels = 1000}}};
+  const std::string page = profile_page(p);
+  expect_page(page);
+  const auto count = [&](const std::string& part) {
+    std::size_t times = 0;
+    for (std::size_t at = page.find(part); at != std::string::npos; at = page.find(part, at + 1)) ++times;
+    return times;
+  };
+  EXPECT_EQ(count("<th>kernels</th>"), 2u);  // of layers and of operations
+  EXPECT_EQ(count(">1234</td>"), 2u);        // the first layer, all layers
+  EXPECT_EQ(count(">1000</td>"), 1u);
+}
+
 TEST(ProfilePage, EscapesNamesAndStandsOddNumbers) {
   const Profile p = strange_profile();
   expect_page(profile_page(p));
