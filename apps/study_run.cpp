@@ -61,8 +61,11 @@ int report(const StudyOutcome& outcome, const RunOptions& options, const StudyDi
   if (outcome.disk_is_full)
     throw Error(fmt::format("study: the disk of {} is full; free some space and run again, {}{}",
                             directory.path().string(), kept, list));
-  throw Error(fmt::format("study: {} failed, {}; the same command tries again{}",
-                          of(std::ssize(outcome.failures), "training"), kept, list));
+  const bool may_help = std::ranges::any_of(outcome.failures, [](const TaskFailure& failure) {
+    return failure.error.find("--overwrite") == std::string::npos;
+  });
+  throw Error(fmt::format("study: {} failed, {}{}{}", of(std::ssize(outcome.failures), "training"), kept,
+                          may_help ? "; the same command tries again" : "", list));
 }
 
 std::string to_text(const TrainSettings& settings) { return to_toml(settings, true); }

@@ -28,7 +28,7 @@ class EventFile {
   EventFile(const std::filesystem::path& folder, std::int64_t first_step);
 
   void scalar(std::string_view tag, std::int64_t step, double value);
-  /// Of the values in 64 equal parts between the smallest and the largest. Nothing for no values.
+  /// Of the finite values in 64 equal parts between the smallest and the largest. Nothing for none.
   void histogram(std::string_view tag, std::int64_t step, std::span<const float> values);
   void image(std::string_view tag, std::int64_t step, const Image& image);
 

@@ -70,7 +70,7 @@ Fit::Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> 
 
 void Fit::resume(const Checkpoint& checkpoint) {
   state_ = read_state(checkpoint);
-  spec_.directory.settle_best(state_.best_epoch);
+  spec_.directory.settle_best(state_.best_epoch, state_.steps);
   strategy_->restore(state_.strategy);
   if (has_adapters(parameters_)) {
     const std::unique_ptr<Network> start = spec_.starting_network();
@@ -90,9 +90,18 @@ void Fit::save_last() {
 
 /// The best weights carry no moments: nothing continues from them but a strategy's next stage, which starts afresh.
 void Fit::save_best() {
-  save_network(spec_.directory.next_best(state_.best_epoch), spec_.network);
+  save_network(spec_.directory.next_best(state_.best_epoch, state_.steps), spec_.network);
   save_last();
-  spec_.directory.settle_best(state_.best_epoch);
+  spec_.directory.settle_best(state_.best_epoch, state_.steps);
+}
+
+/// A picture for TensorBoard, for whose sake no training fails.
+void Fit::show(std::string_view tag, const std::function<Image(const Transform&)>& sheet) {
+  try {
+    tensorboard_->image(tag, state_.steps, sheet(transform_of(spec_.network.info())));
+  } catch (const Error& error) {
+    progress_.note(fmt::format("no {} for TensorBoard: {}", tag, error.what()));
+  }
 }
 
 bool Fit::is_out_of_steps() const { return spec_.settings.max_steps >= 0 && state_.steps >= spec_.settings.max_steps; }
@@ -107,9 +116,7 @@ void Fit::open_logs() {
   steps_csv_.emplace(spec_.directory.file("steps.csv"), "step,loss,penalty,lr", state_.steps);
   if (spec_.settings.tensorboard) {
     tensorboard_.emplace(spec_.directory.path(), spec_.network, state_.steps);
-    if (state_.steps == 0)
-      tensorboard_->image("train/images", 0,
-                          training_sheet(spec_.dataset, spec_.settings, transform_of(spec_.network.info())));
+    show("train/images", [&](const Transform& t) { return training_sheet(spec_.dataset, spec_.settings, t); });
   }
   if (spec_.settings.record_every == 0) return;
   recorder_.emplace(InternalsRecorder::Spec{.network = spec_.network,
@@ -372,7 +379,7 @@ bool Fit::finish_epoch(bool is_partial) {
   if (report.has_validation) {
     const std::int64_t count = spec_.batches.count(Split::val);
     answers = answer(spec_.network, spec_.batches.evaluation(Split::val),
-                                   {"validate", report.epoch, report.epochs, count, spec_.stop}, progress_);
+                     {"validate", report.epoch, report.epochs, count, spec_.stop}, progress_);
     if (answers.n() < count) return false;
     const EvaluationResult result = evaluate_answers(answers, spec_.dataset.class_names(), "val");
     report.val_loss = result.loss;
@@ -390,9 +397,6 @@ bool Fit::finish_epoch(bool is_partial) {
                                report.seconds, report.images_per_second));
   epochs_csv_->flush();
   if (tensorboard_) tensorboard_->epoch(state_.steps, report);
-  if (tensorboard_ && report.is_best && report.has_validation)
-    tensorboard_->image("val/surest_errors", state_.steps,
-                        error_sheet(spec_.dataset, answers, transform_of(spec_.network.info())));
   progress_.epoch(report);
 
   if (report.is_best) {
@@ -419,6 +423,8 @@ bool Fit::finish_epoch(bool is_partial) {
     save_best();
   else if (seconds_since(saved_at_) > kCheckpointSeconds)
     save_last();
+  if (tensorboard_ && report.is_best && report.has_validation)
+    show("val/surest_errors", [&](const Transform& t) { return error_sheet(spec_.dataset, answers, t); });
   return true;
 }
 

@@ -98,6 +98,7 @@ class Fit {
   void find_gradients(const DeviceBatch& batch, std::int64_t position, double& loss_scale);
   void restore_best();
   void save_best();
+  void show(std::string_view tag, const std::function<Image(const Transform&)>& sheet);
   bool adopt(const FreezePlan& freeze);
   bool start_behind_prefix();
   void set_groups(const EpochPlan& plan);

@@ -48,8 +48,7 @@ Image error_sheet(const Dataset& dataset, const Answers& answers, const Transfor
   errors.resize(std::min(errors.size(), std::size_t(kSheetImages)));
   std::vector<Image> images;
   for (const Error& error : errors)
-    images.push_back(
-        resize_and_crop(dataset.load(answers.samples[error.answer]), transform.resize, transform.crop));
+    images.push_back(resize_and_crop(dataset.load(answers.samples[error.answer]), transform.resize, transform.crop));
   return sheet_of(images);
 }
 

@@ -1,5 +1,6 @@
 #include "strategies/run_directory.h"
 
+#include <fmt/format.h>
 #include <sys/utsname.h>
 
 #include <algorithm>
@@ -47,7 +48,7 @@ void RunDirectory::prepare(Existing existing) const {
         throw Error("run directory: cannot remove " + (path_ / name).string() + ": " + error.message());
   if (existing == Existing::overwrite) remove_starting_with(EventFile::kPrefix);
   for (std::string_view name : kFiles) remove_starting_with(std::string(name) + ".tmp.");
-  if (!has("last.h5")) settle_best(0);
+  if (!has("last.h5")) remove_starting_with(kNextBest);
   fs::create_directories(path_, error);
   if (error) throw Error("run directory: cannot create " + path_.string() + ": " + error.message());
 }
@@ -61,12 +62,12 @@ void RunDirectory::remove_starting_with(std::string_view prefix) const {
   for (const fs::path& file : files) fs::remove(file, error);
 }
 
-std::filesystem::path RunDirectory::next_best(std::int64_t epoch) const {
-  return path_ / (std::string(kNextBest) + std::to_string(epoch) + ".h5");
+std::filesystem::path RunDirectory::next_best(std::int64_t epoch, std::int64_t steps) const {
+  return path_ / fmt::format("{}{}.step-{}.h5", kNextBest, epoch, steps);
 }
 
-void RunDirectory::settle_best(std::int64_t epoch) const {
-  if (std::filesystem::exists(next_best(epoch))) rename_file(next_best(epoch), best());
+void RunDirectory::settle_best(std::int64_t epoch, std::int64_t steps) const {
+  if (const auto next = next_best(epoch, steps); std::filesystem::exists(next)) rename_file(next, best());
   remove_starting_with(kNextBest);
 }
 

@@ -25,9 +25,9 @@ class RunDirectory {
   std::filesystem::path best() const { return path_ / "best.h5"; }
   /// Where new best weights wait until last.h5 knows of them. If best.h5 were ahead of the checkpoint, a run that
   /// continues would begin its next stage with weights of the future.
-  std::filesystem::path next_best(std::int64_t epoch) const;
-  /// Makes those of this epoch best.h5 and removes others. Errors: as rename_file().
-  void settle_best(std::int64_t epoch) const;
+  std::filesystem::path next_best(std::int64_t epoch, std::int64_t steps) const;
+  /// Makes those of this epoch, after so many updates, best.h5 and removes others. Errors: as rename_file().
+  void settle_best(std::int64_t epoch, std::int64_t steps) const;
   std::filesystem::path last() const { return path_ / "last.h5"; }
   std::filesystem::path file(std::string_view name) const { return path_ / name; }
   bool has(std::string_view name) const { return std::filesystem::exists(path_ / name); }

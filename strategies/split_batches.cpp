@@ -162,8 +162,8 @@ bool SplitBatches::keep_features(const FeatureRequest& request, ProgressSink& pr
       .images = std::int64_t(samples.size()),
       .memory_bytes = spec_.settings.feature_cache_mb << 20,
       .folder = spec_.folder,
-      // best.h5, last.h5 with two moments, and the copy of it that is being written.
-      .spare_bytes = 7 * weights_bytes,
+      // best.h5 and last.h5 with two moments, and the copies of both that are being written.
+      .spare_bytes = 8 * weights_bytes,
       .stop = request.stop,
   };
   const std::filesystem::path shared = shared_file(request, samples);

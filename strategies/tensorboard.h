@@ -1,5 +1,6 @@
-// What a run tells TensorBoard (train.tensorboard): loss, penalty and rate of updates, scores of epochs, how the weights
-// of every block are distributed, and some of the images. The steps of all of it are updates. The files are data/event_file.h's.
+// What a run tells TensorBoard (train.tensorboard): loss, penalty and rate of updates, scores of epochs, how the
+// weights of every block are distributed, and some of the images. The steps of all of it are updates. The files are
+// data/event_file.h's.
 #pragma once
 
 #include "data/event_file.h"

@@ -179,7 +179,7 @@ std::vector<Setting<T>> make_table() {
       row("train.record_every", "--record-internals", kRun, &T::record_every,
           "steps between records of gradients, updates and drift in internals.h5; 0 records nothing", range(0)),
       row("train.tensorboard", "--tensorboard", kRun, &T::tensorboard,
-          "write curves and histograms of weights into the run directory, for tensorboard --logdir"),
+          "write curves, histograms of weights and some images into the run directory, for tensorboard --logdir"),
       row("train.resume", "--resume", kRun, &T::resume, "continue an interrupted run", of_one_call()),
       row("train.overwrite", "--overwrite", kRun, &T::overwrite, "replace an existing run", of_one_call()),
   };

@@ -49,7 +49,8 @@ std::string score_table(const StudyReport& report, const ReportGroup& group) {
   for (Score score : kScores)
     rows += strategy_row(group, words_of(score), [&](const ReportEntry& entry) {
       const Interval& i = entry.interval(score);
-      return fmt::format("<b>{}</b><small>{}</small>", number_text(i.estimate), range_text(i.low, i.high));
+      return fmt::format("<b>{}</b><small>{}{}</small>", number_text(i.estimate), range_text(i.low, i.high),
+                         entry.has_scores() && i.is_doubtful ? " !" : "");
     });
   rows += strategy_row(group, "sd between seeds", [](const auto& e) { return number_text(seed_deviation(e)); });
   rows += strategy_row(group, "sd from images", [](const auto& e) { return number_text(std::sqrt(e.variance.cases)); });
@@ -66,7 +67,8 @@ std::string score_table(const StudyReport& report, const ReportGroup& group) {
 
 std::string learning_curves(const ReportGroup& group, const PageMaterial& material) {
   std::string html =
-      "<h3>Learning curves</h3>\n<p class=\"soft\">Line: mean over seeds (of those still training), band: lowest to highest seed; strong: "
+      "<h3>Learning curves</h3>\n<p class=\"soft\">Line: mean over seeds (of those still training), band: lowest to "
+      "highest seed; strong: "
       "validation (macro accuracy, loss), dashed: training.</p>\n<div class=\"panels\">\n";
   const std::int64_t epochs = most_epochs(group);
   const auto panels = [&](const CurvePanel& panel) {

@@ -266,7 +266,7 @@ std::string trial_table(const StudyReport& report) {
     return "<p class=\"soft\">Nothing was tuned: the learning rates are those of the study's file or the "
            "defaults.</p>\n";
   return fmt::format(
-      "<p class=\"soft\">{} for each strategy on each data set, seed {}, learning rates from {} to {}; chosen "
+      "<p class=\"soft\">{} for each tuned strategy on each data set, seed {}, learning rates from {} to {}; chosen "
       "by {} on validation images.</p>\n<details><summary>All {} trials</summary>\n<div class=\"scroll\"><table "
       "class=\"sortable\"><thead><tr><th scope=\"col\">strategy</th><th scope=\"col\" class=\"left\">data set</th><th "
       "scope=\"col\" class=\"left\">network</th><th scope=\"col\">learning rate</th><th scope=\"col\">validation "

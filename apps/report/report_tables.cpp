@@ -150,7 +150,7 @@ std::string report_text(const StudyReport& report) {
                               cell.is_best()          ? "*"
                               : is_tied(cell.entry()) ? "≈"
                                                       : " ",
-                              i.is_doubtful  ? "!"
+                              i.is_doubtful ? "!"
                               : marks_doubt ? " "
                                             : "");
          }))
@@ -218,8 +218,7 @@ std::string report_markdown(const StudyReport& report) {
            const Interval& i = cell.entry().interval(report.score);
            if (!cell.entry().has_scores()) return cell.unfinished();
            return fmt::format("{0}{1}{0} ({2}){3}{4}", cell.is_best() ? "**" : "", number_text(i.estimate),
-                              range_text(i.low, i.high), i.is_doubtful ? " !" : "",
-                              is_tied(cell.entry()) ? " ≈" : "");
+                              range_text(i.low, i.high), i.is_doubtful ? " !" : "", is_tied(cell.entry()) ? " ≈" : "");
          })) {
       text += "| " + markdown_escaped(row.front()) + " |";
       for (std::size_t i = 1; i < row.size(); ++i) text += " " + row[i] + " |";
@@ -249,7 +248,8 @@ std::string report_latex(const StudyReport& report) {
         "\\begin{{table}}\n\\centering\n\\caption{{{}; bold: best of a data set, $\\dagger$: not distinguishable from "
         "it{}.}}\n\\begin{{tabular}}{{l{}}}\n\\toprule\n{} \\\\\n\\midrule\n",
         latex_escaped(table_title(report, network.name)),
-        has_doubtful(report, network.name) ? fmt::format(", !: {}", kDoubtful) : "", std::string(groups.size(), 'c'), head);
+        has_doubtful(report, network.name) ? fmt::format(", !: {}", kDoubtful) : "", std::string(groups.size(), 'c'),
+        head);
     for (const std::vector<std::string>& row : rows_of(report, network.name, [&](const Cell& cell) {
            const Interval& i = cell.entry().interval(report.score);
            if (!cell.entry().has_scores()) return cell.unfinished();

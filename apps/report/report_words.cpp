@@ -98,9 +98,13 @@ void add_seed_caveat(const StudyReport& report, std::vector<std::string>& notes)
   }
   if (std::ranges::none_of(report.groups, [](const ReportGroup& group) {
         return std::ranges::any_of(group.entries, [](const ReportEntry& e) { return e.seeds.size() > 1; });
-      }))
-    notes.push_back(
-        "No strategy has more than one finished seed yet: how far a result depends on chance in training is unknown.");
+      })) {
+    notes.push_back(fmt::format(
+        "{} seeds are planned, but no strategy has more than one that is finished: how far a result depends "
+        "on chance in training is unknown as yet.",
+        seeds));
+    return;
+  }
   notes.push_back(fmt::format(
       "{} seeds: scores are means over them. Intervals say what other test images from the same source would change, "
       "not what other seeds would; that is listed apart, and comparisons count both.",
@@ -164,16 +168,15 @@ void add_image_caveats(const StudyReport& report, const ReportGroup& group, std:
   std::vector<std::string> rare;
   for (std::size_t c = 0; c < group.class_names.size(); ++c)
     if (group.class_counts[c] < 10) rare.push_back(fmt::format("{} ({})", group.class_names[c], group.class_counts[c]));
-  if (!rare.empty())
-    notes.push_back(
-        fmt::format("{}: classes with fewer than 10 test images: {}. Its intervals may be too narrow or too wide.",
-                    place, listed(rare)));
-  else if (std::ranges::any_of(group.entries, [&](const ReportEntry& e) {
-             return e.has_scores() && e.interval(report.score).is_doubtful;
-           }))
+  const bool has_doubt = std::ranges::any_of(
+      group.entries, [&](const ReportEntry& e) { return e.has_scores() && e.interval(report.score).is_doubtful; });
+  if (!rare.empty() || has_doubt)
     notes.push_back(fmt::format(
-        "{}: a class has images of fewer than 10 patients or groups. Its intervals may be too narrow or too wide.",
-        place));
+        "{}: {}. Its intervals may be too narrow or too wide.", place,
+        rare.empty() ? std::string("a class has images of fewer than 10 patients or groups")
+                     : fmt::format("classes with fewer than 10 test images{}: {}",
+                                   group.named_groups > 0 ? " (others may have fewer than 10 patients or groups)" : "",
+                                   listed(rare))));
   for (const std::string& id : group.excluded)
     notes.push_back(fmt::format("{} was tested on other images or classes than the rest and is left out.", id));
 }
@@ -195,7 +198,7 @@ std::vector<std::string> rates_at_the_edge(const StudyReport& report) {
 
 void add_tuning_caveats(const StudyReport& report, std::vector<std::string>& notes) {
   const StudySpec& spec = report.results->spec;
-  if (spec.tuning.trials == 0) {
+  if (std::ranges::none_of(spec.strategies, [&](const StudyStrategy& s) { return is_tuned(spec, s); })) {
     notes.push_back("Learning rates were given, not tuned: a strategy may be ahead because its rate suits it better.");
     return;
   }
@@ -207,7 +210,9 @@ void add_tuning_caveats(const StudyReport& report, std::vector<std::string>& not
       "Learning rates were chosen by {} on validation images, {} for each strategy{}; test images decided nothing.{}",
       selection ? words_of(*selection) : spec.selection, counted(spec.tuning.trials, "short trial", "short trials"),
       given.empty() ? "" : " that was tuned",
-      given.empty() ? "" : fmt::format(" The rate of {} was given, not tuned.", listed(given))));
+      given.empty() ? ""
+                    : fmt::format(" The rate{} of {} {} given, not tuned.", given.size() == 1 ? "" : "s", listed(given),
+                                  given.size() == 1 ? "was" : "were")));
   if (spec.tuning.trials < 3) {
     notes.push_back("With so few rates tried, a better one may lie between them or outside.");
     return;

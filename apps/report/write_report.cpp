@@ -65,9 +65,10 @@ PageMaterial material_of(const StudyReport& report, TrainSettings& machine, bool
   }
   if (rest < 0) {
     material.examples.assign(report.groups.size(), {.why_none = "the page is as large as it should be without them"});
-    progress.note(fmt::format("the page has {:.1f} MB without pictures; report a part of the study, fewer data sets or "
-                              "networks, for a smaller one",
-                              double(kPageBytes - rest) / 1e6));
+    progress.note(
+        fmt::format("the page has {:.1f} MB without pictures; report a part of the study, fewer data sets or "
+                    "networks, for a smaller one",
+                    double(kPageBytes - rest) / 1e6));
     return material;
   }
   if (!has_pictures) return material;

@@ -149,8 +149,8 @@ void Estimate::count_bytes(const StudyTask& task, const Course& course, KindEsti
   kind.disk_bytes = text + (task.trial ? 0 : network.best_bytes);
   std::int64_t last = 0;
   for (const StageRates& stage : rates.stages) last = std::max(last, stage.last_bytes);
-  // While one is written the one before is still there.
-  all_.disk_peak_bytes = std::max(all_.disk_peak_bytes, all_.jobs * (2 * last + network.best_bytes));
+  // While they are written those before are still there.
+  all_.disk_peak_bytes = std::max(all_.disk_peak_bytes, all_.jobs * 2 * (last + network.best_bytes));
 }
 
 void Estimate::add(const StudyTask& task) {

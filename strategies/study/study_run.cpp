@@ -86,6 +86,8 @@ class Runner {
   bool waits_for_probe(const Entry& entry) const;
   bool is_wanted_as_probe(const Entry& entry) const;
   void tidy(const Entry& entry) const;
+  /// Counts it as finished and removes what nobody needs any more of it and of its probe.
+  void finish(Entry& entry);
   void read_plan();
   bool start_next();
   bool repeats_features(const Entry& entry) const;
@@ -156,7 +158,7 @@ fs::path Runner::probe_folder(const Entry& entry) const {
 
 /// It is still to finish, and has the same rate or none yet.
 bool Runner::waits_for_probe(const Entry& entry) const {
-  if (entry.probe < 0 || fs::exists(folder(entry) / "last.h5")) return false;
+  if (entry.probe < 0 || entry.awaits_rate || fs::exists(folder(entry) / "last.h5")) return false;
   const Entry& probe = entries_[std::size_t(entry.probe)];
   if (probe.progress != Progress::waiting && probe.progress != Progress::running) return false;
   const double rate = rate_of(spec_.spec, spec_.directory, probe.task.cell);
@@ -167,6 +169,13 @@ bool Runner::is_wanted_as_probe(const Entry& entry) const {
   return std::ranges::any_of(entries_, [&](const Entry& e) {
     return e.probe >= 0 && &entries_[std::size_t(e.probe)] == &entry && e.progress != Progress::finished;
   });
+}
+
+void Runner::finish(Entry& entry) {
+  entry.progress = Progress::finished;
+  tidy(entry);
+  if (entry.probe >= 0 && entries_[std::size_t(entry.probe)].progress == Progress::finished)
+    tidy(entries_[std::size_t(entry.probe)]);
 }
 
 /// Removes what a finished task does not need any more. Trials keep no weights.
@@ -242,7 +251,11 @@ bool Runner::repeats_features(const Entry& entry) const {
 bool Runner::may_start(Entry& entry) {
   if (entry.task.trial) return true;
   if (const auto trial = unfinished_trial(entry); trial != entries_.end()) {
-    if (trial->progress == Progress::failed) fail(entry, fmt::format("{} failed", trial->task.id()));
+    if (trial->progress != Progress::failed) return false;
+    if (entry.awaits_rate)
+      finish(entry);  // what it has stays
+    else
+      fail(entry, fmt::format("{} failed", trial->task.id()));
     return false;
   }
   if (rate_of(spec_.spec, spec_.directory, entry.task.cell) > 0) return !waits_for_probe(entry);
@@ -276,8 +289,7 @@ bool Runner::keeps_result(Entry& entry) {
     progress_.note(fmt::format("{} begins anew: {}", entry.task.id(), changed));
     remove_task(spec_.directory, entry.task);
   } else if (entry.awaits_rate) {
-    entry.progress = Progress::finished;
-    tidy(entry);
+    finish(entry);
     return true;
   }
   entry.awaits_rate = false;
@@ -323,10 +335,7 @@ void Runner::take_end(const Running& run, const ChildProcess::End& end) {
   Entry& entry = entries_[run.entry];
   const fs::path where = folder(entry);
   if (end.signal == 0 && end.exit_code == 0 && fs::exists(where / "summary.json")) {
-    entry.progress = Progress::finished;
-    tidy(entry);
-    if (entry.probe >= 0 && entries_[std::size_t(entry.probe)].progress == Progress::finished)
-      tidy(entries_[std::size_t(entry.probe)]);
+    finish(entry);
     auto& [seconds, tasks] = measured_[kind_of(entry.task)];
     seconds += std::chrono::duration<double>(Clock::now() - run.begin).count(), ++tasks;
     return progress_.ended(entry.task, "", tally());
@@ -392,7 +401,9 @@ StudyTally Runner::tally() const {
   double left = 0;
   bool is_known = true;
   for (const Entry& entry : entries_) {
-    const bool is_trial = entry.task.trial.has_value(), is_finished = entry.progress == Progress::finished;
+    const bool is_trial = entry.task.trial.has_value(),
+               is_finished =
+                   entry.progress == Progress::finished || (entry.awaits_rate && entry.progress == Progress::waiting);
     (is_trial ? t.trials : t.cells) += 1;
     (is_trial ? t.finished_trials : t.finished_cells) += is_finished;
     t.failed += entry.progress == Progress::failed;

@@ -157,10 +157,10 @@ void settle(const std::vector<Change>& changes, const StudyDirectory& directory,
   }
 }
 
-/// What a begun task's config.toml has otherwise than this one.
-std::string difference(const StudySpec& spec, const StudyDirectory& directory, const StudyTask& task,
-                       const std::string& toml) {
-  const bool is_rate_open = !task.trial && rate_of(spec, directory, task.cell) == 0;
+/// What a begun task's config.toml has otherwise than this one; of a cell whose trials are still to choose its rate,
+/// the rate does not count.
+std::string difference(const StudyDirectory& directory, const StudyTask& task, const std::string& toml,
+                       bool is_rate_open) {
   const auto before = keys_of(read_text(folder_of(directory, task) / "config.toml"));
   for (const auto& [key, value] : keys_of(toml)) {
     const auto old = before.find(key);
@@ -187,6 +187,7 @@ std::vector<Change> changed_tasks(const StudySpec& spec, const StudyDirectory& d
     hashes[network.name] = network.weights.empty() ? "" : sha256_of_file(network.weights);
   std::vector<Change> changes;
   std::map<std::string, TrainSettings> trials;  // planning one takes time, and siblings differ by their rates
+  std::set<std::string> changed_trials;         // ids; what they scored says nothing of the rates they have now
   for (StudyTask& task : tasks_of(spec)) {
     if (!is_there(folder_of(directory, task) / "config.toml")) continue;
     TrainSettings settings;
@@ -198,9 +199,16 @@ std::vector<Change> changed_tasks(const StudySpec& spec, const StudyDirectory& d
     } else {
       settings = task_settings(spec, directory, task, counts);
     }
-    std::string what = difference(spec, directory, task, to_toml(settings));
+    const bool is_rate_open =
+        !task.trial && (rate_of(spec, directory, task.cell) == 0 ||
+                        std::ranges::any_of(trials_of(spec, task.cell), [&](const StudyTrial& trial) {
+                          return changed_trials.contains(trial.id());
+                        }));
+    std::string what = difference(directory, task, to_toml(settings), is_rate_open);
     if (what.empty()) what = changed_weights(directory, task, hashes.at(task.cell.network));
-    if (!what.empty()) changes.push_back({std::move(task), std::move(what)});
+    if (what.empty()) continue;
+    if (task.trial) changed_trials.insert(task.id());
+    changes.push_back({std::move(task), std::move(what)});
   }
   return changes;
 }
@@ -298,7 +306,8 @@ TrainSettings task_settings(const StudySpec& spec, const StudyDirectory& directo
 std::string changed_setting(const StudySpec& spec, const StudyDirectory& directory, const StudyTask& task,
                             const SplitCounts& counts, const ToToml& to_toml) {
   if (!is_there(folder_of(directory, task) / "config.toml")) return {};
-  return difference(spec, directory, task, to_toml(task_settings(spec, directory, task, counts)));
+  const bool is_rate_open = !task.trial && rate_of(spec, directory, task.cell) == 0;
+  return difference(directory, task, to_toml(task_settings(spec, directory, task, counts)), is_rate_open);
 }
 
 void prepare_study(const StudySpec& spec, const StudyDirectory& directory, const StudyPreparation& call) {

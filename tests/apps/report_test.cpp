@@ -250,15 +250,16 @@ TEST(StudyReportTables, MarkdownExactly) {
 
 TEST(StudyReportTables, LatexExactly) {
   HandMade hand;
-  EXPECT_EQ(report_latex(hand.report),
-            "\\begin{table}\n\\centering\n"
-            "\\caption{Macro accuracy of resnet50, 95 \\% intervals over test images; bold: best of a data set, "
-            "$\\dagger$: not distinguishable from it, !: interval doubtful, since a class has fewer than 10 independent "
-            "cases.}\n"
-            "\\begin{tabular}{lc}\n\\toprule\nstrategy & chest\\_x \\\\\n\\midrule\n"
-            "full & 0.812 (0.750--0.875)$^\\dagger$ \\\\\n"
-            "lp-ft & \\textbf{0.840} (0.780--0.900)! \\\\\n"
-            "\\bottomrule\n\\end{tabular}\n\\end{table}\n");
+  EXPECT_EQ(
+      report_latex(hand.report),
+      "\\begin{table}\n\\centering\n"
+      "\\caption{Macro accuracy of resnet50, 95 \\% intervals over test images; bold: best of a data set, "
+      "$\\dagger$: not distinguishable from it, !: interval doubtful, since a class has fewer than 10 independent "
+      "cases.}\n"
+      "\\begin{tabular}{lc}\n\\toprule\nstrategy & chest\\_x \\\\\n\\midrule\n"
+      "full & 0.812 (0.750--0.875)$^\\dagger$ \\\\\n"
+      "lp-ft & \\textbf{0.840} (0.780--0.900)! \\\\\n"
+      "\\bottomrule\n\\end{tabular}\n\\end{table}\n");
   hand.results.spec.strategies[0].name = "a\\b_{50%}~^<&$#";
   EXPECT_TRUE(
       contains(report_latex(hand.report),

@@ -314,14 +314,44 @@ TEST(Study, OtherTrialsRepeatOnlyCellsWhoseRateTheyChange) {
   EXPECT_EQ(same_rate.err.find("seed-1 begins anew"), std::string::npos) << same_rate.err;
   EXPECT_EQ(fs::last_write_time(summary), before);
 
-  const Outcome refused = run("{ trials = 1, epochs = 2, lr = [1e-5, 1e-3] }");
+  const Outcome refused = run("{ trials = 2, epochs = 2, lr = [1e-5, 1e-3] }");
   EXPECT_EQ(refused.exit_code, 1);
   EXPECT_EQ(fs::last_write_time(summary), before);
-  const Outcome other_rate = run("{ trials = 1, epochs = 2, lr = [1e-5, 1e-3] }", {"--overwrite"});
+  const Outcome other_rate = run("{ trials = 2, epochs = 2, lr = [1e-5, 1e-3] }", {"--overwrite"});
   EXPECT_EQ(other_rate.exit_code, 0) << other_rate.err;
-  EXPECT_NE(other_rate.err.find("seed-1 begins anew: train.lr was 0.001 and is now 1e-04"), std::string::npos)
-      << other_rate.err;
-  EXPECT_EQ(cell().lr, 1e-4);
+  EXPECT_EQ(cell().lr, read_results(output).trials.at(read_results(output).trials[1].is_chosen ? 1 : 0).trial.lr);
+  const std::size_t trials_end = other_rate.err.find("[3/3]"),  // the cell counts until its trials say otherwise
+      begins = other_rate.err.find("seed-1 begins anew: train.lr was 0.001 and is now ");
+  EXPECT_NE(begins, std::string::npos) << other_rate.err;
+  EXPECT_LT(trials_end, begins) << other_rate.err;
+}
+
+TEST(Study, AResultOfAnotherRateThanItsTrialsChooseIsKeptUnlessAsked) {
+  const TemporaryFolder folder;
+  const std::string output = folder / "study";
+  fs::copy(FinishedStudy::get().folder(), output, fs::copy_options::recursive);
+  const std::string file = study_file(folder / "study.toml"), id = "densenet121/shapes/full/seed-1";
+  const fs::path cell = output + "/runs/" + id;
+  std::string config = read_text(cell / "config.toml");
+  const std::size_t rate = config.find("\nlr = ") + 6;
+  config.replace(rate, config.find_first_of(" \n", rate) - rate, "0.5");
+  write_atomically(cell / "config.toml", config);
+  fs::remove_all(output + "/tuning/densenet121/shapes/full/trial-2");
+  const fs::file_time_type before = fs::last_write_time(cell / "summary.json");
+
+  const Outcome kept = graft({"study", "run", file, "-o", output});
+  EXPECT_EQ(kept.exit_code, 1);
+  EXPECT_NE(kept.err.find("\n" + id + ": train.lr was 0.5"), std::string::npos) << kept.err;
+  EXPECT_TRUE(kept.err.ends_with("graft: error: study: 1 training failed, 5 of 6 cells finished and kept\n"))
+      << kept.err;
+  EXPECT_EQ(fs::last_write_time(cell / "summary.json"), before);
+  EXPECT_FALSE(fs::exists(cell / "failed.txt"));
+  EXPECT_EQ(graft({"study", "run", file, "-o", output, "--cell", id}).exit_code, 1);
+  EXPECT_EQ(fs::last_write_time(cell / "summary.json"), before);
+  const Outcome again = graft({"study", "run", file, "-o", output, "--cell", id, "--overwrite"});
+  EXPECT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_EQ(read_text(cell / "config.toml").find("lr = 0.5"), std::string::npos);
+  expect_same_results(FinishedStudy::get().folder(), output);
 }
 
 TEST(Study, AProbeIsTheFirstStageOfOthersWhereThatGivesTheSame) {

@@ -2,12 +2,12 @@
 #include <gtest/gtest.h>
 
 #include "strategies/checkpoint.h"
+#include "strategies/run_directory.h"
 #include "tests/strategies/strategies_testing.h"
 
 namespace graft {
 namespace {
 
-using testing::column;
 using testing::contains;
 using testing::csv;
 using testing::differing_tensors;
@@ -23,8 +23,11 @@ void expect_same_bits(const std::filesystem::path& one, const std::filesystem::p
   EXPECT_EQ(read_checkpoint(one / "last.h5").optimizer.arrays, read_checkpoint(other / "last.h5").optimizer.arrays);
   EXPECT_EQ(read_text(one / "steps.csv"), read_text(other / "steps.csv"));
   EXPECT_EQ(read_text(one / "predictions.csv"), read_text(other / "predictions.csv"));
+  const CsvTable first = csv(one / "epochs.csv"), second = csv(other / "epochs.csv");
+  ASSERT_EQ(first.rows.size(), second.rows.size());
   for (const char* name : {"train_loss", "train_accuracy", "val_loss", "val_macro_accuracy"})
-    EXPECT_EQ(column(csv(one / "epochs.csv"), name), column(csv(other / "epochs.csv"), name));
+    for (std::size_t i = 0; i < first.rows.size(); ++i)
+      EXPECT_EQ(first.rows[i][*first.column(name)], second.rows[i][*second.column(name)]) << name;
 }
 
 /// Runs `s`, interrupts it when `stops` says so, continues, and expects the same files as without interruption.
@@ -87,7 +90,9 @@ TEST(Resume, KilledBetweenBestWeightsAndCheckpointItContinuesToTheSameBits) {
   namespace fs = std::filesystem;
   TemporaryFolder folder;
   const fs::path straight = folder / "straight", early = folder / "early", late = folder / "late";
+  testing::draw_images(folder / "images", 2, {.val = 0});
   TrainSettings s = short_run(straight, "lp-ft");
+  s.data = (folder / "images").string(), s.val_fraction = 0;  // then every epoch is the best
   s.epochs = 2, s.strategy_settings["probe_epochs"] = std::int64_t{1}, s.lr = 1e-2;
   Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
   testing::RecordingSink sink;
@@ -100,16 +105,17 @@ TEST(Resume, KilledBetweenBestWeightsAndCheckpointItContinuesToTheSameBits) {
 
   fs::copy(straight, late);  // the checkpoint of epoch 2 is written, its weights are not yet the best
   fs::remove(late / "summary.json");
-  fs::rename(late / "best.h5", late / "best.epoch-2.h5");
+  const std::string next = RunDirectory("").next_best(2, std::stoll(csv(straight / "steps.csv").rows.back()[0]));
+  fs::rename(late / "best.h5", late / next);
   fs::copy(early / "best.h5", late / "best.h5");
-  fs::copy(straight / "best.h5", early / "best.epoch-2.h5");  // the weights were written, the checkpoint was not
+  fs::copy(straight / "best.h5", early / next);  // the weights were written, the checkpoint was not
   s.resume = true;
   for (const fs::path& broken : {early, late}) {
     SCOPED_TRACE(broken);
     s.output = broken.string();
     EXPECT_FALSE(run(s).result.was_finished_before);
     expect_same_bits(straight, broken);
-    EXPECT_FALSE(fs::exists(broken / "best.epoch-2.h5"));
+    EXPECT_FALSE(fs::exists(broken / next));
   }
 }
 

@@ -75,7 +75,8 @@ TEST(Tensorboard, ShowsImagesAsTheNetworkSeesThem) {
   TrainSettings s = short_run(folder / "run");
   s.tensorboard = true, s.augment = "standard", s.epochs = 1;
   run(s);
-  const Image sheet = picture(shown(folder / "run"), "train/images");
+  const std::vector<ReadValue> values = shown(folder / "run");
+  const Image sheet = picture(values, "train/images");
   const Dataset dataset = open_dataset(s);
   const Transform transform = transform_of(read_model_info(folder / "run" / "best.h5"));
   const std::int64_t side = transform.crop, count = std::ssize(dataset.indices(Split::train));
@@ -94,6 +95,15 @@ TEST(Tensorboard, ShowsImagesAsTheNetworkSeesThem) {
     Normalizer{transform}(pixels.data(), tile(sheet, i, side));
     EXPECT_TRUE(std::equal(pixels.begin(), pixels.end(), batch.pixels.begin() + i * std::ssize(pixels))) << i;
   }
+
+  // The errors of validation, as many as predictions.csv has.
+  std::int64_t wrong = 0;
+  const CsvTable predictions = parse_csv(read_text(folder / "run/predictions.csv"), "predictions.csv");
+  for (const auto& row : predictions.rows) wrong += row[1] == "val" && row[2] != row[3];
+  ASSERT_GT(wrong, 0);
+  const Image errors = picture(values, "val/surest_errors");
+  EXPECT_EQ(errors.width, std::min<std::int64_t>(wrong, 4) * (side + 1) - 1);
+  EXPECT_EQ(errors.height, (wrong + 3) / 4 * (side + 1) - 1);
 }
 
 TEST(Tensorboard, ShowsTheSurestErrorsFirst) {
@@ -109,8 +119,9 @@ TEST(Tensorboard, ShowsTheSurestErrorsFirst) {
   EXPECT_EQ(sheet.height, 32);
   for (const auto& [place, sample] : {std::pair{0, 0}, {1, 3}, {2, 2}})
     EXPECT_EQ(tile(sheet, place, 32), dataset.load(sample)) << place;
-  EXPECT_TRUE(error_sheet(dataset, {.classes = 2, .probabilities = {0.1, 0.9}, .labels = {1}, .samples = {0}}, transform)
-                  .rgb.empty());
+  EXPECT_TRUE(
+      error_sheet(dataset, {.classes = 2, .probabilities = {0.1, 0.9}, .labels = {1}, .samples = {0}}, transform)
+          .rgb.empty());
 }
 
 TEST(Tensorboard, AStoppedRunShowsEveryStepOnce) {

@@ -1,5 +1,5 @@
-// Whole runs on drawn images: what the run directory holds, which tensors move, and that caching and accumulation change
-// nothing. Runs that are stopped and go on are in resume_test.cpp.
+// Whole runs on drawn images: what the run directory holds, which tensors move, and that caching and accumulation
+// change nothing. Runs that are stopped and go on are in resume_test.cpp.
 #include <gtest/gtest.h>
 
 #include <cmath>
