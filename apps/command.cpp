@@ -138,20 +138,21 @@ void Command::repeatable(const SettingInfo& info, const std::string& placeholder
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 
-void Command::option(const SettingInfo& info, const SettingValue& kind,
-                     std::function<void(const SettingValue&)> store) {
+void Command::option(const SettingInfo& info, const SettingValue& kind, std::function<void(const SettingValue&)> store,
+                     bool shows_default) {
   const std::string group(info.group.empty() ? "Options" : info.group);
   SettingInfo checked = info;
   if (checked.key.empty()) checked.key = info.flag.substr(info.flag.find("--"));
   CLI::Option* option = nullptr;
   if (std::holds_alternative<bool>(kind)) {
     option = app_->add_flag_callback(
-        std::string(info.flag), [store, on = info.flag_value] { store(on); }, std::string(info.help));
+        std::string(info.flag), [store, on = info.flag_value] { store(on); },
+        (info.flag_value ? "" : "turns off: ") + std::string(info.help));
   } else {
     option = app_->add_option_function<std::string>(
         std::string(info.flag),
         [store, checked, kind](const std::string& text) { store(convert(checked, kind, text)); },
-        std::string(info.help) + default_text(kind));
+        std::string(info.help) + (shows_default ? default_text(kind) : ""));
     option->type_name(placeholder(info, kind))->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   }
   option->group(group);

@@ -45,7 +45,9 @@ class Command {
 
   /// A flag with a value, or a switch when `kind` is a bool. `store` gets the converted value.
   /// `info.flag` may name a short form first: "-o,--output".
-  void option(const SettingInfo& info, const SettingValue& kind, std::function<void(const SettingValue&)> store);
+  /// --help shows `kind` as the default unless told otherwise.
+  void option(const SettingInfo& info, const SettingValue& kind, std::function<void(const SettingValue&)> store,
+              bool shows_default = true);
 
   template <class T>
   void option(const SettingInfo& info, T& value) {
@@ -53,7 +55,8 @@ class Command {
   }
   template <class T>
   void option(const SettingInfo& info, std::optional<T>& value) {
-    option(info, SettingValue(T{}), [&value](const SettingValue& given) { value = std::get<T>(given); });
+    option(
+        info, SettingValue(T{}), [&value](const SettingValue& given) { value = std::get<T>(given); }, false);
   }
 
  private:

@@ -49,6 +49,8 @@ std::string json_text(const Dataset& data, const DataReport& report, const std::
   }
   all["near_duplicate_pairs"] = report.near_pairs;
   all["leaks"] = ordered_json::parse(to_json(report.leaks));
+  all["notes"] = data.notes();
+  all["training_obstacle"] = data.training_obstacle();
   all["unreadable"] = ordered_json::array();
   for (const BadImage& bad : report.unreadable) {
     all["unreadable"].push_back({{"path", bad.path}, {"reason", bad.reason}});
@@ -112,6 +114,9 @@ std::string plain_text(const Dataset& data, const DataReport& report, const std:
   text += fmt::format("near pairs  {} of nearly equal images, {} of them across splits\n", report.near_pairs,
                       report.leaks.count(LeakKind::near_duplicates).pairs);
   text += leaks_section(report.leaks);
+  for (const std::string& note : data.notes()) text += "left out    " + note + "\n";
+  if (const std::string obstacle = data.training_obstacle(); !obstacle.empty())
+    text += "training    graft train refuses this: " + obstacle + "\n";
   text += fmt::format("unreadable  {}\n", report.unreadable.size());
   for (const BadImage& bad : report.unreadable) text += fmt::format("  {}: {}\n", bad.path, bad.reason);
   return text;

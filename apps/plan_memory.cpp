@@ -138,7 +138,11 @@ int run_plan_memory(PlanMemoryOptions& options) {
   if (options.is_json) return print_result(json_text(question, stages, batch)), 0;
   std::string text = plain_text(question, stages);
   if (batch)
-    text = fmt::format("--batch {} fits into {} (to within 2 %)\n\n", *batch, memory_text(question.limit_bytes)) + text;
+    text = (*batch == question.images ? fmt::format("--batch {}, all training images, fits into {}\n\n", *batch,
+                                                    memory_text(question.limit_bytes))
+                                      : fmt::format("--batch {} fits into {} (to within 2 %)\n\n", *batch,
+                                                    memory_text(question.limit_bytes))) +
+           text;
   print_result(text);
   if (!options.is_quiet) print_note(notes_text(question));
   return 0;

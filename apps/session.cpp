@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "apps/terminal.h"
+#include "kernels/build_info.h"
 
 namespace graft {
 
@@ -47,7 +48,7 @@ Session open_session(TrainSettings& settings, DeviceObserver* observer) {
   if (observer) backend = std::make_unique<ObservedBackend>(std::move(backend), *observer);
   auto context = std::make_unique<Context>(std::move(backend));
   std::string heading = fmt::format("device: {}", context->backend().description());
-  if (!why.empty()) heading += fmt::format(" ({})", why);
+  if (!why.empty()) heading += fmt::format(" ({})", build_info().cuda_version.empty() ? "built without CUDA" : why);
   heading += fmt::format("\nprecision: {}", precision_text(context->backend(), precision));
   return {std::move(context), std::move(heading)};
 }

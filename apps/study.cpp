@@ -15,11 +15,14 @@ void add_study_options(Command& verb, StudyOptions& options) {
 StudyDirectory directory_of(const StudyOptions& options) {
   if (options.file.empty())
     throw UsageError("study: no file given; name the study's file, as in graft study plan study.toml");
-  if (!options.output.empty()) return StudyDirectory(options.output);
   const std::filesystem::path file(options.file);
+  std::error_code error;
+  if (std::filesystem::is_directory(file, error))
+    throw UsageError("study: " + options.file + " is a folder; name the study's file, such as study.toml" +
+                     (options.output.empty() ? ", and add -o " + options.file + " if the study lies there" : ""));
+  if (!options.output.empty()) return StudyDirectory(options.output);
   if (file.extension() != ".toml")
-    throw UsageError("study: " + options.file +
-                     " does not end in .toml, so the study's folder has no name; add -o DIR");
+    throw UsageError("study: " + options.file + " does not end in .toml; name the study's file, such as study.toml");
   return StudyDirectory(file.stem());
 }
 

@@ -47,6 +47,10 @@ int run_train(TrainOptions& options) {
     print_result(to_toml(settings, false));
     return 0;
   }
+  if (settings.resume && settings.data.empty() && !RunDirectory(settings.output).has("config.toml"))
+    throw Error(fmt::format(
+        "train: {} holds no run to continue; start one with: graft train DATA --weights MODEL.h5 -o {}",
+        settings.output.empty() ? "-o" : settings.output, settings.output.empty() ? "RUN" : settings.output));
   check(settings);
 
   StopLater stop;
@@ -71,7 +75,10 @@ int run_train(TrainOptions& options) {
     text += fmt::format("best epoch {} of {}, validation macro accuracy {:.4f}\n", result.best_epoch,
                         std::max(result.epochs, result.best_epoch), result.best_val_macro_accuracy);
   }
-  if (result.has_test) text += evaluation_text(result.test);
+  if (result.has_test)
+    text += evaluation_text(result.test);
+  else
+    text += "no test images: nothing was tested\n";
   print_result(text + fmt::format("run: {}\n", settings.output));
   return 0;
 }

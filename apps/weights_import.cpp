@@ -7,6 +7,7 @@
 #include "apps/interrupt.h"
 #include "apps/terminal.h"
 #include "apps/verbs.h"
+#include "data/model_file.h"
 #include "data/weight_import.h"
 
 namespace graft {
@@ -53,14 +54,45 @@ std::string plain_text(const ImportedWeights& imported, const std::string& outpu
       info.mean[1], info.mean[2], info.std[0], info.std[1], info.std[2], info.stride_on, info.bn_epsilon);
 }
 
+/// A name given by mistake must not cost a file.
+void check_output(const ImportOptions& options) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (fs::is_directory(options.output, error))
+    throw UsageError(fmt::format("weights import: {} is a folder; -o expects a file name", options.output));
+  if (!fs::exists(options.output, error)) return;
+  const auto is_model = [&] {
+    try {
+      return is_model_file(Hdf5File::open(options.output));
+    } catch (const Error&) {
+      return false;
+    }
+  };
+  if (!is_model())
+    throw UsageError(fmt::format("weights import: {} exists and is no graft model file; choose another -o or remove it",
+                                 options.output));
+}
+
+/// What was taken for granted, since nothing said otherwise.
+std::string assumptions_text(const ImportRequest& request, const ImportedWeights& imported) {
+  if (imported.format == "keras" || !imported.recognised.empty()) return {};
+  std::vector<std::string> assumed;
+  if (!request.stride_on && imported.info.architecture == "resnet50")
+    assumed.push_back(
+        "strides are on the 3x3 convolutions (--stride-on 1x1 for the first ResNet-50, of Caffe and Keras)");
+  if (!request.preprocess)
+    assumed.push_back("images are normalised as in torchvision (--preprocess caffe for weights from Caffe or Keras)");
+  if (assumed.empty()) return {};
+  return fmt::format("taken for granted, since the file does not say: {}. If it is wrong, predictions are poor",
+                     fmt::join(assumed, "; "));
+}
+
 int run_import(ImportOptions& options) {
   ImportRequest& request = options.request;
   if (options.input.empty()) throw UsageError("weights import: no input given; name a weight file");
   if (options.output.empty()) throw UsageError("weights import: no output given; add -o OUT.h5");
   if (request.architecture.empty()) throw UsageError("weights import: add --arch resnet50, densenet121 or vgg19");
-  if (std::filesystem::is_directory(options.output)) {
-    throw UsageError(fmt::format("weights import: {} is a folder; -o expects a file name", options.output));
-  }
+  check_output(options);
   request.path = options.input;
   request.labels = options.labels;
   const ImportedWeights imported = import_weights(request);
@@ -73,6 +105,8 @@ int run_import(ImportOptions& options) {
     print_note(fmt::format("{} tensors are not in the file and start at random:", imported.info.random_tensors.size()));
     for (const std::string& name : imported.info.random_tensors) print_note("  " + name);
   }
+  if (const std::string text = assumptions_text(request, imported); !text.empty() && !options.is_quiet)
+    print_note(text);
   print_result(options.is_json ? json_text(imported, options.output) : plain_text(imported, options.output));
   return 0;
 }

@@ -66,27 +66,9 @@ Copies renumbered(const Copies& copies, const std::vector<std::int64_t>& numbers
   std::string list;
   for (std::size_t i = 0; i < std::min(bad.size(), kShown); ++i) list += fmt::format("; {}", bad[i].reason);
   if (bad.size() > kShown) list += fmt::format("; and {} more", bad.size() - kShown);
-  throw Error(fmt::format("data: {} unreadable image{} (repair them, or drop them with --skip-bad){}", bad.size(),
-                          bad.size() == 1 ? "" : "s", list));
-}
-
-void check_for_training(const Dataset& data) {
-  const auto& names = data.class_names();
-  const std::string where = data.root().string();
-  if (names.size() < 2) {
-    throw Error(fmt::format("{}: only one class ('{}'); a classifier needs at least two", where, names.front()));
-  }
-  const auto train = data.counts(Split::train);
-  for (std::size_t c = 0; c < names.size(); ++c) {
-    if (train[c] > 0) continue;
-    for (const Split split : {Split::val, Split::test}) {
-      if (data.counts(split)[c] > 0) {
-        throw Error(fmt::format("{}: class '{}' has images in {} and none in train; add some or remove the class",
-                                where, names[c], to_string(split)));
-      }
-    }
-    throw Error(fmt::format("{}: class '{}' is empty; add images or remove the class", where, names[c]));
-  }
+  throw Error(
+      fmt::format("data: {} unreadable image{} (repair them, or drop them: --skip-bad, in a file skip_bad = true){}",
+                  bad.size(), bad.size() == 1 ? "" : "s", list));
 }
 
 }  // namespace
@@ -114,6 +96,7 @@ Dataset Dataset::open(const DatasetSpec& spec) {
   data.root_ = spec.path;
   data.class_names_ = std::move(listing.class_names);
   data.source_ = listing.source;
+  data.notes_ = std::move(listing.notes);
 
   const auto has = [&](Split split) {
     return std::ranges::any_of(listing.samples, [&](const Sample& sample) { return sample.split == split; });
@@ -154,7 +137,8 @@ Dataset Dataset::open(const DatasetSpec& spec) {
     if (holds_out_val) hold(spec.val_fraction, Split::val);
     for (std::size_t i = 0; i < grouped.size(); ++i) data.samples_[i].split = grouped[i].split;
   }
-  if (spec.for_training) check_for_training(data);
+  if (const std::string obstacle = data.training_obstacle(); spec.for_training && !obstacle.empty())
+    throw Error(fmt::format("{}: {}", data.root_.string(), obstacle));
   return data;
 }
 
@@ -195,6 +179,21 @@ std::vector<std::int64_t> Dataset::counts(Split split) const {
 Image Dataset::load(std::int64_t i, ImageInfo* info) const {
   if (!source_) throw Error(fmt::format("data: {} has no images", root_.string()));
   return source_->load(source_index_.at(static_cast<std::size_t>(i)), info);
+}
+
+std::string Dataset::training_obstacle() const {
+  if (class_names_.size() < 2)
+    return fmt::format("only one class ('{}'); a classifier needs at least two", class_names_.front());
+  const auto train = counts(Split::train);
+  for (std::size_t c = 0; c < class_names_.size(); ++c) {
+    if (train[c] > 0) continue;
+    for (const Split split : {Split::val, Split::test})
+      if (counts(split)[c] > 0)
+        return fmt::format("class '{}' has images in {} and none in train; add some or remove the class",
+                           class_names_[c], to_string(split));
+    return fmt::format("class '{}' is empty; add images or remove the class", class_names_[c]);
+  }
+  return {};
 }
 
 std::string Dataset::split_csv() const {

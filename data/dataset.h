@@ -88,11 +88,16 @@ class Dataset {
   std::vector<std::int64_t> indices(Split split) const;  // in listing order
   std::vector<std::int64_t> counts(Split split) const;   // per class
   const std::vector<BadImage>& skipped() const { return skipped_; }
+  /// What the source has that is no part of the set, for people; a line each.
+  const std::vector<std::string>& notes() const { return notes_; }
   /// What reading all images taught, by sample number; null if open() had no reason to look for copies.
   const Copies* copies() const { return copies_.get(); }
 
   /// Decoded pixels of sample i. Thread-safe. Errors: unreadable file, by name; a set without images.
   Image load(std::int64_t i, ImageInfo* info = nullptr) const;
+
+  /// Why nothing can be trained on it: one class only, a class without training images. Empty: it can.
+  std::string training_obstacle() const;
 
   /// path,label,split,group: one line per sample.
   std::string split_csv() const;
@@ -104,6 +109,7 @@ class Dataset {
   std::vector<std::int64_t> source_index_;  // sample -> image of source_
   std::shared_ptr<const ImageSource> source_;
   std::vector<BadImage> skipped_;
+  std::vector<std::string> notes_;
   std::shared_ptr<const Copies> copies_;
 };
 

@@ -107,7 +107,10 @@ Hdf5File Hdf5File::open_as(const std::filesystem::path& path, unsigned mode) {
   }
   if (H5Fis_hdf5(name.c_str()) <= 0) {
     H5Eclear2(H5E_DEFAULT);
-    throw Error(fmt::format("hdf5 {}: not an HDF5 file, or its beginning is damaged", name));
+    throw Error(
+        fmt::format("hdf5 {}: not an HDF5 file, or its beginning is damaged; published weights (.pth, .safetensors) "
+                    "are converted by graft weights import",
+                    name));
   }
   Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   H5Pset_fclose_degree(access.id(), H5F_CLOSE_STRONG);

@@ -53,6 +53,34 @@ std::vector<std::string> images_below(const fs::path& folder) {
   return paths;
 }
 
+/// What a class folder without images holds instead.
+std::string contents_text(const fs::path& folder) {
+  std::int64_t files = 0, dicom = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(folder, fs::directory_options::follow_directory_symlink)) {
+    if (!entry.is_regular_file()) continue;
+    const std::string suffix = entry.path().extension().string();
+    ++files, dicom += suffix == ".dcm" || suffix == ".DCM" || suffix == ".dicom";
+  }
+  if (dicom > 0) return "it holds DICOM files, which are not read; export them as PNG, window and inversion applied";
+  return files > 0 ? "none of its files has the name of an image (.png, .jpg, .tif, …); rename or convert them"
+                   : "add images or remove the folder";
+}
+
+/// Images that lie beside the class folders, where no class claims them.
+void note_stray_images(const fs::path& folder, Listing& listing) {
+  std::int64_t count = 0;
+  std::string first;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (!entry.is_regular_file() || name.starts_with('.') || !has_image_extension(entry.path())) continue;
+    if (count++ == 0 || name < first) first = name;
+  }
+  if (count == 0) return;
+  listing.notes.push_back(fmt::format("{}: {} (such as {}) beside the class folders {} left out", folder.string(),
+                                      count == 1 ? std::string("an image") : fmt::format("{} images", count), first,
+                                      count == 1 ? "is" : "are"));
+}
+
 std::optional<std::int64_t> as_integer(std::string_view text) {
   std::int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -155,13 +183,15 @@ Listing list_folder(const fs::path& folder) {
   listing.class_names.assign(classes.begin(), classes.end());
 
   std::vector<fs::path> files;
+  note_stray_images(folder, listing);
   for (const auto& [split, part] : parts) {
+    if (!part.empty()) note_stray_images(folder / part, listing);
     for (const std::string& name : folders_in(folder / part)) {
       const auto label = std::lower_bound(listing.class_names.begin(), listing.class_names.end(), name);
       const std::vector<std::string> images = images_below(folder / part / name);
       if (images.empty()) {
-        throw Error(fmt::format("{}: class '{}' is empty: no images in {}; add images or remove the folder",
-                                folder.string(), name, (folder / part / name).string()));
+        throw Error(fmt::format("{}: class '{}' is empty: no images in {}; {}", folder.string(), name,
+                                (folder / part / name).string(), contents_text(folder / part / name)));
       }
       for (const std::string& image : images) {
         const fs::path relative = part / name / image;

@@ -15,7 +15,8 @@ struct Listing {
   std::vector<std::string> class_names;
   std::vector<Sample> samples;
   std::shared_ptr<const ImageSource> source;
-  bool has_splits = false;  // otherwise every sample says train
+  bool has_splits = false;         // otherwise every sample says train
+  std::vector<std::string> notes;  // what was left out
 };
 
 Listing list_folder(const std::filesystem::path& folder);

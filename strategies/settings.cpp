@@ -2,14 +2,22 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <numeric>
 
 namespace graft {
 namespace {
 
+/// A limit or a value for people: 1, 0.5, 1000000.
+std::string number_text(double value) {
+  constexpr double kLargestWhole = 1e15;
+  if (value == std::floor(value) && std::abs(value) < kLargestWhole) return std::to_string(std::int64_t(value));
+  return to_string(SettingValue(value));
+}
+
 std::string limits_text(const SettingInfo& info) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
-  const std::string low = to_string(SettingValue(info.min)), high = to_string(SettingValue(info.max));
+  const std::string low = number_text(info.min), high = number_text(info.max);
   const std::string above = info.excludes_min ? "more than " : "at least ";
   const std::string below = info.excludes_max ? "less than " : "at most ";
   if (info.min == -kInfinity) return below + high;
@@ -21,8 +29,7 @@ void check_range(const SettingInfo& info, double value) {
   const bool too_low = info.excludes_min ? !(value > info.min) : !(value >= info.min);
   const bool too_high = info.excludes_max ? !(value < info.max) : !(value <= info.max);
   if (too_low || too_high)
-    throw UsageError(std::string(info.key) + ": expects " + limits_text(info) + ", got " +
-                     to_string(SettingValue(value)));
+    throw UsageError(std::string(info.key) + ": expects " + limits_text(info) + ", got " + number_text(value));
 }
 
 template <class T>
@@ -68,7 +75,7 @@ std::string as_text(const SettingInfo& info, const SettingValue& value) {
   for (std::string_view choice : info.choices) allowed += (allowed.empty() ? "" : ", ") + std::string(choice);
   const std::string near = nearest_name(*text, info.choices);
   throw UsageError(std::string(info.key) + ": '" + *text + "' is unknown" +
-                   (near.empty() ? "" : ", did you mean '" + near + "'?") + "; choose one of " + allowed);
+                   (near.empty() ? "; choose" : ", did you mean '" + near + "'? Choose") + " one of " + allowed);
 }
 
 /// Insertions, deletions, replacements and swaps of neighbours (optimal string alignment).

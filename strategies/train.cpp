@@ -153,6 +153,7 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
   directory.check(existing);
 
   const Dataset dataset = open_dataset(settings, settings.leak_check);
+  for (const std::string& line : dataset.notes()) progress.note(line);
   for (const BadImage& bad : dataset.skipped()) progress.note("skipped " + bad.path + ": " + bad.reason);
   const std::optional<LeakageReport> leaks = check_leaks(dataset, settings, progress);
   StartingModel model =

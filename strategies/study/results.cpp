@@ -115,7 +115,7 @@ std::string_view to_string(CellState state) {
 StudyResults read_results(const fs::path& path, bool reads_predictions) {
   const StudyDirectory directory(path);
   if (!fs::exists(directory.spec()))
-    throw Error(fmt::format("study: {} holds no study (no study.json); name the folder that graft study run wrote to",
+    throw Error(fmt::format("study: {} holds no study yet; graft study run FILE makes one, or name the folder that it wrote to",
                             path.string()));
   StudyResults results;
   results.directory = directory.path();

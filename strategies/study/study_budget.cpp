@@ -148,7 +148,7 @@ double parse_duration(std::string_view text) {
   while (is_good && at < end) {
     double number = 0;
     const auto [stop, error] = std::from_chars(at, end, number);
-    const char unit = stop < end ? *stop : 's';
+    const char unit = stop < end ? *stop : '\0';
     const double scale = unit == 'd' ? 86400 : unit == 'h' ? 3600 : unit == 'm' ? 60 : unit == 's' ? 1 : 0;
     is_good = error == std::errc{} && scale > 0;
     seconds += number * scale;

@@ -450,7 +450,8 @@ TEST(Study, PlanSaysWhatRunsWhatItTakesAndWhatToDrop) {
   const auto model = double(fs::file_size(Workshop::get().model()));
   EXPECT_NEAR(plan["disk_bytes"].get<double>(), 6 * model, 0.1 * 6 * model);
 
-  expect_error(with({"--budget", "8x"}), 2, "expects a time such as 8h");
+  for (const char* budget : {"8x", "8", "1h30"})
+    expect_error(with({"--budget", budget}), 2, "expects a time such as 8h");
 }
 
 TEST(Study, BadFilesAreOneLineThatSaysWhatToDo) {

@@ -61,7 +61,9 @@ TEST(Usage, MistakesGetOneLineAndTheNearestName) {
   expect_error(graft({"devices", "extra"}), 2, "unknown argument 'extra'");
   expect_error(graft({"train", "data", "--lr"}), 2, "--lr");
   expect_error(graft({"train", "data", "--lr", "fast"}), 2, "train.lr: expects a number, got 'fast'");
-  expect_error(graft({"train", "data", "--lr", "-1"}), 2, "train.lr: expects more than 0");
+  expect_error(graft({"train", "data", "--lr", "-1"}), 2, "train.lr: expects more than 0, got -1");
+  expect_error(graft({"train", "-o", "/nowhere/run", "--resume"}), 1, "/nowhere/run holds no run to continue");
+  expect_error(graft({"study", "status", "/"}), 2, "/ is a folder; name the study's file");
   expect_error(graft({"train", "data", "--epochs", "2.5"}), 2, "train.epochs: expects a whole number");
   expect_error(graft({"train", "data", "--optimizer", "adamm"}), 2, "did you mean 'adam'?");
   expect_error(graft({"train", "data", "--strategy", "linear-prob"}), 2, "did you mean 'linear-probe'?");

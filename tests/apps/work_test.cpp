@@ -118,6 +118,29 @@ TEST(Work, BadInputIsOneLineAndLeavesNothing) {
   expect_no_temporaries(folder / "skipped");
 }
 
+TEST(Work, ImportReplacesNothingButModelFiles) {
+  const TemporaryFolder folder;
+  const Workshop& shop = Workshop::get();
+  ASSERT_EQ(graft({"export", shop.model(), "-o", folder / "in.safetensors"}).exit_code, 0);
+  const auto import_to = [&](const std::string& output) {
+    return graft({"weights", "import", folder / "in.safetensors", "-o", output, "--arch", "densenet121"});
+  };
+  write_atomically(folder / "study.toml", std::string_view("mine"));
+  expect_error(import_to(folder / "study.toml"), 2, "study.toml exists and is no graft model file");
+  EXPECT_EQ(read_text(folder / "study.toml"), "mine");
+  for (int time = 0; time < 2; ++time) {
+    const Outcome outcome = import_to(folder / "out.h5");
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    EXPECT_NE(outcome.err.find("taken for granted, since the file does not say: images are normalised as in"),
+              std::string::npos)
+        << outcome.err;
+  }
+  EXPECT_EQ(graft({"weights", "import", folder / "in.safetensors", "-o", folder / "out.h5", "--arch", "densenet121",
+                   "--preprocess", "torch"})
+                .err,
+            "");
+}
+
 TEST(Work, ImportSaysWhatDoesNotFit) {
   const std::string fixture = std::string(GRAFT_SOURCE_DIR) + "/tests/data/fixtures/zip.pth";
   const TemporaryFolder folder;

@@ -11,6 +11,8 @@
 namespace graft {
 namespace {
 
+namespace fs = std::filesystem;
+
 using testing::error_of;
 using testing::expect_names;
 using testing::reference_folder;
@@ -142,6 +144,35 @@ TEST(Dataset, FolderMistakesAreNamed) {
   folder.write_image("test/c/1.png", 3);
   expect_names(open_error({.path = folder.path()}), {"'c'", "none in train"});
   EXPECT_EQ(Dataset::open({.path = folder.path(), .for_training = false}).size(), 3);
+}
+
+TEST(Dataset, WhatIsNoPartOfItIsSaid) {
+  const TemporaryFolder folder;
+  write_folders(folder);
+  EXPECT_TRUE(Dataset::open({.path = folder.path()}).notes().empty());
+  folder.write_image("train/stray2.png", 31);
+  folder.write_image("train/stray1.png", 32);
+  folder.write_image("cover.png", 33);
+  const std::vector<std::string> notes = Dataset::open({.path = folder.path()}).notes();
+  ASSERT_EQ(notes.size(), 2u);
+  expect_names(notes[0], {"an image (such as cover.png) beside the class folders is left out"});
+  expect_names(notes[1], {"train: 2 images (such as stray1.png) beside the class folders are left out"});
+
+  folder.write("train/dicom/1.dcm", "");
+  expect_names(open_error({.path = folder.path()}), {"class 'dicom' is empty", "DICOM files, which are not read"});
+  fs::remove_all(folder / "train/dicom");
+  folder.write("train/other/1.webp", "");
+  expect_names(open_error({.path = folder.path()}), {"class 'other' is empty", "has the name of an image"});
+}
+
+TEST(Dataset, WhyNothingCanBeTrainedOnIt) {
+  const TemporaryFolder folder;
+  write_folders(folder);
+  EXPECT_EQ(Dataset::open({.path = folder.path()}).training_obstacle(), "");
+  folder.write_image("test/A/t.png", 31);
+  const Dataset looked_at = Dataset::open({.path = folder.path(), .for_training = false});
+  expect_names(looked_at.training_obstacle(), {"class 'A' has images in test and none in train"});
+  expect_names(open_error({.path = folder.path()}), {"class 'A' has images in test and none in train"});
 }
 
 TEST(Dataset, UnreadableImagesStopOrAreSkipped) {
