@@ -123,8 +123,8 @@ std::string plain_text(const StudyEstimate& e, const StudyRates& rates, const Do
   return text;
 }
 
-std::string budget_text(const std::vector<StudyReduction>& reductions, double budget, double seconds) {
-  if (seconds <= budget) return fmt::format("\nfits into {}\n", duration_text(budget));
+std::string budget_text(const std::vector<StudyReduction>& reductions, double budget, double needed) {
+  if (needed <= budget) return fmt::format("\nfits into {}\n", duration_text(budget));
   const char* verdict = reductions.size() > 1 ? "any of these would"
                         : reductions[0].fits  ? "this would"
                                               : "this comes closest";
@@ -157,14 +157,15 @@ int run_study_plan(StudyPlanOptions& options) {
                                                      .stop = &stop.flag()});
   if (stop.is_requested()) return kExitInterrupted;
   const StudyEstimate estimate = estimate_study(file.spec, rates, share.jobs);
-  std::vector<StudyReduction> reductions;
-  if (budget > 0 && estimate.seconds > budget) reductions = reductions_for(file.spec, rates, share.jobs, budget);
   const Done done = done_of(file.spec, directory, estimate);
+  const double needed = done.tasks > 0 ? done.seconds_left : estimate.seconds;
+  std::vector<StudyReduction> reductions;  // of the whole study, finished or not
+  if (budget > 0 && needed > budget) reductions = reductions_for(file.spec, rates, share.jobs, budget);
   const ordered_json json = json_of(estimate, rates, done, reductions);
   write_atomically(directory.plan(), json.dump(2) + "\n");
   if (options.study.is_json) return print_result(json.dump() + "\n"), 0;
   print_result(plain_text(estimate, rates, done, directory) +
-               (budget > 0 ? budget_text(reductions, budget, estimate.seconds) : ""));
+               (budget > 0 ? budget_text(reductions, budget, needed) : ""));
   return 0;
 }
 

@@ -18,7 +18,7 @@ struct StudyReduction {
 std::vector<StudyReduction> reductions_for(const StudySpec& spec, const StudyRates& rates, std::int64_t jobs,
                                            double budget_seconds);
 
-/// "8h", "90m", "1h30m", "45s", "2d", or seconds. Errors (UsageError): another text, or nothing above 0.
+/// "8h", "90m", "1h30m", "45s", "2d". Errors (UsageError): another text, or nothing above 0.
 double parse_duration(std::string_view text);
 
 }  // namespace graft
