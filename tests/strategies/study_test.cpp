@@ -203,9 +203,9 @@ TEST(Study, ABudgetSaysWhatToDrop) {
   ASSERT_EQ(together.size(), 1U);
   EXPECT_GT(together[0].changes.size(), 2U);
   EXPECT_EQ(parse_duration("1h30m"), 5400);
-  EXPECT_EQ(parse_duration("90"), 90);
+  EXPECT_EQ(parse_duration("90s"), 90);
   EXPECT_EQ(parse_duration("1.5d"), 129600);
-  for (const char* text : {"", "h", "8x", "-3h", "0s", "8h!"}) EXPECT_THROW(parse_duration(text), UsageError) << text;
+  for (const char* text : {"", "90", "h", "8x", "-3h", "0s", "8h!"}) EXPECT_THROW(parse_duration(text), UsageError) << text;
 }
 
 TEST(Study, AProcessIsAnExitCodeOrASignal) {
