@@ -167,6 +167,14 @@ Comparison compare_contenders(const Contender& a, const Contender& b, std::span<
   return result;
 }
 
+/// Student's t with few degrees of freedom reaches further than scores do. `most`: see score_range; neither end changes
+/// its sign, so interval and p still agree.
+Comparison bounded(Comparison comparison, double most) {
+  comparison.low = std::max(comparison.low, -most);
+  comparison.high = std::min(comparison.high, most);
+  return comparison;
+}
+
 }  // namespace
 
 std::vector<PairComparison> compare_all(Score score, std::span<const std::vector<Cases>> contenders,
@@ -184,9 +192,10 @@ std::vector<PairComparison> compare_all(Score score, std::span<const std::vector
   const ScoredRuns same(Score::accuracy, firsts);  // checks that contenders have the same cases
   const auto clusters = static_cast<double>(same.clusters().count());
   const std::vector<double> units = signed_sums(std::vector<double>(same.clusters().count(), 1.0 / clusters), spec);
+  const double most = score_range(score, firsts.front().classes);
   for (std::size_t a = 0; a < each.size(); ++a) {
     for (std::size_t b = a + 1; b < each.size(); ++b) {
-      pairs.push_back({a, b, compare_contenders(each[a], each[b], units, spec)});
+      pairs.push_back({a, b, bounded(compare_contenders(each[a], each[b], units, spec), most)});
     }
   }
   std::vector<Comparison*> together;

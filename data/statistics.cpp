@@ -49,6 +49,19 @@ bool higher_is_better(Score score) {
   return score != Score::brier && score != Score::calibration_error && score != Score::log_loss;
 }
 
+double score_range(Score score, std::int64_t classes) {
+  switch (score) {
+    case Score::kappa:  // -1 to 1
+      return 2.0;
+    case Score::brier:  // of two classes the square of one probability's error, of more the sum over classes
+      return classes > 2 ? 2.0 : 1.0;
+    case Score::log_loss:
+      return std::numeric_limits<double>::infinity();
+    default:
+      return 1.0;
+  }
+}
+
 double score(Score score, const Metrics& m) {
   switch (score) {
     case Score::accuracy:

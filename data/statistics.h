@@ -45,6 +45,9 @@ constexpr Score kScores[] = {Score::accuracy,
 std::string_view name(Score score);
 std::optional<Score> score_named(std::string_view name);
 bool higher_is_better(Score score);
+/// From the lowest to the highest value that the score can have: how large a difference of two can be at most. Infinite
+/// for the log loss.
+double score_range(Score score, std::int64_t classes);
 
 /// What a model answered on test cases. The spans must outlive it.
 struct Cases {
@@ -101,7 +104,8 @@ struct Comparison {
 /// Paired, on the same cases, of means over seeds. p by lots over clusters: how often random signs of each cluster's
 /// contributions give as large a difference; of accuracy on single cases McNemar's exact test. The interval holds what
 /// the same test does not reject. The scatter of seeds counts where a side has two runs or more; with one a side the
-/// result is of these two trained models. Errors: as interval; also cases that differ between a and b. Sources:
+/// result is of these two trained models. The interval stays within what a difference of two such scores can be
+/// (score_range). Errors: as interval; also cases that differ between a and b. Sources:
 /// Hemerik, Goeman, Finos 2020 (signs of contributions); docs/statistics.md.
 Comparison compare(Score score, std::span<const Cases> a, std::span<const Cases> b, const BootstrapSpec& spec);
 

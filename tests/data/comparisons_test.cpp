@@ -218,6 +218,30 @@ TEST(Comparisons, ASideThatDoesNotScatterBringsNoDegreesOfFreedom) {
   EXPECT_GT(compare(Score::accuracy, scattering, one, {}).p, tail);  // its scatter is unknown, so taken as the other's
 }
 
+TEST(Comparisons, NoIntervalExceedsTheScoresOwnRange) {
+  // Two seeds a side that scatter widely: t with one or two degrees of freedom reaches beyond any score.
+  for (const std::int64_t classes : {2, 3}) {
+    std::vector<SimulatedModel> models(4);
+    models[0].skill = models[2].skill = 0.1, models[1].skill = models[3].skill = 2.0;
+    const SimulatedCases drawn = simulate({.n = 60, .classes = classes}, models, 6, 8);
+    const auto runs = [&](std::size_t first) {
+      return std::vector<Cases>{cases_of(drawn, classes, first), cases_of(drawn, classes, first + 1)};
+    };
+    for (const Score each : kScores) {
+      SCOPED_TRACE(std::string(name(each)));
+      const Comparison found = compare(each, runs(0), runs(2), {});
+      EXPECT_GE(found.low, -score_range(each, classes));
+      EXPECT_LE(found.high, score_range(each, classes));
+      EXPECT_EQ(found.is_distinguishable, found.low > 0.0 || found.high < 0.0);
+    }
+    EXPECT_EQ(compare(Score::macro_accuracy, runs(0), runs(2), {}).high, 1.0);
+    EXPECT_GT(compare(Score::log_loss, runs(0), runs(2), {}).high, 1.0);
+  }
+  EXPECT_EQ(score_range(Score::kappa, 2), 2.0);
+  EXPECT_EQ(score_range(Score::brier, 2), 1.0);
+  EXPECT_EQ(score_range(Score::brier, 3), 2.0);
+}
+
 TEST(Ranks, EdgesAndErrors) {
   const RankTest agreed = friedman_nemenyi({{1, 2, 3}, {4, 5, 6}, {0, 1, 9}}, false, 0.95);
   EXPECT_EQ(agreed.mean_ranks, (std::vector<double>{1, 2, 3}));  // the lowest is best
