@@ -69,6 +69,8 @@ ordered_json group_json(const StudyReport& report, const ReportGroup& group) {
     one.update(to_json(pair.result));
     pairs.push_back(std::move(one));
   }
+  std::vector<std::string> best;  // several, if their scores are equal
+  for (std::size_t i : group.best_entries(report.score)) best.push_back(group.entries[i].strategy);
   return {{"network", group.network},
           {"dataset", group.dataset},
           {"class_names", group.class_names},
@@ -76,6 +78,7 @@ ordered_json group_json(const StudyReport& report, const ReportGroup& group) {
           {"class_counts", group.class_counts},
           {"groups", group.named_groups},
           {"best", group.best ? ordered_json(group.entries[*group.best].strategy) : ordered_json()},
+          {"best_strategies", std::move(best)},
           {"strategies", std::move(entries)},
           {"comparisons", std::move(pairs)},
           {"excluded", group.excluded}};
@@ -110,7 +113,7 @@ std::string report_json(const StudyReport& report) {
       one[std::string(to_string(kind))] = {{"pairs", leaks.count(kind).pairs},
                                            {"held_out_images", leaks.count(kind).images}};
   }
-  const ordered_json json{{"title", results.spec.title},
+  const ordered_json json{{"title", title_text(report)},
                           {"verdict", verdict(report)},
                           {"score", name(report.score)},
                           {"level", report.bootstrap.level},

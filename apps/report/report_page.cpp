@@ -8,7 +8,6 @@
 #include "apps/page.h"
 #include "apps/report/report_tables.h"
 #include "apps/report/report_words.h"
-#include "apps/terminal.h"
 
 namespace graft {
 namespace {
@@ -77,10 +76,18 @@ std::string list_of(const std::vector<std::string>& lines) {
 
 std::string anchor(std::size_t group) { return "d" + std::to_string(group); }
 
+/// Training and validation; starting, computing features beforehand and testing are in no epoch.
+double epoch_seconds(const std::vector<EpochRow>& curve) {
+  double sum = 0;
+  for (const EpochRow& row : curve)
+    if (std::isfinite(row.seconds)) sum += row.seconds;
+  return sum;
+}
+
 std::string figures(const StudyReport& report) {
   double seconds = 0;
-  for (const CellResult& cell : report.results->cells)
-    if (cell.state == CellState::finished) seconds += cell.train_seconds;
+  for (const CellResult& cell : report.results->cells) seconds += epoch_seconds(cell.curve);
+  for (const TrialResult& trial : report.results->trials) seconds += epoch_seconds(trial.curve);
   const StudySpec& spec = report.results->spec;
   std::string html =
       "<div class=\"figures\">\n" +
@@ -91,7 +98,10 @@ std::string figures(const StudyReport& report) {
   html += figure_box(std::to_string(spec.seeds.size()), spec.seeds.size() == 1 ? "seed" : "seeds");
   if (spec.folds > 0) html += figure_box(std::to_string(spec.folds), "folds");
   html += figure_box(std::to_string(report.results->trials.size()), "tuning trials");
-  return html + figure_box(duration_text(seconds), "time of all trainings") + "</div>\n";
+  const char* what = report.results->trials.empty()
+                         ? "training and validation; start-up and tests are not included"
+                         : "training and validation, with trials; start-up and tests are not included";
+  return html + figure_box(time_text(seconds), what) + "</div>\n";
 }
 
 std::string navigation(const StudyReport& report) {
@@ -125,13 +135,20 @@ std::string unranked(const StudyReport& report, const ReportRanks& ranks) {
   return names.empty() ? "" : "Not ranked, because a data set is missing: " + escaped_markup(listed(names)) + ". ";
 }
 
-std::string scores(const StudyReport& report) {
-  std::string html = fmt::format(
-      "<section id=\"scores\"><h2>{} on test images</h2>\n<p class=\"soft\">With {:.4g} % intervals. Shades: distance "
-      "from the best of the same data set. ★ best; ≈ not distinguishable from it: p ≥ {:.2g} after Holm's correction "
-      "for all pairs of strategies on all data sets. ! doubtful: a class has fewer than 10 independent cases.{}</p>\n",
-      heading_of(report.score), 100 * report.bootstrap.level, 1 - report.bootstrap.level,
+/// What the table of scores marks.
+std::string score_legend(const StudyReport& report) {
+  return fmt::format(
+      "<p class=\"soft\">With {:.4g} % intervals. Shades: distance from the best of the same data set. ★ best; ≈ not "
+      "distinguishable from it: p ≥ {:.2g} after Holm's correction for all pairs of strategies on all data sets. ! "
+      "doubtful: a class has fewer than 10 independent cases.{}</p>\n",
+      100 * report.bootstrap.level, 1 - report.bootstrap.level,
       higher_is_better(report.score) ? "" : " Lower is better.");
+}
+
+std::string scores(const StudyReport& report) {
+  std::string html = fmt::format("<section id=\"scores\"><h2>{} on test images</h2>\n", heading_of(report.score));
+  if (std::ranges::any_of(report.groups, [](const ReportGroup& group) { return group.best.has_value(); }))
+    html += score_legend(report);
   const bool has_networks = report.results->spec.networks.size() > 1;
   for (const StudyNetwork& network : report.results->spec.networks) {
     if (has_networks) html += "<h3>" + escaped_markup(network.name) + "</h3>\n";
@@ -198,9 +215,12 @@ std::string score_map(const StudyReport& report, const std::string& network) {
         html += number_cell(NAN, entry.failed > 0 ? "failed" : "missing", "none");
         continue;
       }
-      const bool is_best = group.best == i, is_tied = entry.to_best && !entry.to_best->is_distinguishable;
+      const bool is_best = group.is_best(i, report.score);
+      const bool is_tied = entry.to_best && !entry.to_best->is_distinguishable;
       const double distance =
-          group.best ? std::abs(group.entries[*group.best].interval(report.score).estimate - interval.estimate) : NAN;
+          is_best      ? 0
+          : group.best ? std::abs(group.entries[*group.best].interval(report.score).estimate - interval.estimate)
+                       : NAN;
       const std::int64_t lacking = std::ssize(report.results->spec.seeds) - std::ssize(entry.seeds);
       html += number_cell(interval.estimate,
                           fmt::format("<b>{}</b>{}<small>{}</small>{}", number_text(interval.estimate),
@@ -272,7 +292,7 @@ std::string trial_table(const StudyReport& report) {
       "scope=\"col\" class=\"left\">network</th><th scope=\"col\">learning rate</th><th scope=\"col\">validation "
       "score</th><th scope=\"col\" class=\"left\"></th></tr></thead><tbody>\n{}</tbody></table></div></details>\n",
       counted(spec.tuning.trials, "trial", "trials"), report.results->trials.front().trial.cell.seed, rate_text(lowest),
-      rate_text(highest), escaped_markup(spec.selection), report.results->trials.size(), rows);
+      rate_text(highest), selection_words(spec), report.results->trials.size(), rows);
 }
 
 std::string report_page(const StudyReport& report, const PageMaterial& material) {
@@ -285,7 +305,7 @@ std::string report_page(const StudyReport& report, const PageMaterial& material)
   for (std::size_t g = 0; g < report.groups.size(); ++g) body += group_section(report, g, material);
   body += "<section id=\"tuning\"><h2>Tuning</h2>\n" + trial_table(report) + "</section>\n" +
           configuration(report, material);
-  return html_page({.title = spec.title.empty() ? "Study" : spec.title,
+  return html_page({.title = title_text(report),
                     .subtitle = fmt::format("{} on {}", counted(std::ssize(spec.strategies), "strategy", "strategies"),
                                             counted(std::ssize(spec.datasets), "data set", "data sets")) +
                                 ": " + listed(networks),

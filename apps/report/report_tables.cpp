@@ -35,12 +35,27 @@ bool has_doubtful(const StudyReport& report, const std::string& network) {
   });
 }
 
+/// Whether a table of the network marks a best strategy.
+bool has_best(const StudyReport& report, const std::string& network) {
+  return std::ranges::any_of(groups_of(report, network),
+                             [](const ReportGroup* group) { return group->best && group->entries.size() > 1; });
+}
+
+/// What the marks of a table mean, without those that it does not have.
+std::string legend(std::string_view begin, const std::vector<std::string>& marks) {
+  std::string text;
+  for (const std::string& mark : marks)
+    if (!mark.empty()) text += std::string(text.empty() ? begin : ", ") + mark;
+  return text;
+}
+
 /// How a table shows one strategy on one data set.
 struct Cell {
   const ReportGroup& group;
   std::size_t index;
+  Score score;
   const ReportEntry& entry() const { return group.entries[index]; }
-  bool is_best() const { return group.best == index && group.entries.size() > 1; }
+  bool is_best() const { return group.entries.size() > 1 && group.is_best(index, score); }
   std::string unfinished() const {
     return entry().failed > 0 ? fmt::format("{} failed", entry().failed) : std::string("missing");
   }
@@ -53,7 +68,7 @@ std::vector<std::vector<std::string>> rows_of(const StudyReport& report, const s
   std::vector<std::vector<std::string>> rows;
   for (std::size_t i = 0; i < report.results->spec.strategies.size(); ++i) {
     std::vector<std::string> row{report.results->spec.strategies[i].name};
-    for (const ReportGroup* group : groups) row.push_back(form(Cell{*group, i}));
+    for (const ReportGroup* group : groups) row.push_back(form(Cell{*group, i, report.score}));
     rows.push_back(std::move(row));
   }
   return rows;
@@ -135,7 +150,7 @@ double seed_deviation(const ReportEntry& entry) {
 
 std::string report_text(const StudyReport& report) {
   std::string text = verdict(report) + "\n";
-  bool has_tied = false, has_doubt = false;
+  bool has_star = false, has_tied = false, has_doubt = false;
   for (const StudyNetwork& network : report.results->spec.networks) {
     std::vector<std::string> heading{"strategy"};
     for (const ReportGroup* group : groups_of(report, network.name)) heading.push_back(group->dataset);
@@ -145,6 +160,7 @@ std::string report_text(const StudyReport& report) {
     for (std::vector<std::string>& row : rows_of(report, network.name, [&](const Cell& cell) {
            const Interval& i = cell.entry().interval(report.score);
            if (!cell.entry().has_scores()) return cell.unfinished();
+           has_star = has_star || cell.is_best();
            has_tied = has_tied || is_tied(cell.entry());
            return fmt::format("{} {} {}{}", number_text(i.estimate), range_text(i.low, i.high),
                               cell.is_best()          ? "*"
@@ -157,10 +173,9 @@ std::string report_text(const StudyReport& report) {
       table.add(std::move(row));
     text += "\n" + table_title(report, network.name) + "\n" + table.text();
   }
-  text += "\n* best";
-  if (has_tied) text += ", ≈ not distinguishable from it";
-  if (has_doubt) text += fmt::format(", ! {}", kDoubtful);
-  text += "\n";
+  const std::string marks = legend("\n", {has_star ? "* best" : "", has_tied ? "≈ not distinguishable from it" : "",
+                                          has_doubt ? fmt::format("! {}", kDoubtful) : ""});
+  if (!marks.empty()) text += marks + "\n";
   const std::vector<std::string> lines = missing(report);
   if (!lines.empty()) text += "\nmissing:\n";
   for (const std::string& line : lines) text += "  " + line + "\n";
@@ -184,7 +199,7 @@ std::string scores_csv(const StudyReport& report) {
              std::to_string(report.results->spec.seeds.size()), std::string(name(score)), csv_number(i.estimate),
              csv_number(i.low), csv_number(i.high), std::string(i.method),
              entry.has_scores() ? csv_bool(i.is_doubtful) : "", is_own ? csv_number(seed_deviation(entry)) : "",
-             is_own ? csv_bool(group.best == e) : "", has_comparison ? csv_number(entry.to_best->p_holm) : "",
+             is_own ? csv_bool(group.is_best(e, score)) : "", has_comparison ? csv_number(entry.to_best->p_holm) : "",
              has_comparison ? csv_bool(entry.to_best->is_distinguishable) : "", csv_number(entry.train_seconds)});
       }
     }
@@ -206,14 +221,15 @@ std::string comparisons_csv(const StudyReport& report) {
 
 std::string report_markdown(const StudyReport& report) {
   std::string text =
-      fmt::format("# {}\n\n{}\n", markdown_escaped(report.results->spec.title), markdown_escaped(verdict(report)));
+      fmt::format("# {}\n\n{}\n", markdown_escaped(title_text(report)), markdown_escaped(verdict(report)));
   for (const StudyNetwork& network : report.results->spec.networks) {
     std::string head = "| strategy |", rule = "|---|";
     for (const ReportGroup* group : groups_of(report, network.name))
       head += " " + markdown_escaped(group->dataset) + " |", rule += "---|";
-    text += fmt::format("\n{}: **best**, ≈ not distinguishable from it{}.\n\n{}\n{}\n",
-                        markdown_escaped(table_title(report, network.name)),
-                        has_doubtful(report, network.name) ? fmt::format(", ! {}", kDoubtful) : "", head, rule);
+    text += fmt::format("\n{}{}.\n\n{}\n{}\n", markdown_escaped(table_title(report, network.name)),
+                        legend(": ", {has_best(report, network.name) ? "**best**, ≈ not distinguishable from it" : "",
+                                      has_doubtful(report, network.name) ? fmt::format("! {}", kDoubtful) : ""}),
+                        head, rule);
     for (const std::vector<std::string>& row : rows_of(report, network.name, [&](const Cell& cell) {
            const Interval& i = cell.entry().interval(report.score);
            if (!cell.entry().has_scores()) return cell.unfinished();
@@ -245,11 +261,13 @@ std::string report_latex(const StudyReport& report) {
     std::string head = "strategy";
     for (const ReportGroup* group : groups) head += " & " + latex_escaped(group->dataset);
     text += fmt::format(
-        "\\begin{{table}}\n\\centering\n\\caption{{{}; bold: best of a data set, $\\dagger$: not distinguishable from "
-        "it{}.}}\n\\begin{{tabular}}{{l{}}}\n\\toprule\n{} \\\\\n\\midrule\n",
+        "\\begin{{table}}\n\\centering\n\\caption{{{}{}.}}\n\\begin{{tabular}}{{l{}}}\n\\toprule\n{} \\\\\n\\midrule\n",
         latex_escaped(table_title(report, network.name)),
-        has_doubtful(report, network.name) ? fmt::format(", !: {}", kDoubtful) : "", std::string(groups.size(), 'c'),
-        head);
+        legend(
+            "; ",
+            {has_best(report, network.name) ? "bold: best of a data set, $\\dagger$: not distinguishable from it" : "",
+             has_doubtful(report, network.name) ? fmt::format("!: {}", kDoubtful) : ""}),
+        std::string(groups.size(), 'c'), head);
     for (const std::vector<std::string>& row : rows_of(report, network.name, [&](const Cell& cell) {
            const Interval& i = cell.entry().interval(report.score);
            if (!cell.entry().has_scores()) return cell.unfinished();

@@ -15,6 +15,7 @@ std::string report_text(const StudyReport& report);
 ///   network,dataset,strategy,seeds,planned,score,estimate,low,high,method,is_doubtful,seed_sd,is_best,
 ///   p_holm_to_best,is_distinguishable_from_best,train_seconds
 /// seed_sd (between seeds, of one) and the comparison are of the study's own score and stand in its lines alone.
+/// is_best is 1 for all that have exactly the best score; they have no comparison.
 std::string scores_csv(const StudyReport& report);
 /// A line per pair of strategies: network,dataset,a,b,score,difference,low,high,p,p_holm,is_distinguishable
 std::string comparisons_csv(const StudyReport& report);

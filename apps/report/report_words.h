@@ -11,6 +11,8 @@ namespace graft {
 
 /// "macro accuracy", "area under the ROC curve".
 std::string words_of(Score score);
+/// By what trials were compared on validation images.
+std::string selection_words(const StudySpec& spec);
 /// "Macro accuracy" as a heading.
 std::string heading_of(Score score);
 
@@ -24,6 +26,8 @@ std::string signed_text(double value);
 std::string p_text(double p);
 /// "3e-4"; "–" for NaN.
 std::string rate_text(double lr);
+/// "2.4 s", "20 s", "3 min 20 s", "1 h 12 min"; "–" for NaN.
+std::string time_text(double seconds);
 /// "1 seed", "3 seeds".
 std::string counted(std::int64_t count, std::string_view one, std::string_view many);
 /// "a, b and c".
@@ -31,12 +35,14 @@ std::string listed(const std::vector<std::string>& words);
 /// "lp-ft on chest", with several networks "lp-ft of vgg19 on chest".
 std::string place_text(const StudyReport& report, const ReportGroup& group);
 
-/// Entries whose difference from the group's best is not distinguishable, the best left out.
+/// Entries whose difference from the group's best is not distinguishable, those that are best left out.
 std::vector<std::size_t> tied_with_best(const ReportGroup& group);
 
 /// An error's text without the folders of the study and of its data sets: reports are published, machines are not.
 std::string without_folders(const StudyReport& report, std::string text);
 
+/// The study's own title, or "Study of 3 strategies on chest and skin".
+std::string title_text(const StudyReport& report);
 std::string verdict(const StudyReport& report);
 std::vector<std::string> caveats(const StudyReport& report);
 /// One line per failed training and per strategy with missing ones. Empty when all are finished.

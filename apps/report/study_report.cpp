@@ -179,21 +179,32 @@ void add_pairs(ReportGroup& group, Score score, const BootstrapSpec& bootstrap, 
   for (PairComparison& pair : group.pairs) pair.a = entry_of[pair.a], pair.b = entry_of[pair.b];
 }
 
+/// What `pair` says of `entry` minus the other one.
+Comparison seen_from(const PairComparison& pair, std::size_t entry) {
+  Comparison c = pair.result;
+  if (pair.a == entry) return c;
+  c.difference = -pair.result.difference;
+  c.low = -pair.result.high, c.high = -pair.result.low;
+  return c;
+}
+
+void compare_with_best(ReportGroup& group, Score score) {
+  for (const PairComparison& pair : group.pairs) {
+    const bool a_is_best = group.is_best(pair.a, score);
+    if (a_is_best == group.is_best(pair.b, score)) continue;
+    const std::size_t other = a_is_best ? pair.b : pair.a;
+    std::optional<Comparison>& known = group.entries[other].to_best;
+    if (!known || known->p_holm < pair.result.p_holm) known = seen_from(pair, other);
+  }
+}
+
 /// The verdict is one over all data sets and networks, and so is Holm's correction.
 void correct_pairs(StudyReport& report) {
   std::vector<Comparison*> together;
   for (ReportGroup& group : report.groups)
     for (PairComparison& pair : group.pairs) together.push_back(&pair.result);
   correct_together(together, report.bootstrap.level);
-  for (ReportGroup& group : report.groups) {
-    for (const PairComparison& pair : group.pairs) {
-      if (pair.b == group.best) group.entries[pair.a].to_best = pair.result;  // a minus b
-      if (pair.a != group.best) continue;
-      Comparison& turned = group.entries[pair.b].to_best.emplace(pair.result);
-      turned.difference = -pair.result.difference;
-      turned.low = -pair.result.high, turned.high = -pair.result.low;
-    }
-  }
+  for (ReportGroup& group : report.groups) compare_with_best(group, report.score);
 }
 
 std::optional<ReportRanks> ranks_of(const StudyReport& report, const std::string& network) {
@@ -241,6 +252,19 @@ std::vector<Cases> ReportGroup::cases(const ReportEntry& entry) const {
   std::vector<Cases> runs;
   for (const SeedAnswers& seed : entry.seeds) runs.push_back(cases(seed));
   return runs;
+}
+
+bool ReportGroup::is_best(std::size_t entry, Score score) const {
+  constexpr double kRounding = 1e-12;
+  return best &&
+         std::abs(entries[entry].interval(score).estimate - entries[*best].interval(score).estimate) <= kRounding;
+}
+
+std::vector<std::size_t> ReportGroup::best_entries(Score score) const {
+  std::vector<std::size_t> all;
+  for (std::size_t i = 0; i < entries.size(); ++i)
+    if (is_best(i, score)) all.push_back(i);
+  return all;
 }
 
 StudyReport make_report(const StudyResults& results, const ReportSpec& spec) {

@@ -34,7 +34,9 @@ struct ReportEntry {
   VarianceParts variance;                              // of the mean over seeds
   double train_seconds = 0;                            // mean of a seed, all folds; NaN without a seed
   double lr_min = 0, lr_max = 0;                       // of the finished cells
-  std::optional<Comparison> to_best;  // this minus the best; none: it is the best, or cannot be compared
+  /// This minus the best (of several best the one from which it is hardest to tell apart); none: it is among the best,
+  /// or cannot be compared.
+  std::optional<Comparison> to_best;
 
   const Interval& interval(Score score) const { return intervals[static_cast<std::size_t>(score)]; }
   bool has_scores() const { return !seeds.empty(); }
@@ -46,7 +48,7 @@ struct ReportGroup {
   std::vector<std::string> class_names;
   std::vector<ReportEntry> entries;        // in the study's order
   std::vector<PairComparison> pairs;       // indices into entries; corrected together
-  std::optional<std::size_t> best;         // of entries; none without a defined score
+  std::optional<std::size_t> best;         // of entries, the first of equals; none without a defined score
   std::vector<std::string> paths;          // (n): the test images
   std::vector<std::int32_t> labels;        // (n)
   std::vector<std::int64_t> clusters;      // (n), or empty: each image is its own
@@ -58,6 +60,10 @@ struct ReportGroup {
   std::int64_t images() const { return std::ssize(labels); }
   Cases cases(const SeedAnswers& seed) const { return {seed.probabilities, labels, clusters, classes()}; }
   std::vector<Cases> cases(const ReportEntry& entry) const;
+  /// Whether the entry has the best score, alone or with others. Means of the same scores in another order of seeds are
+  /// equal, although their last bits may differ.
+  bool is_best(std::size_t entry, Score score) const;
+  std::vector<std::size_t> best_entries(Score score) const;
 };
 
 /// Ranks of a network's strategies over its data sets.

@@ -1,5 +1,8 @@
 // graft study report: numbers that agree in all forms, words that claim no more than the numbers, a page that stands
 // any result, and one line for mistakes.
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <limits>
@@ -149,6 +152,12 @@ TEST(StudyReportWords, Numbers) {
   EXPECT_EQ(listed({"a"}), "a");
   EXPECT_EQ(listed({"a", "b", "c"}), "a, b and c");
   EXPECT_EQ(counted(1, "seed", "seeds"), "1 seed");
+  EXPECT_EQ(time_text(2.44), "2.4 s");
+  EXPECT_EQ(time_text(20.4), "20 s");
+  EXPECT_EQ(time_text(59.7), "1 min 0 s");
+  EXPECT_EQ(time_text(200), "3 min 20 s");
+  EXPECT_EQ(time_text(4325), "1 h 12 min");
+  EXPECT_EQ(time_text(kNaN), "–");
 }
 
 TEST(StudyReportWords, TheVerdictClaimsNoMoreThanTheNumbers) {
@@ -166,6 +175,93 @@ TEST(StudyReportWords, TheVerdictClaimsNoMoreThanTheNumbers) {
   StudyResults nothing = made_up_results({});
   for (CellResult& cell : nothing.cells) cell.state = CellState::pending;
   EXPECT_EQ(verdict(quick_report(nothing)), "No training of this study has finished, so nothing can be said yet.");
+}
+
+/// A report in which the strategies' first seeds answer as `answers_of` says: entry i like strategy answers_of[i].
+struct Equals {
+  StudyResults results;
+  StudyReport report;
+  explicit Equals(const std::vector<std::size_t>& answers_of, std::vector<double> skills = {},
+                  std::vector<MadeUpDataset> datasets = {{"mine", {"x", "y"}, 40}}) {
+    MadeUpStudy study{.datasets = datasets, .skills = std::move(skills), .seeds = 1};
+    const std::vector<std::string> names{"full", "linear-probe", "lp-ft", "l2-sp", "l1-sp"};
+    study.strategies.assign(names.begin(), names.begin() + std::ssize(answers_of));
+    results = made_up_results(study);
+    for (const MadeUpDataset& data : datasets)
+      for (std::size_t i = 0; i < answers_of.size(); ++i)
+        cell(data.name, names[i]).predictions = cell(data.name, names[answers_of[i]]).predictions;
+    report = quick_report(results);
+  }
+  CellResult& cell(const std::string& dataset, const std::string& strategy) {
+    return cell_of(results, "resnet50/" + dataset + "/" + strategy + "/seed-1");
+  }
+  std::string score() const {
+    const ReportGroup& group = report.groups[0];
+    const Interval& i = group.entries[*group.best].interval(report.score);
+    return fmt::format("{:.3f} (95 % interval {:.3f}–{:.3f})", i.estimate, i.low, i.high);
+  }
+};
+
+TEST(StudyReportWords, EqualScoresShareTheVerdict) {
+  const Equals three({0, 0, 0});
+  EXPECT_EQ(verdict(three.report), "On mine, full, linear-probe and lp-ft share the highest macro accuracy, " +
+                                       three.score() + ", and none of them is distinguishable from another.");
+  const Equals above({0, 0, 2}, {3, 3, -3});
+  EXPECT_EQ(verdict(above.report),
+            "On mine, full and linear-probe share the highest macro accuracy, " + above.score() +
+                ", and are distinguishable from the other strategy, though not from each other.");
+  Equals near({0, 0, 2, 3}, {3, 3, -3, -3});
+  near.report.groups[0].entries[2].to_best->is_distinguishable = false;
+  EXPECT_EQ(verdict(near.report), "On mine, full and linear-probe share the highest macro accuracy, " + near.score() +
+                                      ", but are distinguishable neither from each other nor from lp-ft.");
+  const Equals five({0, 0, 0, 0, 0});
+  EXPECT_TRUE(verdict(five.report).starts_with("On mine, all 5 strategies share the highest")) << verdict(five.report);
+  // Equal scores of other intervals: what these span.
+  HandMade hand;
+  hand.set(0, Score::macro_accuracy, {.estimate = 0.84, .low = 0.7, .high = 0.88, .method = "BCa"});
+  hand.report.groups[0].entries[0].to_best.reset();
+  EXPECT_EQ(verdict(hand.report),
+            "On chest_x, full and lp-ft share the highest macro accuracy, 0.840 (95 % intervals within 0.700–0.900), "
+            "and none of them is distinguishable from another.");
+}
+
+TEST(StudyReportWords, EqualScoresOfManyPlaces) {
+  const Equals two({0, 0}, {}, {{"a", {"x", "y"}, 40}, {"b", {"x", "y"}, 40}});
+  EXPECT_EQ(
+      verdict(two.report),
+      "On none of the 2 data sets is the best strategy distinguishable from all others in macro accuracy; the best "
+      "scores are those of full and linear-probe (equal) on a and full and linear-probe (equal) on b.");
+  const std::vector<MadeUpDataset> four{
+      {"a", {"x", "y"}, 40}, {"b", {"x", "y"}, 40}, {"c", {"x", "y"}, 40}, {"d", {"x", "y"}, 40}};
+  Equals many({0, 0}, {3, -3}, four);
+  many.cell("a", "linear-probe").predictions.labels.assign(40, 0);  // other labels: left out there
+  many.report = quick_report(many.results);
+  EXPECT_TRUE(contains(verdict(many.report), "full has or shares the best score most often (4 of 4)"))
+      << verdict(many.report);
+}
+
+TEST(StudyReport, TheRestIsComparedWithTheHardestOfEqualBests) {
+  Equals equals({0, 0, 2}, {3, 3, 2});
+  const ReportGroup& group = equals.report.groups[0];
+  EXPECT_EQ(group.best_entries(equals.report.score), (std::vector<std::size_t>{0, 1}));
+  EXPECT_FALSE(group.entries[1].to_best);
+  ASSERT_TRUE(group.entries[2].to_best);
+  EXPECT_LT(group.entries[2].to_best->difference, 0);
+  for (const PairComparison& pair : group.pairs)
+    EXPECT_TRUE(pair.b != 2 || group.entries[2].to_best->p_holm >= pair.result.p_holm);
+}
+
+TEST(StudyReportWords, AStudyWithoutATitleHasOne) {
+  StudyResults results = made_up_results({.datasets = {{"mine", {"x", "y"}}}, .strategies = {"a", "b", "c"}});
+  results.spec.title.clear();
+  const StudyReport report = quick_report(results);
+  EXPECT_EQ(title_text(report), "Study of 3 strategies on mine");
+  EXPECT_TRUE(report_markdown(report).starts_with("# Study of 3 strategies on mine\n"));
+  EXPECT_TRUE(contains(report_page(report, {}), "<h1>Study of 3 strategies on mine</h1>"));
+  EXPECT_EQ(json::parse(report_json(report))["title"], "Study of 3 strategies on mine");
+  results.spec.strategies.resize(1);
+  for (const char* name : {"b", "c", "d"}) results.spec.datasets.push_back({name, "/data", {}});
+  EXPECT_EQ(title_text(report), "Study of a on 4 data sets");
 }
 
 TEST(StudyReportWords, WhatIsMissingIsSaid) {
@@ -187,9 +283,18 @@ TEST(StudyReportWords, Caveats) {
   const std::string unchecked = listed(caveats(make_report(results, spec)));
   for (const char* part :
        {"One seed", "a: whether test images, or copies of them, are among the training images was not checked.",
-        "16 test images in 2 classes", "Nothing is known of patients", "fewer than 10 test images: x (8) and y (8)",
-        "3 short trials for each", "may lie outside"})
+        "16 test images in 2 classes", "Nothing is known of patients",
+        "a: fewer than 10 test images of x (8) and y (8). Intervals on a may therefore be", "3 short trials for each",
+        "may lie outside"})
     EXPECT_TRUE(contains(unchecked, part)) << part << "\n" << unchecked;
+  const StudyReport report = make_report(results, spec);
+  const auto interval = [&](std::size_t i) { return report.groups[0].entries[i].interval(report.score); };
+  const Interval full = interval(0), lp_ft = interval(1);
+  const Interval widest = full.high - full.low >= lp_ft.high - lp_ft.low ? full : lp_ft;
+  EXPECT_TRUE(contains(unchecked, fmt::format("; the widest interval of macro accuracy reaches from {:.3f} to {:.3f} (",
+                                              widest.low, widest.high)))
+      << unchecked;
+  EXPECT_TRUE(contains(unchecked, "chosen by macro accuracy on validation images"));
   EXPECT_TRUE(contains(unchecked, "full on a (") && contains(unchecked, "the highest)")) << unchecked;
 
   LeakageReport leaks{.images = 100};
@@ -265,6 +370,39 @@ TEST(StudyReportTables, LatexExactly) {
       contains(report_latex(hand.report),
                "\na\\textbackslash{}b\\_\\{50\\%\\}\\textasciitilde{}\\textasciicircum{}\\textless{}\\&\\$\\# & "))
       << report_latex(hand.report);
+}
+
+std::size_t count_of(const std::string& text, const std::string& part) {
+  std::size_t count = 0;
+  for (std::size_t at = 0; (at = text.find(part, at)) != std::string::npos; at += part.size()) ++count;
+  return count;
+}
+
+TEST(StudyReportTables, EveryFormMarksAllThatAreBest) {
+  const Equals equals({0, 0, 2}, {3, 3, -3});
+  const StudyReport& report = equals.report;
+  EXPECT_EQ(count_of(report_text(report), "*\n"), 2u) << report_text(report);
+  EXPECT_EQ(count_of(report_markdown(report), "| **"), 2u);
+  EXPECT_EQ(count_of(report_latex(report), "\\textbf{"), 2u);
+  EXPECT_EQ(count_of(score_map(report, "resnet50"), "★"), 2u);
+  EXPECT_EQ(count_of(score_map(report, "resnet50"), "class=\"h5\""), 2u);
+  std::size_t is_best = 0;
+  for (const std::vector<std::string>& row : parse_csv(scores_csv(report), "report.csv").rows)
+    is_best += row[12] == "1";
+  EXPECT_EQ(is_best, 2u);
+  const json best = json::parse(report_json(report))["results"][0]["best_strategies"];
+  EXPECT_EQ(best, (json{"full", "linear-probe"}));
+}
+
+TEST(StudyReportTables, NothingFinishedHasNoLegend) {
+  StudyResults results = made_up_results({});
+  for (CellResult& cell : results.cells) cell.state = CellState::pending, cell.curve.clear();
+  const StudyReport report = quick_report(results);
+  for (const std::string& form :
+       {report_text(report), report_markdown(report), report_latex(report), report_page(report, {})}) {
+    EXPECT_FALSE(contains(form, "best")) << form;
+    EXPECT_FALSE(contains(form, "not distinguishable")) << form;
+  }
 }
 
 TEST(StudyReportTables, JsonHasTheSameNumbers) {
