@@ -8,7 +8,6 @@
 #include "apps/report/report_page.h"
 #include "apps/report/report_tables.h"
 #include "apps/report/report_words.h"
-#include "apps/terminal.h"
 
 namespace graft {
 namespace {
@@ -54,7 +53,7 @@ std::string score_table(const StudyReport& report, const ReportGroup& group) {
     });
   rows += strategy_row(group, "sd between seeds", [](const auto& e) { return number_text(seed_deviation(e)); });
   rows += strategy_row(group, "sd from images", [](const auto& e) { return number_text(std::sqrt(e.variance.cases)); });
-  rows += strategy_row(group, "time of a seed", [](const auto& e) { return duration_text(e.train_seconds); });
+  rows += strategy_row(group, "time of a seed", [](const auto& e) { return time_text(e.train_seconds); });
   rows += strategy_row(group, "learning rate", rates_text);
   return fmt::format(
       "<details><summary>All scores with intervals, spread, time and learning rate</summary>\n<p "
@@ -78,7 +77,13 @@ std::string learning_curves(const ReportGroup& group, const PageMaterial& materi
   };
   panels(kAccuracyPanel);
   if (material.is_brief) return html + "</div>\n";
-  html += "</div>\n<div class=\"panels\">\n";
+  html += "</div>\n";
+  if (const Axis y = curve_axis(group, kLossPanel); is_cut(group, kLossPanel, y))
+    html += fmt::format(
+        "<p class=\"soft\">Losses above {:.3g} are cut off, so that the others can be told apart; a panel's heading "
+        "says how far they go.</p>\n",
+        y.high);
+  html += "<div class=\"panels\">\n";
   panels(kLossPanel);
   return html + "</div>\n";
 }

@@ -116,8 +116,8 @@ std::string unit_chart_svg(const ReportGroup& group, UnitChart chart, const Char
 
 std::string reliability_svg(const ReportGroup& group, std::size_t index) {
   const ReportEntry& entry = group.entries[index];
-  const ChartSize size{.width = 190, .height = 196, .font = 11};
-  const Plot plot{size, {0, 1}, {0, 1}, 30, 8, 22, 34};
+  const ChartSize size{.width = 190, .height = 202, .font = 11};
+  const Plot plot{size, {0, 1}, {0, 1}, 30, 15, 28, 34};  // the largest dot has a radius of 10.5
   std::vector<double> probabilities;
   std::vector<std::int32_t> labels;
   for (const SeedAnswers& seed : entry.seeds) {
@@ -132,9 +132,10 @@ std::string reliability_svg(const ReportGroup& group, std::size_t index) {
       x.push_back(plot.across(bin.mean_probability)), y.push_back(plot.down(bin.accuracy));
       const double radius = 1.5 + 9 * std::sqrt(double(bin.n) / double(labels.size()));
       dots += fmt::format(
-          "<circle class=\"dot mark {}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{:.1f}\"><title>{} answers at probability "
+          "<circle class=\"dot mark {}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{:.1f}\"><title>{} at probability "
           "{:.2f}: {:.2f} right</title></circle>\n",
-          strategy_style(index), x.back(), y.back(), radius, bin.n, bin.mean_probability, bin.accuracy);
+          strategy_style(index), x.back(), y.back(), radius, counted(bin.n, "answer", "answers"), bin.mean_probability,
+          bin.accuracy);
       words += fmt::format("{:.2f}: {:.2f} ({}). ", bin.mean_probability, bin.accuracy, bin.n);
     }
   }

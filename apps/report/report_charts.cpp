@@ -8,7 +8,6 @@
 #include <numeric>
 
 #include "apps/report/report_words.h"
-#include "apps/terminal.h"
 
 namespace graft {
 namespace {
@@ -79,6 +78,31 @@ std::string fitting(const std::string& name, double width, double font) {
   text += "…";
   for (std::size_t i = letters.size() - (room - room / 2 - 1); i < letters.size(); ++i) text += letters[i];
   return text;
+}
+
+/// Lowest and highest of the seeds, all strategies and epochs.
+std::vector<double> curve_values(const ReportGroup& group, const CurvePanel& panel) {
+  std::vector<double> values;
+  for (const ReportEntry& entry : group.entries)
+    for (auto member : {panel.train, panel.val}) {
+      const SeedBand all = seed_band(entry, member);
+      values.insert(values.end(), all.low.begin(), all.low.end());
+      values.insert(values.end(), all.high.begin(), all.high.end());
+    }
+  return values;
+}
+
+/// From here on a loss is far off: above three times that of answers at random, and above four times the median of what
+/// strategies end with.
+double far_off_loss(const ReportGroup& group, const CurvePanel& panel) {
+  std::vector<double> last;
+  for (const ReportEntry& entry : group.entries)
+    for (auto member : {panel.train, panel.val})
+      if (const SeedBand all = seed_band(entry, member); !all.mean.empty()) last.push_back(all.mean.back());
+  if (last.empty()) return INFINITY;
+  std::ranges::sort(last);
+  const double at_random = std::log(double(std::max<std::int64_t>(group.classes(), 2)));
+  return std::max(3 * at_random, 4 * last[(last.size() - 1) / 2]);
 }
 
 }  // namespace
@@ -164,15 +188,43 @@ SeedBand seed_band(const ReportEntry& entry, double EpochRow::*value) {
   return all;
 }
 
-Axis curve_axis(const ReportGroup& group, const CurvePanel& panel) {
-  std::vector<double> values;
-  for (const ReportEntry& entry : group.entries)
-    for (auto member : {panel.train, panel.val}) {
-      const SeedBand all = seed_band(entry, member);
-      values.insert(values.end(), all.low.begin(), all.low.end());
-      values.insert(values.end(), all.high.begin(), all.high.end());
+SeedBand cut_at(const SeedBand& band, double limit) {
+  constexpr std::vector<double> SeedBand::*kLines[] = {&SeedBand::mean, &SeedBand::low, &SeedBand::high};
+  SeedBand cut;
+  const auto add = [&](std::size_t i, double share) {  // between epoch i and the next
+    const std::size_t next = std::min(i + 1, band.epoch.size() - 1);
+    cut.epoch.push_back(std::lerp(band.epoch[i], band.epoch[next], share));
+    for (auto line : kLines) (cut.*line).push_back(std::lerp((band.*line)[i], (band.*line)[next], share));
+  };
+  for (std::size_t i = 0; i < band.epoch.size(); ++i) {
+    add(i, 0);
+    std::vector<double> crossings;
+    for (auto line : kLines) {
+      if (i + 1 == band.epoch.size()) continue;
+      const double here = (band.*line)[i], then = (band.*line)[i + 1];
+      if ((here > limit) != (then > limit)) crossings.push_back((limit - here) / (then - here));
     }
+    std::ranges::sort(crossings);
+    for (double share : crossings) add(i, share);
+  }
+  const double above = limit + 1e-9 * std::abs(limit);  // a crossing itself is rounded
+  for (double& v : cut.mean) v = v > above ? kNaN : std::min(v, limit);
+  for (double& v : cut.low) v = std::min(v, limit);
+  for (double& v : cut.high) v = std::min(v, limit);
+  return cut;
+}
+
+Axis curve_axis(const ReportGroup& group, const CurvePanel& panel) {
+  std::vector<double> values = curve_values(group, panel);
+  if (panel.is_loss) {
+    const double far_off = far_off_loss(group, panel);
+    std::erase_if(values, [&](double v) { return v > far_off; });
+  }
   return Axis::around(values);
+}
+
+bool is_cut(const ReportGroup& group, const CurvePanel& panel, const Axis& y) {
+  return std::ranges::any_of(curve_values(group, panel), [&](double v) { return v > y.high; });
 }
 
 std::int64_t most_epochs(const ReportGroup& group) {
@@ -186,6 +238,10 @@ std::int64_t most_epochs(const ReportGroup& group) {
 std::string learning_curve_svg(const ReportEntry& entry, std::size_t strategy, const CurvePanel& panel, const Axis& y,
                                std::int64_t epochs) {
   const SeedBand train = seed_band(entry, panel.train), val = seed_band(entry, panel.val);
+  const SeedBand shown_train = cut_at(train, y.high), shown_val = cut_at(val, y.high);
+  double highest = y.high;
+  for (const SeedBand* all : {&train, &val})
+    for (double v : all->high) highest = std::max(highest, v);
   const Plot plot{kPanel, {0.5, double(epochs) + 0.5}, y, 36, 8, 22, 32};
   const std::string style = strategy_style(strategy);
   const auto across = [&](double e) { return plot.across(e); };
@@ -196,18 +252,20 @@ std::string learning_curve_svg(const ReportEntry& entry, std::size_t strategy, c
                               number_text(val.mean.front()), number_text(val.mean.back()), val.epoch.back(),
                               train.mean.empty() ? "–" : number_text(train.mean.back()));
   std::string svg = svg_begin(kPanel, fmt::format("{}: {} by epoch", entry.strategy, panel.title), description);
-  svg += svg_text(plot.left, 14, "start", fitting(entry.strategy, 170, 11), " class=\"strong\"") +
-         svg_text(plot.end(), 14, "end", panel.title);
+  const bool has_more = highest > y.high;
+  svg +=
+      svg_text(plot.left, 14, "start", fitting(entry.strategy, has_more ? 125 : 170, 11), " class=\"strong\"") +
+      svg_text(plot.end(), 14, "end", has_more ? fmt::format("{}, up to {:.3g}", panel.title, highest) : panel.title);
   std::vector<double> whole;
   const double distance = std::max(1.0, round_distance(0, double(epochs), 6));
   for (double e = distance; e <= double(epochs); e += distance) whole.push_back(e);
   if (distance > 1) whole.insert(whole.begin(), 1);
   svg += plot.x_grid(whole, plain) + plot.y_grid(y.ticks(4), plain);
-  svg += band(placed(train.epoch, across), placed(train.low, down), placed(train.high, down), "train");
-  svg += band(placed(val.epoch, across), placed(val.low, down), placed(val.high, down), style);
-  svg += svg_path(placed(train.epoch, across), placed(train.mean, down), "line train");
-  svg += svg_path(placed(val.epoch, across), placed(val.mean, down), "line " + style);
-  if (val.epoch.size() == 1)  // one epoch is no line
+  for (const auto& [shown, band_style] : {std::pair(&shown_train, std::string("train")), std::pair(&shown_val, style)})
+    svg += band(placed(shown->epoch, across), placed(shown->low, down), placed(shown->high, down), band_style);
+  svg += svg_path(placed(shown_train.epoch, across), placed(shown_train.mean, down), "line train");
+  svg += svg_path(placed(shown_val.epoch, across), placed(shown_val.mean, down), "line " + style);
+  if (val.epoch.size() == 1 && val.mean[0] <= y.high)  // one epoch is no line
     svg += fmt::format("<circle class=\"mark {}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\"/>\n", style,
                        plot.across(val.epoch[0]), plot.down(val.mean[0]));
   if (val.epoch.empty()) svg += svg_text((plot.left + plot.end()) / 2, plot.size.height / 2, "middle", "nothing yet");
@@ -225,7 +283,7 @@ std::string time_score_svg(const StudyReport& report, const ReportGroup& group, 
     times.push_back(std::max(entry.train_seconds, 0.1));
     for (double v : {interval.low, interval.estimate, interval.high}) scores.push_back(v);
     words.push_back(
-        fmt::format("{} {} in {}", entry.strategy, number_text(interval.estimate), duration_text(entry.train_seconds)));
+        fmt::format("{} {} in {}", entry.strategy, number_text(interval.estimate), time_text(entry.train_seconds)));
   }
   const double f = size.font;
   const Plot plot{size, Axis::around(times, true), Axis::around(scores), 4 * f, 1.2 * f, 2.2 * f, 3.4 * f};
@@ -246,7 +304,7 @@ std::string time_score_svg(const StudyReport& report, const ReportGroup& group, 
         y, 0.42 * f,
         escaped_markup(fmt::format("{}\n{} {} ({})\n{} to train", entry.strategy, words_of(report.score),
                                    number_text(interval.estimate), range_text(interval.low, interval.high),
-                                   duration_text(entry.train_seconds))));
+                                   time_text(entry.train_seconds))));
   }
   svg += svg_text(0, 1.1 * f, "start", words_of(report.score));
   return svg + svg_text((plot.left + plot.end()) / 2, size.height - 0.4 * f, "middle", "time to train one seed") +

@@ -27,15 +27,21 @@ struct CurvePanel {
   std::string title;
   double EpochRow::*train = nullptr;
   double EpochRow::*val = nullptr;
+  bool is_loss = false;
 };
 inline const CurvePanel kAccuracyPanel{"accuracy", &EpochRow::train_accuracy, &EpochRow::val_macro_accuracy};
-inline const CurvePanel kLossPanel{"loss", &EpochRow::train_loss, &EpochRow::val_loss};
+inline const CurvePanel kLossPanel{"loss", &EpochRow::train_loss, &EpochRow::val_loss, true};
 
 /// Of one strategy, over the epochs: the mean over its runs as a line, their extremes as a band, validation strong and
 /// training dashed. `y` is common to all strategies of a group; see curve_axis.
 std::string learning_curve_svg(const ReportEntry& entry, std::size_t strategy, const CurvePanel& panel, const Axis& y,
                                std::int64_t epochs);
+/// Of the loss not always as far as the values go: those of one strategy far above all others would make lines at the
+/// bottom of these. The axis ends at the largest that is not above both three times ln(classes), the loss of answers at
+/// random, and four times the median of what strategies end with.
 Axis curve_axis(const ReportGroup& group, const CurvePanel& panel);
+/// Whether values lie above the axis: lines end at its upper edge there, and a panel's heading says how far they go.
+bool is_cut(const ReportGroup& group, const CurvePanel& panel, const Axis& y);
 /// Longest run of a group.
 std::int64_t most_epochs(const ReportGroup& group);
 
@@ -44,6 +50,8 @@ struct SeedBand {
   std::vector<double> epoch, mean, low, high;
 };
 SeedBand seed_band(const ReportEntry& entry, double EpochRow::*value);
+/// The part of a band at or below the limit, with a point where each of its lines crosses it; a mean above is NaN.
+SeedBand cut_at(const SeedBand& band, double limit);
 
 /// A line on a grid of x from 0 to 1, the mean over seeds and, of more than two classes, over classes.
 struct UnitCurve {

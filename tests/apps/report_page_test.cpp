@@ -59,6 +59,43 @@ TEST(StudyReportCharts, SeedsBecomeALineAndABand) {
   EXPECT_TRUE(contains(learning_curve_svg(entry, 0, kAccuracyPanel, {0, 1}, 2), "class=\"band s0\""));
 }
 
+TEST(StudyReportCharts, LinesEndWhereTheyCrossALimit) {
+  const SeedBand band{.epoch = {1, 2, 3}, .mean = {5, 1, 1}, .low = {4, 1, 0}, .high = {9, 1, 3}};
+  const SeedBand cut = cut_at(band, 2);
+  // high crosses 2 at 1.875 and again at 2.5, mean at 1.75, low at 5/3.
+  ASSERT_EQ(cut.epoch.size(), 7u);
+  EXPECT_NEAR(cut.epoch[1], 5.0 / 3, 1e-12);
+  EXPECT_NEAR(cut.epoch[2], 1.75, 1e-12);
+  EXPECT_NEAR(cut.epoch[5], 2.5, 1e-12);
+  EXPECT_TRUE(std::isnan(cut.mean[0]) && std::isnan(cut.mean[1]));
+  EXPECT_NEAR(cut.mean[2], 2, 1e-9);
+  for (std::size_t i = 0; i < cut.epoch.size(); ++i) EXPECT_LE(std::max(cut.low[i], cut.high[i]), 2);
+  EXPECT_EQ(cut_at(band, 10).mean, band.mean);
+}
+
+TEST(StudyReportCharts, AnEpochFarOffDoesNotFlattenTheLosses) {
+  StudyResults results = made_up_results({});
+  const StudyReport report = quick_report(results);
+  const ReportGroup& group = report.groups[0];
+  const Axis usual = curve_axis(group, kLossPanel);
+  EXPECT_LT(usual.high, 1.5);
+  EXPECT_FALSE(is_cut(group, kLossPanel, usual));
+  EXPECT_FALSE(contains(report_page(report, {}), "are cut off"));
+  cell_of(results, "resnet50/chest/lp-ft/seed-1").curve[1].val_loss = 20;
+  const Axis y = curve_axis(group, kLossPanel);
+  EXPECT_TRUE(is_cut(group, kLossPanel, y));
+  EXPECT_EQ(y.high, usual.high);  // 3 ln 2 is 2.08; all other losses are below 1
+  const std::string cut = learning_curve_svg(group.entries[1], 1, kLossPanel, y, 4);
+  EXPECT_TRUE(contains(cut, ">loss, up to 20<")) << cut;
+  EXPECT_FALSE(contains(cut, " -")) << "above the panel: " << cut;
+  EXPECT_TRUE(contains(learning_curve_svg(group.entries[0], 0, kLossPanel, y, 4), ">loss<"));
+  EXPECT_TRUE(contains(report_page(report, {}), "Losses above "));
+  // All of them high: nothing is far off.
+  for (CellResult& cell : results.cells)
+    for (EpochRow& row : cell.curve) row.val_loss = row.train_loss = 19;
+  EXPECT_FALSE(is_cut(group, kLossPanel, curve_axis(group, kLossPanel)));
+}
+
 /// Two classes; probabilities of class 1 as given.
 StudyResults answered(const std::vector<double>& p1, const std::vector<std::int32_t>& labels) {
   StudyResults results =
@@ -87,6 +124,17 @@ TEST(StudyReportCharts, CurvesOfProbabilities) {
   EXPECT_NEAR(pr.y[51], 2.0 / 3, 1e-12);  // above it two of three
   EXPECT_NEAR(pr.y[100], 2.0 / 3, 1e-12);
   EXPECT_TRUE(contains(unit_chart_svg(group, UnitChart::roc, {.width = 380, .height = 300}), "class=\"line s0\""));
+}
+
+TEST(StudyReportCharts, DotsOfReliabilityLieInside) {
+  const StudyResults results =
+      answered({0.9999, 0.9999, 0.9999, 0.9999, 0.9999, 0.9999, 0.9999, 0.6}, {1, 1, 1, 1, 1, 1, 1, 1});
+  const StudyReport report = quick_report(results);
+  const std::string svg = reliability_svg(report.groups[0], 0);
+  EXPECT_TRUE(contains(svg, ">1 answer at probability 0.60")) << svg;
+  EXPECT_TRUE(contains(svg, ">7 answers at probability 1.00")) << svg;
+  // The viewBox is 190 wide; a dot of radius 9.9 with its line, and half of the label "1.0", need 11 at the right.
+  EXPECT_TRUE(contains(svg, "viewBox=\"0 0 190 ") && contains(svg, "cx=\"175.0\" cy=\"28.0\" r=\"9.9\"")) << svg;
 }
 
 TEST(StudyReportCharts, InternalsByEpochWithWhatIsFrozen) {
