@@ -120,18 +120,30 @@ std::vector<std::vector<std::int64_t>> confusion_of(const ReportGroup& group, co
   return sum;
 }
 
+/// Columns are headed by class names if these are few or short, else by the numbers that the rows begin with.
+bool has_named_columns(const ReportGroup& group) {
+  constexpr std::size_t kFew = 4, kShort = 6;
+  return group.class_names.size() <= kFew ||
+         std::ranges::all_of(group.class_names, [](const std::string& name) { return name.size() <= kShort; });
+}
+
 std::string confusion_table(const ReportGroup& group, const ReportEntry& entry) {
   const std::vector<std::vector<std::int64_t>> counts = confusion_of(group, entry);
   std::string html = fmt::format(
       "<div><p><b>{}</b></p><div class=\"scroll\"><table class=\"map confusion\"><thead><tr><th scope=\"col\">label \\ "
       "answer</th>",
       escaped_markup(entry.strategy));
-  for (std::size_t c = 0; c < counts.size(); ++c)
-    html += fmt::format("<th scope=\"col\" title=\"{}\">{}</th>", escaped_markup(group.class_names[c]), c + 1);
+  const bool is_named = has_named_columns(group);
+  for (std::size_t c = 0; c < counts.size(); ++c) {
+    const std::string name = escaped_markup(group.class_names[c]);
+    html += is_named ? fmt::format("<th scope=\"col\" class=\"name\">{}</th>", name)
+                     : fmt::format("<th scope=\"col\" title=\"{}\">{}</th>", name, c + 1);
+  }
   html += "</tr></thead><tbody>\n";
   for (std::size_t row = 0; row < counts.size(); ++row) {
     const std::int64_t all = group.class_counts[row] * std::ssize(entry.seeds);
-    html += fmt::format("<tr><th scope=\"row\">{} {}</th>", row + 1, escaped_markup(group.class_names[row]));
+    html += fmt::format("<tr><th scope=\"row\">{}{}</th>", is_named ? std::string() : fmt::format("{} ", row + 1),
+                        escaped_markup(group.class_names[row]));
     for (std::size_t column = 0; column < counts.size(); ++column) {
       const std::int64_t n = counts[row][column];
       const int shade = all > 0 && n > 0 ? 1 + std::min(4, int(4.999 * double(n) / double(all))) : 0;
@@ -229,7 +241,18 @@ std::string internals(const ReportGroup& group, const PageMaterial& material) {
   return html;
 }
 
-std::string picture(const ReportGroup& group, const ExamplePicture& p) {
+/// The file's name, with its folder (a class, say) where another picture of the sheet has the same; never more of the
+/// path, which is of this machine.
+std::string image_name(const ReportGroup& group, const ExampleSheet& sheet, std::size_t image) {
+  const auto path = [&](std::size_t i) { return std::filesystem::path(group.paths[i]); };
+  const std::filesystem::path name = path(image).filename(), folder = path(image).parent_path().filename();
+  const bool is_unique = std::ranges::none_of(sheet.pictures, [&](const ExamplePicture& other) {
+    return other.example.image != image && path(other.example.image).filename() == name;
+  });
+  return (is_unique || folder.empty() ? name : folder / name).string();
+}
+
+std::string picture(const ReportGroup& group, const ExampleSheet& sheet, const ExamplePicture& p) {
   const auto class_name = [&](std::int64_t c) { return group.class_names[std::size_t(c)]; };
   const Example& e = p.example;
   const std::string words = e.is_error() ? fmt::format("{}, taken for {} ({:.2f})", class_name(e.label),
@@ -239,7 +262,7 @@ std::string picture(const ReportGroup& group, const ExamplePicture& p) {
       "<figure><span><img src=\"{}\" alt=\"{}\"><img src=\"{}\" alt=\"the same with what speaks for {} "
       "marked\"></span><figcaption>{}<br><span class=\"soft\">{}</span></figcaption></figure>\n",
       p.input, escaped_markup("test image: " + words), p.overlay, escaped_markup(class_name(e.predicted)),
-      escaped_markup(words), escaped_markup(std::filesystem::path(group.paths[e.image]).filename().string()));
+      escaped_markup(words), escaped_markup(image_name(group, sheet, e.image)));
 }
 
 std::string examples(const ReportGroup& group, const ExampleSheet& sheet) {
@@ -247,7 +270,7 @@ std::string examples(const ReportGroup& group, const ExampleSheet& sheet) {
   if (sheet.pictures.empty())
     return html + "<p class=\"soft\">No pictures: " + escaped_markup(sheet.why_none) + ".</p>\n";
   std::string errors, hits;
-  for (const ExamplePicture& p : sheet.pictures) (p.example.is_error() ? errors : hits) += picture(group, p);
+  for (const ExamplePicture& p : sheet.pictures) (p.example.is_error() ? errors : hits) += picture(group, sheet, p);
   html += fmt::format(
       "<p class=\"soft\">{}, seed {}. Right of each image Grad-CAM: where the network found what speaks for its "
       "answer; red most, as coarse as its last convolutions. It shows where, not why.</p>\n",

@@ -62,11 +62,23 @@ svg .line, svg .thin { stroke: var(--c); } svg .band { fill: var(--c); } svg .ma
 .q0 { fill: #00224e; } .q1 { fill: #1f3a6b; } .q2 { fill: #434e6c; } .q3 { fill: #5f636e; } .q4 { fill: #7b7a77; }
 .q5 { fill: #999078; } .q6 { fill: #b9a96d; } .q7 { fill: #dbc45a; } .q8 { fill: #fee838; }
 .scale { display: flex; align-items: center; gap: 8px; font-size: 13px; color: var(--soft); } .scale svg { width: 180px; }
-@media (max-width: 640px) { .verdict { font-size: 16px; } .panels.small { grid-template-columns: repeat(2, 1fr); }
+.scroll.more { mask-image: linear-gradient(to left, transparent, #000 40px); }
+.confusion thead th.name { white-space: normal; overflow-wrap: anywhere; min-width: 3.5em; max-width: 8em; }
+@media (max-width: 640px) { th[scope=row] { white-space: normal; overflow-wrap: anywhere; min-width: 8.5em; max-width: 11em; }
+  .verdict { font-size: 16px; } .panels.small { grid-template-columns: repeat(2, 1fr); }
   figure { width: calc(50% - 14px); min-width: 150px; } figure img { width: 49%; height: auto; } .many { gap: 12px 14px; } }
-@media print { nav { display: none; } p.soft { break-after: avoid; } .panels { grid-template-columns: repeat(3, 1fr); } .panels.small { grid-template-columns: repeat(4, 1fr); }
+@media print { nav { display: none; } .scroll.more { mask-image: none; } p.soft { break-after: avoid; } .panels { grid-template-columns: repeat(3, 1fr); } .panels.small { grid-template-columns: repeat(4, 1fr); }
   .many > div { break-inside: avoid; } pre { white-space: pre-wrap; } }
 )css";
+
+// A table that goes on to the right fades out there. Nothing but the hint is lost without the script.
+constexpr const char* kScript = R"js(
+for (const box of document.querySelectorAll('.scroll')) {
+  const mark = () => box.classList.toggle('more', box.scrollWidth - box.clientWidth - box.scrollLeft > 2);
+  box.addEventListener('scroll', mark, { passive: true });
+  new ResizeObserver(mark).observe(box);
+}
+)js";
 
 std::string list_of(const std::vector<std::string>& lines) {
   std::string html = "<ul class=\"notes\">\n";
@@ -310,7 +322,8 @@ std::string report_page(const StudyReport& report, const PageMaterial& material)
                                             counted(std::ssize(spec.datasets), "data set", "data sets")) +
                                 ": " + listed(networks),
                     .style = kStyle,
-                    .body = body});
+                    .body = body,
+                    .script = kScript});
 }
 
 }  // namespace graft

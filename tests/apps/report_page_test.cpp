@@ -227,6 +227,46 @@ TEST(StudyReportPage, FiveModalitiesEightStrategiesThreeSeeds) {
   EXPECT_TRUE(contains(brief, "This study is large"));
 }
 
+TEST(StudyReportPage, ConfusionsNameTheirColumnsWhereNamesFit) {
+  const auto page = [](const std::vector<std::string>& classes) {
+    const StudyResults results = made_up_results({.datasets = {{"a", classes, 60}}, .seeds = 1});
+    return report_page(quick_report(results), {});
+  };
+  const std::string few = page({"background", "polyp"});
+  EXPECT_TRUE(contains(few, "<th scope=\"col\" class=\"name\">background</th>"));
+  EXPECT_TRUE(contains(few, "<th scope=\"row\">polyp</th>"));
+  EXPECT_TRUE(contains(page({"ak", "bcc", "df", "mel", "nv"}), "<th scope=\"col\" class=\"name\">bcc</th>"));
+  const std::string many = page({"ak", "bcc", "df", "melanoma", "nv"});
+  EXPECT_TRUE(contains(many, "<th scope=\"col\" title=\"melanoma\">4</th>"));
+  EXPECT_TRUE(contains(many, "<th scope=\"row\">4 melanoma</th>"));
+}
+
+TEST(StudyReportPage, PicturesOfOneNameHaveTheirFolders) {
+  StudyResults results = made_up_results({.strategies = {"full"}, .seeds = 1});
+  std::vector<std::string>& paths = results.cells[0].predictions.paths;
+  paths[0] = "/home/someone/data/clear/1.jpg", paths[1] = "/home/someone/data/pneumonia/1.jpg";
+  paths[2] = "/home/someone/data/clear/2.jpg";
+  const StudyReport report = quick_report(results);
+  PageMaterial material;
+  material.examples.resize(1);
+  for (std::size_t image : {0u, 1u, 2u})
+    material.examples[0].pictures.push_back({{image, 0, 1, 0.9}, "data:", "data:"});
+  const std::string page = report_page(report, material);
+  for (const char* name : {">clear/1.jpg<", ">pneumonia/1.jpg<", ">2.jpg<"}) EXPECT_TRUE(contains(page, name)) << name;
+  EXPECT_FALSE(contains(page, "someone"));
+}
+
+TEST(StudyReportPage, TimesHaveUnitsAndCountTrials) {
+  StudyResults results = made_up_results({.epochs = 20, .trials = 2});
+  const auto page = [&] { return report_page(quick_report(results), {}); };
+  // 4 trainings of 20 epochs, 2.5 s each.
+  EXPECT_TRUE(contains(page(), "<b>3 min 20 s</b>training and validation, with trials; start-up"));
+  results.trials[0].curve = {{.epoch = 1, .seconds = 100}};
+  EXPECT_TRUE(contains(page(), "<b>5 min 0 s</b>"));
+  EXPECT_TRUE(contains(page(), "chosen by macro accuracy on validation images"));
+  EXPECT_FALSE(contains(page(), "macro_accuracy"));
+}
+
 TEST(StudyReportPage, HostileNamesAreEscaped) {
   const std::string evil = "</title><script>alert('x')</script>\"&\x01|_";
   StudyResults results = made_up_results({.networks = {evil + "n"},
