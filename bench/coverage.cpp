@@ -12,6 +12,7 @@
 
 #include "data/parallel.h"
 #include "data/statistics.h"
+#include "kernels/philox.h"
 #include "tests/support/simulated_cases.h"
 
 using namespace graft;
@@ -31,6 +32,9 @@ struct Options {
   std::int64_t simulations = 2000, comparisons = 2000, resamples = 1000, threads = 1;
   std::vector<std::int64_t> sizes{120, 200, 500}, classes{2, 4, 9};
   bool is_stratified = false;
+  std::int64_t runs = 1;  // of each contender, as seeds have
+  double spread = 0.1;    // of the skill of a contender's runs
+  std::string clusters = "with and without";
   std::vector<std::string> scores;
   std::string output;
 
@@ -40,6 +44,7 @@ struct Options {
 std::vector<CaseDesign> designs(const Options& options) {
   std::vector<CaseDesign> all;
   for (const bool is_clustered : {false, true}) {
+    if (options.clusters == (is_clustered ? "without" : "with")) continue;
     for (const std::int64_t n : options.sizes) {
       for (const std::int64_t classes : options.classes) {
         for (const bool is_balanced : {true, false}) {
@@ -100,21 +105,34 @@ struct Detection {
   std::array<double, kScoreCount> false_positive{}, power{};
 };
 
+/// Runs of contenders, one after the other: of four that are alike and one of more skill. Skills of a contender's runs
+/// scatter as those of networks trained with several seeds do.
+std::vector<SimulatedModel> contenders(const Options& options, std::int64_t simulation) {
+  std::vector<SimulatedModel> models;
+  Random random({.seed = 3, .stream = RandomStream::other, .index = static_cast<std::uint64_t>(simulation)});
+  for (const double skill : {1.0, 1.0, 1.0, 1.0, 1.2})
+    for (std::int64_t run = 0; run < options.runs; ++run) {
+      const double even = std::sqrt(12.0) * (random.uniform() - 0.5);
+      models.push_back({.skill = skill + (options.runs > 1 ? options.spread * even : 0.0)});
+    }
+  return models;
+}
+
 Detection detection(const CaseDesign& design, const Options& options) {
   std::vector<std::array<std::array<int, 2>, kScoreCount>> each(static_cast<std::size_t>(options.comparisons));
   parallel_for(options.comparisons, static_cast<int>(options.threads), [&](std::int64_t i) {
-    const SimulatedModel plain, skilled{.skill = 1.2};
-    const SimulatedCases drawn =
-        simulate(design, {plain, plain, plain, plain, skilled}, 2, static_cast<std::uint64_t>(i));
-    std::vector<std::vector<Cases>> alike;
-    for (std::size_t m = 0; m < 4; ++m) alike.push_back({cases_of(drawn, m, design.classes)});
-    const Cases first = cases_of(drawn, 0, design.classes), better = cases_of(drawn, 4, design.classes);
+    const SimulatedCases drawn = simulate(design, contenders(options, i), 2, static_cast<std::uint64_t>(i));
+    const auto runs = static_cast<std::size_t>(options.runs);
+    std::vector<std::vector<Cases>> alike(5);
+    for (std::size_t m = 0; m < 5 * runs; ++m) alike[m / runs].push_back(cases_of(drawn, m, design.classes));
+    const std::vector<Cases> better = std::move(alike.back());
+    alike.pop_back();
     for (std::size_t s = 0; s < kScoreCount; ++s) {
       if (!options.wants(kScores[s])) continue;
       const BootstrapSpec spec{.resamples = options.resamples, .seed = static_cast<std::uint64_t>(i)};
       auto& here = each[static_cast<std::size_t>(i)][s];
       for (const PairComparison& pair : compare_all(kScores[s], alike, spec)) here[0] |= pair.result.is_distinguishable;
-      here[1] = compare(kScores[s], {&better, 1}, {&first, 1}, spec).is_distinguishable;
+      here[1] = compare(kScores[s], better, alike.front(), spec).is_distinguishable;
     }
   });
   Detection result;
@@ -190,6 +208,10 @@ int main(int argc, char** argv) {
   app.add_option("--n", options.sizes);
   app.add_option("--classes", options.classes);
   app.add_option("--scores", options.scores, "Names; all if left out (the columns of others mean nothing)");
+  app.add_option("--runs", options.runs, "Of each contender, as of several seeds, in comparisons");
+  app.add_option("--spread", options.spread, "Standard deviation of the skill of a contender's runs");
+  app.add_option("--clusters", options.clusters, "Designs with them, without, or both")
+      ->check(CLI::IsMember({"with", "without", "with and without"}));
   app.add_flag("--stratified", options.is_stratified, "Fixed numbers of cases per class");
   app.add_option("-o", options.output, "Markdown; stdout if left out");
   CLI11_PARSE(app, argc, argv);
