@@ -75,7 +75,7 @@ void check_output(const ImportOptions& options) {
 
 /// What was taken for granted, since nothing said otherwise.
 std::string assumptions_text(const ImportRequest& request, const ImportedWeights& imported) {
-  if (imported.format == "keras" || !imported.recognised.empty()) return {};
+  if (imported.says_input || !imported.recognised.empty()) return {};
   std::vector<std::string> assumed;
   if (!request.stride_on && imported.info.architecture == "resnet50")
     assumed.push_back(

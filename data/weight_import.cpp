@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <utility>
 
 #include "data/files.h"
@@ -76,6 +77,37 @@ WeightTable checked_values(WeightTable weights, const std::string& file) {
     result.add(std::move(tensor));
   }
   return result;
+}
+
+/// What `graft export` wrote beside the tensors of a safetensors file; false if it did not.
+bool take_metadata(ModelInfo& info, const std::map<std::string, std::string>& metadata, const std::string& file) {
+  const auto text = [&](const char* key) {
+    const auto found = metadata.find(key);
+    return found == metadata.end() ? std::string() : found->second;
+  };
+  if (text("architecture") != info.architecture) return false;
+  const auto numbers = [&](const char* key, std::size_t count) {
+    std::istringstream words(text(key));
+    std::vector<double> values;
+    for (double value = 0; words >> value;) values.push_back(value);
+    if (values.size() != count || !words.eof())
+      throw Error(fmt::format("weights {}: its metadata has '{}' for {}, expected {} number{}; export it again", file,
+                              text(key), key, count, count == 1 ? "" : "s"));
+    return values;
+  };
+  info.stride_on = text("stride_on") == "1x1" ? "1x1" : "3x3";
+  info.bn_epsilon = numbers("bn_epsilon", 1)[0];
+  info.resize = std::int64_t(numbers("resize", 1)[0]);
+  info.input_size = std::int64_t(numbers("input_size", 1)[0]);
+  info.channel_order = text("channel_order") == "bgr" ? "bgr" : "rgb";
+  info.input_scale = numbers("input_scale", 1)[0];
+  std::ranges::copy(numbers("mean", 3), info.mean.begin());
+  std::ranges::copy(numbers("std", 3), info.std.begin());
+  const json names = json::parse(text("class_names"), nullptr, false);
+  if (names.is_array() && info.class_names.empty() && std::ssize(names) == info.num_classes &&
+      std::ranges::all_of(names, &json::is_string))
+    info.class_names = names.get<std::vector<std::string>>();
+  return true;
 }
 
 }  // namespace
@@ -196,10 +228,15 @@ ImportedWeights import_weights(const ImportRequest& request) {
   info.architecture = network.architecture;
   info.num_classes = network.num_classes;
   info.head = network.head;
-  info.stride_on = request.stride_on.value_or(read.stride_on);
-  info.bn_epsilon = request.bn_epsilon.value_or(read.bn_epsilon);
-  info.resize = request.resize.value_or(256);
-  set_preprocessing(info, request.preprocess.value_or(read.preprocess));
+  info.stride_on = read.stride_on;
+  info.bn_epsilon = read.bn_epsilon;
+  set_preprocessing(info, read.preprocess);
+  const bool has_metadata = take_metadata(info, result.weights.metadata, file);
+  result.says_input = has_metadata || result.format == "keras";
+  info.stride_on = request.stride_on.value_or(info.stride_on);
+  info.bn_epsilon = request.bn_epsilon.value_or(info.bn_epsilon);
+  info.resize = request.resize.value_or(info.resize);
+  if (request.preprocess) set_preprocessing(info, *request.preprocess);
   if (!info.class_names.empty() && static_cast<std::int64_t>(info.class_names.size()) != info.num_classes) {
     throw Error(fmt::format("labels {}: {} names for the {} classes of {}; give the list of this model",
                             request.labels.string(), info.class_names.size(), info.num_classes, file));

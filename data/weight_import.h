@@ -29,8 +29,9 @@ struct ImportRequest {
 struct ImportedWeights {
   ModelInfo info;  // random_tensors: what stays random
   WeightTable weights;
-  std::string format;      // "pth", "safetensors", "keras"
-  std::string recognised;  // which published file this is, by its hash; empty when unknown
+  std::string format;       // "pth", "safetensors", "keras"
+  std::string recognised;   // which published file this is, by its hash; empty when unknown
+  bool says_input = false;  // the file tells strides and preprocessing itself, as Keras' and graft's own do
 };
 
 /// Reads and converts; float64 is rounded to float32.

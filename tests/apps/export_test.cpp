@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "data/files.h"
+#include "data/model_file.h"
 #include "tests/apps/program_testing.h"
 
 namespace graft::testing {
@@ -26,6 +27,21 @@ TEST(Export, WeightsComeBackAsTheyWere) {
     const json after = json_of(graft({"weights", "inspect", folder / "back.h5", "--json"}));
     EXPECT_EQ(after["values_sha256"], before["values_sha256"]) << name;
   }
+  // Safetensors files say how the network wants its images as well.
+  const Outcome back = graft(
+      {"weights", "import", folder / "model.safetensors", "-o", folder / "back.h5", "--arch", "densenet121", "-q"});
+  EXPECT_EQ(back.err, "");
+  const ModelInfo was = read_model_info(model), is = read_model_info(folder / "back.h5");
+  EXPECT_EQ(is.class_names, was.class_names);
+  EXPECT_EQ(is.class_names.size(), 6u);
+  EXPECT_EQ(std::pair(is.input_size, is.resize), std::pair(was.input_size, was.resize));
+  EXPECT_EQ(std::pair(is.mean, is.std), std::pair(was.mean, was.std));
+  const Outcome told = graft({"weights", "import", folder / "model.safetensors", "-o", folder / "back.h5", "--arch",
+                              "densenet121", "--preprocess", "caffe", "--resize", "40"});
+  EXPECT_EQ(told.err, "");
+  EXPECT_EQ(read_model_info(folder / "back.h5").channel_order, "bgr");
+  EXPECT_EQ(read_model_info(folder / "back.h5").resize, 40);
+
   const json safetensors = json_of(graft({"weights", "inspect", folder / "model.safetensors", "--json"}));
   EXPECT_EQ(safetensors["metadata"]["input_size"], "32");
 }

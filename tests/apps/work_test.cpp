@@ -121,9 +121,9 @@ TEST(Work, BadInputIsOneLineAndLeavesNothing) {
 TEST(Work, ImportReplacesNothingButModelFiles) {
   const TemporaryFolder folder;
   const Workshop& shop = Workshop::get();
-  ASSERT_EQ(graft({"export", shop.model(), "-o", folder / "in.safetensors"}).exit_code, 0);
+  ASSERT_EQ(graft({"export", shop.model(), "-o", folder / "in.pth"}).exit_code, 0);
   const auto import_to = [&](const std::string& output) {
-    return graft({"weights", "import", folder / "in.safetensors", "-o", output, "--arch", "densenet121"});
+    return graft({"weights", "import", folder / "in.pth", "-o", output, "--arch", "densenet121"});
   };
   write_atomically(folder / "study.toml", std::string_view("mine"));
   expect_error(import_to(folder / "study.toml"), 2, "study.toml exists and is no graft model file");
@@ -135,7 +135,7 @@ TEST(Work, ImportReplacesNothingButModelFiles) {
               std::string::npos)
         << outcome.err;
   }
-  EXPECT_EQ(graft({"weights", "import", folder / "in.safetensors", "-o", folder / "out.h5", "--arch", "densenet121",
+  EXPECT_EQ(graft({"weights", "import", folder / "in.pth", "-o", folder / "out.h5", "--arch", "densenet121",
                    "--preprocess", "torch"})
                 .err,
             "");
