@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cctype>
 #include <cmath>
 
@@ -121,7 +122,15 @@ std::string without_folders(const StudyReport& report, std::string text) {
 
 std::vector<std::string> missing(const StudyReport& report) {
   std::vector<std::string> lines;
+  const auto has_begun = [](const ReportEntry& entry) {
+    return std::ranges::any_of(entry.cells,
+                               [](const CellResult* cell) { return cell->runs || cell->state != CellState::pending; });
+  };
   for (const ReportGroup& group : report.groups) {
+    if (std::ranges::none_of(group.entries, has_begun)) {
+      lines.push_back(fmt::format("{}: no training has begun", place_text(report, group)));
+      continue;
+    }
     for (const ReportEntry& entry : group.entries) {
       std::vector<std::string> ids;
       for (const CellResult* cell : entry.cells) {

@@ -274,6 +274,8 @@ TEST(StudyReportWords, WhatIsMissingIsSaid) {
   EXPECT_EQ(missing(report), (std::vector<std::string>{"resnet50/chest/full/seed-2 failed: the loss is not finite",
                                                        "lp-ft on chest: seed 1 (interrupted) and seed 3"}));
   EXPECT_TRUE(contains(listed(caveats(report)), "3 of 6 trainings are missing, 1 of them because they failed"));
+  for (CellResult& cell : results.cells) cell.state = CellState::pending;
+  EXPECT_EQ(missing(quick_report(results)), std::vector<std::string>{"chest: no training has begun"});
 }
 
 TEST(StudyReportWords, Caveats) {
