@@ -112,8 +112,9 @@ std::vector<SimulatedModel> contenders(const Options& options, std::int64_t simu
   Random random({.seed = 3, .stream = RandomStream::other, .index = static_cast<std::uint64_t>(simulation)});
   for (const double skill : {1.0, 1.0, 1.0, 1.0, 1.2})
     for (std::int64_t run = 0; run < options.runs; ++run) {
-      const double even = std::sqrt(12.0) * (random.uniform() - 0.5);
-      models.push_back({.skill = skill + (options.runs > 1 ? options.spread * even : 0.0)});
+      const double radius = std::sqrt(-2.0 * std::log(1.0 - random.uniform()));
+      const double normal = radius * std::cos(6.283185307179586 * random.uniform());
+      models.push_back({.skill = skill + (options.runs > 1 ? options.spread * normal : 0.0)});
     }
   return models;
 }
