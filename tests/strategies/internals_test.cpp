@@ -93,14 +93,7 @@ void expect_same_file_after_resuming(const std::function<bool(const PassProgress
   s.epochs = 4, s.lr = 0.01, s.record_every = 3, s.strategy_settings["probe_epochs"] = std::int64_t{2};
   run(s);
   s.output = (folder / "broken").string();
-  {
-    std::atomic<bool> stop = false;
-    Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
-    testing::RecordingSink sink;
-    sink.on_advance = [&](const PassProgress& p) { stop = stop || stops(p); };
-    const RunCall call{.config_toml = "[train]\nlr = " + std::to_string(s.lr) + "\n", .stop = &stop};
-    ASSERT_TRUE(train(context, s, call, sink).was_interrupted);
-  }
+  ASSERT_TRUE(testing::run_until(s, stops).was_interrupted);
   s.resume = true;
   run(s);
   const InternalsRecords a = read_internals(folder / "straight" / "internals.h5").records;

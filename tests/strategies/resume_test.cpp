@@ -36,15 +36,8 @@ void expect_resumes_to_the_same_bits(TrainSettings s, const std::function<bool(c
   s.output = (folder / "straight").string();
   run(s);
   s.output = (folder / "broken").string();
-  {
-    std::atomic<bool> stop = false;
-    Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
-    testing::RecordingSink sink;
-    sink.on_advance = [&](const PassProgress& p) { stop = stop || stops(p); };
-    const RunResult result = train(context, s, {.config_toml = "", .command_line = "", .stop = &stop}, sink);
-    ASSERT_TRUE(result.was_interrupted);
-    EXPECT_FALSE(std::filesystem::exists(folder / "broken" / "summary.json"));
-  }
+  ASSERT_TRUE(testing::run_until(s, stops).was_interrupted);
+  EXPECT_FALSE(std::filesystem::exists(folder / "broken" / "summary.json"));
   s.resume = true;
   const Ran resumed = run(s);
   EXPECT_TRUE(contains(resumed.sink.notes, "continuing in epoch"));

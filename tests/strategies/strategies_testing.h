@@ -109,6 +109,16 @@ inline Ran run(const TrainSettings& settings, DeviceKind device = DeviceKind::cp
   return ran;
 }
 
+/// The same, stopped when `stops` says so.
+inline RunResult run_until(const TrainSettings& settings, const std::function<bool(const PassProgress&)>& stops) {
+  std::atomic<bool> stop = false;
+  Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
+  RecordingSink sink;
+  sink.on_advance = [&](const PassProgress& p) { stop = stop || stops(p); };
+  const RunCall call{.config_toml = "[train]\nlr = " + std::to_string(settings.lr) + "\n", .stop = &stop};
+  return train(context, settings, call, sink);
+}
+
 inline CsvTable csv(const std::filesystem::path& path) { return parse_csv(read_text(path), path.string()); }
 
 inline std::vector<double> column(const CsvTable& table, std::string_view name) {
