@@ -6,17 +6,8 @@
 namespace graft::gpu {
 namespace {
 
-__device__ __forceinline__ float inverse_deviation(float variance, double epsilon) {
-  return float(1.0 / sqrt(double(variance) + epsilon));
-}
-
-/// Bit l: whether v[l] is positive as T holds it.
-template <class T>
-__device__ __forceinline__ std::uint8_t positive_bits(const Pack<8>& v) {
-  unsigned bits = 0;
-  for (int l = 0; l < 8; ++l) bits |= unsigned(widen(narrow<T>(v.v[l])) > 0) << l;
-  return std::uint8_t(bits);
-}
+constexpr int kRows = 4, kGradRows = 2;  // loaded together, so that enough bytes are under way
+constexpr int kBlocks = 3;               // on a multiprocessor, likewise
 
 template <class T>
 struct NormalizeParams {
@@ -24,13 +15,13 @@ struct NormalizeParams {
   ConstRows<T> x, residual;
   ConstRows<float> stats;
   const float *gamma, *beta;
-  double epsilon;
+  float epsilon;
   bool has_relu;
   MaskRows mask;  // written if it has data
 };
 
 template <class T, int W>
-__global__ void __launch_bounds__(kThreads) normalize_kernel(const RowTiling t, const NormalizeParams<T> p) {
+__global__ void __launch_bounds__(kThreads, kBlocks) normalize_kernel(const RowTiling t, const NormalizeParams<T> p) {
   const ThreadRows at = thread_rows<W>(t);
   if (!at.is_active) return;
   float mean[W], scale[W], beta[W];
@@ -40,18 +31,30 @@ __global__ void __launch_bounds__(kThreads) normalize_kernel(const RowTiling t, 
     scale[l] = inverse_deviation(*p.stats.at(1, c), p.epsilon) * p.gamma[c];
     beta[l] = p.beta[c];
   }
-  for (std::int64_t r = at.begin; r < at.end; r += at.step) {
-    Pack<W> v = load<W>(p.x.at(r, at.channel));
-    for (int l = 0; l < W; ++l) v.v[l] = (v.v[l] - mean[l]) * scale[l] + beta[l];
-    if (p.residual.data) {
-      const Pack<W> more = load<W>(p.residual.at(r, at.channel));
-      for (int l = 0; l < W; ++l) v.v[l] += more.v[l];
+  for (std::int64_t first = at.begin; first < at.end; first += kRows * at.step) {
+    Waiting<T, W> in[kRows] = {}, more[kRows] = {};
+#pragma unroll
+    for (int k = 0; k < kRows; ++k) {
+      const std::int64_t r = first + k * at.step;
+      if (r >= at.end) break;
+      in[k] = load_waiting<W>(p.x.at(r, at.channel));
+      if (p.residual.data) more[k] = load_waiting<W>(p.residual.at(r, at.channel));
     }
-    if (p.has_relu)
-      for (int l = 0; l < W; ++l) v.v[l] = v.v[l] < 0 ? 0.0f : v.v[l];
-    store<W>(p.y.at(r, at.channel), v);
-    if constexpr (W == 8)
-      if (p.mask.data) *p.mask.at(r, at.channel) = positive_bits<T>(v);
+#pragma unroll
+    for (int k = 0; k < kRows; ++k) {
+      const std::int64_t r = first + k * at.step;
+      if (r >= at.end) break;
+      Pack<W> v = widened(in[k]);
+      const Pack<W> residual = widened(more[k]);
+      for (int l = 0; l < W; ++l) {
+        v.v[l] = (v.v[l] - mean[l]) * scale[l] + beta[l];
+        if (p.residual.data) v.v[l] += residual.v[l];
+        if (p.has_relu) v.v[l] = v.v[l] < 0 ? 0.0f : v.v[l];
+      }
+      store<W>(p.y.at(r, at.channel), v);
+      if constexpr (W == 8)
+        if (p.mask.data) *p.mask.at(r, at.channel) = std::uint8_t(positive_bits(rounded<T>(v)));
+    }
   }
 }
 
@@ -64,7 +67,7 @@ __global__ void __launch_bounds__(kThreads)
   const std::int64_t per_row = (channels + 7) / 8, row = i / per_row, channel = i % per_row * 8;
   Pack<8> v = {};
   for (int l = 0; l < 8 && channel + l < channels; ++l) v.v[l] = widen(*y.at(row, channel + l));
-  *mask.at(row, channel) = positive_bits<T>(v);
+  *mask.at(row, channel) = std::uint8_t(positive_bits(v));
 }
 
 template <class T>
@@ -75,12 +78,12 @@ struct GradParams {
   ReluGate<T> gate;
   ConstRows<float> stats, sums;  // sums.data null: fixed statistics
   const float* gamma;
-  double epsilon;
+  float epsilon;
   float per_element;  // 1 / (N*H*W)
 };
 
 template <class T, int W>
-__global__ void __launch_bounds__(kThreads) normalize_grad_kernel(const RowTiling t, const GradParams<T> p) {
+__global__ void __launch_bounds__(kThreads, kBlocks) normalize_grad_kernel(const RowTiling t, const GradParams<T> p) {
   const ThreadRows at = thread_rows<W>(t);
   if (!at.is_active) return;
   float mean[W], scale[W], mean_g[W] = {}, slope[W] = {};  // slope: of the part that is linear in x
@@ -94,18 +97,33 @@ __global__ void __launch_bounds__(kThreads) normalize_grad_kernel(const RowTilin
       slope[l] = *p.sums.at(1, c) * p.per_element * inverse;
     }
   }
-  for (std::int64_t r = at.begin; r < at.end; r += at.step) {
-    // dx or dresidual may be dy's memory: everything is read before it is written.
-    Pack<W> g = load<W>(p.dy.at(r, at.channel));
-    pass_gate(g, p.gate, r, at.channel);
-    if (p.dresidual.data) write<W>(p.dresidual.at(r, at.channel), g, p.residual_adds);
-    if (!p.dx.data) continue;
-    if (p.sums.data) {
-      const Pack<W> in = load<W>(p.x.at(r, at.channel));
-      for (int l = 0; l < W; ++l) g.v[l] -= mean_g[l] + (in.v[l] - mean[l]) * slope[l];
+  for (std::int64_t first = at.begin; first < at.end; first += kGradRows * at.step) {
+    // dx or dresidual may be dy's memory: a row is read before it is written.
+    Waiting<T, W> dy[kGradRows] = {}, in[kGradRows] = {};
+    unsigned bits[kGradRows] = {};
+#pragma unroll
+    for (int k = 0; k < kGradRows; ++k) {
+      const std::int64_t r = first + k * at.step;
+      if (r >= at.end) break;
+      dy[k] = load_waiting<W>(p.dy.at(r, at.channel));
+      if (p.sums.data && p.dx.data) in[k] = load_waiting<W>(p.x.at(r, at.channel));
+      bits[k] = gate_bits<W>(p.gate, r, at.channel);
     }
-    for (int l = 0; l < W; ++l) g.v[l] *= scale[l];
-    write<W>(p.dx.at(r, at.channel), g, p.adds);
+#pragma unroll
+    for (int k = 0; k < kGradRows; ++k) {
+      const std::int64_t r = first + k * at.step;
+      if (r >= at.end) break;
+      Pack<W> g = widened(dy[k]);
+      pass_gate(g, bits[k]);
+      if (p.dresidual.data) write<W>(p.dresidual.at(r, at.channel), g, p.residual_adds);
+      if (!p.dx.data) continue;
+      const Pack<W> x = widened(in[k]);
+      for (int l = 0; l < W; ++l) {
+        if (p.sums.data) g.v[l] -= mean_g[l] + (x.v[l] - mean[l]) * slope[l];
+        g.v[l] *= scale[l];
+      }
+      write<W>(p.dx.at(r, at.channel), g, p.adds);
+    }
   }
 }
 
@@ -114,7 +132,7 @@ struct CorrectionParams {
   Rows<T> dx;
   ConstRows<T> x;
   ConstRows<float> stats, weighted;
-  double epsilon;
+  float epsilon;
   float per_element;
 };
 
@@ -165,7 +183,7 @@ void launch_normalize(const View& y, const ConstView& x, const NormalizeArgs& ar
                             .stats = rows_of<float>(args.stats, kOp),
                             .gamma = args.gamma.as<float>(),
                             .beta = args.beta.as<float>(),
-                            .epsilon = args.epsilon,
+                            .epsilon = float(args.epsilon),
                             .has_relu = args.relu,
                             .mask = mask});
   if (W == 8 || !mask.data) return;
@@ -202,7 +220,7 @@ void normalize_grad(const NormalizeGrad& grad, const NormalizeArgs& args, cudaSt
                          .stats = rows_of<float>(args.stats, kOp),
                          .sums = rows_of<float>(grad.sums, kOp),
                          .gamma = args.gamma.as<float>(),
-                         .epsilon = args.epsilon,
+                         .epsilon = float(args.epsilon),
                          .per_element = per_element(grad.x)});
   });
 }
@@ -217,7 +235,7 @@ void normalize_grad_correction(View dx, ConstView x, ConstView stats, double eps
                                .x = rows_of<T>(x, kOp),
                                .stats = rows_of<float>(stats, kOp),
                                .weighted = rows_of<float>(weighted, kOp),
-                               .epsilon = epsilon,
+                               .epsilon = float(epsilon),
                                .per_element = per_element(x)});
   });
 }

@@ -5,6 +5,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <bit>
 #include <initializer_list>
 #include <type_traits>
 
@@ -65,11 +66,44 @@ __device__ __forceinline__ Pack<W> load(const T* p) {
   return a;
 }
 
+/// Numbers that wait for their turn, in pairs as they are stored: as single ones they would take a register each.
+template <class T, int W>
+struct Waiting {
+  static constexpr bool kPairs = sizeof(T) == 2 && W > 1;
+  using Part = std::conditional_t<kPairs, std::uint32_t, T>;
+  static constexpr int kParts = kPairs ? W / 2 : W;
+  Elements<Part, kParts> parts;
+};
+
+template <int W, class T>
+__device__ __forceinline__ Waiting<T, W> load_waiting(const T* p) {
+  return *reinterpret_cast<const Waiting<T, W>*>(p);
+}
+
+template <class T, int W>
+__device__ __forceinline__ Pack<W> widened(const Waiting<T, W>& w) {
+  Pack<W> a;
+  for (int l = 0; l < W; ++l) {
+    if constexpr (Waiting<T, W>::kPairs)
+      a.v[l] = widen(std::bit_cast<T>(static_cast<std::uint16_t>(w.parts.v[l / 2] >> (l % 2 * 16))));
+    else
+      a.v[l] = widen(w.parts.v[l]);
+  }
+  return a;
+}
+
 template <int W, class T>
 __device__ __forceinline__ void store(T* p, const Pack<W>& a) {
   Elements<T, W> e;
   for (int l = 0; l < W; ++l) e.v[l] = narrow<T>(a.v[l]);
   *reinterpret_cast<Elements<T, W>*>(p) = e;
+}
+
+/// What a store of T leaves.
+template <class T, int W>
+__device__ __forceinline__ Pack<W> rounded(Pack<W> a) {
+  for (int l = 0; l < W; ++l) a.v[l] = widen(narrow<T>(a.v[l]));
+  return a;
 }
 
 /// Stores, or adds to what is there.

@@ -6,8 +6,8 @@
 namespace graft::gpu {
 namespace {
 
-template <int W>
-constexpr int kBatch = W == 8 ? 4 : 8;  // rows loaded together: as many as registers allow
+constexpr int kRows = 4;    // loaded together, so that enough bytes are under way
+constexpr int kBlocks = 3;  // on a multiprocessor, likewise
 
 /// Adds the threads' pairs over the block's rows and writes them to partials [blocks][2][channels].
 template <int W>
@@ -33,87 +33,109 @@ __device__ void store_partials(const RowTiling& t, const ThreadRows& at, const d
 }
 
 template <class T, int W>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks)
     channel_sum_kernel(const RowTiling t, const ConstRows<T> dy, double* partials) {
-  const ThreadRows at = thread_rows<W>(t);
+  const ThreadRows at = sweeping_rows<W>(t);
   float sum[W] = {};
   if (at.is_active)
-    for (std::int64_t r = at.begin; r < at.end; r += at.step) {
-      const Pack<W> v = load<W>(dy.at(r, at.channel));
-      for (int l = 0; l < W; ++l) sum[l] += v.v[l];
+    for (std::int64_t first = at.begin; first < at.end; first += kRows * at.step) {
+      Waiting<T, W> v[kRows] = {};
+#pragma unroll
+      for (int k = 0; k < kRows; ++k)
+        if (first + k * at.step < at.end) v[k] = load_waiting<W>(dy.at(row_of(t, first + k * at.step), at.channel));
+#pragma unroll
+      for (int k = 0; k < kRows; ++k) {
+        const Pack<W> wide = widened(v[k]);
+        for (int l = 0; l < W; ++l) sum[l] += wide.v[l];
+      }
     }
   double a[W], b[W] = {};
   for (int l = 0; l < W; ++l) a[l] = double(sum[l]);
   store_partials<W>(t, at, a, b, partials);
 }
 
-/// Sums of x and x^2. Batches of rows are taken about their own mean and merged (Chan, Golub, LeVeque 1979), so nothing
-/// cancels in float; the squares about zero appear in double only.
+/// Sums of x and x^2. A thread sums differences from the mean of its first rows, so nothing cancels in float (Chan,
+/// Golub, LeVeque 1983, "shifted data"); the squares about zero appear in double only.
 template <class T, int W>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks)
     statistics_kernel(const RowTiling t, const ConstRows<T> x, double* partials) {
-  const ThreadRows at = thread_rows<W>(t);
-  float mean[W] = {}, squares[W] = {}, count = 0;
+  const ThreadRows at = sweeping_rows<W>(t);
+  float shift[W] = {}, sum[W] = {}, squares[W] = {};
+  double count = 0;
   if (at.is_active)
-    for (std::int64_t r = at.begin; r < at.end; r += kBatch<W> * at.step) {
-      Pack<W> v[kBatch<W>] = {};
-      float n = 0;
+    for (std::int64_t first = at.begin; first < at.end; first += kRows * at.step) {
+      Waiting<T, W> v[kRows] = {};
+      int n = 0;
 #pragma unroll
-      for (int k = 0; k < kBatch<W>; ++k)
-        if (r + k * at.step < at.end) {
-          v[k] = load<W>(x.at(r + k * at.step, at.channel));
-          n += 1;
+      for (int k = 0; k < kRows; ++k)
+        if (first + k * at.step < at.end) {
+          v[k] = load_waiting<W>(x.at(row_of(t, first + k * at.step), at.channel));
+          n = k + 1;
         }
-      const float total = count + n;
-      for (int l = 0; l < W; ++l) {
-        float sum = 0;
+      if (first == at.begin) {
 #pragma unroll
-        for (int k = 0; k < kBatch<W>; ++k) sum += v[k].v[l];
-        const float m = sum / n, d = m - mean[l];
-        float s = 0;
-#pragma unroll
-        for (int k = 0; k < kBatch<W>; ++k)
-          if (float(k) < n) s += (v[k].v[l] - m) * (v[k].v[l] - m);
-        mean[l] += d * (n / total);
-        squares[l] += s + d * d * (count * n / total);
+        for (int k = 0; k < kRows; ++k) {
+          const Pack<W> wide = widened(v[k]);
+          for (int l = 0; l < W; ++l) shift[l] += wide.v[l] / float(n);
+        }
       }
-      count = total;
+#pragma unroll
+      for (int k = 0; k < kRows; ++k) {
+        if (k >= n) break;
+        const Pack<W> wide = widened(v[k]);
+        for (int l = 0; l < W; ++l) {
+          const float d = wide.v[l] - shift[l];
+          sum[l] += d;
+          squares[l] += d * d;
+        }
+      }
+      count += n;
     }
   double a[W], b[W];
   for (int l = 0; l < W; ++l) {
-    a[l] = double(mean[l]) * double(count);
-    b[l] = double(squares[l]) + a[l] * double(mean[l]);
+    const double s = double(shift[l]);
+    a[l] = double(sum[l]) + count * s;
+    b[l] = double(squares[l]) + s * (2 * double(sum[l]) + count * s);
   }
   store_partials<W>(t, at, a, b, partials);
 }
 
 /// Sums of g and g * xhat, where g is dy behind the gate.
 template <class T, int W>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks)
     grad_sums_kernel(const RowTiling t, const ConstRows<T> dy, const ReluGate<T> gate, const ConstRows<T> x,
-                     const ConstRows<float> stats, const double epsilon, double* partials) {
-  const ThreadRows at = thread_rows<W>(t);
-  float sum[W] = {}, dot[W] = {};
+                     const ConstRows<float> stats, const float epsilon, double* partials) {
+  const ThreadRows at = sweeping_rows<W>(t);
+  float mean[W] = {}, sum[W] = {}, dot[W] = {};
   if (at.is_active) {
-    float mean[W], inverse[W];
-    for (int l = 0; l < W; ++l) {
-      mean[l] = *stats.at(0, at.channel + l);
-      inverse[l] = float(1.0 / sqrt(double(*stats.at(1, at.channel + l)) + epsilon));
-    }
-    for (std::int64_t r = at.begin; r < at.end; r += at.step) {
-      Pack<W> g = load<W>(dy.at(r, at.channel));
-      const Pack<W> in = load<W>(x.at(r, at.channel));
-      pass_gate(g, gate, r, at.channel);
-      for (int l = 0; l < W; ++l) {
-        sum[l] += g.v[l];
-        dot[l] += g.v[l] * ((in.v[l] - mean[l]) * inverse[l]);
+    for (int l = 0; l < W; ++l) mean[l] = *stats.at(0, at.channel + l);
+    for (std::int64_t first = at.begin; first < at.end; first += kRows * at.step) {
+      Waiting<T, W> g[kRows] = {}, in[kRows] = {};
+      unsigned bits[kRows] = {};
+#pragma unroll
+      for (int k = 0; k < kRows; ++k)
+        if (first + k * at.step < at.end) {
+          const std::int64_t r = row_of(t, first + k * at.step);
+          g[k] = load_waiting<W>(dy.at(r, at.channel));
+          in[k] = load_waiting<W>(x.at(r, at.channel));
+          bits[k] = gate_bits<W>(gate, r, at.channel);
+        }
+#pragma unroll
+      for (int k = 0; k < kRows; ++k) {
+        Pack<W> wide = widened(g[k]);
+        const Pack<W> v = widened(in[k]);
+        pass_gate(wide, bits[k]);  // zero beyond the last row
+        for (int l = 0; l < W; ++l) {
+          sum[l] += wide.v[l];
+          dot[l] += wide.v[l] * (v.v[l] - mean[l]);
+        }
       }
     }
   }
-  double a[W], b[W];
+  double a[W], b[W] = {};
   for (int l = 0; l < W; ++l) {
     a[l] = double(sum[l]);
-    b[l] = double(dot[l]);
+    if (at.is_active) b[l] = double(dot[l]) * double(inverse_deviation(*stats.at(1, at.channel + l), epsilon));
   }
   store_partials<W>(t, at, a, b, partials);
 }
@@ -141,29 +163,29 @@ struct MeanAndVariance {
   }
 };
 
-constexpr int kFinishChannels = 16, kFinishParts = 16;
+constexpr int kFinishChannels = 4, kFinishParts = kThreads / kFinishChannels;
 
-/// Second stage: 16 channels per block, 16 threads share the partial sums of each.
+/// Second stage: few channels per block, so that many threads share the partial sums of each.
 template <class Finish>
-__global__ void __launch_bounds__(kFinishChannels* kFinishParts)
+__global__ void __launch_bounds__(kThreads)
     finish_kernel(const double* partials, const std::int64_t parts, const std::int64_t channels, const Finish finish) {
   __shared__ double sums[2][kFinishParts][kFinishChannels];
   const std::int64_t c = std::int64_t(blockIdx.x) * kFinishChannels + threadIdx.x;
   double a = 0, b = 0;
   if (c < channels)
+#pragma unroll 4
     for (std::int64_t p = threadIdx.y; p < parts; p += kFinishParts) {
       a += partials[p * 2 * channels + c];
       b += partials[p * 2 * channels + channels + c];
     }
   sums[0][threadIdx.y][threadIdx.x] = a;
   sums[1][threadIdx.y][threadIdx.x] = b;
-  __syncthreads();
-  if (threadIdx.y != 0 || c >= channels) return;
-  for (int i = 1; i < kFinishParts; ++i) {
-    a += sums[0][i][threadIdx.x];
-    b += sums[1][i][threadIdx.x];
+  for (unsigned half = kFinishParts / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (threadIdx.y < half)
+      for (auto& sum : sums) sum[threadIdx.y][threadIdx.x] += sum[threadIdx.y + half][threadIdx.x];
   }
-  finish(c, a, b);
+  if (threadIdx.y == 0 && c < channels) finish(c, sums[0][0][threadIdx.x], sums[1][0][threadIdx.x]);
 }
 
 template <class Finish>
@@ -212,7 +234,7 @@ void normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x, cons
   with_packs(kOp, dy, {y, x}, [&]<class T, int W>() {
     const RowTiling t = tile_sum(x.shape, W);
     launch(kOp, grad_sums_kernel<T, W>, t.config(stream), t, rows_of<T>(dy, kOp), relu_gate<T>(args, y, x.shape, kOp),
-           rows_of<T>(x, kOp), rows_of<float>(args.stats, kOp), args.epsilon, scratch);
+           rows_of<T>(x, kOp), rows_of<float>(args.stats, kOp), float(args.epsilon), scratch);
     launch_finish(kOp, scratch, t, KeepBoth{rows_of<float>(sums, kOp)}, stream);
   });
 }

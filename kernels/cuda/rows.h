@@ -9,6 +9,11 @@ namespace graft::gpu {
 
 inline constexpr int kThreads = 256;
 
+#ifndef GRAFT_ENOUGH_BLOCKS  // the host model takes few, so that threads walk over many rows of small tensors
+#define GRAFT_ENOUGH_BLOCKS 1024
+#endif
+inline constexpr std::int64_t kEnoughBlocks = GRAFT_ENOUGH_BLOCKS;  // some waves on every GPU
+
 /// Rows of channels in memory; null when absent.
 template <class T>
 struct ConstRows {
@@ -69,16 +74,30 @@ ReluGate<T> relu_gate(const NormalizeArgs& args, const ConstView& y, const Shape
   return {.y = rows_of<T>(y, op)};
 }
 
-/// g, or 0 where the ReLU stopped the forward's value.
+/// Bit l: whether v[l] is positive.
+template <int W>
+__device__ __forceinline__ unsigned positive_bits(const Pack<W>& v) {
+  unsigned bits = 0;
+  for (int l = 0; l < W; ++l) bits |= unsigned(v.v[l] > 0) << l;
+  return bits;
+}
+
+/// Bit l: whether the ReLU let the forward's value through.
 template <int W, class T>
-__device__ __forceinline__ void pass_gate(Pack<W>& g, const ReluGate<T>& gate, std::int64_t row, std::int64_t channel) {
-  if (gate.mask.data) {
-    const unsigned bits = unsigned(*gate.mask.at(row, channel)) >> (channel % 8);
-    for (int l = 0; l < W; ++l) g.v[l] = (bits >> l & 1u) != 0 ? g.v[l] : 0.0f;
-  } else if (gate.y.data) {
-    const Pack<W> out = load<W>(gate.y.at(row, channel));
-    for (int l = 0; l < W; ++l) g.v[l] = out.v[l] > 0 ? g.v[l] : 0.0f;
-  }
+__device__ __forceinline__ unsigned gate_bits(const ReluGate<T>& gate, std::int64_t row, std::int64_t channel) {
+  if (gate.mask.data) return unsigned(*gate.mask.at(row, channel)) >> (channel % 8);
+  return gate.y.data ? positive_bits(load<W>(gate.y.at(row, channel))) : ~0u;
+}
+
+/// g, or 0 where the bits say that the ReLU stopped the forward's value.
+template <int W>
+__device__ __forceinline__ void pass_gate(Pack<W>& g, unsigned bits) {
+  for (int l = 0; l < W; ++l) g.v[l] = (bits >> l & 1u) != 0 ? g.v[l] : 0.0f;
+}
+
+/// What batch norm multiplies by. Float: a double root per thread and channel would take as long as its rows.
+__device__ __forceinline__ float inverse_deviation(float variance, float epsilon) {
+  return 1.0f / sqrtf(variance + epsilon);
 }
 
 struct RowTiling {
@@ -96,7 +115,10 @@ namespace detail {
 inline RowTiling lanes_and_tiles(const Shape& shape, int width) {
   RowTiling t{.rows = shape.n * shape.pixels(), .channels = shape.c};
   const std::int64_t groups = (shape.c + width - 1) / width;
-  while (t.lanes < 32 && t.lanes < groups) t.lanes *= 2;
+  // A warp's worth, fewer where more than an eighth of the lanes would lie beyond the last channel.
+  const auto idle = [&] { return (groups + t.lanes - 1) / t.lanes * t.lanes - groups; };
+  for (t.lanes = 32; t.lanes > 8 && idle() > groups / 8;) t.lanes /= 2;
+  while (t.lanes / 2 >= groups) t.lanes /= 2;
   t.depth = kThreads / t.lanes;
   t.tiles = unsigned((groups + t.lanes - 1) / t.lanes);
   return t;
@@ -108,28 +130,30 @@ inline RowTiling with_rows(RowTiling t, std::int64_t rows_per_thread) {
 }
 }  // namespace detail
 
-inline constexpr std::int64_t kEnoughBlocks = 1024;  // some waves on every GPU
-
-/// For passes that write a result per row: up to 8 rows per thread, fewer when that leaves the GPU idle.
+/// For passes that write a result per row: up to 32 rows per thread, over which the constants of its channels pay;
+/// fewer when that leaves the GPU idle.
 inline RowTiling tile_pass(const Shape& shape, int width) {
   const RowTiling t = detail::lanes_and_tiles(shape, width);
   const std::int64_t rows = t.rows * t.tiles / (t.depth * kEnoughBlocks);
-  return detail::with_rows(t, rows < 1 ? 1 : rows > 8 ? 8 : rows);
+  return detail::with_rows(t, rows < 1 ? 1 : rows > 32 ? 32 : rows);
 }
 
-/// For sums over rows: at least 8 rows per thread, at most about kEnoughBlocks partial sums over all tiles.
+/// For sums over rows: at least 8 rows per thread, at most about kSumBlocks partial sums over all tiles.
 inline RowTiling tile_sum(const Shape& shape, int width) {
+  constexpr std::int64_t kSumBlocks = 792;  // twice three blocks for each of an H100's 132 multiprocessors
   const RowTiling t = detail::lanes_and_tiles(shape, width);
-  const std::int64_t most = t.tiles < kEnoughBlocks ? kEnoughBlocks / t.tiles : 1;
+  const std::int64_t most = t.tiles < kSumBlocks ? kSumBlocks / t.tiles : 1;
   const std::int64_t rows = (t.rows + t.depth * most - 1) / (t.depth * most);
   return detail::with_rows(t, rows < 8 ? 8 : rows);
 }
 
-/// The rows and channels of one thread.
+/// The rows and channels of one thread: begin, begin + step, ... below end.
 struct ThreadRows {
   std::int64_t channel, begin, end, step;
   bool is_active;  // false beyond the last channel
 };
+
+/// Neighbouring rows for a block.
 template <int W>
 __device__ __forceinline__ ThreadRows thread_rows(const RowTiling& t) {
   const std::int64_t channel = (std::int64_t(blockIdx.y) * blockDim.x + threadIdx.x) * W;
@@ -137,5 +161,15 @@ __device__ __forceinline__ ThreadRows thread_rows(const RowTiling& t) {
   const std::int64_t end = first + t.rows_per_block < t.rows ? first + t.rows_per_block : t.rows;
   return {channel, first + threadIdx.y, end, blockDim.y, channel < t.channels};
 }
+
+/// All blocks side by side over the rows, so that what is read last is one region. Sums take rows from the last to the
+/// first (`row_of`): the end of what was just written is still in the cache, and the beginning is when a pass follows.
+template <int W>
+__device__ __forceinline__ ThreadRows sweeping_rows(const RowTiling& t) {
+  const std::int64_t channel = (std::int64_t(blockIdx.y) * blockDim.x + threadIdx.x) * W;
+  return {channel, std::int64_t(blockIdx.x) * blockDim.y + threadIdx.y, t.rows, std::int64_t(gridDim.x) * blockDim.y,
+          channel < t.channels};
+}
+__device__ __forceinline__ std::int64_t row_of(const RowTiling& t, std::int64_t r) { return t.rows - 1 - r; }
 
 }  // namespace graft::gpu

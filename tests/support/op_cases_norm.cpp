@@ -28,9 +28,9 @@ std::vector<NormLayout> layouts(CaseSize size) {
           {"blocks16", {2, 32, 3, 7}, {16}},
           {"many_pixels", {2, 19, 33, 35}},
           {"one_pixel", {9, 33, 1, 1}},
-          {"quads", {2, 140, 3, 5}},  // channels that a GPU moves four at a time
+          {"quads", {2, 140, 9, 7}},  // channels that a GPU moves four at a time
           {"quads_slice", {3, 12, 5, 2}, kNhwc, 4},
-          {"eights", {2, 264, 3, 5}},
+          {"eights", {2, 264, 7, 9}},
           {"eights_slice", {3, 24, 5, 2}, kNhwc, 8}};
 }
 
