@@ -93,6 +93,8 @@ struct ConvSpec {
   std::int64_t out_w() const { return windows(x.w + 2 * pad_w, dilation_w * (s - 1) + 1, stride_w); }
   Shape y() const { return {x.n, k, out_h(), out_w()}; }
   std::int64_t weight_size() const { return k * r * s * x.c; }
+  /// 1x1 without stride or padding: a product of matrices, with pixels as rows.
+  bool is_pointwise() const { return weight_size() == k * x.c && y() == Shape{x.n, k, x.h, x.w} && pad_h + pad_w == 0; }
   friend bool operator==(const ConvSpec&, const ConvSpec&) = default;
   friend auto operator<=>(const ConvSpec&, const ConvSpec&) = default;
 };

@@ -38,9 +38,10 @@ class Bottleneck {
   }
 
   Tensor operator()(const Tensor& x) const {
-    const Tensor identity = projection_ ? conv_norm({*projection_, *projection_bn_}, x) : x;
     Tensor y = conv_norm({conv1_, bn1_}, x, Activation::relu);
     y = conv_norm({conv2_, bn2_}, y, Activation::relu);
+    // After conv1, so that its gradient comes first and conv1's, a product of matrices where it does not stride, adds.
+    const Tensor identity = projection_ ? conv_norm({*projection_, *projection_bn_}, x) : x;
     return conv_norm({conv3_, bn3_}, y, Activation::relu, identity);
   }
 

@@ -374,6 +374,7 @@ void CudaBackend::run_conv_into(const GraphSpec& graph, View to, Write write, Gr
 }
 
 void CudaBackend::conv_data_grad(const ConvSpec& spec, View dx, Write write, ConstView dy, WeightView w) {
+  if (write == Write::add && add_pointwise_data_grad(spec, dx, dy, w)) return;
   const GraphSpec graph = graph_of(GraphKind::data_grad, spec, dy.dtype);
   std::optional<PaddedChannels> padded_w;
   run_conv_into(graph, dx, write, {.y = dy.data, .w = with_channels(*this, w, graph.conv.x.c, padded_w)});

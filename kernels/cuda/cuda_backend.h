@@ -1,7 +1,7 @@
 // The CUDA backend's class. Everything goes to one stream that it owns, but for uploads, which have one of their own;
 // only copy_out, all_finite and synchronize wait. Definitions: memory_cuda.cpp, upload_cuda.cpp, capture_cuda.cpp,
-// timer_cuda.cpp, kernel_tracer_cupti.cpp, conv_cudnn.cpp, linear_cublas.cpp, and cuda_backend.cpp for the calls that are kernels of ours
-// (kernels.h). Activations are NHWC, of the precision's type.
+// timer_cuda.cpp, kernel_tracer_cupti.cpp, conv_cudnn.cpp, linear_cublas.cpp, and cuda_backend.cpp for the calls that
+// are kernels of ours (kernels.h). Activations are NHWC, of the precision's type.
 #pragma once
 
 #include <cublas_v2.h>
@@ -113,6 +113,8 @@ class CudaBackend final : public Backend {
   GraphSpec graph_of(GraphKind kind, const ConvSpec& spec, DType dtype) const;
   /// Runs a gradient's graph into `to`, or into scratch memory that is then copied or added there.
   void run_conv_into(const GraphSpec& graph, View to, Write write, GraphPointers pointers);
+  /// dx += the gradient, by one matrix product. False, and nothing done, where the convolution is no such product.
+  bool add_pointwise_data_grad(const ConvSpec& spec, View dx, ConstView dy, const WeightView& w);
   struct Gemm;
   cublasComputeType_t product_type() const;
   void gemm(const Gemm& gemm, View c, ConstView a, ConstView b);

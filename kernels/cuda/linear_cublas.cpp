@@ -1,5 +1,6 @@
-// Linear layers by cuBLAS: 16-bit or float32 matrices, sums in float32, weight gradients in float32 whatever the rest
-// is. Float32 matrices use TF32 only where that precision was asked for; one stream gives the same bits every time.
+// Linear layers by cuBLAS, and gradients of 1x1 convolutions that are added to others: 16-bit or float32 matrices, sums
+// in float32, weight gradients of linear layers in float32 whatever the rest is. Float32 matrices use TF32 only where
+// that precision was asked for; one stream gives the same bits every time.
 #include <fmt/format.h>
 
 #include "kernels/cuda/cuda_backend.h"
@@ -65,6 +66,13 @@ void CudaBackend::linear(View y, ConstView x, WeightView w, ConstView bias) {
 void CudaBackend::linear_data_grad(View dx, Write write, ConstView dy, WeightView w) {
   gemm({.m = dx.shape.n, .n = columns(dx), .k = columns(dy), .beta = write == Write::add ? 1.0f : 0.0f}, dx, dy,
        w.value);
+}
+
+// cuDNN can only overwrite: that takes a copy beside dx, and another pass over both.
+bool CudaBackend::add_pointwise_data_grad(const ConvSpec& spec, View dx, ConstView dy, const WeightView& w) {
+  if (!spec.is_pointwise() || !dx.is_dense() || !dy.is_dense() || dx.dtype != dy.dtype) return false;
+  gemm({.m = dx.shape.n * dx.shape.pixels(), .n = spec.x.c, .k = spec.k, .beta = 1}, dx, dy, w.value);
+  return true;
 }
 
 void CudaBackend::linear_weight_grad(View dw, Write write, ConstView dy, ConstView x) {

@@ -67,7 +67,8 @@ void CudaBackend::refuse_in_capture(const char*) const {}
 void CudaBackend::conv(const ConvSpec&, View, ConstView, WeightView, const ConvEpilogue&) {
   throw host_model::NotModelled("conv: cuDNN's");
 }
-void CudaBackend::conv_data_grad(const ConvSpec&, View, Write, ConstView, WeightView) {
+void CudaBackend::conv_data_grad(const ConvSpec& spec, View dx, Write write, ConstView dy, WeightView w) {
+  if (write == Write::add && add_pointwise_data_grad(spec, dx, dy, w)) return;
   throw host_model::NotModelled("conv_data_grad: cuDNN's");
 }
 void CudaBackend::conv_weight_grad(const ConvSpec&, View, Write, ConstView, ConstView) {
