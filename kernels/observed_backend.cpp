@@ -180,6 +180,10 @@ void ObservedBackend::channel_sum(View db, Write write, ConstView dy) {
   observe({.op = "channel_sum", .detail = to_string(dy.shape)}, {.out = {{db, write}}, .in = {dy}},
           [=, this] { inner_->channel_sum(db, write, dy); });
 }
+void ObservedBackend::relu_grad_and_sum(View g, View db, Write write, ConstView dy, ConstView y) {
+  observe({.op = "relu_grad_and_sum", .detail = to_string(dy.shape)}, {.out = {{g}, {db, write}}, .in = {dy, y}},
+          [=, this] { inner_->relu_grad_and_sum(g, db, write, dy, y); });
+}
 
 void ObservedBackend::linear(View y, ConstView x, WeightView w, ConstView bias) {
   observe({.op = "linear",
@@ -204,6 +208,11 @@ void ObservedBackend::batch_statistics(View stats, ConstView x) {
   observe({.op = "batch_statistics", .detail = to_string(x.shape)}, {.out = {{stats}}, .in = {x}},
           [=, this] { inner_->batch_statistics(stats, x); });
 }
+void ObservedBackend::batch_statistics_and_running(View stats, View running, double momentum, ConstView x) {
+  observe({.op = "batch_statistics_and_running", .detail = to_string(x.shape)},
+          {.out = {{stats}, {running, Write::add}}, .in = {x}},
+          [=, this] { inner_->batch_statistics_and_running(stats, running, momentum, x); });
+}
 void ObservedBackend::normalize(View y, ConstView x, const NormalizeArgs& args, ConstView residual) {
   observe({.op = "normalize", .detail = to_string(x.shape)},
           {.out = {{y}, {args.relu_mask}}, .in = {x, args.stats, args.gamma, args.beta, residual}},
@@ -214,6 +223,13 @@ void ObservedBackend::normalize_grad_sums(View sums, ConstView dy, ConstView y, 
   observe({.op = "normalize_grad_sums", .detail = to_string(x.shape)},
           {.out = {{sums}}, .in = {dy, y, x, args.stats, args.relu_mask}},
           [=, this] { inner_->normalize_grad_sums(sums, dy, y, x, args); });
+}
+void ObservedBackend::normalize_parameter_grads(View sums, const NormalizeParameterGrads& to, ConstView dy, ConstView y,
+                                                ConstView x, const NormalizeArgs& args) {
+  observe({.op = "normalize_parameter_grads", .detail = to_string(x.shape)},
+          {.out = {{sums}, {to.dgamma, to.gamma_write}, {to.dbeta, to.beta_write}, {to.weighted, to.weighted_write}},
+           .in = {dy, y, x, args.stats, args.gamma, args.relu_mask}},
+          [=, this] { inner_->normalize_parameter_grads(sums, to, dy, y, x, args); });
 }
 void ObservedBackend::normalize_grad(View dx, Write write, View dresidual, Write residual_write, ConstView dy,
                                      ConstView y, ConstView x, const NormalizeArgs& args, ConstView sums) {

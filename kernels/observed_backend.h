@@ -99,15 +99,19 @@ class ObservedBackend : public Backend {
   void conv_data_grad(const ConvSpec&, View dx, Write, ConstView dy, WeightView w) override;
   void conv_weight_grad(const ConvSpec&, View dw, Write, ConstView dy, ConstView x) override;
   void channel_sum(View db, Write, ConstView dy) override;
+  void relu_grad_and_sum(View g, View db, Write, ConstView dy, ConstView y) override;
 
   void linear(View y, ConstView x, WeightView w, ConstView bias) override;
   void linear_data_grad(View dx, Write, ConstView dy, WeightView w) override;
   void linear_weight_grad(View dw, Write, ConstView dy, ConstView x) override;
 
   void batch_statistics(View stats, ConstView x) override;
+  void batch_statistics_and_running(View stats, View running, double momentum, ConstView x) override;
   bool has_relu_masks() const override { return inner_->has_relu_masks(); }
   void normalize(View y, ConstView x, const NormalizeArgs&, ConstView residual) override;
   void normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x, const NormalizeArgs&) override;
+  void normalize_parameter_grads(View sums, const NormalizeParameterGrads&, ConstView dy, ConstView y, ConstView x,
+                                 const NormalizeArgs&) override;
   void normalize_grad(View dx, Write, View dresidual, Write, ConstView dy, ConstView y, ConstView x,
                       const NormalizeArgs&, ConstView sums) override;
   void normalize_grad_correction(View dx, ConstView x, ConstView stats, double epsilon, ConstView weighted) override;

@@ -98,18 +98,6 @@ struct Variable {
   Tensor grad;
 };
 
-/// Row `i` of a [2,C] statistics view.
-inline View row(const View& v, int i) {
-  return {static_cast<char*>(v.data) + i * v.pitch * size_of(v.dtype), v.dtype, kNhwc, {1, v.shape.c, 1, 1}, v.shape.c};
-}
-inline ConstView row(const ConstView& v, int i) {
-  return {static_cast<const char*>(v.data) + i * v.pitch * size_of(v.dtype),
-          v.dtype,
-          kNhwc,
-          {1, v.shape.c, 1, 1},
-          v.shape.c};
-}
-
 Tensor empty(Context& context, const Shape& shape, Format format = kNhwc);  // of the context's compute type
 Tensor zeros(Context& context, const Shape& shape, Format format = kNhwc);
 Tensor empty_like(const Tensor& x);

@@ -381,6 +381,7 @@ void CudaBackend::conv_data_grad(const ConvSpec& spec, View dx, Write write, Con
 }
 
 void CudaBackend::conv_weight_grad(const ConvSpec& spec, View dw, Write write, ConstView dy, ConstView x) {
+  if (pointwise_weight_grad(spec, dw, write, dy, x)) return;
   const GraphSpec graph = graph_of(GraphKind::weight_grad, spec, dy.dtype);
   std::optional<PaddedChannels> padded_x;
   run_conv_into(graph, dw, write, {.x = with_channels(*this, x, graph.conv.x.c, padded_x), .y = dy.data});

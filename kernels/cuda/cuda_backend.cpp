@@ -32,9 +32,19 @@ void CudaBackend::channel_sum(View db, Write write, ConstView dy) {
   gpu::channel_sum(db, write, dy, scratch.as<double>(), stream());
 }
 
+void CudaBackend::relu_grad_and_sum(View g, View db, Write write, ConstView dy, ConstView y) {
+  const CudaScratch scratch(*this, gpu::sum_scratch_bytes(dy.shape));
+  gpu::relu_grad_and_sum(g, db, write, dy, y, scratch.as<double>(), stream());
+}
+
 void CudaBackend::batch_statistics(View stats, ConstView x) {
   const CudaScratch scratch(*this, gpu::sum_scratch_bytes(x.shape));
-  gpu::batch_statistics(stats, x, scratch.as<double>(), stream());
+  gpu::batch_statistics(stats, {}, x, scratch.as<double>(), stream());
+}
+
+void CudaBackend::batch_statistics_and_running(View stats, View running, double momentum, ConstView x) {
+  const CudaScratch scratch(*this, gpu::sum_scratch_bytes(x.shape));
+  gpu::batch_statistics(stats, {running, momentum}, x, scratch.as<double>(), stream());
 }
 
 void CudaBackend::normalize(View y, ConstView x, const NormalizeArgs& args, ConstView residual) {
@@ -43,7 +53,13 @@ void CudaBackend::normalize(View y, ConstView x, const NormalizeArgs& args, Cons
 
 void CudaBackend::normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x, const NormalizeArgs& args) {
   const CudaScratch scratch(*this, gpu::sum_scratch_bytes(x.shape));
-  gpu::normalize_grad_sums(sums, dy, y, x, args, scratch.as<double>(), stream());
+  gpu::normalize_grad_sums(sums, {}, dy, y, x, args, scratch.as<double>(), stream());
+}
+
+void CudaBackend::normalize_parameter_grads(View sums, const NormalizeParameterGrads& to, ConstView dy, ConstView y,
+                                            ConstView x, const NormalizeArgs& args) {
+  const CudaScratch scratch(*this, gpu::sum_scratch_bytes(x.shape));
+  gpu::normalize_grad_sums(sums, to, dy, y, x, args, scratch.as<double>(), stream());
 }
 
 void CudaBackend::normalize_grad(View dx, Write write, View dresidual, Write residual_write, ConstView dy, ConstView y,

@@ -64,15 +64,19 @@ class CudaBackend final : public Backend {
   void conv_data_grad(const ConvSpec&, View dx, Write, ConstView dy, WeightView w) override;
   void conv_weight_grad(const ConvSpec&, View dw, Write, ConstView dy, ConstView x) override;
   void channel_sum(View db, Write, ConstView dy) override;
+  void relu_grad_and_sum(View g, View db, Write, ConstView dy, ConstView y) override;
 
   void linear(View y, ConstView x, WeightView w, ConstView bias) override;
   void linear_data_grad(View dx, Write, ConstView dy, WeightView w) override;
   void linear_weight_grad(View dw, Write, ConstView dy, ConstView x) override;
 
   void batch_statistics(View stats, ConstView x) override;
+  void batch_statistics_and_running(View stats, View running, double momentum, ConstView x) override;
   bool has_relu_masks() const override { return true; }
   void normalize(View y, ConstView x, const NormalizeArgs&, ConstView residual) override;
   void normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x, const NormalizeArgs&) override;
+  void normalize_parameter_grads(View sums, const NormalizeParameterGrads&, ConstView dy, ConstView y, ConstView x,
+                                 const NormalizeArgs&) override;
   void normalize_grad(View dx, Write, View dresidual, Write, ConstView dy, ConstView y, ConstView x,
                       const NormalizeArgs&, ConstView sums) override;
   void normalize_grad_correction(View dx, ConstView x, ConstView stats, double epsilon, ConstView weighted) override;
@@ -113,8 +117,9 @@ class CudaBackend final : public Backend {
   GraphSpec graph_of(GraphKind kind, const ConvSpec& spec, DType dtype) const;
   /// Runs a gradient's graph into `to`, or into scratch memory that is then copied or added there.
   void run_conv_into(const GraphSpec& graph, View to, Write write, GraphPointers pointers);
-  /// dx += the gradient, by one matrix product. False, and nothing done, where the convolution is no such product.
-  bool add_pointwise_data_grad(const ConvSpec& spec, View dx, ConstView dy, const WeightView& w);
+  // Gradients of 1x1 convolutions by one matrix product. False, and nothing done, where one is no such product.
+  bool add_pointwise_data_grad(const ConvSpec& spec, View dx, ConstView dy, const WeightView& w);  // dx += it
+  bool pointwise_weight_grad(const ConvSpec& spec, View dw, Write, ConstView dy, ConstView x);
   struct Gemm;
   cublasComputeType_t product_type() const;
   void gemm(const Gemm& gemm, View c, ConstView a, ConstView b);

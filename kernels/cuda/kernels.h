@@ -26,9 +26,14 @@ void add_bias(View y, ConstView bias, cudaStream_t stream);
 // reduce.cu. Scratch: partial sums of `shape`.
 std::int64_t sum_scratch_bytes(const Shape& shape);
 void channel_sum(View db, Write write, ConstView dy, double* scratch, cudaStream_t stream);
-void batch_statistics(View stats, ConstView x, double* scratch, cudaStream_t stream);
-void normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x, const NormalizeArgs& args, double* scratch,
-                         cudaStream_t stream);
+void relu_grad_and_sum(View g, View db, Write write, ConstView dy, ConstView y, double* scratch, cudaStream_t stream);
+struct RunningStep {
+  View running;  // null: none
+  double momentum = 0;
+};
+void batch_statistics(View stats, const RunningStep& step, ConstView x, double* scratch, cudaStream_t stream);
+void normalize_grad_sums(View sums, const NormalizeParameterGrads& to, ConstView dy, ConstView y, ConstView x,
+                         const NormalizeArgs& args, double* scratch, cudaStream_t stream);
 
 // norm.cu
 void normalize(View y, ConstView x, const NormalizeArgs& args, ConstView residual, cudaStream_t stream);

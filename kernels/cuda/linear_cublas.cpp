@@ -75,6 +75,18 @@ bool CudaBackend::add_pointwise_data_grad(const ConvSpec& spec, View dx, ConstVi
   return true;
 }
 
+// cuDNN would round it to 16 bits first, and take a pass more to widen it; both are as fast as memory.
+bool CudaBackend::pointwise_weight_grad(const ConvSpec& spec, View dw, Write write, ConstView dy, ConstView x) {
+  if (!spec.is_pointwise() || !x.is_dense() || !dy.is_dense() || dy.dtype == DType::f32) return false;
+  gemm({.m = spec.k,
+        .n = spec.x.c,
+        .k = x.shape.n * x.shape.pixels(),
+        .transpose_a = true,
+        .beta = write == Write::add ? 1.0f : 0.0f},
+       dw, dy, x);
+  return true;
+}
+
 void CudaBackend::linear_weight_grad(View dw, Write write, ConstView dy, ConstView x) {
   gemm({.m = columns(dy),
         .n = columns(x),

@@ -161,11 +161,8 @@ __global__ void __launch_bounds__(kThreads)
                           const double momentum, const double unbiased) {
   const std::int64_t c = std::int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (c >= channels) return;
-  for (int row = 0; row < 2; ++row) {
-    const double now = double(*stats.at(row, c)) * (row == 1 ? unbiased : 1.0);
-    float* r = running.at(row, c);
-    *r = float((1 - momentum) * double(*r) + momentum * now);
-  }
+  for (int row = 0; row < 2; ++row)
+    move_running(running.at(row, c), double(*stats.at(row, c)) * (row == 1 ? unbiased : 1.0), momentum);
 }
 
 float per_element(const ConstView& x) { return 1.0f / float(x.shape.n * x.shape.pixels()); }
@@ -242,11 +239,10 @@ void normalize_grad_correction(View dx, ConstView x, ConstView stats, double eps
 
 void update_running(View running, ConstView stats, double momentum, std::int64_t elements, cudaStream_t stream) {
   constexpr const char* kOp = "update_running";
-  const double unbiased = elements > 1 ? double(elements) / double(elements - 1) : 1.0;
   launch(
       kOp, update_running_kernel,
       {.grid = dim3(unsigned((running.shape.c + kThreads - 1) / kThreads)), .block = dim3(kThreads), .stream = stream},
-      running.shape.c, rows_of<float>(running, kOp), rows_of<float>(stats, kOp), momentum, unbiased);
+      running.shape.c, rows_of<float>(running, kOp), rows_of<float>(stats, kOp), momentum, unbiased_factor(elements));
 }
 
 }  // namespace graft::gpu

@@ -54,6 +54,36 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   store_partials<W>(t, at, a, b, partials);
 }
 
+/// Writes g = dy where y > 0, else 0, and sums it.
+template <class T, int W>
+__global__ void __launch_bounds__(kThreads, kBlocks)
+    relu_grad_sum_kernel(const RowTiling t, const Rows<T> g, const ConstRows<T> dy, const ConstRows<T> y,
+                         double* partials) {
+  const ThreadRows at = sweeping_rows<W>(t);
+  float sum[W] = {};
+  if (at.is_active)
+    for (std::int64_t first = at.begin; first < at.end; first += kRows * at.step) {
+      Waiting<T, W> in[kRows] = {}, out[kRows] = {};
+#pragma unroll
+      for (int k = 0; k < kRows; ++k)
+        if (first + k * at.step < at.end) {  // g may be dy's memory: a row is read before it is written
+          in[k] = load_waiting<W>(dy.at(row_of(t, first + k * at.step), at.channel));
+          out[k] = load_waiting<W>(y.at(row_of(t, first + k * at.step), at.channel));
+        }
+#pragma unroll
+      for (int k = 0; k < kRows; ++k)
+        if (first + k * at.step < at.end) {
+          Pack<W> v = widened(in[k]);
+          pass_gate(v, positive_bits(widened(out[k])));
+          store<W>(g.at(row_of(t, first + k * at.step), at.channel), v);
+          for (int l = 0; l < W; ++l) sum[l] += v.v[l];
+        }
+    }
+  double a[W], b[W] = {};
+  for (int l = 0; l < W; ++l) a[l] = double(sum[l]);
+  store_partials<W>(t, at, a, b, partials);
+}
+
 /// Sums of x and x^2. A thread sums differences from the mean of its first rows, so nothing cancels in float (Chan,
 /// Golub, LeVeque 1983, "shifted data"); the squares about zero appear in double only.
 template <class T, int W>
@@ -146,20 +176,40 @@ struct SumAndAdd {  // first sum alone
   bool adds;
   __device__ void operator()(std::int64_t c, double a, double) const { out[c] = float(adds ? double(out[c]) + a : a); }
 };
+/// One of a norm's gradients, in a row; null: not wanted.
+struct GradRow {
+  float* out = nullptr;
+  bool adds = false;
+  __device__ void take(std::int64_t c, float value) const {
+    if (out) out[c] = adds ? out[c] + value : value;
+  }
+};
 struct KeepBoth {
   Rows<float> out;
+  GradRow dgamma, dbeta, weighted[2];
+  const float* gamma;
   __device__ void operator()(std::int64_t c, double a, double b) const {
-    *out.at(0, c) = float(a);
-    *out.at(1, c) = float(b);
+    const float sums[2] = {float(a), float(b)};
+    dbeta.take(c, sums[0]);
+    dgamma.take(c, sums[1]);
+    for (int i = 0; i < 2; ++i) {
+      *out.at(i, c) = sums[i];
+      if (weighted[i].out) weighted[i].take(c, gamma[c] * sums[i]);
+    }
   }
 };
 struct MeanAndVariance {
   Rows<float> out;
   double count;
+  Rows<float> running;  // null: none
+  double momentum, unbiased;
   __device__ void operator()(std::int64_t c, double a, double b) const {
     const double mean = a / count, variance = b / count - mean * mean;
-    *out.at(0, c) = float(mean);
-    *out.at(1, c) = float(variance < 0 ? 0.0 : variance);  // a NaN stays
+    const float stats[2] = {float(mean), float(variance < 0 ? 0.0 : variance)};  // a NaN stays
+    for (int i = 0; i < 2; ++i) {
+      *out.at(i, c) = stats[i];
+      if (running.data) move_running(running.at(i, c), double(stats[i]) * (i == 1 ? unbiased : 1.0), momentum);
+    }
   }
 };
 
@@ -218,24 +268,49 @@ void channel_sum(View db, Write write, ConstView dy, double* scratch, cudaStream
   });
 }
 
-void batch_statistics(View stats, ConstView x, double* scratch, cudaStream_t stream) {
+void relu_grad_and_sum(View g, View db, Write write, ConstView dy, ConstView y, double* scratch, cudaStream_t stream) {
+  constexpr const char* kOp = "relu_grad_and_sum";
+  with_packs(kOp, dy, {g, y}, [&]<class T, int W>() {
+    const RowTiling t = tile_sum(dy.shape, W);
+    launch(kOp, relu_grad_sum_kernel<T, W>, t.config(stream), t, rows_of<T>(g, kOp), rows_of<T>(dy, kOp),
+           rows_of<T>(y, kOp), scratch);
+    launch_finish(kOp, scratch, t, SumAndAdd{db.as<float>(), write == Write::add}, stream);
+  });
+}
+
+void batch_statistics(View stats, const RunningStep& step, ConstView x, double* scratch, cudaStream_t stream) {
   constexpr const char* kOp = "batch_statistics";
   with_packs(kOp, x, {}, [&]<class T, int W>() {
     const RowTiling t = tile_sum(x.shape, W);
     launch(kOp, statistics_kernel<T, W>, t.config(stream), t, rows_of<T>(x, kOp), scratch);
-    launch_finish(kOp, scratch, t, MeanAndVariance{rows_of<float>(stats, kOp), double(t.rows)}, stream);
+    launch_finish(kOp, scratch, t,
+                  MeanAndVariance{.out = rows_of<float>(stats, kOp),
+                                  .count = double(t.rows),
+                                  .running = rows_of<float>(step.running, kOp),
+                                  .momentum = step.momentum,
+                                  .unbiased = unbiased_factor(t.rows)},
+                  stream);
   });
 }
 
-void normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x, const NormalizeArgs& args, double* scratch,
-                         cudaStream_t stream) {
+void normalize_grad_sums(View sums, const NormalizeParameterGrads& to, ConstView dy, ConstView y, ConstView x,
+                         const NormalizeArgs& args, double* scratch, cudaStream_t stream) {
   constexpr const char* kOp = "normalize_grad_sums";
   if (!needs_output(args)) y = {};
+  const auto weighted = [&](int i) {
+    return to.weighted.data ? GradRow{row(to.weighted, i).as<float>(), to.weighted_write == Write::add} : GradRow{};
+  };
   with_packs(kOp, dy, {y, x}, [&]<class T, int W>() {
     const RowTiling t = tile_sum(x.shape, W);
     launch(kOp, grad_sums_kernel<T, W>, t.config(stream), t, rows_of<T>(dy, kOp), relu_gate<T>(args, y, x.shape, kOp),
            rows_of<T>(x, kOp), rows_of<float>(args.stats, kOp), float(args.epsilon), scratch);
-    launch_finish(kOp, scratch, t, KeepBoth{rows_of<float>(sums, kOp)}, stream);
+    launch_finish(kOp, scratch, t,
+                  KeepBoth{.out = rows_of<float>(sums, kOp),
+                           .dgamma = {to.dgamma.as<float>(), to.gamma_write == Write::add},
+                           .dbeta = {to.dbeta.as<float>(), to.beta_write == Write::add},
+                           .weighted = {weighted(0), weighted(1)},
+                           .gamma = args.gamma.as<float>()},
+                  stream);
   });
 }
 

@@ -100,6 +100,15 @@ __device__ __forceinline__ float inverse_deviation(float variance, float epsilon
   return 1.0f / sqrtf(variance + epsilon);
 }
 
+/// A running statistic moves towards the batch's.
+__device__ __forceinline__ void move_running(float* running, double now, double momentum) {
+  *running = float((1 - momentum) * double(*running) + momentum * now);
+}
+/// From the biased variance of so many elements to the unbiased one.
+inline double unbiased_factor(std::int64_t elements) {
+  return elements > 1 ? double(elements) / double(elements - 1) : 1.0;
+}
+
 struct RowTiling {
   std::int64_t rows = 0, channels = 0;
   std::int64_t rows_per_block = 0;

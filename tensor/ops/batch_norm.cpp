@@ -1,4 +1,4 @@
-// Batch norm in two forms that share five device calls. `batch_norm` owns its statistics and differentiates through
+// Batch norm in two forms that share their device calls. `batch_norm` owns its statistics and differentiates through
 // them in one closure. DenseNet's `normalize` treats the statistics as an input: since
 //   dx = gamma*inv*(g - sum(g)/M - xhat*sum(g*xhat)/M)
 // is linear in g, every consumer adds gamma*inv*g to dx and gamma*(sum g, sum g*xhat) to the statistics' gradient, and
@@ -34,10 +34,26 @@ void check(const Tensor& x, const BatchNormArgs& a) {
                 " has one value per channel, which has no variance; use a larger batch or image, or fixed statistics");
 }
 
+bool moves_running(const Tensor& x, const BatchNormArgs& a) {
+  return a.running.update_running && x.context().is_training();
+}
+
 void move_running(const Tensor& x, const Tensor& stats, const BatchNormArgs& a) {
-  if (!a.running.update_running || !x.context().is_training()) return;
+  if (!moves_running(x, a)) return;
   x.backend().update_running(a.running.value.view(), stats.view(), a.momentum, x.shape().n * x.shape().pixels());
   ++a.running.version;
+}
+
+/// The batch's statistics [2,C], towards which the running ones move if they are to.
+Tensor measured(const Tensor& x, const BatchNormArgs& a) {
+  Tensor stats = empty(x.context(), {2, x.shape().c, 1, 1});
+  if (!moves_running(x, a)) {
+    x.backend().batch_statistics(stats.view(), x.view());
+    return stats;
+  }
+  x.backend().batch_statistics_and_running(stats.view(), a.running.value.view(), a.momentum, x.view());
+  ++a.running.version;
+  return stats;
 }
 
 /// Room for the bits that tell backward where the ReLU let y pass; empty where there is no ReLU, nothing will be
@@ -107,15 +123,22 @@ struct GradientSums {
   const Tensor &x, &stats;
   const NormalizeArgs& norm;  // points into stats
   bool batch = false;         // the statistics are the batch's: dx needs the sums too
+  Destination weighted;       // of DenseNet's statistics
 };
 
 /// The sums [2,C] of normalize_grad_sums, if anybody needs them; gamma (input 1) and beta (input 2) take theirs.
 Tensor gradient_sums(Grads& g, const GradientSums& of) {
-  Backend& device = of.x.backend();
   Tensor sums = empty(of.x.context(), of.stats.shape());
-  if (of.batch || g.needs(1) || g.needs(2)) device.normalize_grad_sums(sums.view(), of.dy, of.y, of.x.view(), of.norm);
-  g.accumulate(1, [&](View dgamma, Write w) { device.copy(dgamma, w, row(sums.view(), 1)); });
-  g.accumulate(2, [&](View dbeta, Write w) { device.copy(dbeta, w, row(sums.view(), 0)); });
+  if (!of.batch && !g.needs(1) && !g.needs(2)) return sums;
+  const Destination dgamma = g.destination(1), dbeta = g.destination(2);
+  of.x.backend().normalize_parameter_grads(sums.view(),
+                                           {.dgamma = dgamma.view(),
+                                            .gamma_write = dgamma.write,
+                                            .dbeta = dbeta.view(),
+                                            .beta_write = dbeta.write,
+                                            .weighted = of.weighted.view(),
+                                            .weighted_write = of.weighted.write},
+                                           of.dy, of.y, of.x.view(), of.norm);
   return sums;
 }
 
@@ -127,10 +150,13 @@ Tensor batch_norm(const Tensor& x, const BatchNormArgs& args, const Tensor& resi
   const Choice choice = batch ? choose_channels(x.context(), args.running) : Choice{};
   Tensor stats = args.running.value;
   if (batch) {
-    const Tensor batch_stats = empty(x.context(), {2, x.shape().c, 1, 1});
-    x.backend().batch_statistics(batch_stats.view(), x.view());
-    stats = mixed(batch_stats, args.running, choice);
-    move_running(x, batch_stats, args);
+    const Tensor batch_stats = choice ? empty(x.context(), {2, x.shape().c, 1, 1}) : measured(x, args);
+    stats = batch_stats;
+    if (choice) {  // mixed with the running ones before they move
+      x.backend().batch_statistics(batch_stats.view(), x.view());
+      stats = mixed(batch_stats, args.running, choice);
+      move_running(x, batch_stats, args);
+    }
   }
   const NormalizeArgs unmasked = device_args(args, stats);
   const Tensor mask = relu_mask_of(x, args, will_record({&x, &args.gamma.value, &args.beta.value, &residual}));
@@ -147,8 +173,8 @@ Tensor batch_norm(const Tensor& x, const BatchNormArgs& args, const Tensor& resi
     const NormalizeArgs norm = with_mask(unmasked, mask);
     const Tensor y_again = saved_y.get();
     const ConstView y_view = y_again ? y_again.view() : View{};
-    const Tensor sums =
-        gradient_sums(g, {.dy = dy.view(), .y = y_view, .x = x, .stats = stats, .norm = norm, .batch = batch});
+    const Tensor sums = gradient_sums(
+        g, {.dy = dy.view(), .y = y_view, .x = x, .stats = stats, .norm = norm, .batch = batch, .weighted = {}});
     // Every element of dy is read before it is written, so the first taker may have its memory.
     Destination dresidual = g.destination(3, &dy);
     Destination dx = dresidual ? g.destination(0) : g.destination(0, &dy);
@@ -190,13 +216,20 @@ Tensor normalize(const Tensor& x, const Tensor& batch_stats, const BatchNormArgs
     const NormalizeArgs norm = with_mask(unmasked, mask);
     const Tensor y_again = saved_y.get();
     const ConstView y_view = y_again ? y_again.view() : View{};
-    const Tensor sums =
-        gradient_sums(g, {.dy = dy.view(), .y = y_view, .x = x, .stats = stats, .norm = norm, .batch = batch});
-    g.accumulate(3, [&](View weighted, Write w) {
+    const Destination weighted = g.destination(3);
+    const Tensor sums = gradient_sums(g, {.dy = dy.view(),
+                                          .y = y_view,
+                                          .x = x,
+                                          .stats = stats,
+                                          .norm = norm,
+                                          .batch = batch,
+                                          .weighted = choice ? Destination{} : weighted});
+    if (choice && weighted) {
       const Tensor batch_sums = of_batch_channels(sums, choice);
       for (int i : {0, 1})
-        device.map(Multiply{}, row(weighted, i), w, {norm.gamma, row(ConstView(batch_sums.view()), i)});
-    });
+        device.map(Multiply{}, row(weighted.view(), i), weighted.write,
+                   {norm.gamma, row(ConstView(batch_sums.view()), i)});
+    }
     g.accumulate(0, [&](View dx, Write w) {
       device.normalize_grad(dx, w, {}, Write::overwrite, dy.view(), y_view, x.view(), norm, {});
     });

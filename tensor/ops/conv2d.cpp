@@ -58,9 +58,14 @@ Tensor conv2d(const Tensor& input, const Parameter& weight, const Parameter* bia
   const Saved saved_x = trains ? Saved(x) : Saved{};
   const Tensor saved_y = has_relu ? y : Tensor{};
   return record("conv2d", y, {input, kernel, bias ? bias->value : Tensor{}}, [=, &device](Tensor& dy, Grads& g) {
-    if (has_relu) device.map(ReluGrad{}, dy.view(), Write::overwrite, {dy.view(), saved_y.view()});
+    const Destination db = g.destination(2);
+    if (has_relu && db)
+      device.relu_grad_and_sum(dy.view(), db.view(), db.write, dy.view(), saved_y.view());
+    else if (has_relu)
+      device.map(ReluGrad{}, dy.view(), Write::overwrite, {dy.view(), saved_y.view()});
+    else if (db)
+      device.channel_sum(db.view(), db.write, dy.view());
     g.accumulate(1, [&](View dw, Write w) { device.conv_weight_grad(spec, dw, w, dy.view(), saved_x.get().view()); });
-    g.accumulate(2, [&](View db, Write w) { device.channel_sum(db, w, dy.view()); });
     Destination dx = g.destination(0);
     if (!dx) return;
     const WeightView weights = weight_view();

@@ -71,7 +71,8 @@ void CudaBackend::conv_data_grad(const ConvSpec& spec, View dx, Write write, Con
   if (write == Write::add && add_pointwise_data_grad(spec, dx, dy, w)) return;
   throw host_model::NotModelled("conv_data_grad: cuDNN's");
 }
-void CudaBackend::conv_weight_grad(const ConvSpec&, View, Write, ConstView, ConstView) {
+void CudaBackend::conv_weight_grad(const ConvSpec& spec, View dw, Write write, ConstView dy, ConstView x) {
+  if (pointwise_weight_grad(spec, dw, write, dy, x)) return;
   throw host_model::NotModelled("conv_weight_grad: cuDNN's");
 }
 

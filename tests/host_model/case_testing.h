@@ -1,6 +1,7 @@
 // What runs on the host model: the op cases whose work is done by kernels of graft.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <optional>
@@ -10,9 +11,12 @@
 
 namespace graft {
 
-/// Convolutions are cuDNN's, but for the gradient that is a plain product.
+/// Convolutions are cuDNN's, but for gradients that are plain products.
 inline bool is_vendors(const CaseOnDevice& c) {
-  if (c.op->call == "conv_data_grad" && c.write == Write::add && c.op->conv->is_pointwise()) return false;
+  const bool is_product = c.op->conv && c.op->conv->is_pointwise();
+  if (c.op->call == "conv_data_grad" && is_product && c.write == Write::add) return false;
+  const bool is_stored = std::ranges::any_of(c.op->operands, [](const Operand& o) { return o.stored.has_value(); });
+  if (c.op->call == "conv_weight_grad" && is_product && is_stored) return false;  // in 16 bits
   return c.op->call == "conv" || c.op->call.starts_with("conv_");
 }
 

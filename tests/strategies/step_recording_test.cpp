@@ -84,12 +84,10 @@ const Expectation kResNet50{"resnet50",
                             {{"conv", 53},
                              {"conv_weight_grad", 53},
                              {"conv_data_grad", 52},
-                             {"batch_statistics", 53},
-                             {"update_running", 53},
-                             {"normalize", 53},  // with the residual and ReLU
-                             {"normalize_grad_sums", 53},
+                             {"batch_statistics_and_running", 53},
+                             {"normalize", 53},                  // with the residual and ReLU
+                             {"normalize_parameter_grads", 53},  // and the sums that the next needs
                              {"normalize_grad", 53},
-                             {"copy", 2 * 53},  // sums to the gradients of scale and shift
                              {"max_pool", 1},
                              {"max_pool_grad", 1},
                              {"adaptive_avg_pool", 1},
@@ -109,14 +107,14 @@ const Expectation kDenseNet121{
     {{"conv", 1 + 2 * kLayers + 3},
      {"conv_weight_grad", 1 + 2 * kLayers + 3},
      {"conv_data_grad", 2 * kLayers + 3},
-     {"batch_statistics", kOwnStatistics + kSlices},
+     {"batch_statistics_and_running", kOwnStatistics},
+     {"batch_statistics", kSlices},
      {"normalize_grad_correction", kSlices},
-     {"map multiply", 2 * kSharing},  // their sums to the statistics' gradient
-     {"update_running", kNorms},
+     {"update_running", kSharing},
      {"normalize", kNorms},
-     {"normalize_grad_sums", kNorms},
+     {"normalize_parameter_grads", kNorms},  // their sums to the statistics' gradient too
      {"normalize_grad", kNorms},
-     {"copy", 2 * kNorms + 2 * kSlices},  // and slices into the buffer and out of its gradient
+     {"copy", 2 * kSlices},  // slices into the buffer and out of its gradient
      {"max_pool", 1},
      {"max_pool_grad", 1},
      {"avg_pool", 3},
@@ -133,9 +131,10 @@ const Expectation kVgg19{"vgg19",
                          {{"conv", 16},
                           {"conv_weight_grad", 16},
                           {"conv_data_grad", 15},
-                          {"channel_sum", 16 + 3},
+                          {"channel_sum", 3},
+                          {"relu_grad_and_sum", 16},
                           {"map relu", 2},
-                          {"map relu grad", 16 + 2},
+                          {"map relu grad", 2},
                           {"map dropout", 4},
                           {"max_pool", 5},
                           {"max_pool_grad", 5},

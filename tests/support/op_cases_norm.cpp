@@ -59,6 +59,17 @@ void add_statistics(std::vector<OpCase>& table, const NormLayout& l) {
   table.push_back(c);
 }
 
+void add_statistics_and_running(std::vector<OpCase>& table, const NormLayout& l) {
+  OpCase c{.call = "batch_statistics_and_running", .name = named("batch_statistics_and_running", l, "")};
+  c.operands = {fresh("stats", {2, l.shape.c, 1, 1}), updated("running", {2, l.shape.c, 1, 1}),
+                l(input("x", l.shape, uniform(0, 3)), 1, 2)};
+  c.terms = elements(l);
+  c.run = [](Backend& d, CaseOperands& o, Write) {
+    d.batch_statistics_and_running(o["stats"], o["running"], 0.3, o["x"]);
+  };
+  table.push_back(c);
+}
+
 void add_normalize(std::vector<OpCase>& table, const NormLayout& l, bool relu, bool residual) {
   OpCase c{.call = "normalize", .name = named("normalize", l, relu ? (residual ? "_residual_relu" : "_relu") : "")};
   c.operands = {l(fresh("y", l.shape), 2, 0), l(input("x", l.shape), 1, 2), stats_of(l), gamma_of(l), beta_of(l)};
@@ -134,6 +145,45 @@ void add_grad_sums(std::vector<OpCase>& table, const NormLayout& l, bool relu) {
   c.run = [=](Backend& d, CaseOperands& o, Write) {
     d.normalize_grad_sums(o["sums"], o["dy"], relu ? ConstView(o["y"]) : ConstView{}, o["x"], args(o, relu));
   };
+  table.push_back(c);
+}
+
+/// With all that the sums give besides, or with a part of it.
+void add_parameter_grads(std::vector<OpCase>& table, const NormLayout& l, bool all) {
+  OpCase c{.call = "normalize_parameter_grads",
+           .name = named("normalize_parameter_grads", l, all ? "" : "_only_weighted")};
+  const Shape per_channel{2, l.shape.c, 1, 1};
+  c.operands = {fresh("sums", per_channel),
+                l(input("dy", l.shape), 0, 2),
+                l(input("x", l.shape), 1, 0),
+                stats_of(l),
+                gamma_of(l),
+                beta_of(l),
+                l(input("y", l.shape, separated(0.1, 1)), 1, 1),
+                output("weighted", per_channel)};
+  for (const char* name : {"dgamma", "dbeta"})
+    if (all) c.operands.push_back(output(name, {1, l.shape.c, 1, 1}));
+  c.terms = elements(l);
+  c.run = [=](Backend& d, CaseOperands& o, Write w) {
+    const auto of_all = [&](const char* name) { return all ? o[name] : View{}; };
+    d.normalize_parameter_grads(o["sums"],
+                                {.dgamma = of_all("dgamma"),
+                                 .gamma_write = w,
+                                 .dbeta = of_all("dbeta"),
+                                 .beta_write = w,
+                                 .weighted = o["weighted"],
+                                 .weighted_write = w},
+                                o["dy"], o["y"], o["x"], args(o, true));
+  };
+  table.push_back(c);
+}
+
+void add_relu_grad_and_sum(std::vector<OpCase>& table, const NormLayout& l) {
+  OpCase c{.call = "relu_grad_and_sum", .name = named("relu_grad_and_sum", l, "")};
+  c.operands = {l(fresh("g", l.shape), 1, 1), output("db", {1, l.shape.c, 1, 1}), l(input("dy", l.shape), 1, 1),
+                l(input("y", l.shape), 1, 1)};
+  c.terms = elements(l);
+  c.run = [](Backend& d, CaseOperands& o, Write w) { d.relu_grad_and_sum(o["g"], o["db"], w, o["dy"], o["y"]); };
   table.push_back(c);
 }
 
@@ -253,6 +303,48 @@ void add_chain(std::vector<OpCase>& table, const NormLayout& l, bool batch, bool
   if (batch) c.call = "normalize_grad_sums", table.push_back(c), table.back().name += "_sums";
 }
 
+/// Scale's and shift's gradients alone.
+void add_parameter_chain(std::vector<OpCase>& table, const NormLayout& l) {
+  OpCase c{.call = "normalize_parameter_grads", .name = named("chain", l, "_parameters")};
+  const Shape per_channel{2, l.shape.c, 1, 1}, vector{1, l.shape.c, 1, 1};
+  c.operands = {l(input("x", l.shape), 1, 2),
+                input("stats", per_channel, uniform(0.5, 1)),
+                input("gamma", vector, uniform(0.8, 1.4)),
+                input("beta", vector),
+                l(fresh("y", l.shape), 0, 1),
+                l(input("dy", l.shape), 2, 0),
+                fresh("sums", per_channel),
+                output("dgamma", vector),
+                output("dbeta", vector)};
+  c.terms = elements(l);
+  c.forward = [](Backend& d, CaseOperands& o) { d.normalize(o["y"], o["x"], args(o, false), {}); };
+  c.run = [forward = c.forward](Backend& d, CaseOperands& o, Write w) {
+    forward(d, o);
+    d.normalize_parameter_grads(
+        o["sums"], {.dgamma = o["dgamma"], .gamma_write = w, .dbeta = o["dbeta"], .beta_write = w, .weighted = {}},
+        o["dy"], {}, o["x"], args(o, false));
+  };
+  c.objective = {{"y", "dy"}};
+  c.claims = {{"dgamma", "gamma"}, {"dbeta", "beta"}};
+  table.push_back(c);
+}
+
+/// y = ReLU(x), and the gradient behind it.
+void add_relu_chain(std::vector<OpCase>& table, const NormLayout& l) {
+  OpCase c{.call = "relu_grad_and_sum", .name = named("chain", l, "_relu_grad_and_sum")};
+  c.operands = {l(input("x", l.shape, separated(0.1, 1)), 1, 2), l(fresh("y", l.shape), 0, 1),
+                l(input("dy", l.shape), 2, 0), l(fresh("g", l.shape), 1, 0), output("db", {1, l.shape.c, 1, 1})};
+  c.terms = elements(l);
+  c.forward = [](Backend& d, CaseOperands& o) { d.map(Relu{}, o["y"], Write::overwrite, {o["x"]}); };
+  c.run = [forward = c.forward](Backend& d, CaseOperands& o, Write w) {
+    forward(d, o);
+    d.relu_grad_and_sum(o["g"], o["db"], w, o["dy"], o["y"]);
+  };
+  c.objective = {{"y", "dy"}};
+  c.claims = {{"g", "x"}};
+  table.push_back(c);
+}
+
 /// DenseNet's way: two consumers normalise one x with shared batch statistics; each hands back its gradient as if these
 /// were fixed, and one correction adds the statistics' part.
 void add_shared_chain(std::vector<OpCase>& table, const NormLayout& l) {
@@ -294,6 +386,9 @@ void add_shared_chain(std::vector<OpCase>& table, const NormLayout& l) {
 void add_norm_cases(std::vector<OpCase>& table, CaseSize size) {
   for (const NormLayout& l : layouts(size)) {
     add_statistics(table, l);
+    add_statistics_and_running(table, l);
+    add_parameter_grads(table, l, true);
+    add_relu_grad_and_sum(table, l);
     add_normalize(table, l, true, true);
     add_grad_sums(table, l, true);
     add_grad(table, l, {"_batch_relu_residual", true, true, true, true});
@@ -304,6 +399,7 @@ void add_norm_cases(std::vector<OpCase>& table, CaseSize size) {
   add_normalize(table, first, false, false);
   add_normalize(table, first, true, false);
   add_grad_sums(table, first, false);
+  add_parameter_grads(table, first, false);
   add_grad(table, first, {"_fixed_relu", false, true, true, false});
   add_grad(table, first, {"_batch", true, false, true, false});
   add_grad(table, first, {"_only_residual_relu", true, true, false, true});
@@ -325,6 +421,8 @@ void add_norm_chains(std::vector<OpCase>& table) {
       add_chain(table, l, batch, false, false);
     }
     add_shared_chain(table, l);
+    add_parameter_chain(table, l);
+    add_relu_chain(table, l);
   }
 }
 
