@@ -56,7 +56,7 @@ class PlanTrial {
 struct PlanLimits {
   std::int64_t workspace_bytes = 0;
   int timed = 6;            // of the candidates, in cuDNN's order, at most
-  int compiled = 2;         // of them, at run time, at most
+  int compiled = 3;         // of them, at run time, at most
   double tolerance = 1e-3;  // on PlanTrial::difference
   double tie = 0.03;        // times this close count as equal: the one with less workspace, then cuDNN's earlier, wins
 };
