@@ -162,8 +162,8 @@ ConvFormats DryBackend::conv_formats(const ConvSpec& spec) { return inner().conv
 
 ConvWorkspace DryBackend::conv_workspace(const ConvCall& call) {
   if (device_.kind != DeviceKind::cuda) return inner().conv_workspace(call);
-  // cuDNN cannot add, and gives the gradient of weights in the type of activations: kernels/cuda/conv_cudnn.cpp lets it
-  // write beside the destination then.
+  // cuDNN cannot add, and gives the gradient of weights in the type of activations: kernels/cuda/conv_graphs.cpp lets
+  // it write beside the destination then.
   const bool is_weight = call.pass == ConvCall::Pass::weight_grad;
   const bool fits = call.write == Write::overwrite && (!is_weight || activation_type() == compute_type());
   if (call.pass == ConvCall::Pass::forward || fits) return {};

@@ -1,7 +1,7 @@
 // The CUDA backend's class. Everything goes to one stream that it owns, but for uploads, which have one of their own;
 // only copy_out, all_finite and synchronize wait. Definitions: memory_cuda.cpp, upload_cuda.cpp, capture_cuda.cpp,
-// timer_cuda.cpp, kernel_tracer_cupti.cpp, conv_cudnn.cpp, linear_cublas.cpp, and cuda_backend.cpp for the calls that
-// are kernels of ours (kernels.h). Activations are NHWC, of the precision's type.
+// timer_cuda.cpp, kernel_tracer_cupti.cpp, conv_cudnn.cpp, conv_graphs.cpp, linear_cublas.cpp, and cuda_backend.cpp for
+// the calls that are kernels of ours (kernels.h). Activations are NHWC, of the precision's type.
 #pragma once
 
 #include <cublas_v2.h>

@@ -1,6 +1,6 @@
-// The CUDA backend's class on the host model: cuda_backend.cpp, update_table.cpp, linear_cublas.cpp and the kernels are
-// the very files of kernels/cuda/. This one takes the place of memory_cuda.cpp, whose rounded blocks would hide
-// what kernels do beyond their operands, and of conv_cudnn.cpp.
+// The CUDA backend's class on the host model: cuda_backend.cpp, update_table.cpp, conv_graphs.cpp, linear_cublas.cpp
+// and the kernels are the very files of kernels/cuda/. This one takes the place of memory_cuda.cpp, whose rounded
+// blocks would hide what kernels do beyond their operands; conv_plans.cpp that of conv_cudnn.cpp.
 #include "tests/host_model/backend.h"
 
 #include <cstdlib>
@@ -9,9 +9,6 @@
 #include "kernels/cuda/cuda_backend.h"
 
 namespace graft {
-
-struct ConvPlans::State {};
-ConvPlans::~ConvPlans() = default;
 
 namespace {
 
@@ -63,18 +60,6 @@ std::unique_ptr<HostCopy> CudaBackend::begin_copy_out(const void* device, std::i
 void CudaBackend::begin_capture() { throw host_model::NotModelled("begin_capture: the driver's"); }
 std::unique_ptr<CapturedStep> CudaBackend::end_capture() { return nullptr; }
 void CudaBackend::refuse_in_capture(const char*) const {}
-
-void CudaBackend::conv(const ConvSpec&, View, ConstView, WeightView, const ConvEpilogue&) {
-  throw host_model::NotModelled("conv: cuDNN's");
-}
-void CudaBackend::conv_data_grad(const ConvSpec& spec, View dx, Write write, ConstView dy, WeightView w) {
-  if (write == Write::add && add_pointwise_data_grad(spec, dx, dy, w)) return;
-  throw host_model::NotModelled("conv_data_grad: cuDNN's");
-}
-void CudaBackend::conv_weight_grad(const ConvSpec& spec, View dw, Write write, ConstView dy, ConstView x) {
-  if (pointwise_weight_grad(spec, dw, write, dy, x)) return;
-  throw host_model::NotModelled("conv_weight_grad: cuDNN's");
-}
 
 namespace host_model {
 

@@ -1,7 +1,6 @@
-// What runs on the host model: the op cases whose work is done by kernels of graft.
+// What runs on the host model: the op cases of a GPU.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cmath>
 #include <optional>
@@ -11,20 +10,7 @@
 
 namespace graft {
 
-/// Convolutions are cuDNN's, but for gradients that are plain products.
-inline bool is_vendors(const CaseOnDevice& c) {
-  const bool is_product = c.op->conv && c.op->conv->is_pointwise();
-  if (c.op->call == "conv_data_grad" && is_product && c.write == Write::add) return false;
-  const bool is_stored = std::ranges::any_of(c.op->operands, [](const Operand& o) { return o.stored.has_value(); });
-  if (c.op->call == "conv_weight_grad" && is_product && is_stored) return false;  // in 16 bits
-  return c.op->call == "conv" || c.op->call.starts_with("conv_");
-}
-
-inline std::vector<CaseOnDevice> cases_here() {
-  std::vector<CaseOnDevice> cases = cases_in_every_type(DeviceKind::cuda);
-  std::erase_if(cases, is_vendors);
-  return cases;
-}
+inline std::vector<CaseOnDevice> cases_here() { return cases_in_every_type(DeviceKind::cuda); }
 
 /// Bytes around each operand: many; none, so that the address sanitizer guards its ends; so few that float4 cannot be
 /// used on it.

@@ -1,5 +1,5 @@
-// Every op case whose work is done by kernels of graft, on the host model, against the reference device: in three
-// orders of threads and blocks, which must give the same bits.
+// Every op case on the host model, against the reference device: in three orders of threads and blocks, which must give
+// the same bits.
 #include <cmath>
 #include <limits>
 #include <map>
