@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "kernels/cuda/graph_spec.h"
 #include "kernels/out_of_memory.h"
 
 namespace graft {
@@ -162,12 +163,23 @@ ConvFormats DryBackend::conv_formats(const ConvSpec& spec) { return inner().conv
 
 ConvWorkspace DryBackend::conv_workspace(const ConvCall& call) {
   if (device_.kind != DeviceKind::cuda) return inner().conv_workspace(call);
-  // cuDNN cannot add, and gives the gradient of weights in the type of activations: kernels/cuda/conv_graphs.cpp lets
-  // it write beside the destination then.
-  const bool is_weight = call.pass == ConvCall::Pass::weight_grad;
-  const bool fits = call.write == Write::overwrite && (!is_weight || activation_type() == compute_type());
-  if (call.pass == ConvCall::Pass::forward || fits) return {};
-  return {.sum = (is_weight ? call.spec.weight_size() : call.spec.x.size()) * size_of(activation_type())};
+  // As kernels/cuda/conv_graphs.cpp does it: a graph of other channels takes copies of x and w, and cuDNN, which cannot
+  // add and gives gradients in the type of activations alone, then writes beside the destination.
+  using Pass = ConvCall::Pass;
+  if (call.pass == Pass::data_grad && call.write == Write::add && call.spec.is_pointwise()) return {};  // cuBLAS adds
+  const DType type = activation_type();
+  const GraphKind kind = call.pass == Pass::forward     ? GraphKind::conv
+                         : call.pass == Pass::data_grad ? GraphKind::data_grad
+                                                        : GraphKind::weight_grad;
+  const ConvSpec conv = conv_graph(kind, call.spec, type).conv;
+  const bool is_weight = call.pass == Pass::weight_grad, copies = conv.x.c != call.spec.x.c;
+  const bool fits = !copies && call.write == Write::overwrite && (!is_weight || type == compute_type());
+  const std::int64_t x = conv.x.size() * size_of(type), w = conv.weight_size() * size_of(type);
+  ConvWorkspace need;
+  if (copies && !is_weight) need.packed_weights = w;
+  if (copies && call.pass != Pass::data_grad) need.scratch = x;
+  if (call.pass != Pass::forward && !fits) need.sum = is_weight ? w : x;
+  return need;
 }
 
 /// What the call takes, in the order in which it does.

@@ -1,51 +1,79 @@
 // Convolutions as graphs: which one computes a call, what x and w must look like for it, and what it leaves to passes
 // of our own. Plans are chosen and run in conv_cudnn.cpp; tests run the graphs without cuDNN.
+#include <map>
 #include <memory>
-#include <optional>
 
 #include "kernels/cuda/cuda_backend.h"
 
 namespace graft {
 namespace {
 
-/// A dense copy of x with more channels, the new ones zero.
-class PaddedChannels {
+using Memory = std::unique_ptr<CudaScratch>;
+
+/// What a graph reads in the place of a convolution's x and w: the same, or copies with the graph's channels. Pointers
+/// are valid as long as this lives.
+class GraphOperands {
  public:
-  PaddedChannels(Backend& backend, const ConstView& x, std::int64_t channels)
-      : memory_(backend, x.shape.size() / x.shape.c * channels * size_of(x.dtype)) {
-    backend.zero(memory_.as<void>(), x.shape.size() / x.shape.c * channels * size_of(x.dtype));
-    backend.copy({memory_.as<void>(), x.dtype, kNhwc, x.shape, channels}, Write::overwrite, x);
+  GraphOperands(Backend& backend, const GraphSpec& graph, const ConvSpec& conv, cudaStream_t stream)
+      : backend_(backend),
+        graph_(graph),
+        conv_(conv),
+        unfolding_(unfolding(graph.kind, conv, graph.dtype)),
+        stream_(stream) {}
+
+  const void* x(const ConstView& x) {
+    if (!are_copies()) return x.data;
+    x_ = memory(graph_.conv.x.size());
+    if (unfolding_)
+      gpu::unfold(x_->as<void>(), x, conv_, *unfolding_, stream_);
+    else
+      pad(*x_, x);
+    return x_->as<void>();
   }
-  const void* data() const { return memory_.as<void>(); }
+
+  /// A copy that does not change soon is kept with its parameter, for each kind of graph.
+  const void* w(const WeightView& w) {
+    if (!are_copies()) return w.value.data;
+    if (!w.packed) return (w_ = weight(w.value))->as<void>();
+    struct Kept {
+      std::uint64_t version;
+      std::map<GraphKind, Memory> copies;
+    };
+    const auto* last = static_cast<const Kept*>(w.packed->get());
+    if (!last || last->version != w.version) *w.packed = std::make_shared<Kept>(Kept{w.version, {}});
+    Memory& copy = static_cast<Kept*>(w.packed->get())->copies[graph_.kind];
+    if (!copy) copy = weight(w.value);
+    return copy->as<void>();
+  }
 
  private:
-  CudaScratch memory_;
-};
+  bool are_copies() const { return graph_.conv.x.c != conv_.x.c; }
 
-/// `x` itself where it has as many channels as the graph.
-const void* with_channels(Backend& backend, const ConstView& x, std::int64_t channels,
-                          std::optional<PaddedChannels>& padded) {
-  if (x.shape.c == channels) return x.data;
-  padded.emplace(backend, x, channels);
-  return padded->data();
-}
+  Memory memory(std::int64_t size) { return std::make_unique<CudaScratch>(backend_, size * size_of(graph_.dtype)); }
 
-/// Likewise; a padded weight that does not change soon is kept with its parameter.
-const void* with_channels(Backend& backend, const WeightView& w, std::int64_t channels,
-                          std::optional<PaddedChannels>& padded) {
-  struct Kept {
-    std::uint64_t version;
-    PaddedChannels weight;
-  };
-  if (w.value.shape.c == channels || !w.packed) return with_channels(backend, w.value, channels, padded);
-  const auto* kept = static_cast<const Kept*>(w.packed->get());
-  if (!kept || kept->version != w.version) {
-    std::shared_ptr<Kept> made(new Kept{w.version, {backend, w.value, channels}});
-    kept = made.get();
-    *w.packed = std::move(made);
+  Memory weight(const ConstView& w) {
+    Memory copy = memory(graph_.conv.weight_size());
+    if (unfolding_)
+      gpu::unfold_weight(copy->as<void>(), w, conv_, *unfolding_, stream_);
+    else
+      pad(*copy, w);
+    return copy;
   }
-  return kept->weight.data();
-}
+
+  /// More channels, of zeros.
+  void pad(const CudaScratch& to, const ConstView& from) {
+    const std::int64_t channels = graph_.conv.x.c;
+    backend_.zero(to.as<void>(), from.shape.size() / from.shape.c * channels * size_of(from.dtype));
+    backend_.copy({to.as<void>(), from.dtype, kNhwc, from.shape, channels}, Write::overwrite, from);
+  }
+
+  Backend& backend_;
+  const GraphSpec& graph_;
+  const ConvSpec& conv_;
+  const std::optional<Unfolding> unfolding_;
+  cudaStream_t stream_;
+  Memory x_, w_;
+};
 
 }  // namespace
 
@@ -56,13 +84,13 @@ GraphSpec CudaBackend::graph_of(GraphKind kind, const ConvSpec& spec, DType dtyp
 // The whole epilogue in one graph where cuDNN can; else what is missing follows in passes of our own.
 void CudaBackend::conv(const ConvSpec& spec, View y, ConstView x, WeightView w, const ConvEpilogue& epilogue) {
   GraphSpec graph = graph_of(GraphKind::conv, spec, x.dtype);
-  std::optional<PaddedChannels> padded_x, padded_w;
-  const GraphPointers pointers{.x = with_channels(*this, x, graph.conv.x.c, padded_x),
+  const GraphSpec plain = graph;
+  GraphOperands operands(*this, plain, spec, stream());
+  const GraphPointers pointers{.x = operands.x(x),
                                .y = y.data,
-                               .w = with_channels(*this, w, graph.conv.x.c, padded_w),
+                               .w = operands.w(w),
                                .bias = epilogue.bias.data,
                                .residual = epilogue.residual.data};
-  const GraphSpec plain = graph;
   graph.has_bias = epilogue.bias.data != nullptr;
   graph.has_residual = epilogue.residual.data != nullptr;
   graph.has_relu = epilogue.relu;
@@ -76,33 +104,37 @@ void CudaBackend::conv(const ConvSpec& spec, View y, ConstView x, WeightView w, 
   if (epilogue.relu) map(Relu{}, y, Write::overwrite, {y});
 }
 
-// cuDNN overwrites, in the type of its inputs and with their channels; anything else takes a copy beside the
+// cuDNN overwrites, in the type of its inputs and with the graph's channels; anything else takes a copy beside the
 // destination and one pass more.
-void CudaBackend::run_conv_into(const GraphSpec& graph, View to, Write write, GraphPointers pointers) {
-  const void*& result = graph.kind == GraphKind::data_grad ? pointers.x : pointers.w;
-  if (write == Write::overwrite && to.dtype == graph.dtype && to.shape.c == graph.conv.x.c) {
+void CudaBackend::run_conv_into(const GraphSpec& graph, const ConvSpec& spec, View to, Write write,
+                                GraphPointers pointers) {
+  const bool is_weight = graph.kind == GraphKind::weight_grad;
+  const void*& result = is_weight ? pointers.w : pointers.x;
+  const std::int64_t size = is_weight ? graph.conv.weight_size() : graph.conv.x.size();
+  if (write == Write::overwrite && to.dtype == graph.dtype && to.shape.size() == size) {
     result = to.data;
     return conv_plans().run(graph, pointers);
   }
-  const std::int64_t size = to.shape.size() / to.shape.c * graph.conv.x.c;
   const CudaScratch beside(*this, size * size_of(graph.dtype));
   result = beside.as<void>();
   conv_plans().run(graph, pointers);
+  if (const std::optional<Unfolding> unfolded = unfolding(graph.kind, spec, graph.dtype))
+    return gpu::fold_weight_grad(to, write, result, graph.dtype, spec, *unfolded, stream());
   copy(to, write, ConstView{result, graph.dtype, kNhwc, to.shape, graph.conv.x.c});
 }
 
 void CudaBackend::conv_data_grad(const ConvSpec& spec, View dx, Write write, ConstView dy, WeightView w) {
   if (write == Write::add && add_pointwise_data_grad(spec, dx, dy, w)) return;
   const GraphSpec graph = graph_of(GraphKind::data_grad, spec, dy.dtype);
-  std::optional<PaddedChannels> padded_w;
-  run_conv_into(graph, dx, write, {.y = dy.data, .w = with_channels(*this, w, graph.conv.x.c, padded_w)});
+  GraphOperands operands(*this, graph, spec, stream());
+  run_conv_into(graph, spec, dx, write, {.y = dy.data, .w = operands.w(w)});
 }
 
 void CudaBackend::conv_weight_grad(const ConvSpec& spec, View dw, Write write, ConstView dy, ConstView x) {
   if (pointwise_weight_grad(spec, dw, write, dy, x)) return;
   const GraphSpec graph = graph_of(GraphKind::weight_grad, spec, dy.dtype);
-  std::optional<PaddedChannels> padded_x;
-  run_conv_into(graph, dw, write, {.x = with_channels(*this, x, graph.conv.x.c, padded_x), .y = dy.data});
+  GraphOperands operands(*this, graph, spec, stream());
+  run_conv_into(graph, spec, dw, write, {.x = operands.x(x), .y = dy.data});
 }
 
 }  // namespace graft

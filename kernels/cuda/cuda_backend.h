@@ -116,7 +116,7 @@ class CudaBackend final : public Backend {
   ConvPlans& conv_plans();
   GraphSpec graph_of(GraphKind kind, const ConvSpec& spec, DType dtype) const;
   /// Runs a gradient's graph into `to`, or into scratch memory that is then copied or added there.
-  void run_conv_into(const GraphSpec& graph, View to, Write write, GraphPointers pointers);
+  void run_conv_into(const GraphSpec& graph, const ConvSpec& spec, View to, Write write, GraphPointers pointers);
   // Gradients of 1x1 convolutions by one matrix product. False, and nothing done, where one is no such product.
   bool add_pointwise_data_grad(const ConvSpec& spec, View dx, ConstView dy, const WeightView& w);  // dx += it
   bool pointwise_weight_grad(const ConvSpec& spec, View dw, Write, ConstView dy, ConstView x);

@@ -5,6 +5,9 @@
 namespace graft {
 namespace {
 
+constexpr std::int64_t kGroup = 8;          // channels that cuDNN's 16-bit engines read at once
+constexpr std::int64_t kMostUnfolded = 64;  // channels of an unfolded x: what it gains it must not lose in bytes
+
 const char* name_of(GraphKind kind) {
   switch (kind) {
     case GraphKind::conv:
@@ -29,10 +32,26 @@ const char* name_of(GraphKind kind) {
 
 }  // namespace
 
+// With all rows of the window the rest is a matrix product. Else as many rows as the stride skips: then x' holds each
+// row of x once.
+std::optional<Unfolding> unfolding(GraphKind kind, const ConvSpec& conv, DType dtype) {
+  if (dtype == DType::f32 || (kind != GraphKind::conv && kind != GraphKind::weight_grad)) return {};
+  if (conv.x.c >= kGroup || conv.dilation_h != 1 || conv.dilation_w != 1 || conv.y().pixels() == 0) return {};
+  const std::int64_t row = conv.s * conv.x.c;
+  const std::int64_t rows = conv.r * row <= kMostUnfolded ? conv.r : conv.stride_h;
+  if (rows * row > kMostUnfolded) return {};
+  const std::int64_t channels = (rows * row + kGroup - 1) / kGroup * kGroup, taps = (conv.r + rows - 1) / rows;
+  return Unfolding{
+      .rows = rows,
+      .conv = {.x = {conv.x.n, channels, conv.out_h() + taps - 1, conv.out_w()}, .k = conv.k, .r = taps, .s = 1}};
+}
+
 GraphSpec conv_graph(GraphKind kind, const ConvSpec& conv, DType dtype, bool allows_tf32) {
-  constexpr std::int64_t kGroup = 8;
   GraphSpec graph{.kind = kind, .dtype = dtype, .allows_tf32 = allows_tf32, .conv = conv};
-  if (dtype != DType::f32 && !graph.is_norm() && conv.x.c < kGroup) graph.conv.x.c = kGroup;
+  if (const std::optional<Unfolding> unfolded = unfolding(kind, conv, dtype))
+    graph.conv = unfolded->conv;
+  else if (dtype != DType::f32 && !graph.is_norm() && conv.x.c < kGroup)
+    graph.conv.x.c = kGroup;
   return graph;
 }
 

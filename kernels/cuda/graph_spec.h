@@ -3,6 +3,7 @@
 #pragma once
 
 #include <compare>
+#include <optional>
 #include <string>
 
 #include "kernels/core.h"
@@ -40,8 +41,22 @@ struct GraphSpec {
   friend auto operator<=>(const GraphSpec&, const GraphSpec&) = default;
 };
 
-/// The graph of a convolution, or of a norm over conv.x, as the CUDA backend runs it: cuDNN's 16-bit engines want
-/// channels in eights, so an image's three are padded with zeros, in x and in w.
+/// How a convolution of few channels becomes one of many, which tensor cores are made for: all columns of the window
+/// and `rows` of its rows turn into channels.
+///   x'[n, i, j, (a, s, c)] = x[n, stride_h * i + a - pad_h, stride_w * j + s - pad_w, c], 0 outside the image
+///   w'[k, r, 0, (a, s, c)] = w[k, rows * r + a, s, c], 0 below the window
+/// for a < rows, with channels of zeros up to a multiple of 8. What is left has stride 1 and no padding.
+struct Unfolding {
+  std::int64_t rows = 1;
+  ConvSpec conv;  // of x' and w'
+};
+
+/// The unfolding with which a graph computes the convolution; none for gradients of x, for float32, for 8 channels and
+/// more, for dilated windows, and for rows so long that x' would have more than 64 channels.
+std::optional<Unfolding> unfolding(GraphKind kind, const ConvSpec& conv, DType dtype);
+
+/// The graph of a convolution, or of a norm over conv.x, as the CUDA backend runs it. In 16 bits cuDNN wants channels
+/// in eights: a convolution of fewer is unfolded, or else the missing ones are zeros, in x and in w.
 GraphSpec conv_graph(GraphKind kind, const ConvSpec& conv, DType dtype, bool allows_tf32 = false);
 
 /// One line without tabs, different for different specs: "conv+bias+relu bf16 x [16,64,56,56] w [64,64,3,3] stride 1x1

@@ -4,6 +4,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cuda/gpu.h"
+#include "kernels/cuda/graph_spec.h"
 
 namespace graft::gpu {
 
@@ -67,6 +68,16 @@ void images_to_input(View x, std::span<const ConstView> pixels, std::span<const 
 // fold.cu
 void fold_normalize(View folded, View shift, ConstView w, ConstView bias, const NormalizeArgs& args,
                     cudaStream_t stream);
+
+// unfold.cu. The unfolded tensors are dense, of 16-bit types, and begin at multiples of 16 bytes; so do scratch blocks.
+/// x' of a dense x.
+void unfold(void* unfolded, ConstView x, const ConvSpec& conv, const Unfolding& unfolding, cudaStream_t stream);
+/// w' of w.
+void unfold_weight(void* unfolded, ConstView w, const ConvSpec& conv, const Unfolding& unfolding, cudaStream_t stream);
+/// w's gradient from that of w', which is of type `dtype`.
+/// Errors: dw is not float32.
+void fold_weight_grad(View dw, Write write, const void* unfolded, DType dtype, const ConvSpec& conv,
+                      const Unfolding& unfolding, cudaStream_t stream);
 
 // compare.cu
 /// Raises largest[0] to the largest |a - b| and largest[1] to the largest |a| below `limit`; dense float32, zeros at

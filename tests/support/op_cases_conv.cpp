@@ -45,6 +45,7 @@ std::vector<NamedSpec> conv_specs(CaseSize size) {
             .dilation_w = 2}},
           {"7x7_stride2",
            {.x = {2, 3, 17, 15}, .k = 16, .r = 7, .s = 7, .stride_h = 2, .stride_w = 2, .pad_h = 3, .pad_w = 3}},
+          {"3x3_of_an_image", {.x = {2, 3, 6, 16}, .k = 16, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}},
           {"3x3_stride2",
            {.x = {2, 16, 10, 11}, .k = 32, .r = 3, .s = 3, .stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1}},
           {"3x3", {.x = {3, 32, 7, 6}, .k = 16, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}},
@@ -212,7 +213,7 @@ void add_conv_cases(std::vector<OpCase>& table, CaseSize size) {
     table.push_back(bias_grad(n));
   }
   if (size == CaseSize::real) return;
-  const NamedSpec odd = conv_specs(size)[0], blocks = conv_specs(size)[3];
+  const NamedSpec odd = conv_specs(size)[0], blocks = conv_specs(size)[4];
   for (const NamedSpec& n : {odd, blocks}) {
     table.push_back(forward(n, true, false));
     table.push_back(forward(n, false, true));
