@@ -29,7 +29,7 @@ struct LaunchConfig {
 /// Errors: the launch was refused, or an earlier kernel failed.
 template <class... P, class... A>
 void launch(const char* what, void (*kernel)(P...), const LaunchConfig& config, A&&... args) {
-  if (config.grid.x == 0 || config.grid.y == 0) return;  // nothing to compute
+  if (config.grid.x == 0 || config.grid.y == 0 || config.grid.z == 0) return;  // nothing to compute
   cudaLaunchConfig_t c{};
   c.gridDim = config.grid;
   c.blockDim = config.block;

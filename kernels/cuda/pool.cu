@@ -1,26 +1,15 @@
 // Pooling. Forward passes take a thread per output pixel and channel, gradients a thread per input pixel and channel,
-// which gathers from the windows that cover it: no atomics, the same bits every time.
+// which gathers from the windows that cover it: no atomics, the same bits every time. Any window goes; the networks'
+// own are those of pool_halving.cu.
 #include "kernels/cuda/kernels.h"
-#include "kernels/cuda/rows.h"
+#include "kernels/cuda/pool.h"
 
 namespace graft::gpu {
 namespace {
 
-struct IndexRows {
-  std::uint8_t* data;
-  std::int64_t pitch;
-};
-
 template <int W>
-__device__ __forceinline__ void store_index(const IndexRows& to, std::int64_t row, std::int64_t c, const int (&v)[W]) {
-  Elements<std::uint8_t, W> e;
-  for (int l = 0; l < W; ++l) e.v[l] = static_cast<std::uint8_t>(v[l]);
-  *reinterpret_cast<Elements<std::uint8_t, W>*>(to.data + row * to.pitch + c) = e;
-}
-
-template <int W>
-__device__ __forceinline__ void load_index(const IndexRows& from, std::int64_t row, std::int64_t c, int (&v)[W]) {
-  const auto e = *reinterpret_cast<const Elements<std::uint8_t, W>*>(from.data + row * from.pitch + c);
+__device__ __forceinline__ void load_index(const std::uint8_t* from, int (&v)[W]) {
+  const auto e = *reinterpret_cast<const Elements<std::uint8_t, W>*>(from);
   for (int l = 0; l < W; ++l) v[l] = e.v[l];
 }
 
@@ -80,7 +69,7 @@ __global__ void __launch_bounds__(kThreads)
           }
       }
     store<W>(y.at(row, at.channel), best);
-    store_index<W>(index, row, at.channel, where);
+    store_index<W>(index.at(row, at.channel), where);
   }
 }
 
@@ -100,7 +89,7 @@ __global__ void __launch_bounds__(kThreads)
         const std::int64_t from = (p.n * s.out_h() + i) * s.out_w() + j;
         const int position = int((p.i - (i * s.stride_h - s.pad_h)) * s.window_w + p.j - (j * s.stride_w - s.pad_w));
         int where[W];
-        load_index<W>(index, from, at.channel, where);
+        load_index<W>(index.at(from, at.channel), where);
         const Pack<W> g = load<W>(dy.at(from, at.channel));
         for (int l = 0; l < W; ++l) sum.v[l] += where[l] == position ? g.v[l] : 0.0f;
       }
@@ -206,35 +195,33 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-IndexRows index_rows(const void* data, DType dtype, Format format, std::int64_t pitch) {
-  if (dtype != DType::u8 || format != kNhwc) throw Error("max_pool: index must be u8 in NHWC");
-  return {static_cast<std::uint8_t*>(const_cast<void*>(data)), pitch};
-}
-
 }  // namespace
 
 void max_pool(const PoolSpec& spec, View y, View index, ConstView x, cudaStream_t stream) {
+  if (is_halving(spec)) return max_pool_halving(spec, y, index, x, stream);
   constexpr const char* kOp = "max_pool";
   if (spec.window_h * spec.window_w > 256)
     throw Error("max_pool: a window may cover 256 pixels, got " + std::to_string(spec.window_h) + "x" +
                 std::to_string(spec.window_w));
   with_packs(kOp, x, {y, index}, [&]<class T, int W>() {
     const RowTiling t = tile_pass(y.shape, W);
-    launch(kOp, max_pool_kernel<T, W>, t.config(stream), t, spec, rows_of<T>(y, kOp),
-           index_rows(index.data, index.dtype, index.format, index.pitch), rows_of<T>(x, kOp));
+    launch(kOp, max_pool_kernel<T, W>, t.config(stream), t, spec, rows_of<T>(y, kOp), index_rows(index),
+           rows_of<T>(x, kOp));
   });
 }
 
 void max_pool_grad(const PoolSpec& spec, View dx, Write write, ConstView dy, ConstView index, cudaStream_t stream) {
+  if (is_halving(spec)) return max_pool_grad_halving(spec, dx, write, dy, index, stream);
   constexpr const char* kOp = "max_pool_grad";
   with_packs(kOp, dy, {dx, index}, [&]<class T, int W>() {
     const RowTiling t = tile_pass(dx.shape, W);
     launch(kOp, max_pool_grad_kernel<T, W>, t.config(stream), t, spec, rows_of<T>(dx, kOp), write == Write::add,
-           rows_of<T>(dy, kOp), index_rows(index.data, index.dtype, index.format, index.pitch));
+           rows_of<T>(dy, kOp), index_rows(index));
   });
 }
 
 void avg_pool(const PoolSpec& spec, View y, ConstView x, cudaStream_t stream) {
+  if (is_halving(spec) && spec.window_h == 2) return avg_pool_halving(spec, y, x, stream);
   constexpr const char* kOp = "avg_pool";
   with_packs(kOp, x, {y}, [&]<class T, int W>() {
     const RowTiling t = tile_pass(y.shape, W);
@@ -243,6 +230,7 @@ void avg_pool(const PoolSpec& spec, View y, ConstView x, cudaStream_t stream) {
 }
 
 void avg_pool_grad(const PoolSpec& spec, View dx, Write write, ConstView dy, cudaStream_t stream) {
+  if (is_halving(spec) && spec.window_h == 2) return avg_pool_grad_halving(spec, dx, write, dy, stream);
   constexpr const char* kOp = "avg_pool_grad";
   with_packs(kOp, dy, {dx}, [&]<class T, int W>() {
     const RowTiling t = tile_pass(dx.shape, W);

@@ -99,5 +99,29 @@ TEST(HostModelDifferences, OfTwoResultsAreFound) {
   }
 }
 
+/// Windows with NaN, with -inf alone, and with equal values: which value wins, and where it is taken to be.
+TEST(HostModelMaxPool, ChoosesAsTheReferenceDoes) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity(), kValues[] = {-1, -kInfinity, 2, std::nan("")};
+  const std::unique_ptr<Backend> device = host_model::make_backend(),
+                                 reference = make_backend({DeviceKind::reference, 0});
+  for (const std::int64_t k : {2, 3})
+    for (const std::uint64_t kinds : {2, 3, 4}) {
+      const PoolSpec spec{.x = {3, 8, 9, 11}, .window_h = k, .window_w = k, .pad_h = k - 2, .pad_w = k - 2};
+      OpCase op;
+      op.operands = {input("x", spec.x), fresh("y", spec.y()), fresh("index", spec.y()).of(DType::u8)};
+      std::vector<double> x(std::size_t(spec.x.size()));
+      std::uint64_t state = 1;
+      for (double& v : x)
+        v = kValues[(state = state * 6364136223846793005u + 1442695040888963407u) / (1ull << 33) % kinds];
+      const auto pool = [&](Backend& on) {
+        CaseOperands o(on, op, Write::overwrite, {kNhwc, kNhwc, kNhwc});
+        o.set("x", x);
+        on.max_pool(spec, o["y"], o["index"], o["x"]);
+        return std::vector{o.values("y"), o.values("index")};
+      };
+      EXPECT_TRUE(same_bits(pool(*device), pool(*reference))) << k << " " << kinds;
+    }
+}
+
 }  // namespace
 }  // namespace graft

@@ -18,15 +18,23 @@ std::vector<PoolCase> max_pools(CaseSize size) {
   if (size == CaseSize::real)
     return {{"resnet", {.x = {8, 64, 112, 112}, .window_h = 3, .window_w = 3, .pad_h = 1, .pad_w = 1}},
             {"vgg_blocks16", {.x = {4, 64, 224, 224}}, {16}}};
-  return {{"odd",
-           {.x = {2, 5, 11, 10}, .window_h = 5, .window_w = 4, .stride_h = 3, .stride_w = 2, .pad_h = 2, .pad_w = 1}},
-          {"resnet_blocks16", {.x = {2, 16, 9, 8}, .window_h = 3, .window_w = 3, .pad_h = 1, .pad_w = 1}, {16}},
-          {"vgg_blocks8", {.x = {1, 24, 7, 6}}, {8}},
-          {"into_slice", {.x = {2, 19, 5, 8}, .window_h = 3, .window_w = 2, .stride_h = 1, .pad_h = 1}, kNhwc, 3, 2},
-          {"nchw", {.x = {2, 3, 6, 7}, .window_h = 2, .window_w = 3, .stride_h = 2, .stride_w = 1}, kNchw},
-          // Channels that a GPU moves four, and eight, at a time; the same for averages below.
-          {"quads", {.x = {2, 12, 5, 7}, .window_h = 3, .window_w = 2, .stride_w = 1, .pad_h = 1}, kNhwc, 4, 8},
-          {"eights", {.x = {1, 16, 4, 5}, .window_h = 2, .window_w = 3, .stride_w = 1, .pad_h = 1}, kNhwc, 8, 16}};
+  return {
+      {"odd",
+       {.x = {2, 5, 11, 10}, .window_h = 5, .window_w = 4, .stride_h = 3, .stride_w = 2, .pad_h = 2, .pad_w = 1}},
+      {"resnet_blocks16", {.x = {2, 16, 9, 8}, .window_h = 3, .window_w = 3, .pad_h = 1, .pad_w = 1}, {16}},
+      {"vgg_blocks8", {.x = {1, 24, 7, 6}}, {8}},
+      {"into_slice", {.x = {2, 19, 5, 8}, .window_h = 3, .window_w = 2, .stride_h = 1, .pad_h = 1}, kNhwc, 3, 2},
+      // Windows that a GPU has kernels for, at odd sizes, in slices, and where channels go one at a time.
+      {"halving_3x3", {.x = {2, 16, 13, 9}, .window_h = 3, .window_w = 3, .pad_h = 1, .pad_w = 1}, kNhwc, 8, 8},
+      {"halving_3x3_square", {.x = {3, 8, 7, 7}, .window_h = 3, .window_w = 3, .pad_h = 1, .pad_w = 1}},
+      {"halving_3x3_singles", {.x = {2, 5, 8, 7}, .window_h = 3, .window_w = 3, .pad_h = 1, .pad_w = 1}, kNhwc, 3, 2},
+      {"halving_3x3_one_pixel", {.x = {2, 3, 1, 1}, .window_h = 3, .window_w = 3, .pad_h = 1, .pad_w = 1}},
+      {"halving_2x2", {.x = {2, 16, 13, 9}}, kNhwc, 8, 8},
+      {"halving_2x2_singles", {.x = {3, 5, 7, 7}}, kNhwc, 3, 2},
+      {"nchw", {.x = {2, 3, 6, 7}, .window_h = 2, .window_w = 3, .stride_h = 2, .stride_w = 1}, kNchw},
+      // Channels that a GPU moves four, and eight, at a time; the same for averages below.
+      {"quads", {.x = {2, 12, 5, 7}, .window_h = 3, .window_w = 2, .stride_w = 1, .pad_h = 1}, kNhwc, 4, 8},
+      {"eights", {.x = {1, 16, 4, 5}, .window_h = 2, .window_w = 3, .stride_w = 1, .pad_h = 1}, kNhwc, 8, 16}};
 }
 
 std::vector<PoolCase> avg_pools(CaseSize size) {
@@ -39,6 +47,9 @@ std::vector<PoolCase> avg_pools(CaseSize size) {
           {"odd_inside_only", inside},
           {"densenet_blocks16", {.x = {2, 32, 7, 8}}, {16}},
           {"into_slice", {.x = {2, 70, 4, 6}}, kNhwc, 1, 4},
+          {"halving", {.x = {2, 16, 13, 9}}, kNhwc, 8, 8},
+          {"halving_strips", {.x = {420, 8, 9, 2}}},
+          {"halving_singles", {.x = {3, 5, 7, 7}}, kNhwc, 3, 2},
           {"quads", {.x = {2, 12, 5, 7}, .window_h = 3, .window_w = 2, .stride_w = 1, .pad_h = 1}, kNhwc, 4, 8},
           {"eights", {.x = {1, 16, 4, 5}, .window_h = 2, .window_w = 3, .stride_w = 1, .pad_h = 1}, kNhwc, 8, 16}};
 }
