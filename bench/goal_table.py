@@ -21,6 +21,30 @@ MODES = ("", "default", "reduce-overhead", "max-autotune")
 FIRST = (("", "bf16"), ("default", "bf16"), ("default", "f16"))
 
 
+def contests(stage, rehearse=False, every=False):
+    """What a stage compares with PyTorch, in turn: (job, architecture, batch, ((compile mode, precision), ...)).
+    every: of training those configurations that the first comparison left out."""
+    small = 2 if rehearse else None
+    if stage == "train":
+        rest = tuple((mode, precision) for mode in MODES for precision in ("bf16", "f16")
+                     if (mode, precision) not in FIRST)
+        if rehearse:
+            configurations = (("", "bf16"), ) if every else (("", "f32"), ("default", "f32"))
+        else:
+            configurations = rest if every else FIRST
+        return [("train", arch, small or (128 if arch == "vgg19" else 256), configurations) for arch in NAMES]
+    if stage == "infer":
+        configurations = (("", "f32"), ) if rehearse else (("default", "bf16"), ("default", "f16"))
+        return [("infer", arch, small or 256, configurations) for arch in NAMES]
+    if stage == "latency":
+        return [("infer", "resnet50", 1, (("", "f32"), ) if rehearse else (("reduce-overhead", "f16"),
+                                                                           ("max-autotune", "f16")))]
+    if stage == "small-batch":
+        configurations = (("", "f32"), ) if rehearse else (("", "bf16"), ("reduce-overhead", "bf16"))
+        return [("train", "resnet50", batch, configurations) for batch in ((small, ) if rehearse else (8, 16))]
+    raise ValueError(f"{stage} compares no configurations of PyTorch")
+
+
 class Report:
     """The two files of a stage, complete after every change."""
 

@@ -12,6 +12,7 @@ Exits with 77 when nothing could be measured, the reason in the last line.
 """
 
 import argparse
+import concurrent.futures
 import csv
 import json
 import os
@@ -22,9 +23,9 @@ import time
 
 import compare_torch_update
 import roofline
-from goal_table import (BOUNDARY, DETERMINISTIC, FIRST, INFER, LATENCY_MS, MEMORY, MODES, NAMES, PROBE, PROBE_EPOCHS,
-                        SMALL_BATCH, START_S)
-from goal_table import TRAIN, UPDATE, UPDATE_SHARE, Report, factor, mib, share_text, verdict
+from goal_table import (BOUNDARY, DETERMINISTIC, INFER, LATENCY_MS, MEMORY, NAMES, PROBE, PROBE_EPOCHS, SMALL_BATCH,
+                        START_S, TRAIN, UPDATE, UPDATE_SHARE)
+from goal_table import Report, contests, factor, mib, share_text, verdict
 from contenders import (TORCH_CONTENDER, Contender, LeftOut, alternate, find_program, our_environment, ratios,
                         time_process)
 
@@ -86,15 +87,8 @@ class Bench:
             return 1
         return max(1, min(300, round(1.0 / ours.run(3, keep=False))))
 
-    def configurations(self):
-        """(compile mode, precision) of PyTorch that are compared."""
-        if self.a.rehearse and not self.a.all:
-            return [("", "f32"), ("default", "f32")]
-        if self.a.rehearse:
-            return [("", "bf16")]
-        if not self.a.all:
-            return FIRST
-        return [(mode, precision) for mode in MODES for precision in ("bf16", "f16") if (mode, precision) not in FIRST]
+    def contests(self, stage):
+        return contests(stage, self.a.rehearse, self.a.all)
 
     # Turns.
 
@@ -184,18 +178,55 @@ class Bench:
         self.report.note(
             f"bounds below take {best['matrix_flops'] / 1e12:.4g} TFLOP/s and {best['copy_bytes'] / 1e9:.4g} GB/s")
 
+    def compile(self):
+        """Starts whatever later stages compile, so that they find the kernels on disk. Those that fail beside others,
+        for want of memory, are tried again alone."""
+        if self.torch_reason:
+            raise LeftOut(self.torch_reason)
+        jobs = [(job, dict(arch=arch, batch=batch, size=self.size, compile=mode, precision=precision))
+                for stage in ("train", "infer", "latency", "small-batch")
+                for job, arch, batch, configurations in contests(stage, self.a.rehearse)
+                for mode, precision in configurations if mode]
+
+        def start(one):
+            """(whether it compiled, one line about it)"""
+            job, options = one
+            begin, what = time.perf_counter(), "PyTorch {compile}, {job} {arch}, batch {batch}, {precision}".format(
+                job=job, **options)
+            try:
+                contender = self.theirs(job, **options)
+                try:
+                    contender.run(2, keep=False)
+                finally:
+                    contender.close()
+            except LeftOut as reason:
+                return False, f"{what}: not compiled: {reason}"
+            return True, f"{what}: {time.perf_counter() - begin:.0f} s to compile"
+
+        failed = []
+        with concurrent.futures.ThreadPoolExecutor(max(1, os.cpu_count() // 4)) as several:
+            for one, (is_compiled, line) in zip(jobs, several.map(start, jobs)):
+                self.report.note(line)
+                if not is_compiled:
+                    failed.append(one)
+        compiled = len(jobs) - len(failed)
+        for one in failed:
+            is_compiled, line = start(one)
+            self.report.note(line + ", alone")
+            compiled += is_compiled
+        if not compiled:
+            raise LeftOut("PyTorch compiled nothing here")
+
     def train(self):
         arch = self.a.arch
-        batch = 2 if self.a.rehearse else 128 if arch == "vgg19" else 256
+        (batch, configurations), = [c[2:] for c in self.contests("train") if c[1] == arch]
         what = f"training {NAMES[arch]}, batch {batch}, {self.size} px"
-        self.race("train", arch, batch, what, TRAIN[arch], self.bound("c1", arch, batch), self.configurations())
+        self.race("train", arch, batch, what, TRAIN[arch], self.bound("c1", arch, batch), configurations)
 
     def infer(self):
-        batch = 2 if self.a.rehearse else 256
-        configurations = [("", "f32")] if self.a.rehearse else [("default", "bf16"), ("default", "f16")]
-        for arch in roofline.ARCHITECTURES:
+        for job, arch, batch, configurations in self.contests("infer"):
             what = f"inference {NAMES[arch]}, batch {batch}, {self.size} px"
-            self.race("infer", arch, batch, what, INFER[arch], self.bound("infer", arch, batch), configurations)
+            self.race(job, arch, batch, what, INFER[arch], self.bound("infer", arch, batch), configurations)
 
     def race(self, job, arch, batch, what, limits, bound, configurations):
         """graft against the best of the configurations, as one row; in training also its memory against eager's.
@@ -243,11 +274,11 @@ class Bench:
 
     def latency(self):
         floor, aim = LATENCY_MS
-        what = f"latency ResNet-50, batch 1, {self.size} px"
-        options = dict(arch="resnet50", batch=1, size=self.size)
-        ours, best = self.ours("graft_train_step", "--job", "infer", **options), None
-        configurations = [("", "f32")] if self.a.rehearse else [("reduce-overhead", "f16"), ("max-autotune", "f16")]
-        for _, name, opponent, ratio in self.duel(ours, "infer", what, 1, configurations, **options):
+        (job, arch, batch, configurations), = self.contests("latency")
+        what = f"latency {NAMES[arch]}, batch {batch}, {self.size} px"
+        options = dict(arch=arch, batch=batch, size=self.size)
+        ours, best = self.ours("graft_train_step", "--job", job, **options), None
+        for _, name, opponent, ratio in self.duel(ours, job, what, batch, configurations, **options):
             if best is None or statistics.median(opponent.rounds) < best[0]:
                 best = (statistics.median(opponent.rounds), name, ratio)
         milliseconds = 1e3 * statistics.median(ours.rounds)
@@ -259,11 +290,10 @@ class Bench:
         ours.close()
 
     def small_batch(self):
-        for batch in (2, ) if self.a.rehearse else (8, 16):
-            what = f"training ResNet-50, batch {batch}, {self.size} px"
-            options = dict(arch="resnet50", batch=batch, size=self.size)
+        for _, arch, batch, configurations in self.contests("small-batch"):
+            what = f"training {NAMES[arch]}, batch {batch}, {self.size} px"
+            options = dict(arch=arch, batch=batch, size=self.size)
             ours = self.ours("graft_train_step", "--job", "train", **options)
-            configurations = [("", "f32")] if self.a.rehearse else [("", "bf16"), ("reduce-overhead", "bf16")]
             for mode, name, opponent, ratio in self.duel(ours, "train", what, batch, configurations, **options):
                 floor, aim = SMALL_BATCH[mode]
                 best = (statistics.median(opponent.rounds), name, ratio)
@@ -493,8 +523,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage",
                         choices=[
-                            "ceilings", "plans", "train", "infer", "latency", "small-batch", "update", "probe",
-                            "boundary", "start", "deterministic"
+                            "ceilings", "plans", "compile", "train", "infer", "latency", "small-batch", "update",
+                            "probe", "boundary", "start", "deterministic"
                         ])
     parser.add_argument("--bin", required=True)
     parser.add_argument("--device", default="cuda:0")
@@ -518,7 +548,7 @@ def main():
         getattr(bench, a.stage.replace("-", "_"))()
     except LeftOut as reason:
         print(reason)
-        sys.exit(77 if a.stage == "boundary" and not bench.report.rows else 1)
+        sys.exit(77 if a.stage in ("boundary", "compile") and not bench.report.rows else 1)
 
 
 if __name__ == "__main__":

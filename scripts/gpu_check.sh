@@ -75,8 +75,9 @@ state=$(realpath -m "${state:-$root/gpu_check}")
 mkdir -p "$state" || exit 1
 export GPU_CHECK_ROOT=$root GPU_CHECK_STATE=$state GPU_CHECK_SOURCE=$here
 
-# Libraries for graft's programs alone: PyTorch brings its own and must not see these. Folders of the toolkit and of Python
-# packages (PyTorch's cuDNN and cuBLAS) serve for what the system and the bundle lack.
+# Libraries for graft's programs alone: PyTorch brings its own and must not see these. A comparison is fair with one cuDNN
+# and cuBLAS on both sides, so the module takes those of the Python packages, unless LD_LIBRARY_PATH names others. The
+# toolkit and the bundle's libstdc++ serve for what is still missing.
 export GRAFT_LIBRARY_PATH=""
 with_libraries() {
   local path=$GRAFT_LIBRARY_PATH
@@ -84,30 +85,47 @@ with_libraries() {
   LD_LIBRARY_PATH=$path "$@"
 }
 lacking() { with_libraries ldd "$1" 2>&1 | grep -E 'not found' | sed -E "s/^\s*(\S+) => .*/\1/; s/.*version .(\S+)' not found.*/\1/" | sort -u; }
-candidate_folders() {
-  echo "$root/lib/compiler"  # libstdc++ of the build, should the system's be older
-  echo "${CUDA_HOME:-/usr/local/cuda}/lib64"
+python_folders() {
   "$GPU_CHECK_PYTHON" - <<'PYTHON' 2>/dev/null
 import glob, site, sys
 for packages in site.getsitepackages() + [site.getusersitepackages()] + sys.path:
     if packages: print(*sorted(glob.glob(packages + "/nvidia/*/lib")), sep="\n")
 PYTHON
 }
+other_folders() {
+  echo "$root/lib/compiler"  # libstdc++ of the build, should the system's be older
+  echo "${CUDA_HOME:-/usr/local/cuda}/lib64"
+}
+add_folders() {  # add_folders <libraries...>: those of standard input that hold one of them
+  local folder library
+  while read -r folder; do
+    [[ -d $folder && :$GRAFT_LIBRARY_PATH: != *:$folder:* ]] || continue
+    for library in "$@"; do
+      if [[ -e $folder/$library || ($library == GLIBCXX* && $folder == */compiler) ]]; then
+        GRAFT_LIBRARY_PATH+=${GRAFT_LIBRARY_PATH:+:}$folder
+        break
+      fi
+    done
+  done
+}
+named_by_user() {  # named_by_user <library>
+  local folders folder
+  IFS=: read -ra folders <<<"${LD_LIBRARY_PATH-}"
+  for folder in ${folders[@]+"${folders[@]}"}; do [[ -e $folder/$1 ]] && return; done
+  return 1
+}
 find_libraries() {
-  local program folder library lack
+  local program library wanted=() lack
+  if [[ -e $root/bin/graft_cuda.so ]]; then
+    for library in $(ldd "$root/bin/graft_cuda.so" 2>/dev/null | awk '{print $1}'); do
+      named_by_user "$library" || wanted+=("$library")
+    done
+    add_folders ${wanted[@]+"${wanted[@]}"} < <(python_folders)
+  fi
   for program in "$root/bin/graft" "$root/bin/graft_cuda.so"; do
     [[ -e $program ]] || continue
-    lack=$(lacking "$program")
-    [[ -n $lack ]] || continue
-    while read -r folder; do
-      [[ -d $folder && :$GRAFT_LIBRARY_PATH: != *:$folder:* ]] || continue
-      for library in $lack; do
-        if [[ -e $folder/$library || ($library == GLIBCXX* && $folder == */compiler) ]]; then
-          GRAFT_LIBRARY_PATH+=${GRAFT_LIBRARY_PATH:+:}$folder
-          break
-        fi
-      done
-    done < <(candidate_folders)
+    mapfile -t lack < <(lacking "$program")
+    add_folders ${lack[@]+"${lack[@]}"} < <(other_folders; python_folders)
   done
 }
 find_libraries

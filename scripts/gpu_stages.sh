@@ -14,6 +14,7 @@ training 420 Training ResNet-50: loss curve beside the CPU's
 determinism 150 The same training twice: the same weights
 ceilings 90 Matrix rate and copy bandwidth
 plans 480 cuDNN's plans, chosen before anything is timed
+compile 480 torch.compile's kernels, compiled before anything is timed
 train-resnet50 300 Training ResNet-50, batch 256
 train-densenet121 420 Training DenseNet-121, batch 256
 train-vgg19 240 Training VGG-19, batch 128
@@ -62,6 +63,7 @@ device() {
   ours "$bin/graft" devices
   ours "$bin/graft" devices --json | grep -q "\"$GPU_CHECK_DEVICE\",\"usable\":true" ||
     { ours "$bin/graft" devices | grep -m1 "^${GPU_CHECK_DEVICE%%:*} "; return 1; }
+  ours "$bin/graft" devices | grep -m1 "^$GPU_CHECK_DEVICE " | sed 's/^/- /' >"$state/$stage.md"  # with the cuDNN in use
 }
 
 sanitizer() {  # sanitizer <tool of compute-sanitizer>
@@ -105,15 +107,22 @@ train_run() {
     --no-leak-check --overwrite -o "$state/runs/$name" "$@"
 }
 
-# training <arch>: the device's curve against CPU runs that differ from each other in rounding alone.
+# training <arch>: the device's curve against CPU runs that differ from each other in rounding alone. All run at once.
 training() {
-  local arch=$1 precision result=0 half=$((($(nproc) + 1) / 2))
+  local arch=$1 precision run result=0 quarter=$((($(nproc) + 3) / 4)) half=$(($(nproc) / 2)) cpu_runs=()
+  ((half > quarter)) || half=$((quarter + 1))
   need_python || return
+  images >/dev/null || return 1
   local cpus=(--cpu "$state/runs/$arch-cpu/steps.csv" --cpu "$state/runs/$arch-cpu-2/steps.csv")
-  train_run "$arch-device" "$GPU_CHECK_DEVICE" f32 "$curve_steps" "$arch" --threads "$threads" || return 1
-  train_run "$arch-cpu" cpu f32 "$curve_steps" "$arch" --threads "$threads" || return 1
-  # Half the threads and narrower instructions: sums in another order, in another memory format.
-  DNNL_MAX_CPU_ISA=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 train_run "$arch-cpu-2" cpu f32 "$curve_steps" "$arch" --threads "$half" || return 1
+  train_run "$arch-cpu" cpu f32 "$curve_steps" "$arch" --threads "$quarter" >"$state/$stage.cpu.log" 2>&1 &
+  cpu_runs+=($!)
+  # Other threads and narrower instructions: sums in another order, in another memory format.
+  DNNL_MAX_CPU_ISA=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 train_run "$arch-cpu-2" cpu f32 "$curve_steps" "$arch" --threads "$half" \
+    >"$state/$stage.cpu-2.log" 2>&1 &
+  cpu_runs+=($!)
+  train_run "$arch-device" "$GPU_CHECK_DEVICE" f32 "$curve_steps" "$arch" --threads "$quarter" || result=1
+  for run in "${cpu_runs[@]}"; do wait "$run" || result=1; done
+  if ((result)); then tail -n 5 "$state/$stage".cpu*.log; echo "a run failed"; return 1; fi
   "$GPU_CHECK_PYTHON" "$source/bench/compare_curves.py" --device "$state/runs/$arch-device/steps.csv" "${cpus[@]}" \
     --title "$arch" --md "$state/$stage.md" || result=1
   for precision in $other_precisions; do
@@ -187,12 +196,14 @@ demo() {
 
 run() {
   stage=$1 bin=$GPU_CHECK_ROOT/bin state=$GPU_CHECK_STATE source=$GPU_CHECK_SOURCE
-  suite=Cuda networks='Cuda*/*' curve_size=96 curve_batch=16 curve_steps=240 repeat_steps=30
+  suite=Cuda networks='Cuda*/*' curve_size=96 curve_batch=16 curve_steps=100 repeat_steps=30
   threads=0  # all
   other_precisions="bf16 $(ours "$bin/graft" train --help 2>/dev/null | grep -owE 'fp16|f16' | head -1)"
   if [[ $GPU_CHECK_REHEARSE == yes ]]; then
     suite=Cpu networks='*Parity*' curve_size=32 curve_batch=4 curve_steps=10 repeat_steps=2 threads=1
   fi
+  # What PyTorch compiles in one stage, later ones find.
+  export TORCHINDUCTOR_CACHE_DIR=$state/inductor TRITON_CACHE_DIR=$state/triton TORCHINDUCTOR_FX_GRAPH_CACHE=1
   case $stage in
     device) device ;;
     ops) tests graft_tests_kernels "$suite*/*" ;;
@@ -204,7 +215,7 @@ run() {
     probe | boundary) with_images "$stage" ;;
     train-*) goals train --arch "${stage#train-}" ;;
     all-*) goals train --arch "${stage#all-}" --all ;;
-    ceilings | plans | infer | latency | update | small-batch | start | deterministic) goals "$stage" ;;
+    ceilings | plans | compile | infer | latency | update | small-batch | start | deterministic) goals "$stage" ;;
     demo) demo ;;
     *) echo "no stage '$stage'"; return 2 ;;
   esac

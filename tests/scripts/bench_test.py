@@ -181,6 +181,38 @@ class Goals(unittest.TestCase):
             self.assertRegex(self.read("rows"), rf"\| G18 \| cost .* 2560/s, bf16 \| .* \| time {0.1 / any_order:.2f} .*"
                              rf"\| 1.15x \| 1.05x \| – \| {word} \|")
 
+    def test_all_that_later_stages_compile_is_compiled_before(self):
+        bench = self.bench(stage="compile")
+        self.with_speeds(bench, 0.1, {}, eager=0.2)
+        asked = []
+
+        def start_theirs(job, limit_s=0, compile="", **options):
+            if compile:
+                asked.append((job, compile, *sorted(options.items())))
+            return Contender(program("{'seconds': [0.2], 'peak_bytes': 1, 'reserved_bytes': 1}"))
+
+        bench.theirs = start_theirs
+        bench.compile()
+        before, asked[:] = set(asked), []
+        for arch in roofline.ARCHITECTURES:
+            bench.a.arch = arch
+            bench.train()
+        bench.infer()
+        bench.latency()
+        bench.small_batch()
+        self.assertEqual(before, set(asked))
+        self.assertEqual(16, len(before))
+
+    def test_what_does_not_compile_is_tried_again_alone_and_told(self):
+        bench = self.bench(stage="compile")
+        self.with_speeds(bench, 0.1, {("default", "bf16"): 0.1})
+        bench.compile()
+        self.assertEqual(2, self.read("md").count("train vgg19, batch 128, f16: not compiled: no compiler"))
+        self.assertEqual(1, self.read("md").count("default, train vgg19, batch 128, bf16: "))
+        bench.torch_reason = "not wanted"
+        with self.assertRaisesRegex(LeftOut, "not wanted"):
+            bench.compile()
+
     def test_plans_are_chosen_in_every_mode_that_is_timed(self):
         bench = self.bench(stage="plans")
         self.with_speeds(bench, 0.1, {}, any_order=0.1)

@@ -105,9 +105,27 @@ for arguments in "--only nosuch" "--minutes ten" "--data /nowhere" "--bundle" "-
   check "$arguments: one line" equal "$(wc -l <"$work/out")" 1
 done
 
+echo "== libraries: Python's before the system's, the user's before both"
+mkdir -p "$work/tools" "$work/python/nvidia/cudnn/lib" "$work/python/nvidia/cublas/lib" "$work/python/nvidia/other/lib" "$work/own"
+touch "$work/python/nvidia/cudnn/lib/libcudnn.so.9" "$work/python/nvidia/cublas/lib/libcublas.so.13" "$work/own/libcudnn.so.9"
+touch "$work/bundle/bin/graft_cuda.so"
+# Both are on the system.
+printf '#!/bin/sh\necho "  libcudnn.so.9 => /usr/lib/libcudnn.so.9"\necho "  libcublas.so.13 => /usr/lib/libcublas.so.13"\n' >"$work/tools/ldd"
+printf '#!/bin/sh\nls -d "%s"/nvidia/*/lib\n' "$work/python" >"$work/tools/packages"
+printf '#!/bin/sh\n[ "$1" = list ] && echo "device 9 Device" || echo "$GRAFT_LIBRARY_PATH" >"%s/path"\n' "$work" >"$work/tools/stages"
+chmod +x "$work"/tools/*
+found() {
+  PATH=$work/tools:$PATH LD_LIBRARY_PATH=$1 "$source/scripts/gpu_check.sh" --bundle "$work/bundle" --stages "$work/tools/stages" \
+    --state "$work/state" --rehearse --again --no-torch --python "$work/tools/packages" --results "$work/report.md" >"$work/out" 2>&1
+  sed "s#$work/python/nvidia/##g" "$work/path"
+}
+check "all of Python's that are needed" equal "$(found "")" "cublas/lib:cudnn/lib"
+check "but those that LD_LIBRARY_PATH names" equal "$(found "$work/own")" "cublas/lib"
+
 echo "== the order of the real stages"
 order() { "$source/scripts/gpu_stages.sh" list | cut -d' ' -f1 | grep -nxE "$1" | cut -d: -f1; }
 check "plans are chosen before anything that needs them is timed" test "$(order plans)" -lt "$(order train-resnet50)"
+check "so is what PyTorch compiles" test "$(order compile)" -lt "$(order train-resnet50)"
 check "compute-sanitizer comes after what is timed" test "$(order deterministic)" -lt "$(order memcheck)"
 
 if ((failures)); then echo "$failures checks failed"; exit 1; fi

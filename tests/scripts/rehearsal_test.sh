@@ -9,7 +9,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 "$source/scripts/gpu_check.sh" --bundle "$build" --rehearse --no-torch --state "$work/state" --results "$work/report.md" \
-  --only device,training,determinism,memcheck,ceilings,plans,update,train-resnet50,latency,deterministic
+  --only device,training,determinism,memcheck,ceilings,plans,compile,update,train-resnet50,latency,deterministic
 result=$?
 cat "$work/report.md"
 ((result == 0)) || { tail -n 30 "$work"/state/*.log; exit 1; }
@@ -21,6 +21,8 @@ has '^\| Training ResNet-50: loss curve beside the CPU.s \| passed'
 has '^\| The same training twice: the same weights \| passed'
 has '^\| cuDNN.s plans, chosen before anything is timed \| passed'
 has '^- train ResNet-50, batch 2, f32, sums in any order: [0-9.]+ s to start'
+has '^\| torch.compile.s kernels, compiled before anything is timed \| skipped \| not wanted '
+has '^- cpu '
 has '^\| G18 \| cost of the deterministic mode, training ResNet-50, batch 2, 32 px \| [0-9]+/s, f32 .* \| time [0-9.]+ '
 has '^- resnet50: 10 steps in f32: first loss .* Agrees\.$'
 has '^- resnet50 in bf16: not run: '
