@@ -1,6 +1,8 @@
 """Programs that take turns on one machine: each is a process of its own that answers a number of steps, read from its
-standard input, with one line of JSON (`{"seconds": [...], ...}`). Used by compare_torch.py, compare_torch_update.py and
+standard input, with one line of JSON (`{"seconds": [...], ...}`); 0 steps ask it to give back what memory it can. Used by compare_torch.py, compare_torch_update.py and
 gpu_goals.py; nothing here imports PyTorch."""
+import contextlib
+import fcntl
 import json
 import os
 import select
@@ -99,6 +101,10 @@ class Contender:
             self.rounds.append(seconds)
         return seconds
 
+    def park(self):
+        """Until its next turn it holds no more memory of the device than it must."""
+        self.run(0, keep=False)
+
     def close(self):
         try:
             self.process.stdin.close()
@@ -111,6 +117,27 @@ class Contender:
             self.process.wait()
         self.process.stdout.close()
         self._errors.close()
+
+
+class Turns:
+    """For several processes on one machine: they load side by side, and are timed one after another while nobody loads.
+    A lock on `path`, which those that load share; without a path there is nobody else."""
+
+    def __init__(self, path):
+        self._file = open(path, "w") if path else None
+        self._lock(fcntl.LOCK_SH)
+
+    def _lock(self, kind):
+        if self._file:
+            fcntl.flock(self._file, kind)
+
+    @contextlib.contextmanager
+    def timing(self):
+        self._lock(fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            self._lock(fcntl.LOCK_SH)
 
 
 def alternate(contenders, rounds, steps, warm_up=2):

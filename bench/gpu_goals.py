@@ -2,6 +2,7 @@
 """The benchmarks of scripts/gpu_check.sh: graft in turn with PyTorch on one device, held against the project's goals.
 
     bench/gpu_goals.py STAGE --bin DIR --device cuda:0 --state DIR --rows FILE --md FILE [--arch A] [--data DIR] [--all]
+                       [--turns FILE]
 
 Each measurement becomes a line of the table of goals in --rows (goal, what, graft, opponent, ratio per round with its
 range, floor, goal, share of the bound, verdict), and every contender a line in --md; both files are rewritten after every
@@ -13,6 +14,7 @@ Exits with 77 when nothing could be measured, the reason in the last line.
 
 import argparse
 import concurrent.futures
+import contextlib
 import csv
 import json
 import os
@@ -26,14 +28,14 @@ import roofline
 from goal_table import (BOUNDARY, DETERMINISTIC, INFER, LATENCY_MS, MEMORY, NAMES, PROBE, PROBE_EPOCHS, SMALL_BATCH,
                         START_S, TRAIN, UPDATE, UPDATE_SHARE)
 from goal_table import Report, contests, factor, mib, share_text, verdict
-from contenders import (TORCH_CONTENDER, Contender, LeftOut, alternate, find_program, our_environment, ratios,
+from contenders import (TORCH_CONTENDER, Contender, LeftOut, Turns, alternate, find_program, our_environment, ratios,
                         time_process)
 
 
 class Bench:
 
     def __init__(self, a):
-        self.a, self.report = a, Report(a)
+        self.a, self.report, self.turns = a, Report(a), Turns(a.turns)
         self.rounds = 2 if a.rehearse else 5
         self.size = 32 if a.rehearse else 224
         self.threads = 1 if a.rehearse else 0
@@ -82,33 +84,57 @@ class Bench:
         return Contender([sys.executable, TORCH_CONTENDER, job] + self.common(**options), limit_s=limit_s)
 
     def steps_for(self, ours):
-        """So many that a round takes about a second."""
+        """So many that a round takes about half a second."""
         if self.a.rehearse:
             return 1
-        return max(1, min(300, round(1.0 / ours.run(3, keep=False))))
+        return max(1, min(300, round(0.5 / ours.run(3, keep=False))))
 
     def contests(self, stage):
         return contests(stage, self.a.rehearse, self.a.all)
 
     # Turns.
 
-    def duel(self, ours, job, what, per_step, configurations, **options):
-        """ours in turn with each configuration of PyTorch; yields (mode, name, reply, (ratio, low, high)) of each."""
-        steps = self.steps_for(ours)
-        if self.torch_reason or not configurations:
-            for _ in range(self.rounds):
-                ours.run(steps)
-            self.describe(what, ours, per_step)
-            return
-        first = True
-        for mode, precision in configurations:
+    def load(self, job, configurations, **options):
+        """[(compile mode, precision, contender or why there is none)], started and compiled side by side."""
+
+        def start(configuration):
+            mode, precision = configuration
             try:
-                opponent = (self.theirs(job, compile=mode, precision=precision, **options)
-                            if mode else self.theirs(job, precision=precision, **options))
+                opponent = self.theirs(job, precision=precision, **({"compile": mode} if mode else {}), **options)
             except LeftOut as reason:
-                self.report.note(f"{what}: PyTorch {mode or 'eager'} {precision} is left out: {reason}")
+                return mode, precision, reason
+            try:
+                opponent.run(2, keep=False)
+                opponent.park()
+            except LeftOut as reason:
+                opponent.close()
+                return mode, precision, reason
+            return mode, precision, opponent
+
+        return self.side_by_side(start, configurations)
+
+    def side_by_side(self, function, arguments):
+        """[function(argument)], all at once."""
+        if self.torch_reason or not arguments:
+            return []
+        with concurrent.futures.ThreadPoolExecutor(len(arguments)) as several:
+            return list(several.map(function, arguments))
+
+    def duel(self, ours, what, per_step, loaded):
+        """ours in turn with each opponent of `load`; yields (mode, name, contender, (ratio, low, high)) of each."""
+        with self.turns.timing():
+            yield from self.take_turns(ours, what, per_step, loaded)
+        for _, _, opponent in loaded:
+            if isinstance(opponent, Contender):
+                opponent.close()
+
+    def take_turns(self, ours, what, per_step, loaded):
+        steps, is_described = self.steps_for(ours), False
+        for mode, precision, opponent in loaded:
+            if isinstance(opponent, LeftOut):
+                self.report.note(f"{what}: PyTorch {mode or 'eager'} {precision} is left out: {opponent}")
                 continue
-            name, before, ours.rounds = opponent.name, ours.rounds, []
+            before, ours.rounds = ours.rounds, []
             stayed, left_out = alternate([opponent, ours], self.rounds, steps)
             for who, reason in left_out:
                 self.report.note(f"{what}: {who} is left out: {reason}")
@@ -117,13 +143,13 @@ class Bench:
             if opponent not in stayed:
                 ours.rounds = before
                 continue
-            if first:
+            if not is_described:
                 self.describe(what, ours, per_step)
-                first = False
+                is_described = True
             self.describe(what, opponent, per_step)
-            opponent.close()
-            yield mode, name, opponent, ratios(opponent, ours)
-        if first:  # nobody stayed
+            yield mode, opponent.name, opponent, ratios(opponent, ours)
+            opponent.park()
+        if not is_described:  # nobody stayed
             ours.rounds = [ours.run(steps, keep=False) for _ in range(self.rounds)]
             self.describe(what, ours, per_step)
 
@@ -224,9 +250,10 @@ class Bench:
         self.race("train", arch, batch, what, TRAIN[arch], self.bound("c1", arch, batch), configurations)
 
     def infer(self):
-        for job, arch, batch, configurations in self.contests("infer"):
-            what = f"inference {NAMES[arch]}, batch {batch}, {self.size} px"
-            self.race(job, arch, batch, what, INFER[arch], self.bound("infer", arch, batch), configurations)
+        (batch, configurations), = [c[2:] for c in self.contests("infer") if c[1] == self.a.arch]
+        what = f"inference {NAMES[self.a.arch]}, batch {batch}, {self.size} px"
+        self.race("infer", self.a.arch, batch, what, INFER[self.a.arch], self.bound("infer", self.a.arch, batch),
+                  configurations)
 
     def race(self, job, arch, batch, what, limits, bound, configurations):
         """graft against the best of the configurations, as one row; in training also its memory against eager's.
@@ -234,7 +261,8 @@ class Bench:
         options = dict(arch=arch, batch=batch, size=self.size)
         ours, best = self.ours("graft_train_step", "--job", job, **options), None
         row = what + (", remaining configurations" if self.a.all else "")
-        for mode, name, opponent, ratio in self.duel(ours, job, what, batch, configurations, **options):
+        loaded = self.load(job, configurations, **options)
+        for mode, name, opponent, ratio in self.duel(ours, what, batch, loaded):
             if job == "train" and mode == "" and not self.a.all:
                 self.memory_row(what, arch, ours, opponent)
             if best is None or statistics.median(opponent.rounds) < best[0]:
@@ -278,7 +306,8 @@ class Bench:
         what = f"latency {NAMES[arch]}, batch {batch}, {self.size} px"
         options = dict(arch=arch, batch=batch, size=self.size)
         ours, best = self.ours("graft_train_step", "--job", job, **options), None
-        for _, name, opponent, ratio in self.duel(ours, job, what, batch, configurations, **options):
+        loaded = self.load(job, configurations, **options)
+        for _, name, opponent, ratio in self.duel(ours, what, batch, loaded):
             if best is None or statistics.median(opponent.rounds) < best[0]:
                 best = (statistics.median(opponent.rounds), name, ratio)
         milliseconds = 1e3 * statistics.median(ours.rounds)
@@ -290,11 +319,13 @@ class Bench:
         ours.close()
 
     def small_batch(self):
-        for _, arch, batch, configurations in self.contests("small-batch"):
-            what = f"training {NAMES[arch]}, batch {batch}, {self.size} px"
-            options = dict(arch=arch, batch=batch, size=self.size)
+        contests = [(dict(arch=arch, batch=batch, size=self.size), configurations)
+                    for _, arch, batch, configurations in self.contests("small-batch")]
+        loaded = self.side_by_side(lambda c: self.load("train", c[1], **c[0]), contests)
+        for (options, _), opponents in zip(contests, loaded or [[]] * len(contests)):
+            batch, what = options["batch"], "training {}, batch {batch}, {size} px".format(NAMES[options["arch"]], **options)
             ours = self.ours("graft_train_step", "--job", "train", **options)
-            for mode, name, opponent, ratio in self.duel(ours, "train", what, batch, configurations, **options):
+            for mode, name, opponent, ratio in self.duel(ours, what, batch, opponents):
                 floor, aim = SMALL_BATCH[mode]
                 best = (statistics.median(opponent.rounds), name, ratio)
                 self.speed_row(f"{what}, against {mode or 'eager'}", ours, batch, best, ("G7", floor, aim, None), None)
@@ -303,7 +334,8 @@ class Bench:
             self.note_unless_replayed(what, ours)
             eager = self.ours("graft_train_step", "--job", "train", "--no-graph", precisions=(ours.precision, ), **options)
             ours.rounds = []
-            left_out = alternate([eager, ours], self.rounds, self.steps_for(ours))[1]
+            with self.turns.timing():
+                left_out = alternate([eager, ours], self.rounds, self.steps_for(ours))[1]
             if left_out:
                 self.report.note(f"{what}: steps called one by one are not compared: {left_out[-1][1]}")
             else:
@@ -314,18 +346,29 @@ class Bench:
 
     def update(self):
         known = self.ceilings_known()
-        for arch in ("densenet121", ) if self.a.rehearse else roofline.ARCHITECTURES:
+
+        def start(one):
+            arch, kind = one
+            try:
+                return self.theirs("update", kind=kind, arch=arch, rule="auto-rgn")
+            except LeftOut as reason:
+                return reason
+
+        architectures = ("densenet121", ) if self.a.rehearse else roofline.ARCHITECTURES
+        pairs = [(arch, kind) for arch in architectures for kind in compare_torch_update.KINDS]
+        loaded = dict(zip(pairs, self.side_by_side(start, pairs)))
+        for arch in architectures:
             what = f"Auto-RGN step, {NAMES[arch]}"
             ours = self.ours("graft_update_step", precisions=("f32", ), arch=arch, rule="auto-rgn")
             ours.run(3, keep=False)
-            steps = self.steps_for(ours)
             opponents = []
-            for kind in () if self.torch_reason else compare_torch_update.KINDS:
-                try:
-                    opponents.append((kind, self.theirs("update", kind=kind, arch=arch, rule="auto-rgn")))
-                except LeftOut as reason:
-                    self.report.note(f"{what}: PyTorch {kind} is left out: {reason}")
-            stayed, left_out = alternate([ours] + [o for _, o in opponents], self.rounds, steps)
+            for (of, kind), opponent in loaded.items():
+                if of == arch and isinstance(opponent, Contender):
+                    opponents.append((kind, opponent))
+                elif of == arch:
+                    self.report.note(f"{what}: PyTorch {kind} is left out: {opponent}")
+            with self.turns.timing():
+                stayed, left_out = alternate([ours] + [o for _, o in opponents], self.rounds, self.steps_for(ours))
             for who, reason in left_out:
                 self.report.note(f"{what}: {who} is left out: {reason}")
             if ours not in stayed:
@@ -538,14 +581,17 @@ def main():
                         help="PyTorch's configurations that the first comparison left out")
     parser.add_argument("--alone", action="store_true", help="without PyTorch")
     parser.add_argument("--rehearse", action="store_true")
+    parser.add_argument("--turns", help="a file that stages which run side by side share, to be timed one at a time")
     a = parser.parse_args()
-    if a.stage == "train" and not a.arch:
-        parser.error("train needs --arch")
+    if a.stage in ("train", "infer") and not a.arch:
+        parser.error(f"{a.stage} needs --arch")
     if a.stage in ("probe", "boundary") and not a.data:
         parser.error(f"{a.stage} needs --data")
     bench = Bench(a)
+    loads_first = a.stage in ("compile", "train", "infer", "latency", "small-batch", "update")
     try:
-        getattr(bench, a.stage.replace("-", "_"))()
+        with contextlib.nullcontext() if loads_first else bench.turns.timing():
+            getattr(bench, a.stage.replace("-", "_"))()
     except LeftOut as reason:
         print(reason)
         sys.exit(77 if a.stage in ("boundary", "compile") and not bench.report.rows else 1)

@@ -9,6 +9,8 @@
 #   ... --no-torch        times graft alone even where there is PyTorch
 #   ... --minutes N       starts nothing that cannot end by then (30)
 #   ... --only A,B        these stages alone;  --list names them
+#   ... --together        benchmarks start at once, load side by side and take turns at being timed: quicker, where the
+#                         GPU has memory for all
 #   ... --again           repeats stages that have passed with these binaries
 #   ... --state DIR       where stages leave logs and results; default gpu_check/ beside bin/
 #   ... --results FILE    the report; default bench/results/<gpu>.md
@@ -22,7 +24,7 @@ here=$(cd "$(dirname "$0")/.." && pwd) || exit
 
 usage() { echo "gpu_check: $1; see the first lines of $0" >&2; exit 2; }
 
-bundle="" again=no only="" list=no minutes=30 state="" results="" stages=$here/scripts/gpu_stages.sh
+bundle="" again=no together=no only="" list=no minutes=30 state="" results="" stages=$here/scripts/gpu_stages.sh
 export GPU_CHECK_DATA="" GPU_CHECK_WEIGHTS="" GPU_CHECK_PYTHON=python3 GPU_CHECK_TORCH=yes GPU_CHECK_REHEARSE=no GPU_CHECK_DEVICE=cuda:0
 command=gpu_check.sh
 for argument in "$@"; do  # folders of one machine mean nothing elsewhere
@@ -32,6 +34,7 @@ done
 while (($#)); do
   case $1 in
     --again) again=yes ;;
+    --together) together=yes ;;
     --list) list=yes ;;
     --no-torch) GPU_CHECK_TORCH=no ;;
     --rehearse) GPU_CHECK_REHEARSE=yes GPU_CHECK_DEVICE=cpu ;;
@@ -199,7 +202,7 @@ write_report() {
 # Asked to stop, it ends the stage that runs, which is then not remembered, and leaves the report as it is.
 running=""
 stop() {
-  if [[ -n $running ]]; then kill "$running" 2>/dev/null; wait "$running"; fi
+  if [[ -n $running ]]; then kill $running 2>/dev/null; wait $running; fi  # one or several
   echo "gpu_check: stopped; run it again to go on" >&2
   exit 130
 }
@@ -209,7 +212,7 @@ failed=no
 note() {  # note <stage> <word> <reason>
   echo "$2${3:+ ${3//|//}}" >"$state/$1.status"
   echo "gpu_check: $1: $2${3:+ ($3)}"
-  write_report
+  if [[ -z ${GPU_CHECK_TURNS-} ]]; then write_report; fi
 }
 
 end=$((SECONDS + minutes * 60))
@@ -239,8 +242,39 @@ stage() {  # stage <name> <limit in seconds>
   esac
 }
 
+wanted() { [[ -z $only || ,$only, == *,$1,* ]]; }
+
+# All benchmarks that compare with PyTorch or run long, from wherever the first of them stands in the list. They share a
+# lock: see Turns in bench/contenders.py. Each may take the time that is left, since it waits for the others.
+is_benchmark() { [[ $1 =~ ^(train|infer)- || $1 =~ ^(latency|update|small-batch|probe|boundary|start|deterministic)$ ]]; }
+stages_together() {
+  local name pids=()
+  while read -r name _; do
+    if wanted "$name" && is_benchmark "$name"; then
+      (
+        export GPU_CHECK_TURNS=$state/turns
+        trap stop INT TERM
+        stage "$name" $((end - SECONDS))
+      ) </dev/null &
+      pids+=($!)
+    fi
+  done <<<"$plan"
+  running=${pids[*]}
+  for name in "${pids[@]}"; do wait "$name"; done
+  running=""
+  while read -r name _; do
+    if wanted "$name" && is_benchmark "$name" && [[ $(status_of "$name") =~ ^(FAILED|CUT) ]]; then failed=yes; fi
+  done <<<"$plan"
+  write_report
+}
+
+have_run=no  # the benchmarks, together
 while read -r name limit _; do
-  [[ -z $only || ,$only, == *,$name,* ]] || continue
+  wanted "$name" || continue
+  if [[ $together == yes ]] && is_benchmark "$name"; then
+    if [[ $have_run == no ]]; then have_run=yes; stages_together; fi
+    continue
+  fi
   stage "$name" "$limit" </dev/null
   if [[ $name == device && $(status_of device) != passed* ]]; then
     echo "gpu_check: ${GPU_CHECK_DEVICE} cannot be used here, see $state/device.log; nothing was checked" >&2

@@ -18,7 +18,9 @@ compile 480 torch.compile's kernels, compiled before anything is timed
 train-resnet50 300 Training ResNet-50, batch 256
 train-densenet121 420 Training DenseNet-121, batch 256
 train-vgg19 240 Training VGG-19, batch 128
-infer 300 Inference, batch 256
+infer-resnet50 150 Inference ResNet-50, batch 256
+infer-densenet121 150 Inference DenseNet-121, batch 256
+infer-vgg19 150 Inference VGG-19, batch 256
 latency 150 Inference, batch 1
 update 150 Optimizer step with Auto-RGN's rates
 small-batch 240 Training at batch 8 and 16
@@ -178,6 +180,7 @@ goals() {  # goals <stage of bench/gpu_goals.py> [arguments]
   local extra=()
   if [[ $GPU_CHECK_REHEARSE == yes ]]; then extra+=(--rehearse); fi
   if [[ $GPU_CHECK_TORCH == no ]]; then extra+=(--alone); fi
+  if [[ -n ${GPU_CHECK_TURNS-} ]]; then extra+=(--turns "$GPU_CHECK_TURNS"); fi
   "$GPU_CHECK_PYTHON" "$source/bench/gpu_goals.py" "$@" --bin "$bin" --device "$GPU_CHECK_DEVICE" --state "$state" \
     --rows "$state/$stage.rows" --md "$state/$stage.md" ${extra[@]+"${extra[@]}"}
 }
@@ -215,7 +218,8 @@ run() {
     probe | boundary) with_images "$stage" ;;
     train-*) goals train --arch "${stage#train-}" ;;
     all-*) goals train --arch "${stage#all-}" --all ;;
-    ceilings | plans | compile | infer | latency | update | small-batch | start | deterministic) goals "$stage" ;;
+    infer-*) goals infer --arch "${stage#infer-}" ;;
+    ceilings | plans | compile | latency | update | small-batch | start | deterministic) goals "$stage" ;;
     demo) demo ;;
     *) echo "no stage '$stage'"; return 2 ;;
   esac

@@ -7,6 +7,8 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import types
 import unittest
 
@@ -15,7 +17,7 @@ sys.path.insert(0, os.path.join(SOURCE, "bench"))
 import compare_curves  # noqa: E402
 import gpu_goals  # noqa: E402
 import roofline  # noqa: E402
-from contenders import Contender, LeftOut, alternate, ratios, time_process  # noqa: E402
+from contenders import Contender, LeftOut, Turns, alternate, ratios, time_process  # noqa: E402
 
 
 def program(answer, name="fake"):
@@ -69,7 +71,7 @@ class Curves(unittest.TestCase):
         self.assertEqual(2, len(self.judge([float("nan")] * 200)))
 
 
-class Turns(unittest.TestCase):
+class Alternating(unittest.TestCase):
 
     def test_rounds_alternate_and_give_ratios(self):
         ours, theirs = Contender(program("{'seconds': [0.5]}")), Contender(program("{'seconds': [1.5]}", "other"))
@@ -122,6 +124,7 @@ class Goals(unittest.TestCase):
                                   all=False,
                                   alone=True,
                                   rehearse=False,
+                                  turns=None,
                                   data=None)
         for key, value in options.items():
             setattr(a, key, value)
@@ -164,8 +167,36 @@ class Goals(unittest.TestCase):
         self.assertIn(
             "| G1 | training ResNet-50, batch 256, 224 px | 7500/s, bf16 | 3750/s, PyTorch default bf16 | 2.00 "
             "[2.00, 2.00] | 1.1x | 1.5x | 80% (goal 75%) | goal |", rows[1])
-        self.assertIn("PyTorch default f16 is left out: no compiler", self.read("md"))
         self.assertNotIn("one by one", self.read("md"))
+
+    def test_an_opponent_that_cannot_take_part_is_told(self):
+        bench = self.bench()
+        self.with_speeds(bench, 256 / 7500, {("", "bf16"): 256 / 3000})
+        bench.train()
+        self.assertIn("PyTorch default bf16 is left out: no compiler", self.read("md"))
+        self.assertIn("3000/s, PyTorch  bf16", self.read("rows"))
+
+    def test_stages_side_by_side_are_timed_one_at_a_time(self):
+        path = os.path.join(self.folder.name, "turns")
+        inside, most = [], []
+
+        def stage(number):
+            turns = Turns(path)  # all load
+            time.sleep(0.05 * number)
+            with turns.timing():
+                inside.append(number)
+                most.append(len(inside))
+                time.sleep(0.1)
+                inside.remove(number)
+
+        begin = time.perf_counter()
+        stages = [threading.Thread(target=stage, args=(number, )) for number in range(4)]
+        for one in stages:
+            one.start()
+        for one in stages:
+            one.join()
+        self.assertEqual([1] * 4, most)
+        self.assertGreaterEqual(time.perf_counter() - begin, 0.15 + 4 * 0.1 - 0.01)  # none before the last had loaded
 
     def test_steps_that_were_not_replayed_are_told(self):
         bench = self.bench()
@@ -197,17 +228,17 @@ class Goals(unittest.TestCase):
         for arch in roofline.ARCHITECTURES:
             bench.a.arch = arch
             bench.train()
-        bench.infer()
+            bench.infer()
         bench.latency()
         bench.small_batch()
         self.assertEqual(before, set(asked))
-        self.assertEqual(16, len(before))
+        self.assertEqual(10, len(before))
 
     def test_what_does_not_compile_is_tried_again_alone_and_told(self):
         bench = self.bench(stage="compile")
         self.with_speeds(bench, 0.1, {("default", "bf16"): 0.1})
         bench.compile()
-        self.assertEqual(2, self.read("md").count("train vgg19, batch 128, f16: not compiled: no compiler"))
+        self.assertEqual(4, self.read("md").count("infer resnet50, batch 1, f16: not compiled: no compiler"))
         self.assertEqual(1, self.read("md").count("default, train vgg19, batch 128, bf16: "))
         bench.torch_reason = "not wanted"
         with self.assertRaisesRegex(LeftOut, "not wanted"):

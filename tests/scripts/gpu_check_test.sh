@@ -24,7 +24,9 @@ cat >"$work/stages" <<'END'
 #!/usr/bin/env bash
 state=$GPU_CHECK_STATE
 case $1 in
-  list) printf '%s\n' 'device 9 Device' 'good 9 What passes' 'refused 9 What is refused' 'broken 9 What fails' 'hanging 2 What hangs' 'late 9 After all' ;;
+  list)
+    if [[ -n ${PAIR-} ]]; then printf '%s\n' 'device 9 Device' 'train-a 9 One of two' 'good 9 What passes' 'latency 9 The other'; exit; fi
+    printf '%s\n' 'device 9 Device' 'good 9 What passes' 'refused 9 What is refused' 'broken 9 What fails' 'hanging 2 What hangs' 'late 9 After all' ;;
   run)
     echo "$2" >>"$state/../calls"
     case $2 in
@@ -40,6 +42,12 @@ case $1 in
         trap '' TERM
         while :; do sleep 61.5; done ;;
       late) ;;
+      train-a | latency)  # each waits for the other
+        touch "$state/$2.here"
+        for _ in {1..80}; do [[ -e $state/train-a.here && -e $state/latency.here ]] && break; sleep 0.1; done
+        [[ -e $state/train-a.here && -e $state/latency.here ]] || { echo 'alone'; exit 1; }
+        [[ $2 != latency || ! -e $state/../no-latency ]] || { echo 'too slow'; exit 1; }
+        echo "| G0 | $2 took turns in $(basename "$GPU_CHECK_TURNS") |" >"$state/$2.rows" ;;
     esac ;;
 esac
 END
@@ -79,6 +87,19 @@ echo "== other binaries, one stage"
 echo '# changed' >>"$work/bundle/bin/graft"; : >"$work/calls"
 gpu_check --only good
 check "a stage runs again with other binaries" equal "$(xargs <"$work/calls")" "good"
+
+echo "== benchmarks together"
+export PAIR=yes
+gpu_check --together
+check "both have passed" equal "$result" 0
+check "in one report" has "$work/report.md" '| G0 | train-a took turns in turns |'
+check "with the other" has "$work/report.md" '| G0 | latency took turns in turns |'
+check "the rest runs as ever" has "$work/report.md" '| What passes | passed |'
+touch "$work/no-latency"
+gpu_check --together --again
+check "one that fails makes the run fail" equal "$result" 1
+check "and is told" has "$work/report.md" '| The other | FAILED | too slow |'
+unset PAIR
 
 echo "== stopped from outside"
 rm "$work/mended"; : >"$work/calls"
