@@ -166,8 +166,10 @@ ConvWorkspace DryBackend::conv_workspace(const ConvCall& call) {
   // As kernels/cuda/conv_graphs.cpp does it: a graph of other channels takes copies of x and w, and cuDNN, which cannot
   // add and gives gradients in the type of activations alone, then writes beside the destination.
   using Pass = ConvCall::Pass;
-  if (call.pass == Pass::data_grad && call.write == Write::add && call.spec.is_pointwise()) return {};  // cuBLAS adds
   const DType type = activation_type();
+  const bool has_product = call.pass == Pass::data_grad ? call.write == Write::add
+                                                        : call.pass == Pass::weight_grad && type != compute_type();
+  if (has_product && call.spec.is_pointwise()) return {};  // cuBLAS writes and adds in place
   const GraphKind kind = call.pass == Pass::forward     ? GraphKind::conv
                          : call.pass == Pass::data_grad ? GraphKind::data_grad
                                                         : GraphKind::weight_grad;

@@ -149,9 +149,10 @@ TEST(HostModelUnfold, TakesTheMemoryThatIsForetold) {
                    input("w", weight).of(DType::bf16), input("dw", weight)};
     const CaseOperands o(*device, op, Write::overwrite, std::vector<Format>(op.operands.size(), kNhwc));
     const std::vector<View> operands{o["x"], o["y"], o["w"], o["dw"]};
+    bytes_beside(*device, conv, operands);  // the first product takes cuBLAS's workspace, which stays
     const std::vector<std::int64_t> taken = bytes_beside(*device, conv, operands);
     EXPECT_EQ(taken, bytes_beside(foretelling, conv, operands)) << to_string(conv.x);
-    EXPECT_GT(taken.back(), 0);
+    EXPECT_EQ(taken.back() > 0, !conv.is_pointwise());
   }
 }
 
