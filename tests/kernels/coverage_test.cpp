@@ -40,7 +40,7 @@ std::set<std::string> calls_in_header() {
   const std::string source = text.str();
   const std::regex any_virtual(R"(virtual\s+[^~])");
   const auto declared = std::distance(std::sregex_iterator(source.begin(), source.end(), any_virtual), {});
-  const std::regex call(R"(virtual\s+[\w:*&<> ]*?\b(\w+)\(([^;]*?)\)[\w ]*(?:= 0;|\{))"), step(R"((\w+Step)&)");
+  const std::regex call(R"(virtual\s+[\w:*&<> ]*?\b(\w+)\(([^;]*?)\)[\w ]*(?:= 0;|;|\{))"), step(R"((\w+Step)&)");
   std::set<std::string> names;
   std::int64_t understood = 0;  // `memory` is a call of the device and one of an upload
   for (std::sregex_iterator i(source.begin(), source.end(), call), end; i != end; ++i, ++understood) {
