@@ -80,11 +80,11 @@ def convolution(conv, x, weight):
 
 def resnet(network, x, stored, weight, stored_gradient):
     def bottleneck(block, x):
-        inner, identity = x, x
+        identity = x
         if block.downsample is not None:
-            inner = stored_gradient(x)  # the projection's contribution comes second
-            identity = stored(block.downsample[1](stored(convolution(block.downsample[0], x, weight))))
-        y = stored(F.relu(block.bn1(stored(convolution(block.conv1, inner, weight)))))
+            first = stored_gradient(x)  # conv1's contribution is added to the projection's
+            identity = stored(block.downsample[1](stored(convolution(block.downsample[0], first, weight))))
+        y = stored(F.relu(block.bn1(stored(convolution(block.conv1, x, weight)))))
         y = stored(F.relu(block.bn2(stored(convolution(block.conv2, y, weight)))))
         return stored(F.relu(block.bn3(stored(convolution(block.conv3, y, weight))) + identity))
 
