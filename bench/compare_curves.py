@@ -6,9 +6,10 @@
 Rounding grows about thirty-fold in each of the first steps, so two correct programs agree on the first loss to rounding and
 soon follow different paths of the same course. Hence two rules.
 
-1. The loss of step 1, before any update, differs from the nearest CPU run's by 1e-4 of it at most in float32 (1e-3 in tf32
-   and f16, 1e-2 in bf16: their storage rounds by 5e-4 and 4e-3), plus three times what the CPU runs differ by: there
-   rounding has not grown yet, and a wrong forward pass shows.
+1. The loss of step 1, before any update, differs from the nearest CPU run's by 1e-4 of it at most in float32, plus three
+   times what the CPU runs differ by: there rounding has not grown yet, and a wrong forward pass shows. In 16 bits the limit
+   is about three times what rounding alone does: on the reference device (doubles, rounded where a GPU stores them) it
+   moved ResNet-50's first loss at 96 px by 1.2e-3 of it in f16 and by 2.2e-2 in bf16. tf32 rounds like f16.
 2. The area between the smoothed curves of the device and of the nearest CPU run is at most three times the largest area
    between two CPU runs that differ in rounding alone (number of threads, instruction set), plus 1 % of the first loss. If
    the device differs from the CPU by rounding alone, its curve is one more draw of what the CPU runs are draws of, and the
@@ -23,7 +24,7 @@ import csv
 import itertools
 import sys
 
-FIRST_STEP = {"f32": 1e-4, "tf32": 1e-3, "f16": 1e-3, "fp16": 1e-3, "bf16": 1e-2}
+FIRST_STEP = {"f32": 1e-4, "tf32": 4e-3, "f16": 4e-3, "fp16": 4e-3, "bf16": 6e-2}
 FACTOR, SHARE_OF_FIRST_LOSS = 3, 0.01
 
 
