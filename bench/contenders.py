@@ -1,5 +1,5 @@
 """Programs that take turns on one machine: each is a process of its own that answers a number of steps, read from its
-standard input, with one line of JSON (`{"seconds": [...], ...}`); 0 steps ask it to give back what memory it can. Used by compare_torch.py, compare_torch_update.py and
+standard input, with one line of JSON (`{"seconds": [...], ...}`). Used by compare_torch.py, compare_torch_update.py and
 gpu_goals.py; nothing here imports PyTorch."""
 import contextlib
 import fcntl
@@ -102,7 +102,8 @@ class Contender:
         return seconds
 
     def park(self):
-        """Until its next turn it holds no more memory of the device than it must."""
+        """For PyTorch's, which take 0 steps as this: until its turn it holds no more memory of the device than it must,
+        and in its turn it looks for the fastest algorithms, with the device to itself."""
         self.run(0, keep=False)
 
     def close(self):

@@ -34,7 +34,7 @@ def contests(stage, rehearse=False, every=False):
             configurations = rest if every else FIRST
         return [("train", arch, small or (128 if arch == "vgg19" else 256), configurations) for arch in NAMES]
     if stage == "infer":
-        configurations = (("", "f32"), ) if rehearse else (("default", "bf16"), )
+        configurations = (("", "f32"), ) if rehearse else (("default", "bf16"), ("default", "f16"))
         return [("infer", arch, small or 256, configurations) for arch in NAMES]
     if stage == "latency":
         return [("infer", "resnet50", 1, (("", "f32"), ) if rehearse else (("reduce-overhead", "f16"),

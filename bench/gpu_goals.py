@@ -6,8 +6,8 @@
 
 Each measurement becomes a line of the table of goals in --rows (goal, what, graft, opponent, ratio per round with its
 range, floor, goal, share of the bound, verdict), and every contender a line in --md; both files are rewritten after every
-contender, so that a stage that is cut leaves what it had. Contenders take turns, two processes at a time on the device:
-graft and one opponent. Without PyTorch, graft is timed alone. Bounds come from bench/roofline.py with the matrix rate and
+contender, so that a stage that is cut leaves what it had. Contenders take turns, graft and one opponent at a time;
+the others wait. Without PyTorch, graft is timed alone. Bounds come from bench/roofline.py with the matrix rate and
 copy bandwidth that the stage `ceilings` left in --state. --rehearse: small sizes and few rounds, to prove the script.
 Exits with 77 when nothing could be measured, the reason in the last line.
 """
@@ -27,137 +27,12 @@ import compare_torch_update
 import roofline
 from goal_table import (BOUNDARY, DETERMINISTIC, INFER, LATENCY_MS, MEMORY, NAMES, PROBE, PROBE_EPOCHS, SMALL_BATCH,
                         START_S, TRAIN, UPDATE, UPDATE_SHARE)
-from goal_table import Report, contests, factor, mib, share_text, verdict
-from contenders import (TORCH_CONTENDER, Contender, LeftOut, Turns, alternate, find_program, our_environment, ratios,
-                        time_process)
+from goal_table import contests, factor, mib, share_text, verdict
+from contenders import TORCH_CONTENDER, Contender, LeftOut, alternate, our_environment, ratios, time_process
+from duels import Duels
 
 
-class Bench:
-
-    def __init__(self, a):
-        self.a, self.report, self.turns = a, Report(a), Turns(a.turns)
-        self.rounds = 2 if a.rehearse else 5
-        self.size = 32 if a.rehearse else 224
-        self.threads = 1 if a.rehearse else 0
-        self.torch_reason = self.torch_absence()
-
-    # Who takes part.
-
-    def torch_absence(self):
-        """Empty when PyTorch can compete on this device."""
-        if self.a.alone:
-            return "not wanted"
-        try:
-            time_process([sys.executable, TORCH_CONTENDER, "versions", "--device",
-                          self.a.device.split(":")[0]],
-                         limit_s=120)
-        except LeftOut as reason:
-            self.report.note(f"PyTorch does not take part, graft is measured alone: {reason}")
-            return str(reason)
-        return ""
-
-    def program(self, name):
-        return find_program(name, self.a.bin)
-
-    def common(self, **options):
-        words = ["--device", self.a.device, "--threads", str(self.threads)]
-        for key, value in options.items():
-            words += ["--" + key, str(value)]
-        return words
-
-    def ours(self, program, *words, precisions=("bf16", "f16", "f32"), **options):
-        """graft in the first precision that it offers here; whatever fails otherwise ends the stage."""
-        for precision in precisions:
-            try:
-                ours = Contender([self.program(program), *words] + self.common(precision=precision, **options),
-                                 our_environment(self.threads))
-                ours.run(2, keep=False)
-                ours.precision = precision
-                return ours
-            except LeftOut as reason:
-                if precision == precisions[-1]:
-                    raise
-                if precision == precisions[0]:
-                    self.report.note(f"graft does not take part in {precision}: {reason}")
-
-    def theirs(self, job, limit_s=240, **options):
-        return Contender([sys.executable, TORCH_CONTENDER, job] + self.common(**options), limit_s=limit_s)
-
-    def steps_for(self, ours):
-        """So many that a round takes about half a second."""
-        if self.a.rehearse:
-            return 1
-        return max(1, min(300, round(0.5 / ours.run(3, keep=False))))
-
-    def contests(self, stage):
-        return contests(stage, self.a.rehearse, self.a.all)
-
-    # Turns.
-
-    def load(self, job, configurations, **options):
-        """[(compile mode, precision, contender or why there is none)], started and compiled side by side."""
-
-        def start(configuration):
-            mode, precision = configuration
-            try:
-                opponent = self.theirs(job, precision=precision, **({"compile": mode} if mode else {}), **options)
-            except LeftOut as reason:
-                return mode, precision, reason
-            try:
-                opponent.run(2, keep=False)
-                opponent.park()
-            except LeftOut as reason:
-                opponent.close()
-                return mode, precision, reason
-            return mode, precision, opponent
-
-        return self.side_by_side(start, configurations)
-
-    def side_by_side(self, function, arguments):
-        """[function(argument)], all at once."""
-        if self.torch_reason or not arguments:
-            return []
-        with concurrent.futures.ThreadPoolExecutor(len(arguments)) as several:
-            return list(several.map(function, arguments))
-
-    def duel(self, ours, what, per_step, loaded):
-        """ours in turn with each opponent of `load`; yields (mode, name, contender, (ratio, low, high)) of each."""
-        with self.turns.timing():
-            yield from self.take_turns(ours, what, per_step, loaded)
-        for _, _, opponent in loaded:
-            if isinstance(opponent, Contender):
-                opponent.close()
-
-    def take_turns(self, ours, what, per_step, loaded):
-        steps, is_described = self.steps_for(ours), False
-        for mode, precision, opponent in loaded:
-            if isinstance(opponent, LeftOut):
-                self.report.note(f"{what}: PyTorch {mode or 'eager'} {precision} is left out: {opponent}")
-                continue
-            before, ours.rounds = ours.rounds, []
-            stayed, left_out = alternate([opponent, ours], self.rounds, steps)
-            for who, reason in left_out:
-                self.report.note(f"{what}: {who} is left out: {reason}")
-            if ours not in stayed:
-                raise LeftOut(f"graft: {left_out[-1][1]}")
-            if opponent not in stayed:
-                ours.rounds = before
-                continue
-            if not is_described:
-                self.describe(what, ours, per_step)
-                is_described = True
-            self.describe(what, opponent, per_step)
-            yield mode, opponent.name, opponent, ratios(opponent, ours)
-            opponent.park()
-        if not is_described:  # nobody stayed
-            ours.rounds = [ours.run(steps, keep=False) for _ in range(self.rounds)]
-            self.describe(what, ours, per_step)
-
-    def describe(self, what, contender, per_step):
-        rates = sorted(per_step / s for s in contender.rounds)
-        self.report.detail(what,
-                           contender.name + (f" {contender.precision}" if hasattr(contender, "precision") else ""),
-                           f"{statistics.median(rates):.4g}/s", f"{rates[0]:.4g} to {rates[-1]:.4g}", contender.reply)
+class Bench(Duels):
 
     def ceilings_known(self):
         path = os.path.join(self.a.state, "ceilings.json")
@@ -170,8 +45,6 @@ class Bench:
         known = self.ceilings_known()
         return (roofline.images_per_second(arch, level, batch, known["matrix_flops"], known["copy_bytes"])
                 if known else None)
-
-    # Stages.
 
     def ceilings(self):
         found = []
@@ -205,8 +78,8 @@ class Bench:
             f"bounds below take {best['matrix_flops'] / 1e12:.4g} TFLOP/s and {best['copy_bytes'] / 1e9:.4g} GB/s")
 
     def compile(self):
-        """Starts whatever later stages compile, so that they find the kernels on disk. Those that fail beside others,
-        for want of memory, are tried again alone."""
+        """Starts whatever later stages compile, so that they find the kernels on disk. Those that time many kernels, and
+        those that fail beside others, for want of memory say, start alone."""
         if self.torch_reason:
             raise LeftOut(self.torch_reason)
         jobs = [(job, dict(arch=arch, batch=batch, size=self.size, compile=mode, precision=precision))
@@ -229,9 +102,10 @@ class Bench:
                 return False, f"{what}: not compiled: {reason}"
             return True, f"{what}: {time.perf_counter() - begin:.0f} s to compile"
 
-        failed = []
+        failed = [one for one in jobs if one[1]["compile"] == "max-autotune"]
+        together = [one for one in jobs if one not in failed]
         with concurrent.futures.ThreadPoolExecutor(max(1, os.cpu_count() // 4)) as several:
-            for one, (is_compiled, line) in zip(jobs, several.map(start, jobs)):
+            for one, (is_compiled, line) in zip(together, several.map(start, together)):
                 self.report.note(line)
                 if not is_compiled:
                     failed.append(one)
@@ -266,10 +140,10 @@ class Bench:
             if job == "train" and mode == "" and not self.a.all:
                 self.memory_row(what, arch, ours, opponent)
             if best is None or statistics.median(opponent.rounds) < best[0]:
-                best = (statistics.median(opponent.rounds), name, ratio)
-            self.speed_row(row, ours, batch, best, limits, bound)
+                best, rounds = (statistics.median(opponent.rounds), name, ratio), ours.rounds
+            self.speed_row(row, ours, rounds, best, limits, bound, batch)
         if best is None:
-            self.speed_row(row, ours, batch, None, limits, bound)
+            self.speed_row(row, ours, ours.rounds, None, limits, bound, batch)
         if job == "train":
             self.note_unless_replayed(what, ours)
         ours.close()
@@ -278,10 +152,11 @@ class Bench:
         if self.a.device.startswith("cuda") and not ours.reply.get("replays"):
             self.report.note(f"{what}: graft called its steps one by one; they should have been captured and replayed")
 
-    def speed_row(self, what, ours, batch, best, limits, bound):
-        """One line of the table. best: (seconds, name, (ratio, low, high)) of the fastest opponent so far, or None."""
+    def speed_row(self, what, ours, rounds, best, limits, bound, batch):
+        """One line of the table. rounds: graft's beside the best opponent. best: (seconds, name, (ratio, low, high)) of
+        the fastest opponent so far, or None."""
         goal, floor, aim, share_aim = limits
-        rate = batch / statistics.median(ours.rounds)
+        rate = batch / statistics.median(rounds)
         share = rate / bound if bound else None
         opponent = f"{batch / best[0]:.0f}/s, {best[1]}" if best else "none"
         ratio = "{:.2f} [{:.2f}, {:.2f}]".format(*best[2]) if best else "–"
@@ -328,9 +203,10 @@ class Bench:
             for mode, name, opponent, ratio in self.duel(ours, what, batch, opponents):
                 floor, aim = SMALL_BATCH[mode]
                 best = (statistics.median(opponent.rounds), name, ratio)
-                self.speed_row(f"{what}, against {mode or 'eager'}", ours, batch, best, ("G7", floor, aim, None), None)
+                self.speed_row(f"{what}, against {mode or 'eager'}", ours, ours.rounds, best, ("G7", floor, aim, None), None,
+                               batch)
             if self.torch_reason:
-                self.speed_row(what, ours, batch, None, ("G7", None, None, None), None)
+                self.speed_row(what, ours, ours.rounds, None, ("G7", None, None, None), None, batch)
             self.note_unless_replayed(what, ours)
             eager = self.ours("graft_train_step", "--job", "train", "--no-graph", precisions=(ours.precision, ), **options)
             ours.rounds = []

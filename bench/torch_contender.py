@@ -49,6 +49,7 @@ def answer_lines(a, step):
         if steps == 0:
             if a.device.type == "cuda":
                 torch.cuda.empty_cache()
+            torch.backends.cudnn.benchmark = True
             say(seconds=[0.0], peak_bytes=0, reserved_bytes=0)
             continue
         if a.device.type == "cuda":  # what choosing algorithms took in warm-up is no part of a step
@@ -66,7 +67,7 @@ def set_up(a):
     if a.threads:
         torch.set_num_threads(a.threads)
     torch.manual_seed(0)
-    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark = not a.tune_late
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = a.precision != "f32"
 
 
@@ -311,6 +312,9 @@ def main():
     parser.add_argument("--precision", default="f32", choices=["f32", "tf32", "bf16", "f16"])
     parser.add_argument("--layout", default="channels_last", choices=["default", "channels_last"])
     parser.add_argument("--compile", default="", choices=["", "default", "reduce-overhead", "max-autotune"])
+    parser.add_argument("--tune-late", action="store_true",
+                        help="look for the fastest algorithms only after the first line of 0 steps: others may be at work "
+                        "before, and what is chosen then is chosen for good")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--rule", default="auto-rgn", choices=["auto-rgn", "adam"])
     parser.add_argument("--kind", default="foreach", choices=["per tensor", "foreach", "fused"])

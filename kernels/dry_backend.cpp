@@ -184,7 +184,7 @@ ConvWorkspace DryBackend::conv_workspace(const ConvCall& call) {
   return need;
 }
 
-/// What the call takes, in the order in which it does.
+/// What the call takes while it runs.
 void DryBackend::run_conv(const ConvCall& call, const WeightView* w) {
   const ConvWorkspace need = conv_workspace(call);
   const bool keeps = w && w->packed && need.packed_weights > 0;

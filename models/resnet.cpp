@@ -40,7 +40,8 @@ class Bottleneck {
   Tensor operator()(const Tensor& x) const {
     Tensor y = conv_norm({conv1_, bn1_}, x, Activation::relu);
     y = conv_norm({conv2_, bn2_}, y, Activation::relu);
-    // After conv1, so that its gradient comes first and conv1's, a product of matrices where it does not stride, adds.
+    // On the tape after conv1: backward meets the projection first, which overwrites x's gradient, and conv1 adds to it
+    // by one product of matrices where it does not stride.
     const Tensor identity = projection_ ? conv_norm({*projection_, *projection_bn_}, x) : x;
     return conv_norm({conv3_, bn3_}, y, Activation::relu, identity);
   }

@@ -244,9 +244,9 @@ stage() {  # stage <name> <limit in seconds>
 
 wanted() { [[ -z $only || ,$only, == *,$1,* ]]; }
 
-# All benchmarks that compare with PyTorch or run long, from wherever the first of them stands in the list. They share a
-# lock: see Turns in bench/contenders.py. Each may take the time that is left, since it waits for the others.
-is_benchmark() { [[ $1 =~ ^(train|infer)- || $1 =~ ^(latency|update|small-batch|probe|boundary|start|deterministic)$ ]]; }
+# All benchmarks, from wherever the first of them stands in the list. They share a lock: see Turns in bench/contenders.py.
+# Each may take the time that is left, since it waits for the others.
+is_benchmark() { [[ $1 =~ ^(train|infer|all)- || $1 =~ ^(latency|update|small-batch|probe|boundary|start|deterministic)$ ]]; }
 stages_together() {
   local name pids=()
   while read -r name _; do
@@ -257,13 +257,16 @@ stages_together() {
         stage "$name" $((end - SECONDS))
       ) </dev/null &
       pids+=($!)
+      running=${pids[*]}
     fi
   done <<<"$plan"
-  running=${pids[*]}
-  for name in "${pids[@]}"; do wait "$name"; done
+  for _ in "${pids[@]}"; do
+    wait -n
+    write_report
+  done
   running=""
   while read -r name _; do
-    if wanted "$name" && is_benchmark "$name" && [[ $(status_of "$name") =~ ^(FAILED|CUT) ]]; then failed=yes; fi
+    if wanted "$name" && is_benchmark "$name" && [[ ! $(status_of "$name") =~ ^(passed|skipped) ]]; then failed=yes; fi
   done <<<"$plan"
   write_report
 }

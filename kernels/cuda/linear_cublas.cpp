@@ -1,5 +1,5 @@
-// Linear layers by cuBLAS, and gradients of 1x1 convolutions that are added to others: 16-bit or float32 matrices, sums
-// in float32, weight gradients of linear layers in float32 whatever the rest is. Float32 matrices use TF32 only where
+// Linear layers by cuBLAS, and those gradients of 1x1 convolutions that are better products than cuDNN graphs: 16-bit or
+// float32 matrices, sums in float32, weight gradients in float32 whatever the rest is. Float32 matrices use TF32 only where
 // that precision was asked for; one stream gives the same bits every time.
 #include <fmt/format.h>
 
@@ -31,14 +31,14 @@ struct CudaBackend::Gemm {
 cublasHandle_t CudaBackend::cublas() {
   const cudaStream_t work = stream();
   if (!cublas_) {
-    check_cublas(cublasCreate(cublas_.out()), "linear");
-    check_cublas(cublasSetStream(cublas_.get(), work), "linear");
+    check_cublas(cublasCreate(cublas_.out()), "cuBLAS");
+    check_cublas(cublasSetStream(cublas_.get(), work), "cuBLAS");
     // Of our own, or cuBLAS would allocate inside captured graphs, and choose otherwise there than outside.
     constexpr std::int64_t kWorkspace = std::int64_t{32} << 20;
     cublas_workspace_ = allocate(kWorkspace);
-    check_cublas(cublasSetWorkspace(cublas_.get(), cublas_workspace_, std::size_t(kWorkspace)), "linear");
+    check_cublas(cublasSetWorkspace(cublas_.get(), cublas_workspace_, std::size_t(kWorkspace)), "cuBLAS");
     // Sums over parts of a product stay float32 too.
-    check_cublas(cublasSetMathMode(cublas_.get(), CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION), "linear");
+    check_cublas(cublasSetMathMode(cublas_.get(), CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION), "cuBLAS");
   }
   return cublas_.get();
 }
@@ -55,7 +55,7 @@ void CudaBackend::gemm(const Gemm& g, View c, ConstView a, ConstView b) {
                       g.n, g.m, g.k, &kOne, b.data, data_type(b.dtype), g.transpose_b ? g.k : g.n, a.data,
                       data_type(a.dtype), g.transpose_a ? g.m : g.k, &g.beta, c.data, data_type(c.dtype), g.n,
                       product_type(), CUBLAS_GEMM_DEFAULT),
-      fmt::format("linear {}x{}x{} of {}", g.m, g.n, g.k, to_string(a.dtype)));
+      fmt::format("product {}x{}x{} of {}", g.m, g.n, g.k, to_string(a.dtype)));
 }
 
 void CudaBackend::linear(View y, ConstView x, WeightView w, ConstView bias) {

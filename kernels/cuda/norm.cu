@@ -6,8 +6,11 @@
 namespace graft::gpu {
 namespace {
 
-constexpr int kRows = 4, kGradRows = 2;  // loaded together, so that enough bytes are under way
-constexpr int kBlocks = 3;               // on a multiprocessor, likewise
+/// Rows that are loaded together, so that enough bytes are under way: with more, registers would not do.
+template <class T, int W>
+constexpr int kRows = sizeof(T) * W > 16 ? 2 : 4;
+constexpr int kGradRows = 2;
+constexpr int kBlocks = 3;  // on a multiprocessor, likewise
 
 template <class T>
 struct NormalizeParams {
@@ -31,17 +34,17 @@ __global__ void __launch_bounds__(kThreads, kBlocks) normalize_kernel(const RowT
     scale[l] = inverse_deviation(*p.stats.at(1, c), p.epsilon) * p.gamma[c];
     beta[l] = p.beta[c];
   }
-  for (std::int64_t first = at.begin; first < at.end; first += kRows * at.step) {
-    Waiting<T, W> in[kRows] = {}, more[kRows] = {};
+  for (std::int64_t first = at.begin; first < at.end; first += kRows<T, W> * at.step) {
+    Waiting<T, W> in[kRows<T, W>] = {}, more[kRows<T, W>] = {};
 #pragma unroll
-    for (int k = 0; k < kRows; ++k) {
+    for (int k = 0; k < kRows<T, W>; ++k) {
       const std::int64_t r = first + k * at.step;
       if (r >= at.end) break;
       in[k] = load_waiting<W>(p.x.at(r, at.channel));
       if (p.residual.data) more[k] = load_waiting<W>(p.residual.at(r, at.channel));
     }
 #pragma unroll
-    for (int k = 0; k < kRows; ++k) {
+    for (int k = 0; k < kRows<T, W>; ++k) {
       const std::int64_t r = first + k * at.step;
       if (r >= at.end) break;
       Pack<W> v = widened(in[k]);

@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 
 /// Names the columns and the format; another first line is another format.
 constexpr std::string_view kFirstLine =
-    "# graft cuDNN plans 1: device\tcuDNN\tgraph\tplan\tworkspace_bytes\tmicroseconds\tchecked_against\tdifference";
+    "# graft cuDNN plans 2: device\tcuDNN\tgraph\tplan\tworkspace_bytes\tmicroseconds\tchecked_against\tdifference";
 constexpr std::size_t kColumns = 8;
 
 std::vector<std::string> split(const std::string& line) {

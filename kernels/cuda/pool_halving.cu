@@ -274,7 +274,8 @@ void max_pool_grad_halving(const PoolSpec& spec, View dx, Write write, ConstView
   };
   with_packs(kOp, dy, {dx, index}, [&]<class T, int W>() {
     // Four windows of eight channels each would take 119 registers, and leave the GPU's threads half idle.
-    if (spec.window_h == 3) return run.template operator() < T, W == 8 ? 4 : W, 3 > ();
+    constexpr int kNarrow = W == 8 ? 4 : W;
+    if (spec.window_h == 3) return run.template operator()<T, kNarrow, 3>();
     run.template operator()<T, W, 2>();
   });
 }

@@ -184,7 +184,7 @@ struct GradRow {
     if (out) out[c] = adds ? out[c] + value : value;
   }
 };
-struct KeepBoth {
+struct NormSums {
   Rows<float> out;
   GradRow dgamma, dbeta, weighted[2];
   const float* gamma;
@@ -305,7 +305,7 @@ void normalize_grad_sums(View sums, const NormalizeParameterGrads& to, ConstView
     launch(kOp, grad_sums_kernel<T, W>, t.config(stream), t, rows_of<T>(dy, kOp), relu_gate<T>(args, y, x.shape, kOp),
            rows_of<T>(x, kOp), rows_of<float>(args.stats, kOp), float(args.epsilon), scratch);
     launch_finish(kOp, scratch, t,
-                  KeepBoth{.out = rows_of<float>(sums, kOp),
+                  NormSums{.out = rows_of<float>(sums, kOp),
                            .dgamma = {to.dgamma.as<float>(), to.gamma_write == Write::add},
                            .dbeta = {to.dbeta.as<float>(), to.beta_write == Write::add},
                            .weighted = {weighted(0), weighted(1)},

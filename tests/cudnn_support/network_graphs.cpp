@@ -47,13 +47,15 @@ class GraphRecorder final : public DryBackend {
     made_by_conv_[y.data] = spec;
     reads_normalized_[y.data] = normalized_.contains(x.data);
   }
-  void conv_data_grad(const ConvSpec& spec, View dx, Write, ConstView dy, WeightView) override {
+  void conv_data_grad(const ConvSpec& spec, View dx, Write write, ConstView dy, WeightView) override {
+    if (spec.is_pointwise() && write == Write::add) return;  // a product: cuBLAS's
     note(of_conv(GraphKind::data_grad, spec));
     if (copied_from_slice_.contains(dy.data))
       note_fusion(sliced(of_conv(GraphKind::data_grad, spec), copied_from_slice_[dy.data]));
     made_by_data_grad_[dx.data] = spec;
   }
   void conv_weight_grad(const ConvSpec& spec, View, Write, ConstView dy, ConstView) override {
+    if (spec.is_pointwise() && request_.dtype != DType::f32) return;
     note(of_conv(GraphKind::weight_grad, spec));
     if (copied_from_slice_.contains(dy.data))
       note_fusion(sliced(of_conv(GraphKind::weight_grad, spec), copied_from_slice_[dy.data]));
@@ -72,6 +74,7 @@ class GraphRecorder final : public DryBackend {
     note_fusion(of_conv(GraphKind::conv_statistics, spec));
     if (reads_normalized_[x.data]) note_fusion(of_conv(GraphKind::norm_conv_statistics, spec));
   }
+  void batch_statistics_and_running(View stats, View, double, ConstView x) override { batch_statistics(stats, x); }
   void normalize(View y, ConstView x, const NormalizeArgs& args, ConstView residual) override {
     if (has_own_statistics_.contains({args.stats.data, x.data})) {
       GraphSpec graph = of_norm(GraphKind::norm, x);
