@@ -13,7 +13,6 @@ Exits with 77 when nothing could be measured, the reason in the last line.
 """
 
 import argparse
-import concurrent.futures
 import contextlib
 import csv
 import json
@@ -76,46 +75,6 @@ class Bench(Duels):
             json.dump(best, file)
         self.report.note(
             f"bounds below take {best['matrix_flops'] / 1e12:.4g} TFLOP/s and {best['copy_bytes'] / 1e9:.4g} GB/s")
-
-    def compile(self):
-        """Starts whatever later stages compile, so that they find the kernels on disk. Those that time many kernels, and
-        those that fail beside others, for want of memory say, start alone."""
-        if self.torch_reason:
-            raise LeftOut(self.torch_reason)
-        jobs = [(job, dict(arch=arch, batch=batch, size=self.size, compile=mode, precision=precision))
-                for stage in ("train", "infer", "latency", "small-batch")
-                for job, arch, batch, configurations in contests(stage, self.a.rehearse)
-                for mode, precision in configurations if mode]
-
-        def start(one):
-            """(whether it compiled, one line about it)"""
-            job, options = one
-            begin, what = time.perf_counter(), "PyTorch {compile}, {job} {arch}, batch {batch}, {precision}".format(
-                job=job, **options)
-            try:
-                contender = self.theirs(job, **options)
-                try:
-                    contender.run(2, keep=False)
-                finally:
-                    contender.close()
-            except LeftOut as reason:
-                return False, f"{what}: not compiled: {reason}"
-            return True, f"{what}: {time.perf_counter() - begin:.0f} s to compile"
-
-        failed = [one for one in jobs if one[1]["compile"] == "max-autotune"]
-        together = [one for one in jobs if one not in failed]
-        with concurrent.futures.ThreadPoolExecutor(max(1, os.cpu_count() // 4)) as several:
-            for one, (is_compiled, line) in zip(together, several.map(start, together)):
-                self.report.note(line)
-                if not is_compiled:
-                    failed.append(one)
-        compiled = len(jobs) - len(failed)
-        for one in failed:
-            is_compiled, line = start(one)
-            self.report.note(line + ", alone")
-            compiled += is_compiled
-        if not compiled:
-            raise LeftOut("PyTorch compiled nothing here")
 
     def train(self):
         arch = self.a.arch
