@@ -42,6 +42,9 @@ foreach(line IN LISTS lines)
     if(NOT name IN_LIST seen AND NOT name MATCHES "(^|[./])DISABLED_")
       list(APPEND seen "${name}")
       add_test("${prefix}${name}" "${program}" "--gtest_filter=${filter}")
+      if(filter MATCHES "\\*$")
+        set_tests_properties("${prefix}${name}" PROPERTIES COST 1)  # many cases: begun first, so that it is not alone at the end
+      endif()
       # Skipped is an entry of which every case was.
       set_tests_properties("${prefix}${name}" PROPERTIES LABELS "${label}" TIMEOUT ${timeout}
                            ENVIRONMENT "${environment}" SKIP_REGULAR_EXPRESSION "\\[  PASSED  \\] 0 tests")
