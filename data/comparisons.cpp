@@ -11,20 +11,16 @@
 namespace graft {
 namespace {
 
-/// A mean score as a sum over clusters, and how it varies between seeds.
-struct Contributions {
-  double estimate = 0.0;
-  std::vector<double> parts;   // (clusters), they sum to the estimate
-  double seed_variance = 0.0;  // of the mean over seeds
-  double seed_freedom = 0.0;   // runs - 1
+/// Variances of the mean score over runs: between seeds, and between runs whatever they differ by.
+struct Scatter {
+  double seeds = std::numeric_limits<double>::quiet_NaN(), runs = seeds;  // of a single run unknown
 };
 
-/// Variance of the mean score between seeds. What the scores of a few seeds differ by is partly noise of the cases: the
-/// part of the jackknife's influences in which runs differ is taken off. Source: two-way random effects, as in Searle,
-/// Casella, McCulloch 1992, 4.
-double seed_variance(const ScoredRuns& runs) {
+/// What the scores of a few seeds differ by is partly noise of the cases: the part of the jackknife's influences in
+/// which runs differ is taken off. Source: two-way random effects, as in Searle, Casella, McCulloch 1992, 4.
+Scatter scatter(const ScoredRuns& runs) {
   const std::size_t count = runs.runs().size(), clusters = runs.clusters().count();
-  if (count < 2) return std::numeric_limits<double>::quiet_NaN();
+  if (count < 2) return {};
   std::vector<Jackknife> each;
   double mean = 0.0;
   for (std::size_t run = 0; run < count; ++run) {
@@ -38,9 +34,17 @@ double seed_variance(const ScoredRuns& runs) {
     for (const Jackknife& run : each) middle += run.influence[k] / static_cast<double>(count);
     for (const Jackknife& run : each) noise += (run.influence[k] - middle) * (run.influence[k] - middle);
   }
-  const double degrees = static_cast<double>(count - 1);
-  return std::max(0.0, (between - noise) / degrees) / static_cast<double>(count);
+  const double divisor = static_cast<double>((count - 1) * count);
+  return {std::max(0.0, (between - noise) / divisor), between / divisor};
 }
+
+/// A mean score as a sum over clusters, and how it varies between seeds.
+struct Contributions {
+  double estimate = 0.0;
+  std::vector<double> parts;  // (clusters), they sum to the estimate
+  Scatter scatter;
+  double freedom = 0.0;  // runs - 1
+};
 
 Contributions contributions(Score score, std::span<const Cases> cases) {
   const ScoredRuns runs(score, cases);
@@ -54,10 +58,8 @@ Contributions contributions(Score score, std::span<const Cases> cases) {
   for (const double influence : jackknife.influence) {
     result.parts.push_back((jackknife.estimate + (k - 1.0) * (influence - mean)) / k);
   }
-  if (cases.size() > 1) {
-    result.seed_variance = seed_variance(runs);
-    result.seed_freedom = static_cast<double>(cases.size() - 1);
-  }
+  result.scatter = scatter(runs);
+  result.freedom = static_cast<double>(cases.size() - 1);
   return result;
 }
 
@@ -87,40 +89,57 @@ std::vector<double> signed_sums(std::span<const double> parts, const BootstrapSp
   return sums;
 }
 
-/// Student's t with whole degrees of freedom; resample r of its own sequence.
-double random_t(double freedom, const BootstrapSpec& spec, std::size_t r) {
-  Random random({.seed = spec.seed, .stream = RandomStream::resampling, .epoch = 2, .index = r});
-  const auto normal = [&] {
-    const double radius = std::sqrt(-2.0 * std::log(1.0 - random.uniform()));
-    return radius * std::cos(6.283185307179586 * random.uniform());
-  };
-  const double z = normal();
-  double squares = 0.0;
-  for (double each = 0.0; each < freedom; ++each) {
-    const double value = normal();
-    squares += value * value;
+/// A gamma variate of unit scale; shape > 0. Source: Marsaglia, Tsang 2000, and their way to shapes below 1.
+template <class Normal>
+double random_gamma(double shape, Random& random, const Normal& normal) {
+  if (shape < 1.0) {
+    const double boost = std::pow(1.0 - random.uniform(), 1.0 / shape);
+    return random_gamma(shape + 1.0, random, normal) * boost;
   }
-  return z / std::sqrt(squares / freedom);
+  const double d = shape - 1.0 / 3.0, c = 1.0 / std::sqrt(9.0 * d);
+  for (;;) {
+    const double x = normal(), root = 1.0 + c * x, v = root * root * root;
+    if (root > 0.0 && std::log(1.0 - random.uniform()) < 0.5 * x * x + d - d * v + d * std::log(v)) return d * v;
+  }
 }
 
 /// What the scatter between seeds adds to a difference of means.
 struct SeedNoise {
   double error = 0.0;
-  double freedom = 0.0;  // whole, at least 1 where error is not 0
+  double freedom = 0.0;  // of the whole variance, cases' and seeds'; 0: nothing is known of seeds
 };
 
-/// Sides may scatter differently (a linear probe hardly does): Welch's approximation of the degrees of freedom, rounded
-/// down. A side with one run is taken to scatter as the other's runs do.
-SeedNoise seed_noise(const Contributions& a, const Contributions& b) {
-  if (a.seed_freedom == 0.0 || b.seed_freedom == 0.0) {
-    const Contributions& known = a.seed_freedom > 0.0 ? a : b;
-    return {std::sqrt(known.seed_variance * (known.seed_freedom + 2.0)), known.seed_freedom};
-  }
-  const double sum = a.seed_variance + b.seed_variance;
-  if (!(sum > 0.0)) return {};
+/// Sides may scatter differently (a linear probe hardly does). `cases`: the variance that cases give the difference, by
+/// so many clusters. Satterthwaite's approximation of the degrees of freedom of the sum; the variance between seeds is
+/// as uncertain as that between runs, of which it is what remains. A side with one run is taken to scatter as the
+/// other's runs do.
+SeedNoise seed_noise(const Contributions& a, const Contributions& b, double cases) {
+  if (a.freedom == 0.0 && b.freedom == 0.0) return {};
+  Scatter of_a = a.scatter, of_b = b.scatter;
+  double freedom_a = a.freedom, freedom_b = b.freedom;
+  if (a.freedom == 0.0) of_a = {of_b.seeds * (b.freedom + 1.0), of_b.runs * (b.freedom + 1.0)}, freedom_a = b.freedom;
+  if (b.freedom == 0.0) of_b = {of_a.seeds * (a.freedom + 1.0), of_a.runs * (a.freedom + 1.0)}, freedom_b = a.freedom;
+  const double seeds = of_a.seeds + of_b.seeds, clusters = static_cast<double>(a.parts.size());
   const double uncertainty =
-      a.seed_variance * a.seed_variance / a.seed_freedom + b.seed_variance * b.seed_variance / b.seed_freedom;
-  return {std::sqrt(sum), std::max(1.0, std::floor(sum * sum / uncertainty + 1e-9))};
+      cases * cases / (clusters - 1.0) + of_a.runs * of_a.runs / freedom_a + of_b.runs * of_b.runs / freedom_b;
+  if (!(uncertainty > 0.0)) return {};
+  return {std::sqrt(seeds), std::max(1.0, (cases + seeds) * (cases + seeds) / uncertainty)};
+}
+
+/// Resample r of a sum in which seeds are noise too: normal noise of seeds, and the factor by which Student's t is
+/// wider than a normal distribution.
+struct SeedDraw {
+  double noise = 0.0, factor = 1.0;
+};
+SeedDraw draw_seeds(const SeedNoise& seeds, const BootstrapSpec& spec, std::size_t r) {
+  if (seeds.freedom == 0.0) return {};
+  Random random({.seed = spec.seed, .stream = RandomStream::resampling, .epoch = 2, .index = r});
+  const auto normal = [&] {
+    const double radius = std::sqrt(-2.0 * std::log(1.0 - random.uniform()));
+    return radius * std::cos(6.283185307179586 * random.uniform());
+  };
+  const double noise = seeds.error * normal();
+  return {noise, std::sqrt(seeds.freedom / (2.0 * random_gamma(seeds.freedom / 2.0, random, normal)))};
 }
 
 struct Contender {
@@ -138,17 +157,20 @@ Comparison compare_contenders(const Contender& a, const Contender& b, std::span<
     return result;
   }
   const double d = result.difference;
-  const SeedNoise seeds = seed_noise(a.of, b.of);
+  double cases = 0.0;
+  for (std::size_t k = 0; k < a.of.parts.size(); ++k)
+    cases += (a.of.parts[k] - b.of.parts[k]) * (a.of.parts[k] - b.of.parts[k]);
+  const SeedNoise seeds = seed_noise(a.of, b.of, cases);
   std::vector<double> lows, highs;
   std::int64_t as_large = 0;
   const double rounding = 1e-9 * std::abs(d) + 1e-15;  // sums of the same parts in another order are equal
   for (std::size_t r = 0; r < a.flipped.size(); ++r) {
-    double sum = a.flipped[r] - b.flipped[r];
-    if (seeds.error > 0.0) sum += seeds.error * random_t(seeds.freedom, spec, r);
+    const SeedDraw draw = draw_seeds(seeds, spec, r);
+    double sum = (a.flipped[r] - b.flipped[r] + draw.noise) * draw.factor;
     if (std::abs(std::abs(sum) - std::abs(d)) <= rounding) sum = std::copysign(d, sum);
     if (std::abs(sum) >= std::abs(d)) ++as_large;
     // |sum - delta * unit| >= |d - delta| holds for delta between these two, on either side of d.
-    const double unit = unit_flips[r];
+    const double unit = unit_flips[r] * draw.factor;
     const double first = unit < 1.0 ? (d - sum) / (1.0 - unit) : -HUGE_VAL;
     const double second = unit > -1.0 ? (d + sum) / (1.0 + unit) : HUGE_VAL;
     lows.push_back(std::min(first, second));
@@ -212,7 +234,7 @@ Comparison compare(Score score, std::span<const Cases> a, std::span<const Cases>
 VarianceParts variance_parts(Score score, std::span<const Cases> cases) {
   const ScoredRuns runs(score, cases);
   check_varies(runs);
-  VarianceParts parts{.seed = seed_variance(runs), .cases = runs.jackknife().variance};
+  VarianceParts parts{.seed = scatter(runs).seeds, .cases = runs.jackknife().variance};
   parts.total = parts.seed + parts.cases;
   return parts;
 }
