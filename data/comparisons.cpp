@@ -147,6 +147,18 @@ struct Contender {
   std::vector<double> flipped;  // (resamples)
 };
 
+/// The differences delta around d for which |sum - delta * unit| >= |d - delta|: this resample is then as far away.
+struct Span {
+  double low, high;
+};
+Span as_far(double d, double sum, double unit) {
+  const double first = unit != 1.0 ? (d - sum) / (1.0 - unit) : (d + sum) / 2.0;
+  const double second = unit != -1.0 ? (d + sum) / (1.0 + unit) : first;
+  const auto [least, most] = std::minmax({first, second});
+  if (std::abs(unit) < 1.0) return {least, most};
+  return d >= most ? Span{most, HUGE_VAL} : Span{-HUGE_VAL, least};
+}
+
 /// p and interval from one set of sums: delta is inside exactly if the test does not reject that the difference is
 /// delta.
 Comparison compare_contenders(const Contender& a, const Contender& b, std::span<const double> unit_flips,
@@ -169,12 +181,9 @@ Comparison compare_contenders(const Contender& a, const Contender& b, std::span<
     double sum = (a.flipped[r] - b.flipped[r] + draw.noise) * draw.factor;
     if (std::abs(std::abs(sum) - std::abs(d)) <= rounding) sum = std::copysign(d, sum);
     if (std::abs(sum) >= std::abs(d)) ++as_large;
-    // |sum - delta * unit| >= |d - delta| holds for delta between these two, on either side of d.
-    const double unit = unit_flips[r] * draw.factor;
-    const double first = unit < 1.0 ? (d - sum) / (1.0 - unit) : -HUGE_VAL;
-    const double second = unit > -1.0 ? (d + sum) / (1.0 + unit) : HUGE_VAL;
-    lows.push_back(std::min(first, second));
-    highs.push_back(std::max(first, second));
+    const Span span = as_far(d, sum, unit_flips[r] * draw.factor);
+    lows.push_back(span.low);
+    highs.push_back(span.high);
   }
   const auto resamples = static_cast<double>(lows.size());
   result.p = result.p_holm = static_cast<double>(as_large + 1) / (resamples + 1.0);
