@@ -155,8 +155,8 @@ class Bench(Duels):
     def small_batch(self):
         contests = [(dict(arch=arch, batch=batch, size=self.size), configurations)
                     for _, arch, batch, configurations in self.contests("small-batch")]
-        loaded = self.side_by_side(lambda c: self.load("train", c[1], **c[0]), contests)
-        for (options, _), opponents in zip(contests, loaded or [[]] * len(contests)):
+        loaded = [self.load("train", configurations, **options) for options, configurations in contests]
+        for (options, _), opponents in zip(contests, loaded):
             batch, what = options["batch"], "training {}, batch {batch}, {size} px".format(NAMES[options["arch"]], **options)
             ours = self.ours("graft_train_step", "--job", "train", **options)
             for mode, name, opponent, ratio in self.duel(ours, what, batch, opponents):
