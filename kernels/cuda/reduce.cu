@@ -32,6 +32,14 @@ __device__ void store_partials(const RowTiling& t, const ThreadRows& at, const d
   }
 }
 
+/// Where there is a first sum alone.
+template <int W>
+__device__ void store_sum(const RowTiling& t, const ThreadRows& at, const float (&sum)[W], double* partials) {
+  double a[W], b[W] = {};
+  for (int l = 0; l < W; ++l) a[l] = double(sum[l]);
+  store_partials<W>(t, at, a, b, partials);
+}
+
 template <class T, int W>
 __global__ void __launch_bounds__(kThreads, kBlocks)
     channel_sum_kernel(const RowTiling t, const ConstRows<T> dy, double* partials) {
@@ -49,9 +57,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
         for (int l = 0; l < W; ++l) sum[l] += wide.v[l];
       }
     }
-  double a[W], b[W] = {};
-  for (int l = 0; l < W; ++l) a[l] = double(sum[l]);
-  store_partials<W>(t, at, a, b, partials);
+  store_sum(t, at, sum, partials);
 }
 
 /// Writes g = dy where y > 0, else 0, and sums it.
@@ -79,9 +85,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
           for (int l = 0; l < W; ++l) sum[l] += v.v[l];
         }
     }
-  double a[W], b[W] = {};
-  for (int l = 0; l < W; ++l) a[l] = double(sum[l]);
-  store_partials<W>(t, at, a, b, partials);
+  store_sum(t, at, sum, partials);
 }
 
 /// Sums of x and x^2. A thread sums differences from the mean of its first rows, so nothing cancels in float (Chan,

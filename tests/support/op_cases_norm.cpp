@@ -80,6 +80,16 @@ void add_normalize(std::vector<OpCase>& table, const NormLayout& l, bool relu, b
   table.push_back(c);
 }
 
+/// What every call that takes a norm's gradient sums has.
+std::vector<Operand> grad_sum_operands(const NormLayout& l) {
+  return {fresh("sums", {2, l.shape.c, 1, 1}),
+          l(input("dy", l.shape), 0, 2),
+          l(input("x", l.shape), 1, 0),
+          stats_of(l),
+          gamma_of(l),
+          beta_of(l)};
+}
+
 /// The forward that writes a mask, and both gradients that read one: y is not shown to them.
 void add_mask(std::vector<OpCase>& table, const NormLayout& l) {
   const Shape bits = relu_mask_shape(l.shape), per_channel{2, l.shape.c, 1, 1};
@@ -102,13 +112,8 @@ void add_mask(std::vector<OpCase>& table, const NormLayout& l) {
 
   OpCase sums{.call = "normalize_grad_sums", .name = named("normalize_grad_sums", l, "_mask")};
   sums.needs_relu_masks = true;
-  sums.operands = {fresh("sums", per_channel),
-                   l(input("dy", l.shape), 0, 2),
-                   l(input("x", l.shape), 1, 0),
-                   stats_of(l),
-                   gamma_of(l),
-                   beta_of(l),
-                   input("mask", bits, whole(256)).of(DType::u8)};
+  sums.operands = grad_sum_operands(l);
+  sums.operands.push_back(input("mask", bits, whole(256)).of(DType::u8));
   sums.terms = elements(l);
   sums.run = [masked](Backend& d, CaseOperands& o, Write) {
     d.normalize_grad_sums(o["sums"], o["dy"], {}, o["x"], masked(o));
@@ -134,12 +139,7 @@ void add_mask(std::vector<OpCase>& table, const NormLayout& l) {
 
 void add_grad_sums(std::vector<OpCase>& table, const NormLayout& l, bool relu) {
   OpCase c{.call = "normalize_grad_sums", .name = named("normalize_grad_sums", l, relu ? "_relu" : "")};
-  c.operands = {fresh("sums", {2, l.shape.c, 1, 1}),
-                l(input("dy", l.shape), 0, 2),
-                l(input("x", l.shape), 1, 0),
-                stats_of(l),
-                gamma_of(l),
-                beta_of(l)};
+  c.operands = grad_sum_operands(l);
   if (relu) c.operands.push_back(l(input("y", l.shape, separated(0.1, 1)), 1, 1));
   c.terms = elements(l);
   c.run = [=](Backend& d, CaseOperands& o, Write) {
@@ -153,14 +153,9 @@ void add_parameter_grads(std::vector<OpCase>& table, const NormLayout& l, bool a
   OpCase c{.call = "normalize_parameter_grads",
            .name = named("normalize_parameter_grads", l, all ? "" : "_only_weighted")};
   const Shape per_channel{2, l.shape.c, 1, 1};
-  c.operands = {fresh("sums", per_channel),
-                l(input("dy", l.shape), 0, 2),
-                l(input("x", l.shape), 1, 0),
-                stats_of(l),
-                gamma_of(l),
-                beta_of(l),
-                l(input("y", l.shape, separated(0.1, 1)), 1, 1),
-                output("weighted", per_channel)};
+  c.operands = grad_sum_operands(l);
+  c.operands.push_back(l(input("y", l.shape, separated(0.1, 1)), 1, 1));
+  c.operands.push_back(output("weighted", per_channel));
   for (const char* name : {"dgamma", "dbeta"})
     if (all) c.operands.push_back(output(name, {1, l.shape.c, 1, 1}));
   c.terms = elements(l);
