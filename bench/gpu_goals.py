@@ -422,6 +422,8 @@ def main():
         parser.error(f"{a.stage} needs --arch")
     if a.stage in ("probe", "boundary") and not a.data:
         parser.error(f"{a.stage} needs --data")
+    if a.turns and not os.path.isdir(os.path.dirname(a.turns) or "."):
+        parser.error(f"--turns {a.turns}: there is no such folder")
     bench = Bench(a)
     loads_first = a.stage in ("compile", "train", "infer", "latency", "small-batch", "update")
     try:
