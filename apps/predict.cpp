@@ -71,6 +71,16 @@ std::string plain_text(const PredictResult& result, const PredictOptions& option
   return text;
 }
 
+/// One line; the reasons, which name the images, stand above it where there are several.
+[[noreturn]] void refuse_unreadable(const PredictResult& result) {
+  const std::vector<BadImage>& bad = result.unreadable;
+  if (bad.size() == 1) throw Error("predict: " + bad.front().reason);
+  std::string text = fmt::format("predict: {} of {} images cannot be read; repair them or leave them out", bad.size(),
+                                 bad.size() + result.images.size());
+  for (const BadImage& image : bad) text += "\n  " + image.reason;
+  throw Error(text);
+}
+
 int run_predict(PredictOptions& options) {
   PredictSettings& job = options.job;
   if (job.model.empty()) throw UsageError("predict: no model given; name a run directory or a model file");
@@ -86,6 +96,7 @@ int run_predict(PredictOptions& options) {
   print_result(options.is_json  ? json_text(result, options)
                : options.is_csv ? csv_text(result, options)
                                 : plain_text(result, options));
+  if (!result.unreadable.empty()) refuse_unreadable(result);
   return 0;
 }
 

@@ -147,16 +147,22 @@ PredictResult predict(Context& context, const PredictSettings& s, ProgressSink& 
   const std::filesystem::path path = model_file_of(s.model);
   const std::unique_ptr<Network> network = open_network(context, path, s.size);
   const Transform transform = transform_of(network->info());
-  PredictResult result{.model = path.string(), .class_names = network->info().class_names, .images = {}};
+  PredictResult result{
+      .model = path.string(), .class_names = network->info().class_names, .images = {}, .unreadable = {}};
   const Inference inference(context);
   const EvaluationMode evaluation(context);
   const std::int64_t total = std::int64_t(files.size()), side = transform.crop;
   for (std::int64_t first = 0; first < total; first += s.batch) {
     const std::int64_t n = std::min(s.batch, total - first);
     std::vector<float> pixels(std::size_t(n * side * side * 3));
+    std::vector<std::string> reasons(static_cast<std::size_t>(n));
     parallel_for(n, loader_threads(0, s.threads), [&](std::int64_t i) {
-      const std::vector<float> image = prepare(decode_image(files[std::size_t(first + i)]), transform);
-      std::ranges::copy(image, pixels.begin() + i * side * side * 3);
+      try {
+        const std::vector<float> image = prepare(decode_image(files[std::size_t(first + i)]), transform);
+        std::ranges::copy(image, pixels.begin() + i * side * side * 3);
+      } catch (const Error& error) {
+        reasons[std::size_t(i)] = error.what();  // its pixels stay zero, its answers unused
+      }
     });
     const std::vector<double> logits =
         network->forward(images_to_device(context, pixels, {n, 3, side, side})).to_host();
@@ -166,7 +172,11 @@ PredictResult predict(Context& context, const PredictSettings& s, ProgressSink& 
       const auto row = [&](const std::vector<double>& all) {
         return std::vector<double>(all.begin() + i * classes, all.begin() + (i + 1) * classes);
       };
-      result.images.push_back({files[std::size_t(first + i)].string(), row(logits), row(probabilities)});
+      const std::string file = files[std::size_t(first + i)].string();
+      if (reasons[std::size_t(i)].empty())
+        result.images.push_back({file, row(logits), row(probabilities)});
+      else
+        result.unreadable.push_back({file, reasons[std::size_t(i)]});
     }
     progress.advance({.pass = "predict", .done = first + n, .total = total});
   }

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "data/dataset.h"
 #include "data/metrics.h"
 #include "strategies/progress.h"
 #include "strategies/train_settings.h"
@@ -42,8 +43,9 @@ struct RunResult {
   std::string summary_json;  // the contents of RUN/summary.json
 };
 
-/// `graft train`. Errors (graft::Error): see check() and check_leaks(); an existing run directory without resume or overwrite; data,
-/// weights, memory; a loss that is not finite (names the step and the first bad layer; the last checkpoint stays).
+/// `graft train`. Errors (graft::Error): see check() and check_leaks(); an existing run directory without resume or
+/// overwrite; data, weights, memory; a loss that is not finite (names the step and the first bad layer; the last
+/// checkpoint stays).
 RunResult train(Context& context, const TrainSettings& settings, const RunCall& call, ProgressSink& progress);
 
 struct EvaluateSettings {
@@ -75,8 +77,11 @@ struct PredictResult {
   std::string model;
   std::vector<std::string> class_names;
   std::vector<Prediction> images;
+  std::vector<BadImage> unreadable;
 };
 
+/// Images that cannot be decoded are left out and named in `unreadable`. Errors: a path that does not exist, a folder
+/// without images; weights, memory.
 PredictResult predict(Context& context, const PredictSettings& settings, ProgressSink& progress);
 
 /// Where RUN or MODEL.h5 keeps its weights: best.h5, else last.h5 of a folder. Errors: neither exists.

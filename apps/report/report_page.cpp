@@ -24,7 +24,7 @@ constexpr const char* kStyle = R"css(
 h3 { font-size: 14.5px; margin: 22px 0 6px; }
 .verdict { font-size: 18px; line-height: 1.4; margin: 0; max-width: 60em; text-wrap: pretty; }
 .notice { border-left: 4px solid var(--s1); }
-nav { margin-top: 14px; font-size: 14px; line-height: 1.9; } nav a { margin-right: 14px; } a { color: var(--focus); }
+nav { margin-top: 14px; font-size: 14px; line-height: 1.9; display: flex; flex-wrap: wrap; column-gap: 14px; } a { color: var(--focus); }
 ul.notes { margin: 4px 0; padding-left: 20px; } ul.notes li { margin: 4px 0; max-width: 75em; overflow-wrap: anywhere; }
 .map td { text-align: center; border: 2px solid var(--card); padding: 5px 8px; }
 .map thead th { text-align: center; } .map thead th:first-child { text-align: left; }

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "data/files.h"
 #include "tests/apps/program_testing.h"
 
 namespace graft::testing {
@@ -68,6 +69,30 @@ TEST(Output, PredictAsCsvAndAsText) {
   EXPECT_EQ(std::count(csv.out.begin(), csv.out.end(), '\n'), 4);
   const Outcome text = graft({"predict", shop.model(), shop.one_image()});
   EXPECT_EQ(std::count(text.out.begin(), text.out.end(), '\n'), 6) << text.out;  // the path and five classes
+}
+
+TEST(Output, PredictAnswersForTheGoodImagesAmongBadOnes) {
+  const Workshop& shop = Workshop::get();
+  const TemporaryFolder folder;
+  const std::string empty = folder / "empty.png", text = folder / "text.png";
+  write_atomically(empty, "");
+  write_atomically(text, "no picture\n");
+
+  const Outcome one = graft({"predict", shop.model(), text, shop.one_image(), "--json", "--quiet"});
+  EXPECT_EQ(one.exit_code, 1);
+  const json answers = json::parse(one.out)["images"];
+  ASSERT_EQ(answers.size(), 1u);
+  const Outcome twice = graft({"predict", shop.model(), shop.one_image(), shop.one_image(), "--json"});  // a batch of 2
+  EXPECT_EQ(answers[0], json::parse(twice.out)["images"][1]);
+  EXPECT_TRUE(one.err.starts_with("graft: error: predict: ")) << one.err;
+  EXPECT_NE(one.err.find(text), std::string::npos) << one.err;
+  EXPECT_EQ(std::count(one.err.begin(), one.err.end(), '\n'), 1) << one.err;
+
+  const Outcome two = graft({"predict", shop.model(), text, shop.one_image(), empty, "--csv", "--quiet"});
+  EXPECT_EQ(two.exit_code, 1);
+  EXPECT_EQ(std::count(two.out.begin(), two.out.end(), '\n'), 6) << two.out;  // the header and five classes
+  for (const std::string& part : {text, empty, std::string("graft: error: predict: 2 of 3 images cannot be read")})
+    EXPECT_NE(two.err.find(part), std::string::npos) << two.err;
 }
 
 TEST(Output, EvaluateAsJsonAndAsText) {
