@@ -103,8 +103,7 @@ class Bench(Duels):
             self.speed_row(row, ours, rounds, best, limits, bound, batch)
         if best is None:
             self.speed_row(row, ours, ours.rounds, None, limits, bound, batch)
-        if job == "train":
-            self.note_unless_replayed(what, ours)
+        self.note_unless_replayed(what, ours)
         ours.close()
 
     def note_unless_replayed(self, what, ours):

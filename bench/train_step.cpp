@@ -15,6 +15,7 @@
 
 #include "bench/device_options.h"
 #include "models/initialise.h"
+#include "strategies/predictor.h"
 #include "strategies/train_step.h"
 
 namespace {
@@ -130,18 +131,13 @@ class Training final : public Work {
 class Prediction final : public Work {
  public:
   Prediction(const Network& network, const StepJob& job)
-      : network_(network), inference_(network.context()), x_(images(network.context(), job)) {
-    network.context().set_training(false);
-  }
-  void step() override {
-    const PlannedStep planned(network_.context().backend(), 1);
-    logits_ = network_.forward(x_);
-  }
+      : predictor_(network, job.uses_graph), x_(images(network.context(), job)) {}
+  void step() override { logits_ = predictor_(x_); }
   void finish() override { check_finite(logits_.to_host()[0]); }
+  std::int64_t replays() const override { return predictor_.replays(); }
 
  private:
-  const Network& network_;
-  const Inference inference_;
+  Predictor predictor_;
   Tensor x_, logits_;
 };
 

@@ -10,6 +10,7 @@
 #include "data/parallel.h"
 #include "models/network_io.h"
 #include "strategies/inference.h"
+#include "strategies/predictor.h"
 #include "strategies/split_batches.h"
 #include "strategies/starting_model.h"
 
@@ -149,8 +150,8 @@ PredictResult predict(Context& context, const PredictSettings& s, ProgressSink& 
   const Transform transform = transform_of(network->info());
   PredictResult result{
       .model = path.string(), .class_names = network->info().class_names, .images = {}, .unreadable = {}};
-  const Inference inference(context);
-  const EvaluationMode evaluation(context);
+  Predictor answer_to(*network);
+  Tensor x;
   const std::int64_t total = std::int64_t(files.size()), side = transform.crop;
   for (std::int64_t first = 0; first < total; first += s.batch) {
     const std::int64_t n = std::min(s.batch, total - first);
@@ -164,8 +165,8 @@ PredictResult predict(Context& context, const PredictSettings& s, ProgressSink& 
         reasons[std::size_t(i)] = error.what();  // its pixels stay zero, its answers unused
       }
     });
-    const std::vector<double> logits =
-        network->forward(images_to_device(context, pixels, {n, 3, side, side})).to_host();
+    x = images_to_device(context, pixels, {n, 3, side, side}, x);
+    const std::vector<double> logits = answer_to(x).to_host();
     const std::int64_t classes = network->num_classes();
     const std::vector<double> probabilities = softmax(logits, classes);
     for (std::int64_t i = 0; i < n; ++i) {
