@@ -19,13 +19,15 @@ __device__ void store_partials(const RowTiling& t, const ThreadRows& at, const d
     sums[l][thread] = a[l];
     sums[W + l][thread] = b[l];
   }
-  for (unsigned half = blockDim.y / 2; half > 0; half /= 2) {
+  for (unsigned count = blockDim.y; count > 1;) {
+    const unsigned half = (count + 1) / 2;
     __syncthreads();
-    if (threadIdx.y < half)
+    if (threadIdx.y < count - half)
       for (int l = 0; l < 2 * W; ++l) sums[l][thread] += sums[l][thread + half * blockDim.x];
+    count = half;
   }
   if (threadIdx.y != 0 || !at.is_active) return;
-  double* to = partials + std::int64_t(blockIdx.x) * 2 * t.channels + at.channel;
+  double* to = partials + std::int64_t(t.block()) * 2 * t.channels + at.channel;
   for (int l = 0; l < W; ++l) {
     to[l] = sums[l][thread];
     to[t.channels + l] = sums[W + l][thread];

@@ -112,24 +112,26 @@ inline double unbiased_factor(std::int64_t elements) {
 struct RowTiling {
   std::int64_t rows = 0, channels = 0;
   std::int64_t rows_per_block = 0;
-  unsigned lanes = 1, depth = 1;   // threads over channels and over rows, powers of two
-  unsigned blocks = 0, tiles = 0;  // of rows and of channels
+  unsigned lanes = 1, depth = 1;   // threads over channels and over rows
+  unsigned blocks = 0, tiles = 1;  // of rows and of channels
 
+  /// The tiles of the same rows run side by side: together they write whole sectors and read whole pages of memory.
   LaunchConfig config(cudaStream_t stream) const {
-    return {.grid = dim3(blocks, tiles), .block = dim3(lanes, depth), .stream = stream};
+    return {.grid = dim3(blocks * tiles), .block = dim3(lanes, depth), .stream = stream};
   }
+  __device__ unsigned tile() const { return blockIdx.x % tiles; }
+  __device__ unsigned block() const { return blockIdx.x / tiles; }
 };
 
 namespace detail {
 inline RowTiling lanes_and_tiles(const Shape& shape, int width) {
   RowTiling t{.rows = shape.n * shape.pixels(), .channels = shape.c};
   const std::int64_t groups = (shape.c + width - 1) / width;
-  // A warp's worth, fewer where more than an eighth of the lanes would lie beyond the last channel.
-  const auto idle = [&] { return (groups + t.lanes - 1) / t.lanes * t.lanes - groups; };
-  for (t.lanes = 32; t.lanes > 8 && idle() > groups / 8;) t.lanes /= 2;
-  while (t.lanes / 2 >= groups) t.lanes /= 2;
+  // At most a warp's worth, and as many in every tile: neighbouring threads so go on with the next row where it is
+  // dense.
+  t.tiles = unsigned((groups + 31) / 32);
+  t.lanes = unsigned((groups + t.tiles - 1) / t.tiles);
   t.depth = kThreads / t.lanes;
-  t.tiles = unsigned((groups + t.lanes - 1) / t.lanes);
   return t;
 }
 inline RowTiling with_rows(RowTiling t, std::int64_t rows_per_thread) {
@@ -165,8 +167,8 @@ struct ThreadRows {
 /// Neighbouring rows for a block.
 template <int W>
 __device__ __forceinline__ ThreadRows thread_rows(const RowTiling& t) {
-  const std::int64_t channel = (std::int64_t(blockIdx.y) * blockDim.x + threadIdx.x) * W;
-  const std::int64_t first = std::int64_t(blockIdx.x) * t.rows_per_block;
+  const std::int64_t channel = (std::int64_t(t.tile()) * blockDim.x + threadIdx.x) * W;
+  const std::int64_t first = std::int64_t(t.block()) * t.rows_per_block;
   const std::int64_t end = first + t.rows_per_block < t.rows ? first + t.rows_per_block : t.rows;
   return {channel, first + threadIdx.y, end, blockDim.y, channel < t.channels};
 }
@@ -175,8 +177,8 @@ __device__ __forceinline__ ThreadRows thread_rows(const RowTiling& t) {
 /// first (`row_of`): the end of what was just written is still in the cache, and the beginning is when a pass follows.
 template <int W>
 __device__ __forceinline__ ThreadRows sweeping_rows(const RowTiling& t) {
-  const std::int64_t channel = (std::int64_t(blockIdx.y) * blockDim.x + threadIdx.x) * W;
-  return {channel, std::int64_t(blockIdx.x) * blockDim.y + threadIdx.y, t.rows, std::int64_t(gridDim.x) * blockDim.y,
+  const std::int64_t channel = (std::int64_t(t.tile()) * blockDim.x + threadIdx.x) * W;
+  return {channel, std::int64_t(t.block()) * blockDim.y + threadIdx.y, t.rows, std::int64_t(t.blocks) * blockDim.y,
           channel < t.channels};
 }
 __device__ __forceinline__ std::int64_t row_of(const RowTiling& t, std::int64_t r) { return t.rows - 1 - r; }
