@@ -111,8 +111,8 @@ struct SeedNoise {
 
 /// Sides may scatter differently (a linear probe hardly does). `cases`: the variance that cases give the difference, by
 /// so many clusters. Satterthwaite's approximation of the degrees of freedom of the sum; the variance between seeds is
-/// as uncertain as that between runs, of which it is what remains. A side with one run is taken to scatter as the
-/// other's runs do.
+/// as uncertain as that between runs, of which it is what remains, and the whole has as many degrees as its least
+/// certain part at least. A side with one run is taken to scatter as the other's runs do.
 SeedNoise seed_noise(const Contributions& a, const Contributions& b, double cases) {
   if (a.freedom == 0.0 && b.freedom == 0.0) return {};
   Scatter of_a = a.scatter, of_b = b.scatter;
@@ -123,7 +123,8 @@ SeedNoise seed_noise(const Contributions& a, const Contributions& b, double case
   const double uncertainty =
       cases * cases / (clusters - 1.0) + of_a.runs * of_a.runs / freedom_a + of_b.runs * of_b.runs / freedom_b;
   if (!(uncertainty > 0.0)) return {};
-  return {std::sqrt(seeds), std::max(1.0, (cases + seeds) * (cases + seeds) / uncertainty)};
+  const double least = std::min(freedom_a, freedom_b);
+  return {std::sqrt(seeds), std::max(least, (cases + seeds) * (cases + seeds) / uncertainty)};
 }
 
 /// Resample r of a sum in which seeds are noise too: normal noise of seeds, and the factor by which Student's t is

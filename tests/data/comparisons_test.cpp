@@ -220,6 +220,29 @@ TEST(Comparisons, ASideThatDoesNotScatterBringsNoDegreesOfFreedom) {
   EXPECT_GT(compare(Score::accuracy, scattering, one, {}).p, tail);  // its scatter is unknown, so taken as the other's
 }
 
+TEST(Comparisons, AnIntervalIsNoWiderThanFewestDegreesOfFreedomMakeIt) {
+  // Three seeds a side, and the same on both, so that cases bring nothing; most of what the seeds differ by is noise of
+  // cases. What remains of their variance is uncertain, but not more so than three seeds are.
+  std::vector<std::vector<double>> answers;
+  const std::vector<std::int32_t> labels(400, 0);
+  std::size_t next = 0;
+  for (const std::size_t wrong : {40, 30, 50}) {  // cases that no other seed gets wrong
+    std::vector<double>& p = answers.emplace_back();
+    for (std::size_t i = 0; i < 400; ++i) {
+      const bool is_right = i < next || i >= next + wrong;
+      p.insert(p.end(), {is_right ? 0.9 : 0.1, is_right ? 0.1 : 0.9});
+    }
+    next += wrong;
+  }
+  std::vector<Cases> runs;
+  for (const std::vector<double>& p : answers) runs.push_back({p, labels, {}, 2});
+  const double error = std::sqrt(2.0 * variance_parts(Score::accuracy, runs).seed);
+  ASSERT_GT(error, 0.002);
+  const Comparison found = compare(Score::accuracy, runs, runs, {.resamples = 20000});
+  EXPECT_NEAR(found.high / error, 4.303, 0.3);  // Student's t with two degrees of freedom
+  EXPECT_NEAR(found.low / error, -4.303, 0.3);
+}
+
 TEST(Comparisons, NoIntervalExceedsTheScoresOwnRange) {
   // Two seeds a side that scatter widely: t with one or two degrees of freedom reaches beyond any score.
   for (const std::int64_t classes : {2, 3}) {
