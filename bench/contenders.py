@@ -55,7 +55,7 @@ class LeftOut(Exception):
 class Contender:
     def __init__(self, command, env=None, limit_s=300):
         """Starts it and waits for its name. `limit_s`: seconds that any single answer may take."""
-        self.limit_s, self.rounds, self.reply, self.name = limit_s, [], {}, None
+        self.limit_s, self.rounds, self.reply, self.name, self.steps = limit_s, [], {}, None, 0
         self._errors = tempfile.TemporaryFile()
         try:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
@@ -79,7 +79,13 @@ class Contender:
         if not line:
             self.process.wait()
             raise LeftOut(self._last_words())
-        return json.loads(line)
+        try:
+            return json.loads(line)
+        except ValueError:
+            self.process.kill()
+            self.process.wait()
+            raise LeftOut(f"it answered with something else than JSON: {line.decode(errors='replace').strip()[:120]}") \
+                from None
 
     def _last_words(self):
         self._errors.seek(0)
@@ -95,7 +101,7 @@ class Contender:
         except OSError:
             self.process.wait()
             raise LeftOut(self._last_words()) from None
-        self.reply = self._answer()
+        self.reply, self.steps = self._answer(), steps
         seconds = statistics.fmean(self.reply["seconds"])
         if keep:
             self.rounds.append(seconds)

@@ -24,6 +24,9 @@ class Duels:
         """Empty when PyTorch can compete on this device."""
         if self.a.alone:
             return "not wanted"
+        known = os.path.join(self.a.state, "torch-works")  # starting it takes seconds, and stages are many
+        if os.path.exists(known):
+            return ""
         try:
             time_process([sys.executable, TORCH_CONTENDER, "versions", "--device",
                           self.a.device.split(":")[0]],
@@ -31,6 +34,7 @@ class Duels:
         except LeftOut as reason:
             self.report.note(f"PyTorch does not take part, graft is measured alone: {reason}")
             return str(reason)
+        open(known, "w").close()
         return ""
 
     def program(self, name):
@@ -43,7 +47,9 @@ class Duels:
         return words
 
     def ours(self, program, *words, precisions=("bf16", "f16", "f32"), **options):
-        """graft in the first precision that it offers here; whatever fails otherwise ends the stage."""
+        """graft in the first precision that it offers here: GPUs offer all, so that what fails there ends the stage."""
+        if self.a.device.startswith("cuda"):
+            precisions = precisions[:1]
         for precision in precisions:
             try:
                 ours = Contender([self.program(program), *words] + self.common(precision=precision, **options),

@@ -103,12 +103,13 @@ class Bench(Duels):
             self.speed_row(row, ours, rounds, best, limits, bound, batch)
         if best is None:
             self.speed_row(row, ours, ours.rounds, None, limits, bound, batch)
-        self.note_unless_replayed(what, ours)
         ours.close()
+        self.require_replays(what, ours)
 
-    def note_unless_replayed(self, what, ours):
-        if self.a.device.startswith("cuda") and not ours.reply.get("replays"):
-            self.report.note(f"{what}: graft called its steps one by one; they should have been captured and replayed")
+    def require_replays(self, what, ours):
+        """Of the last round's steps."""
+        if self.a.device.startswith("cuda") and ours.reply.get("replays", 0) < ours.steps:
+            raise LeftOut(f"{what}: graft called its steps one by one; they should have been captured and replayed")
 
     def speed_row(self, what, ours, rounds, best, limits, bound, batch):
         """One line of the table. rounds: graft's beside the best opponent. best: (seconds, name, (ratio, low, high)) of
@@ -121,7 +122,13 @@ class Bench(Duels):
         self.report.row(
             (goal, what),
             (goal, what, f"{rate:.0f}/s, {ours.precision}", opponent, ratio, factor(floor), factor(aim),
-             share_text(share, share_aim), verdict(best[2][0], floor, aim, share, share_aim) if best else "alone"))
+             share_text(share, share_aim), self.standing(verdict(best[2][0], floor, aim, share, share_aim)) if best
+             else "alone"))
+
+    def standing(self, word):
+        """Training's goals are against the fastest of all configurations; the first comparison has but some of them."""
+        is_first = self.a.stage == "train" and not self.a.all
+        return word + ", so far" if is_first and word != "below the floor" else word
 
     def memory_row(self, what, arch, ours, opponent):
         floor, aim = MEMORY[arch]
@@ -150,6 +157,7 @@ class Bench(Duels):
                          "{:.2f} [{:.2f}, {:.2f}]".format(*best[2]) if best else "–", f"{floor} ms", f"{aim} ms", "–",
                          "goal" if milliseconds <= aim else "floor" if milliseconds <= floor else "above the floor"))
         ours.close()
+        self.require_replays(what, ours)
 
     def small_batch(self):
         contests = [(dict(arch=arch, batch=batch, size=self.size), configurations)
@@ -165,7 +173,7 @@ class Bench(Duels):
                                batch)
             if self.torch_reason:
                 self.speed_row(what, ours, ours.rounds, None, ("G7", None, None, None), None, batch)
-            self.note_unless_replayed(what, ours)
+            self.require_replays(what, ours)
             eager = self.ours("graft_train_step", "--job", "train", "--no-graph", precisions=(ours.precision, ), **options)
             ours.rounds = []
             with self.turns.timing():
@@ -339,7 +347,7 @@ class Bench(Duels):
                     precision=precision, **options), our_environment(self.threads))))
             if not self.torch_reason:
                 theirs.append(
-                    seconds(lambda: self.theirs("train", precision="f32" if self.a.rehearse else "bf16", **options)))
+                    seconds(lambda: self.theirs("train", "--no-tuning", precision="f32" if self.a.rehearse else "bf16", **options)))
         each = [t / o for t, o in zip(theirs, ours)]
         here = statistics.median(ours)
         self.report.row(
@@ -430,7 +438,8 @@ def main():
             getattr(bench, a.stage.replace("-", "_"))()
     except LeftOut as reason:
         print(reason)
-        sys.exit(77 if a.stage in ("boundary", "compile") and not bench.report.rows else 1)
+        cannot = a.stage == "compile" or (a.stage == "boundary" and a.rehearse)
+        sys.exit(77 if cannot and not bench.report.rows else 1)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,8 @@ def answer_lines(a, step):
         if steps == 0:
             if a.device.type == "cuda":
                 torch.cuda.empty_cache()
-            torch.backends.cudnn.benchmark = True
+            # What convolutions chose before is kept by shape and by these switches: others make them choose again.
+            torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = True, False
             say(seconds=[0.0], peak_bytes=0, reserved_bytes=0)
             continue
         if a.device.type == "cuda":  # what choosing algorithms took in warm-up is no part of a step
@@ -67,7 +68,8 @@ def set_up(a):
     if a.threads:
         torch.set_num_threads(a.threads)
     torch.manual_seed(0)
-    torch.backends.cudnn.benchmark = not a.tune_late
+    torch.backends.cudnn.benchmark = not (a.tune_late or a.no_tuning)
+    torch.backends.cudnn.deterministic = a.tune_late
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = a.precision != "f32"
 
 
@@ -129,6 +131,10 @@ def train(a):
 
 
 def infer(a):
+    """A single image's answer is waited for and read, as whoever asks for one does."""
+    if a.compile:  # folds batch norms into convolutions, as graft does
+        import torch._inductor.config
+        torch._inductor.config.freezing = True
     dtype = DTYPES.get(a.precision, torch.float32)
     net = make_network(a).to(dtype).eval()
     x = random_images(a, dtype)
@@ -136,7 +142,9 @@ def infer(a):
 
     def step():
         with torch.inference_mode():
-            forward(x)
+            logits = forward(x)
+        if a.batch == 1:
+            logits.cpu()
 
     return step
 
@@ -315,6 +323,7 @@ def main():
     parser.add_argument("--tune-late", action="store_true",
                         help="look for the fastest algorithms only after the first line of 0 steps: others may be at work "
                         "before, and what is chosen then is chosen for good")
+    parser.add_argument("--no-tuning", action="store_true", help="take the first algorithm that cuDNN proposes")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--rule", default="auto-rgn", choices=["auto-rgn", "adam"])
     parser.add_argument("--kind", default="foreach", choices=["per tensor", "foreach", "fused"])

@@ -7,17 +7,18 @@
 #   ... --weights FILE.h5 pre-trained ResNet-50 to start curves from; without it random weights
 #   ... --python PROGRAM  a Python with PyTorch and torchvision; default python3
 #   ... --no-torch        times graft alone even where there is PyTorch
-#   ... --minutes N       starts nothing that cannot end by then (30)
+#   ... --minutes N       ends by then (30): a stage that begins late is cut there. Building is not counted
 #   ... --only A,B        these stages alone;  --list names them
 #   ... --together        benchmarks start at once, load side by side and take turns at being timed: quicker, where the
 #                         GPU has memory for all
-#   ... --again           repeats stages that have passed with these binaries
+#   ... --again           repeats stages that have passed with these programs, GPU and libraries
 #   ... --state DIR       where stages leave logs and results; default gpu_check/ beside bin/
 #   ... --results FILE    the report; default bench/results/<gpu>.md
 #   ... --rehearse        the same on the CPU with small sizes, for machines without a GPU: proves the script, not the GPU
 #   ... --stages SCRIPT   other stages than scripts/gpu_stages.sh
-# A stage that passed is remembered with its results, so that an interrupted run goes on where it stopped. A stage ends
-# after its limit and is then reported as cut, with what it had. What the machine refuses is reported as skipped, never
+# A stage that passed is remembered with its results, so that an interrupted run goes on where it stopped; on another GPU,
+# or with other programs or libraries, everything begins anew. A stage ends after its limit and is then reported as cut,
+# with what it had, or with what an earlier try had. What the machine refuses is reported as skipped, never
 # as passed. The report is rewritten after every stage. Exits non-zero when a stage failed or was cut.
 set -uo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd) || exit
@@ -73,6 +74,7 @@ elif ! { cmake -S "$here" --preset cuda -Wno-dev && cmake --build "$root" -j "$(
   echo "gpu_check: the build FAILED" >&2
   exit 1
 fi
+end=$((SECONDS + minutes * 60))
 root=$(cd "$root" && pwd)
 state=$(realpath -m "${state:-$root/gpu_check}")
 mkdir -p "$state" || exit 1
@@ -142,9 +144,15 @@ if [[ -n ${still// /} ]]; then
     "nvidia-cublas, …), in these versions: an older cuDNN or another CUDA major will not do. --python names another Python" >&2
 fi
 
-binaries=$(cat "$root"/bin/* 2>/dev/null | sha256sum | cut -c1-16)
 gpu=$(command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -1)
 [[ $GPU_CHECK_REHEARSE == yes ]] && gpu=rehearsal
+driver=$(command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -1)
+identity=$({ cat "$root"/bin/* "$here"/bench/*.py "$stages"; echo "$gpu $driver $GRAFT_LIBRARY_PATH"; } 2>/dev/null | sha256sum | cut -c1-16)
+if [[ $(cat "$state/identity" 2>/dev/null) != "$identity" ]]; then
+  while read -r name _; do rm -f "$state/$name".{rows,md,status,passed}; done <<<"$plan"
+  rm -f "$state/ceilings.json" "$state/torch-works"
+  echo "$identity" >"$state/identity"
+fi
 slug=$(tr '[:upper:] ' '[:lower:]-' <<<"${gpu:-gpu}" | tr -cd 'a-z0-9-')
 results=${results:-$here/bench/results/$slug.md}
 [[ $GPU_CHECK_REHEARSE == yes && $results == "$here"/bench/results/* ]] && results=$state/rehearsal.md
@@ -157,7 +165,7 @@ versions() {
   fi
   echo "- $(uname -sr), $(nproc) CPUs, $(sed -n 's/^model name\s*: *//p;T;q' /proc/cpuinfo)"
   if [[ $GPU_CHECK_TORCH == yes ]]; then
-    "$GPU_CHECK_PYTHON" "$here/bench/torch_contender.py" versions --device "${GPU_CHECK_DEVICE%:*}" 2>&1 | tail -1 | sed 's/^/- PyTorch: /'
+    timeout 90 "$GPU_CHECK_PYTHON" "$here/bench/torch_contender.py" versions --device "${GPU_CHECK_DEVICE%:*}" 2>&1 | tail -1 | sed 's/^/- PyTorch: /'
   fi
 }
 versions >"$state/versions"
@@ -215,27 +223,30 @@ note() {  # note <stage> <word> <reason>
   if [[ -z ${GPU_CHECK_TURNS-} ]]; then write_report; fi
 }
 
-end=$((SECONDS + minutes * 60))
 stage() {  # stage <name> <limit in seconds>
-  local name=$1 limit=$2 log=$state/$1.log begin=$SECONDS result=0 left=$((end - SECONDS))
-  if [[ $again == no && $(cat "$state/$name.passed" 2>/dev/null) == "$binaries" ]]; then
+  local name=$1 limit=$2 log=$state/$1.log begin=$SECONDS result=0 left=$((end - SECONDS)) kind
+  if [[ $again == no && -e $state/$name.passed ]]; then
     echo "gpu_check: $name: passed earlier, see $log"
     return
   fi
   if ((left < 20)); then
-    rm -f "$state/$name.rows" "$state/$name.md"
     note "$name" not-run "the $minutes minutes are over; run again to go on"
     return
   fi
   ((limit < left)) || limit=$left
-  rm -f "$state/$name".{rows,md,status,passed}
+  rm -f "$state/$name".{status,passed}
+  for kind in rows md; do mv -f "$state/$name.$kind" "$state/$name.$kind.before" 2>/dev/null; done
   echo "gpu_check: $name: at most $limit s"
   timeout --kill-after=5 "$limit" "$stages" run "$name" >"$log" 2>&1 &
   running=$!
   wait "$running" || result=$?
   running=""
+  for kind in rows md; do
+    if [[ $result =~ ^(124|137)$ && ! -e $state/$name.$kind ]]; then mv -f "$state/$name.$kind.before" "$state/$name.$kind" 2>/dev/null; fi
+    rm -f "$state/$name.$kind.before"
+  done
   case $result in
-    0) echo "$binaries" >"$state/$name.passed"; note "$name" passed "$((SECONDS - begin)) s" ;;
+    0) touch "$state/$name.passed"; note "$name" passed "$((SECONDS - begin)) s" ;;
     77) note "$name" skipped "$(tail -1 "$log")" ;;
     124 | 137) failed=yes; note "$name" CUT "after $((SECONDS - begin)) s, what it had is kept; last line: $(tail -1 "$log")" ;;
     *) failed=yes; note "$name" FAILED "$(tail -1 "$log")"; tail -30 "$log" ;;

@@ -33,6 +33,7 @@ Tensor Predictor::operator()(const Tensor& x) {
   const bool replays = captures_ && captured.is_settled && planned.addresses() != 0;
   const Tensor logits = replays ? replay(captured, x, planned.addresses()) : network_.forward(x);
   captured.is_settled = planned.end();
+  if (!captured.is_settled) captured.calls = nullptr;  // its addresses may be others' now
   return logits;
 }
 

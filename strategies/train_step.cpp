@@ -73,6 +73,7 @@ StepResult TrainStep::run(const StepCall& call) {
     }
   }
   captured.is_settled = planned.end();
+  if (!captured.is_settled) captured.calls = nullptr;  // its addresses may be others' now
   const bool has_reading = call.is_last && (update.records || update.max_gradient_norm > 0 || update.relative_rates);
   return {context_.backend().begin_copy_out(report_.view().data, kReportSize * size_of(DType::f64)),
           has_reading ? std::optional(spec_.optimizer.reading()) : std::nullopt};

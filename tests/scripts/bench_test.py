@@ -134,7 +134,7 @@ class Goals(unittest.TestCase):
         with open(os.path.join(self.folder.name, name)) as file:
             return file.read()
 
-    def with_speeds(self, bench, ours, theirs, replays=7, eager=None, any_order=None):
+    def with_speeds(self, bench, ours, theirs, replays=1000, eager=None, any_order=None):
         """eager, any_order: seconds of graft with --no-graph and with --deterministic off."""
         answer = "{{'seconds': [{}], 'peak_bytes': {} << 20, 'reserved_bytes': {} << 20, 'replays': {}}}"
         bench.torch_reason = ""
@@ -166,7 +166,7 @@ class Goals(unittest.TestCase):
             "reserved 0.50 | 0.9 | 0.75 | – | goal |", rows[0])
         self.assertIn(
             "| G1 | training ResNet-50, batch 256, 224 px | 7500/s, bf16 | 3750/s, PyTorch default bf16 | 2.00 "
-            "[2.00, 2.00] | 1.1x | 1.5x | 80% (goal 75%) | goal |", rows[1])
+            "[2.00, 2.00] | 1.1x | 1.5x | 80% (goal 75%) | goal, so far |", rows[1])
         self.assertNotIn("one by one", self.read("md"))
 
     def test_an_opponent_that_cannot_take_part_is_told(self):
@@ -198,11 +198,21 @@ class Goals(unittest.TestCase):
         self.assertEqual([1] * 4, most)
         self.assertGreaterEqual(time.perf_counter() - begin, 0.15 + 4 * 0.1 - 0.01)  # none before the last had loaded
 
-    def test_steps_that_were_not_replayed_are_told(self):
+    def test_a_precision_that_fails_on_a_gpu_ends_the_stage(self):
         bench = self.bench()
-        self.with_speeds(bench, 256 / 7500, {}, replays=0)
-        bench.train()
-        self.assertIn("batch 256, 224 px: graft called its steps one by one;", self.read("md"))
+        bench.program = lambda name: "/nowhere/" + name
+        for device, tried in (("cuda:0", 0), ("cpu", 1)):
+            bench.a.device = device
+            with self.assertRaisesRegex(LeftOut, "does not start"):
+                bench.ours("graft_train_step")
+            self.assertEqual(tried, len(bench.report.notes))  # that bf16 is left out, before f16 is tried
+
+    def test_steps_that_were_not_replayed_end_the_stage(self):
+        bench = self.bench()
+        self.with_speeds(bench, 256 / 7500, {}, replays=1)
+        with self.assertRaisesRegex(LeftOut, "batch 256, 224 px: graft called its steps one by one;"):
+            bench.train()
+        self.assertIn("7500/s", self.read("rows"))
 
     def test_the_deterministic_mode_has_a_cost(self):
         for any_order, word in ((0.1, "goal"), (0.096, "goal"), (0.09, "floor"), (0.08, "above the floor")):
@@ -255,7 +265,7 @@ class Goals(unittest.TestCase):
         bench = self.bench()
         self.with_speeds(bench, 256 / 5000, {("", "bf16"): 256 / 2500})
         bench.train()
-        self.assertIn("54% (goal 75%) | floor |", self.read("rows"))
+        self.assertIn("54% (goal 75%) | floor, so far |", self.read("rows"))
 
     def test_slower_is_below_the_floor(self):
         bench = self.bench()

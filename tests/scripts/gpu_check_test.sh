@@ -35,8 +35,8 @@ case $1 in
       refused) echo 'noise'; echo 'the driver says no'; exit 77 ;;
       broken) [[ -e $state/../mended ]] || { echo 'it broke'; exit 3; } ;;
       hanging)
-        [[ ! -e $state/../mended ]] || exit 0
-        echo '| G0 | half a row |' >"$state/hanging.rows"
+        [[ ! -e $state/../mended ]] || { echo '| G0 | a whole row |' >"$state/hanging.rows"; exit 0; }
+        [[ -e $state/../mute ]] || echo '| G0 | half a row |' >"$state/hanging.rows"
         sleep 61.5 &
         echo 'waiting'
         trap '' TERM
@@ -83,10 +83,19 @@ check "only what had not passed ran" equal "$(xargs <"$work/calls")" "refused br
 check "rows of earlier stages stay" has "$work/report.md" '| G0 | a row |'
 check "rows of the cut try are gone" lacks "$work/report.md" 'half a row'
 
+echo "== a later try that is cut before it has anything"
+rm "$work/mended"; touch "$work/mute"
+gpu_check --again --only hanging
+check "it is told" has "$work/report.md" '| What hangs | CUT | after '
+check "the rows of the earlier try stay" has "$work/report.md" '| G0 | a whole row |'
+rm "$work/mute"; touch "$work/mended"
+
 echo "== other binaries, one stage"
 echo '# changed' >>"$work/bundle/bin/graft"; : >"$work/calls"
 gpu_check --only good
 check "a stage runs again with other binaries" equal "$(xargs <"$work/calls")" "good"
+check "what others have measured is gone" lacks "$work/report.md" '| G0 | a whole row |'
+check "with its state" lacks "$work/report.md" '| After all |'
 
 echo "== benchmarks together"
 export PAIR=yes
