@@ -50,11 +50,11 @@ TEST(SettingsTable, MistakesNameTheNearestKeyOrWhatIsAllowed) {
   EXPECT_TRUE(contains(message("train.epoch", std::int64_t{3}), "did you mean 'train.epochs'"));
   EXPECT_TRUE(contains(message("strategy.batchnorm", std::string("batch")), "did you mean 'strategy.batch_norm'"));
   EXPECT_TRUE(contains(message("train.optimizer", std::string("adm")), "did you mean 'adam'"));
-  EXPECT_TRUE(contains(message("train.lr", 0.0), "more than 0.0"));
+  EXPECT_TRUE(contains(message("train.lr", 0.0), "more than 0, got 0"));
   EXPECT_TRUE(contains(message("train.lr", std::string("fast")), "expects a number"));
   EXPECT_TRUE(contains(message("train.epochs", 1.5), "whole number"));
   EXPECT_TRUE(contains(message("train.epochs", std::int64_t{0}), "at least 1"));
-  EXPECT_TRUE(contains(message("train.momentum", std::string("nan")), "at least 0.0 and less than 1.0"));
+  EXPECT_TRUE(contains(message("train.momentum", std::string("nan")), "at least 0 and less than 1, got nan"));
   EXPECT_TRUE(contains(message("train.nesterov", std::string("maybe")), "true or false"));
   EXPECT_TRUE(contains(message("strategy.name", std::string("linear-prob")), "did you mean 'linear-probe'"));
 }
