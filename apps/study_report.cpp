@@ -26,10 +26,15 @@ struct ReportOptions {
 /// A folder is the study's own, and -o says where the files go; a file is read as by the other verbs.
 fs::path study_folder(const ReportOptions& options) {
   const std::string& name = options.study.file;
-  return fs::is_directory(name) ? fs::path(name) : directory_of(options.study).path();
+  return fs::is_directory(name) ? fs::path(name) : existing_directory(options.study).path();
 }
 
-/// The table that was asked for on stdout; empty: the files.
+/// Tables that are asked for on stdout; without one the files are written.
+int asked_tables(const ReportOptions& options) {
+  return int(options.study.is_json) + int(options.is_csv) + int(options.is_markdown) + int(options.is_latex);
+}
+
+/// The table that was asked for; empty: the files.
 std::string asked_table(const ReportOptions& options, const StudyReport& report) {
   if (options.study.is_json) return report_json(report);
   if (options.is_csv) return scores_csv(report);
@@ -38,10 +43,12 @@ std::string asked_table(const ReportOptions& options, const StudyReport& report)
 }
 
 int run_study_report(ReportOptions& options) {
-  if (int(options.study.is_json) + int(options.is_csv) + int(options.is_markdown) + int(options.is_latex) > 1)
+  if (asked_tables(options) > 1)
     throw UsageError("study report: --json, --csv, --markdown and --latex exclude each other; give one");
   const fs::path folder = study_folder(options);
   const StudyResults results = read_results(folder, true);
+  const fs::path output = options.study.output.empty() ? folder : fs::path(options.study.output);
+  if (asked_tables(options) == 0) check_report_folder(output);
   ProgressDisplay progress(options.study.is_quiet, "study: " + results.directory.string());
   TrainSettings machine = options.settings.resolve();
   const StudyReport report = make_report(results, report_spec(results, options.bootstrap, machine.threads, progress));
@@ -50,7 +57,6 @@ int run_study_report(ReportOptions& options) {
     print_result(table);
     return 0;
   }
-  const fs::path output = options.study.output.empty() ? folder : fs::path(options.study.output);
   print_result(report_text(report));
   write_report(output, report, machine, options.has_pictures, progress);
   if (!options.study.is_quiet)
@@ -80,9 +86,8 @@ void add_study_report_verb(Command& study) {
                .min = 100,
                .max = 1e6},
               options->bootstrap.resamples);
-  verb.option(
-      {.flag = "--no-pictures", .group = "Report", .help = "leave out images with Grad-CAM", .flag_value = false},
-      options->has_pictures);
+  verb.option({.flag = "--no-pictures", .group = "Report", .help = "show images with Grad-CAM", .flag_value = false},
+              options->has_pictures);
   options->settings.add_to(verb, {"train.device", "train.threads"});
   verb.example(
       "  graft study report study.toml\n"

@@ -113,8 +113,10 @@ std::vector<double> holm(std::span<const double> p) {
 
 namespace {
 
-/// Ranks of one data set, 1 is best; equal scores share the mean of their ranks.
+/// Ranks of one data set, 1 is best; equal scores share the mean of their ranks. Scores that differ by rounding alone
+/// are equal: means of the same scores in another order of seeds.
 std::vector<double> ranks(std::span<const double> scores, bool higher_is_better) {
+  constexpr double kRounding = 1e-12;
   std::vector<std::size_t> order(scores.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
@@ -122,7 +124,7 @@ std::vector<double> ranks(std::span<const double> scores, bool higher_is_better)
   });
   std::vector<double> result(scores.size());
   for (std::size_t begin = 0, end = 0; begin < order.size(); begin = end) {
-    while (end < order.size() && scores[order[end]] == scores[order[begin]]) ++end;
+    while (end < order.size() && std::abs(scores[order[end]] - scores[order[begin]]) <= kRounding) ++end;
     for (std::size_t i = begin; i < end; ++i) result[order[i]] = 0.5 * static_cast<double>(begin + end + 1);
   }
   return result;

@@ -11,6 +11,7 @@
 #include "data/image.h"
 #include "data/resize.h"
 #include "strategies/grad_cam.h"
+#include "strategies/study/study_splits.h"
 
 namespace graft {
 namespace {
@@ -74,7 +75,10 @@ std::vector<GradCam> explained(Context& context, const ReportGroup& group, const
 }
 
 /// Why no pictures can be made; empty if they can.
-std::string obstacle(const ReportGroup& group, const ReportEntry& entry) {
+std::string obstacle(const StudyReport& report, const ReportGroup& group, const ReportEntry& entry) {
+  const std::vector<StudyDataset>& datasets = report.results->spec.datasets;
+  if (is_npz(*std::ranges::find(datasets, group.dataset, &StudyDataset::name)))
+    return "they are shown of image files only, and this data set is an .npz";
   for (const CellResult* cell : entry.seeds.front().cells)
     if (!std::filesystem::exists(cell->directory / "best.h5")) return cell->cell.id() + " has no best.h5";
   const std::string& first = group.paths.front();
@@ -140,7 +144,7 @@ std::vector<ExampleSheet> example_sheets(Context& context, const StudyReport& re
     const ReportEntry& entry = group.entries[*group.best];
     sheet.strategy = entry.strategy;
     sheet.seed = entry.seeds.front().seed;
-    sheet.why_none = obstacle(group, entry);
+    sheet.why_none = obstacle(report, group, entry);
     if (!sheet.why_none.empty()) continue;
     try {
       add_pictures(context, group, entry, bytes / with_best, sheet);

@@ -53,15 +53,16 @@ std::string score_table(const StudyReport& report, const ReportGroup& group) {
     });
   rows += strategy_row(group, "sd between seeds", [](const auto& e) { return number_text(seed_deviation(e)); });
   rows += strategy_row(group, "sd from images", [](const auto& e) { return number_text(std::sqrt(e.variance.cases)); });
-  rows += strategy_row(group, "time of a seed", [](const auto& e) { return time_text(e.train_seconds); });
+  rows += strategy_row(group, "training time of a seed", [](const auto& e) { return time_text(e.train_seconds); });
   rows += strategy_row(group, "learning rate", rates_text);
   return fmt::format(
       "<details><summary>All scores with intervals, spread, time and learning rate</summary>\n<p "
       "class=\"soft\">Standard "
       "deviations (sd) are of the {}: between seeds, of one; and of the mean over seeds, from the choice of test "
-      "images.</p>\n<div class=\"scroll\"><table class=\"map\"><thead><tr><th scope=\"col\">score</th>{}</tr></thead>"
+      "images. {}</p>\n<div class=\"scroll\"><table class=\"map\"><thead><tr><th "
+      "scope=\"col\">score</th>{}</tr></thead>"
       "<tbody>\n{}</tbody></table></div></details>\n",
-      words_of(report.score), strategy_heads(group), rows);
+      words_of(report.score), kCalibrationNote, strategy_heads(group), rows);
 }
 
 std::string learning_curves(const ReportGroup& group, const PageMaterial& material) {
@@ -95,8 +96,8 @@ std::string curves(const StudyReport& report, const ReportGroup& group, const Pa
                                      ? fmt::format("Of class {}. ", escaped_markup(group.class_names[1]))
                                      : std::string();
   std::string html = "<h3>ROC, precision and recall, time</h3>\n<p class=\"soft\">" + of_classes +
-                     "Numbers are in the table of all scores.</p>\n<div class=\"pair\"><div>" +
-                     unit_chart_svg(group, UnitChart::roc, size) + "</div><div>" +
+                     "Numbers are in the table of all scores. " + escaped_markup(time_note(report)) +
+                     "</p>\n<div class=\"pair\"><div>" + unit_chart_svg(group, UnitChart::roc, size) + "</div><div>" +
                      unit_chart_svg(group, UnitChart::precision_recall, size) + "</div><div>" +
                      time_score_svg(report, group, size) + "</div></div>\n" + legend(group);
   html +=

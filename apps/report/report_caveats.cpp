@@ -9,6 +9,20 @@
 namespace graft {
 namespace {
 
+/// Places with strategies of which one seed alone is finished: "chest", or "chest (full)" where others have more.
+std::vector<std::string> places_with_one_seed(const StudyReport& report) {
+  std::vector<std::string> places;
+  for (const ReportGroup& group : report.groups) {
+    std::vector<std::string> single;
+    for (const ReportEntry& entry : group.entries)
+      if (entry.seeds.size() == 1) single.push_back(entry.strategy);
+    if (single.empty()) continue;
+    const bool has_more = std::ranges::any_of(group.entries, [](const ReportEntry& e) { return e.seeds.size() > 1; });
+    places.push_back(place_text(report, group) + (has_more ? " (" + listed(single) + ")" : ""));
+  }
+  return places;
+}
+
 void add_seed_caveat(const StudyReport& report, std::vector<std::string>& notes) {
   const std::int64_t seeds = std::ssize(report.results->spec.seeds);
   if (seeds == 1) {
@@ -22,14 +36,20 @@ void add_seed_caveat(const StudyReport& report, std::vector<std::string>& notes)
       })) {
     notes.push_back(fmt::format(
         "{} seeds are planned, but no strategy has more than one that is finished: how far a result depends "
-        "on chance in training is unknown as yet.",
+        "on chance in training is unknown as yet, and comparisons hold for these trained models alone.",
         seeds));
     return;
   }
+  const std::vector<std::string> single = places_with_one_seed(report);
   notes.push_back(fmt::format(
       "{} seeds: scores are means over them. Intervals say what other test images from the same source would change, "
-      "not what other seeds would; that is listed apart, and comparisons count both.",
-      seeds));
+      "not what other seeds would; that is listed apart, and comparisons count both{}.",
+      seeds, single.empty() ? "" : " where more than one seed is finished"));
+  if (!single.empty())
+    notes.push_back(fmt::format(
+        "Only one of {} seeds is finished on {}: between strategies with one seed comparisons hold for these trained "
+        "models alone.",
+        seeds, listed(single)));
   if (seeds < 5) notes.push_back("Fewer than five seeds say little about the spread between seeds.");
 }
 
@@ -49,16 +69,19 @@ std::string leaks_of(const LeakageReport& leaks, const StudyDataset& dataset) {
 }
 
 void add_leakage_caveats(const StudyReport& report, std::vector<std::string>& notes) {
+  const StudySpec& spec = report.results->spec;
+  const bool is_subset = spec.train_per_class > 0 || spec.val_per_class > 0 || spec.test_per_class > 0;
   std::vector<std::string> unchecked, clean;
-  for (const StudyDataset& dataset : report.results->spec.datasets) {
+  for (const StudyDataset& dataset : spec.datasets) {
     const auto found = report.leakage.find(dataset.name);
     if (found == report.leakage.end())
       unchecked.push_back(dataset.name);
     else if (found->second.is_clean())
       clean.push_back(dataset.name);
     else
-      notes.push_back(fmt::format("{}: the splits leak: {}. Its scores may be too high.", dataset.name,
-                                  leaks_of(found->second, dataset)));
+      notes.push_back(fmt::format("{}: the splits leak: {}{}. Its scores may be too high.", dataset.name,
+                                  leaks_of(found->second, dataset),
+                                  is_subset ? " in the whole data set, before the subset was taken" : ""));
   }
   if (!unchecked.empty())
     notes.push_back(
@@ -111,6 +134,37 @@ void add_image_caveats(const StudyReport& report, const ReportGroup& group, std:
     notes.push_back(fmt::format("{} was tested on other images or classes than the rest and is left out.", id));
 }
 
+/// The first of many, as words.
+std::string listed_in_part(std::vector<std::string> words) {
+  constexpr std::size_t kShown = 6;
+  if (words.size() > kShown) {
+    const std::size_t more = words.size() - kShown;
+    words.resize(kShown);
+    words.push_back(fmt::format("{} more", more));
+  }
+  return listed(words);
+}
+
+/// Finished trainings whose rate is not the one that their trials choose now.
+void add_rate_caveat(const StudyReport& report, std::vector<std::string>& notes) {
+  constexpr double kRounding = 1e-6;  // of rates, which files have as text
+  std::vector<std::string> others;
+  for (const TrialResult& t : report.results->trials) {
+    if (!t.is_chosen) continue;
+    for (const CellResult& result : report.results->cells) {
+      const StudyCell &cell = result.cell, &of_trial = t.trial.cell;
+      const bool is_its_own = cell.network == of_trial.network && cell.dataset == of_trial.dataset &&
+                              cell.strategy == of_trial.strategy && cell.fold == of_trial.fold;
+      if (is_its_own && result.state == CellState::finished &&
+          std::abs(result.lr - t.trial.lr) > kRounding * t.trial.lr)
+        others.push_back(fmt::format("{} ({}; now {})", cell.id(), rate_text(result.lr), rate_text(t.trial.lr)));
+    }
+  }
+  if (!others.empty())
+    notes.push_back(
+        fmt::format("Trained at another rate than their trials choose now: {}.", listed_in_part(std::move(others))));
+}
+
 /// Chosen rates at an end of what was tried, of those with enough trials to have a middle.
 std::vector<std::string> rates_at_the_edge(const StudyReport& report) {
   const StudySpec& spec = report.results->spec;
@@ -147,15 +201,9 @@ void add_tuning_caveats(const StudyReport& report, std::vector<std::string>& not
     return;
   }
   std::vector<std::string> edges = rates_at_the_edge(report);
-  constexpr std::size_t kShown = 6;
-  if (edges.size() > kShown) {
-    const std::size_t more = edges.size() - kShown;
-    edges.resize(kShown);
-    edges.push_back(fmt::format("{} more", more));
-  }
   if (!edges.empty())
     notes.push_back(fmt::format("The chosen rate is the lowest or highest tried, so a better one may lie outside: {}.",
-                                listed(edges)));
+                                listed_in_part(std::move(edges))));
 }
 
 }  // namespace
@@ -171,6 +219,8 @@ std::vector<std::string> caveats(const StudyReport& report) {
   add_leakage_caveats(report, notes);
   for (const ReportGroup& group : report.groups) add_image_caveats(report, group, notes);
   add_tuning_caveats(report, notes);
+  add_rate_caveat(report, notes);
+  if (report.score == Score::calibration_error) notes.push_back(kCalibrationNote);
   if (report.results->spec.folds > 0)
     notes.push_back(
         "Scores of a seed are of the images of all folds together, which different networks have answered; areas under "

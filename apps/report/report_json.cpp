@@ -118,6 +118,7 @@ std::string report_json(const StudyReport& report) {
                           {"score", name(report.score)},
                           {"level", report.bootstrap.level},
                           {"resamples", report.bootstrap.resamples},
+                          {"comparison_resamples", report.comparison_resamples},
                           {"cells", report.cells},
                           {"finished", report.finished},
                           {"failed", report.failed},

@@ -181,11 +181,6 @@ std::string scores(const StudyReport& report) {
 }
 
 std::string configuration(const StudyReport& report, const PageMaterial& material) {
-  const std::int64_t pairs = [&] {
-    std::size_t most = 0;
-    for (const ReportGroup& group : report.groups) most = std::max(most, group.pairs.size());
-    return std::int64_t(most);
-  }();
   const char* left_out = material.is_brief
                              ? "<p>This study is large: curves of the loss, and reliability, confusion and internals "
                                "of all but the best strategies, are left out of this page.</p>\n"
@@ -193,10 +188,11 @@ std::string configuration(const StudyReport& report, const PageMaterial& materia
   return fmt::format(
       "<section id=\"configuration\"><h2>Configuration</h2>\n{}<p class=\"soft\">{}. Intervals are over test images, "
       "those of a patient or group as a whole; {} resamples, seed {}. Comparisons are paired, on the same images, by "
-      "random signs of what each image (patient, group) contributes; all {} pairs of strategies are corrected "
-      "together by Holm's method. The study's file:</p>\n<pre>{}</pre></section>\n",
-      left_out, escaped_markup(material.program), report.bootstrap.resamples, report.bootstrap.seed, pairs,
-      escaped_markup(material.configuration));
+      "random signs of what each image (patient, group) contributes, drawn {} times; p values of {} of strategies, on "
+      "all data sets{}, are corrected together by Holm's method. The study's file:</p>\n<pre>{}</pre></section>\n",
+      left_out, escaped_markup(material.program), report.bootstrap.resamples, report.bootstrap.seed,
+      report.comparison_resamples, counted(report.pairs(), "pair", "pairs"),
+      report.results->spec.networks.size() > 1 ? " and networks" : "", escaped_markup(material.configuration));
 }
 
 }  // namespace

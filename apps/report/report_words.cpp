@@ -120,6 +120,26 @@ std::string without_folders(const StudyReport& report, std::string text) {
   return text;
 }
 
+std::string time_note(const StudyReport& report) {
+  const StudySpec& spec = report.results->spec;
+  const auto keeps_features = [](const KeyedSettings& settings) {
+    return std::ranges::none_of(settings, [](const auto& setting) {
+      return setting.first == "train.feature_cache" && setting.second == SettingValue(false);
+    });
+  };
+  constexpr std::string_view kFreezing[] = {"linear-probe", "lp-ft", "gradual-last-first", "gradual-first-last"};
+  std::vector<std::string> names;
+  for (const StudyStrategy& strategy : spec.strategies)
+    if (std::ranges::find(kFreezing, strategy.strategy) != std::end(kFreezing) && keeps_features(spec.train) &&
+        keeps_features(strategy.settings))
+      names.push_back(strategy.name);
+  if (names.empty()) return {};
+  return fmt::format(
+      "Times are those of training passes: what frozen blocks give for the images is computed beforehand, once for all "
+      "trainings that need it, and is in none of them. Run alone, {} would take longer.",
+      listed(names));
+}
+
 std::vector<std::string> missing(const StudyReport& report) {
   std::vector<std::string> lines;
   const auto has_begun = [](const ReportEntry& entry) {

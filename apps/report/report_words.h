@@ -16,6 +16,11 @@ std::string selection_words(const StudySpec& spec);
 /// "Macro accuracy" as a heading.
 std::string heading_of(Score score);
 
+/// Why an interval of the calibration error may lie beside the number.
+inline constexpr const char* kCalibrationNote =
+    "The calibration error comes out too high with few images; its interval is corrected for that, and may lie wholly "
+    "below the number.";
+
 /// "0.820"; "–" for NaN.
 std::string number_text(double value);
 /// "0.757–0.877"; "–" without one. Of signed values "-0.031 to 0.052".
@@ -45,6 +50,8 @@ std::string without_folders(const StudyReport& report, std::string text);
 std::string title_text(const StudyReport& report);
 std::string verdict(const StudyReport& report);
 std::vector<std::string> caveats(const StudyReport& report);
+/// What times of training leave out, naming strategies that look cheaper for it; empty if nothing is left out.
+std::string time_note(const StudyReport& report);
 /// One line per failed training and per strategy with missing ones. Empty when all are finished.
 std::vector<std::string> missing(const StudyReport& report);
 

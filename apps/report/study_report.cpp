@@ -161,8 +161,7 @@ BootstrapSpec spec_for_pairs(BootstrapSpec spec, std::size_t pairs) {
   return spec;
 }
 
-/// `all_pairs`: of the whole study, which are corrected together afterwards.
-void add_pairs(ReportGroup& group, Score score, const BootstrapSpec& bootstrap, std::size_t all_pairs) {
+void add_pairs(ReportGroup& group, Score score, const BootstrapSpec& bootstrap) {
   std::vector<std::size_t> entry_of;  // contender -> entry
   std::vector<std::vector<Cases>> contenders;
   for (std::size_t i = 0; i < group.entries.size(); ++i) {
@@ -172,7 +171,7 @@ void add_pairs(ReportGroup& group, Score score, const BootstrapSpec& bootstrap, 
   }
   if (contenders.size() < 2) return;
   try {
-    group.pairs = compare_all(score, contenders, spec_for_pairs(bootstrap, all_pairs));
+    group.pairs = compare_all(score, contenders, bootstrap);
   } catch (const Error&) {  // too few images: nothing is compared, and the page says so
     return;
   }
@@ -267,6 +266,12 @@ std::vector<std::size_t> ReportGroup::best_entries(Score score) const {
   return all;
 }
 
+std::int64_t StudyReport::pairs() const {
+  std::int64_t count = 0;
+  for (const ReportGroup& group : groups) count += std::ssize(group.pairs);
+  return count;
+}
+
 StudyReport make_report(const StudyResults& results, const ReportSpec& spec) {
   StudyReport report{
       .results = &results, .leakage = spec.leakage, .score = score_of(results.spec), .bootstrap = spec.bootstrap};
@@ -299,10 +304,12 @@ StudyReport make_report(const StudyResults& results, const ReportSpec& spec) {
   const std::size_t strategies = results.spec.strategies.size();
   const std::size_t all_pairs =
       report.groups.size() * strategies * (strategies - std::min<std::size_t>(strategies, 1)) / 2;
+  const BootstrapSpec comparisons = spec_for_pairs(spec.bootstrap, all_pairs);
+  report.comparison_resamples = comparisons.resamples;
   parallel_for(std::ssize(report.groups), spec.threads, [&](std::int64_t i) {
     ReportGroup& group = report.groups[std::size_t(i)];
     group.best = best_of(group, report.score);
-    add_pairs(group, report.score, spec.bootstrap, all_pairs);
+    add_pairs(group, report.score, comparisons);
     count("comparisons");
   });
   correct_pairs(report);

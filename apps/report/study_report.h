@@ -81,9 +81,11 @@ struct StudyReport {
   std::vector<ReportGroup> groups;  // network after network, in the study's order
   std::vector<ReportRanks> ranks;   // of networks with scores on at least kRankedDatasets data sets
   std::int64_t cells = 0, finished = 0, failed = 0;
+  std::int64_t comparison_resamples = 0;  // bootstrap.resamples, or more: see ReportSpec
 
   static constexpr std::size_t kRankedDatasets = 5;
   bool is_complete() const { return finished == cells; }
+  std::int64_t pairs() const;  // compared in all groups, and corrected together
 };
 
 struct ReportSpec {

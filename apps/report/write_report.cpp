@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
+#include <cstring>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -88,6 +91,13 @@ ReportSpec report_spec(const StudyResults& results, const BootstrapSpec& bootstr
     progress.advance({.pass = what, .done = done, .total = all});
   };
   return spec;
+}
+
+void check_report_folder(const fs::path& folder) {
+  const AtomicFile trial(folder / "report.html");  // removed again
+  if (!std::ofstream(trial.temporary()))
+    throw Error(fmt::format("study report: cannot write into {}: {}; choose another -o", folder.string(),
+                            std::strerror(errno)));
 }
 
 void write_report(const fs::path& folder, const StudyReport& report, TrainSettings& machine, bool has_pictures,

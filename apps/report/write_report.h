@@ -14,6 +14,10 @@ namespace graft {
 ReportSpec report_spec(const StudyResults& results, const BootstrapSpec& bootstrap, std::int64_t threads,
                        ProgressSink& progress);
 
+/// Makes the folder of a report that is still to be computed. Errors: it cannot be made, or nothing can be written
+/// there.
+void check_report_folder(const std::filesystem::path& folder);
+
 /// Writes report.html, report.json, report.csv, comparisons.csv, report.md and report.tex into a folder. Pictures with
 /// Grad-CAM are computed on the device that `machine` names, from the weights that the study kept.
 /// Errors: the folder cannot be written; the device cannot be used.

@@ -41,5 +41,17 @@ TEST(Statistics, HolmStepsDown) {
   EXPECT_TRUE(holm({}).empty());
 }
 
+TEST(Statistics, ScoresThatDifferByRoundingShareTheirRank) {
+  const double sum = 0.1 + 0.2;
+  ASSERT_GT(sum, 0.3);
+  for (const bool higher_is_better : {true, false}) {
+    const RankTest test = friedman_nemenyi({{sum, 0.3, 0.1}, {sum, 0.3, 0.1}}, higher_is_better, 0.95);
+    EXPECT_EQ(test.mean_ranks,
+              higher_is_better ? (std::vector<double>{1.5, 1.5, 3}) : (std::vector<double>{2.5, 2.5, 1}));
+  }
+  const RankTest apart = friedman_nemenyi({{0.3 + 1e-9, 0.3}, {0.3 + 1e-9, 0.3}}, true, 0.95);
+  EXPECT_EQ(apart.mean_ranks, (std::vector<double>{1, 2}));
+}
+
 }  // namespace
 }  // namespace graft
