@@ -26,6 +26,17 @@ StudyDirectory directory_of(const StudyOptions& options) {
   return StudyDirectory(file.stem());
 }
 
+StudyDirectory existing_directory(const StudyOptions& options) {
+  namespace fs = std::filesystem;
+  if (!options.output.empty() || options.file.empty()) return directory_of(options);
+  std::error_code error;
+  const fs::path file = fs::absolute(options.file);
+  const StudyDirectory named(file), around(file.parent_path());
+  if (fs::exists(named.spec(), error)) return named;
+  if (file.filename() == "study.toml" && fs::exists(around.spec(), error)) return around;
+  return directory_of(options);
+}
+
 void claim_study_folder(const StudyDirectory& directory) {
   namespace fs = std::filesystem;
   std::error_code error;

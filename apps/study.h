@@ -23,6 +23,10 @@ void add_study_options(Command& verb, StudyOptions& options);
 /// Errors (UsageError): no file was given.
 StudyDirectory directory_of(const StudyOptions& options);
 
+/// The same where a study that has been run is only looked at: its folder may be given as well, or the study.toml in
+/// it.
+StudyDirectory existing_directory(const StudyOptions& options);
+
 /// Makes the folder if it is not there. Errors: it is a file, or holds something else than a study.
 void claim_study_folder(const StudyDirectory& directory);
 

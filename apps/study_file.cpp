@@ -9,6 +9,7 @@
 #include "data/files.h"
 #include "strategies/strategy.h"
 #include "strategies/study/study_settings.h"
+#include "strategies/study/study_splits.h"
 
 namespace graft {
 namespace {
@@ -39,6 +40,7 @@ class Reader {
   void read_tuning(const toml::table& table, StudyTuning& tuning) const;
   StudyDataset dataset(const std::string& name, const toml::node& node) const;
   void add_setting(TrainSettings& settings, KeyedSettings& into, const std::string& key, const toml::node& node) const;
+  void add_own(TrainSettings& settings, StudyStrategy& entry, const std::string& key, const toml::node& node) const;
   StudyStrategy strategy(const std::string& name, const toml::table* table) const;
 
   std::string path_;
@@ -174,6 +176,10 @@ void Reader::read_study(const toml::table& table, StudySpec& spec) const {
 void Reader::add_setting(TrainSettings& settings, KeyedSettings& into, const std::string& key,
                          const toml::node& node) const {
   if (is_of_study(key)) fail(node, key + ": a study chooses it by itself; leave it out");
+  if (key == "train.allow_leaks")
+    fail(node, key +
+                   ": a study allows leaks by data set; write [study.datasets] NAME = { path = \"DATA\", allow = "
+                   "[\"near-duplicates\"] }");
   const SettingValue given = value(node, key);
   try {
     set_by_key(settings, key, given);
@@ -181,6 +187,15 @@ void Reader::add_setting(TrainSettings& settings, KeyedSettings& into, const std
     fail(node, error.what());
   }
   into.emplace_back(key, given);
+}
+
+/// A setting of `graft train` for one strategy; splits are the same for all.
+void Reader::add_own(TrainSettings& settings, StudyStrategy& entry, const std::string& key,
+                     const toml::node& node) const {
+  if (is_of_splits("train." + key))
+    fail(node,
+         fmt::format("strategy.{}.{}: all strategies have the same splits; set {} in [train]", entry.name, key, key));
+  add_setting(settings, entry.settings, "train." + key, node);
 }
 
 StudyStrategy Reader::strategy(const std::string& name, const toml::table* table) const {
@@ -196,8 +211,7 @@ StudyStrategy Reader::strategy(const std::string& name, const toml::table* table
     if (key == "tuning_lr") {
       std::tie(entry.lr_min, entry.lr_max) = range(node, fmt::format("strategy.{}.tuning_lr", name));
     } else if (key == "train" && node.is_table()) {  // strategy.NAME.train.head, where the strategy has a head as well
-      for (const auto& [inner, at] : *node.as_table())
-        add_setting(settings, entry.settings, "train." + std::string(inner.str()), at);
+      for (const auto& [inner, at] : *node.as_table()) add_own(settings, entry, std::string(inner.str()), at);
     } else if (std::ranges::find(own, key, &StrategySetting::key) != own.end()) {
       add_setting(settings, entry.settings, "strategy." + key, node);
     } else {
@@ -213,7 +227,7 @@ StudyStrategy Reader::strategy(const std::string& name, const toml::table* table
                                                           entry.strategy)
                                             : fmt::format(", did you mean '{}'?", near)));
       }
-      add_setting(settings, entry.settings, "train." + key, node);
+      add_own(settings, entry, key, node);
     }
   }
   return entry;

@@ -2,8 +2,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "apps/interrupt.h"
 #include "apps/session.h"
@@ -13,6 +15,7 @@
 #include "apps/terminal.h"
 #include "data/files.h"
 #include "strategies/study/study_budget.h"
+#include "strategies/study/study_leaks.h"
 #include "strategies/study/study_lock.h"
 #include "strategies/study/study_state.h"
 
@@ -20,6 +23,7 @@ namespace graft {
 namespace {
 
 using nlohmann::ordered_json;
+using Note = std::function<void(std::string_view)>;
 
 struct StudyPlanOptions {
   StudyOptions study;
@@ -35,7 +39,7 @@ ordered_json json_of(const TaskSeconds& t) {
 
 /// What an earlier run has finished, and the rest.
 struct Done {
-  std::int64_t tasks = 0;
+  std::set<std::string> finished;  // ids of tasks
   double seconds_left = 0;
   std::map<std::string, std::vector<std::string>> ids;  // of all tasks, by kind
 };
@@ -43,13 +47,11 @@ struct Done {
 Done done_of(const StudySpec& spec, const StudyDirectory& directory, const StudyEstimate& e) {
   Done done;
   for (const StudyTask& task : tasks_of(spec)) {
-    const std::string kind = kind_of(task);
-    done.ids[kind].push_back(task.id());
-    const bool is_finished = read_state(folder_of(directory, task)).state == CellState::finished;
-    done.tasks += is_finished;
-    const auto estimate = std::ranges::find(e.kinds, kind, &KindEstimate::kind);
-    if (!is_finished) done.seconds_left += estimate->each.total() / double(e.jobs);
+    done.ids[kind_of(task)].push_back(task.id());
+    const TaskState state = read_state(folder_of(directory, task));
+    if (state.state == CellState::finished || (task.trial && state.diverged)) done.finished.insert(task.id());
   }
+  done.seconds_left = seconds_left(spec, e, done.finished);
   return done;
 }
 
@@ -74,7 +76,7 @@ ordered_json json_of(const StudyEstimate& e, const StudyRates& rates, const Done
   return {{"jobs", e.jobs},
           {"seconds", e.seconds},
           {"shortest_seconds", e.shortest_seconds},
-          {"finished", done.tasks},
+          {"finished", done.finished.size()},
           {"seconds_left", done.seconds_left},
           {"memory_bytes", e.memory_bytes},
           {"disk_bytes", e.disk_bytes},
@@ -109,8 +111,9 @@ std::string plain_text(const StudyEstimate& e, const StudyRates& rates, const Do
         shared.network, shared.dataset, shared.files, shared.files == 1 ? "" : "s", bytes_text(shared.bytes));
   text += fmt::format("{} trainings, {} at once: about {} (measured in {} with {} kinds of step)\n", tasks, e.jobs,
                       range_text(e.shortest_seconds, e.seconds), duration_text(rates.seconds), rates.probes);
-  if (done.tasks > 0)
-    text += fmt::format("{} of them are finished: about {} left\n", done.tasks, duration_text(done.seconds_left));
+  if (!done.finished.empty())
+    text +=
+        fmt::format("{} of them are finished: about {} left\n", done.finished.size(), duration_text(done.seconds_left));
   text += fmt::format("memory: up to {}; disk: {} kept, up to {} meanwhile\n", bytes_text(e.memory_bytes),
                       bytes_text(e.disk_bytes), bytes_text(e.disk_peak_bytes));
   std::error_code ignored;
@@ -134,18 +137,28 @@ std::string budget_text(const std::vector<StudyReduction>& reductions, double bu
   return text;
 }
 
+/// A run would refuse them before it trains anything. Of few images that is known soon.
+void check_leaks(const StudySpec& spec, const StudyDirectory& directory, const Note& note) {
+  constexpr std::int64_t kSoonRead = 5000;
+  for (const StudyDataset& dataset : spec.datasets)
+    if (!foresee_leaks(spec, dataset, directory, {.most_images = kSoonRead, .threads = int(cores())}))
+      note(fmt::format("{}: more than {} images; whether its splits share some is looked for when the study runs",
+                       dataset.name, kSoonRead));
+}
+
 int run_study_plan(StudyPlanOptions& options) {
   const StudyDirectory directory = directory_of(options.study);
   const StudyFile file = read_study_file(options.study.file);
   const double budget = options.budget.empty() ? 0 : parse_duration(options.budget);
   const std::vector<std::string> notes = check_study(file.spec);
   claim_study_folder(directory);
-  const StopLater stop;
-  const StudyLock lock(directory.lock(), StudyLock::Kind::whole);
-  const auto note = [&](std::string_view line) {
+  const Note note = [&](std::string_view line) {
     if (!options.study.is_quiet) print_note(line);
   };
+  const StudyLock lock(directory.lock(), StudyLock::Kind::whole, note);
   for (const std::string& line : notes) note(line);
+  check_leaks(file.spec, directory, note);
+  const StopLater stop;  // not before: nothing is written until then
   const MachineShare share = divide_machine(file.spec, options.jobs);
   const StudyRates rates = measure_rates(file.spec, {.open = [](TrainSettings& s) { return open_session(s).context; },
                                                      .seconds = options.probe_seconds,
@@ -158,14 +171,14 @@ int run_study_plan(StudyPlanOptions& options) {
   if (stop.is_requested()) return kExitInterrupted;
   const StudyEstimate estimate = estimate_study(file.spec, rates, share.jobs);
   const Done done = done_of(file.spec, directory, estimate);
-  const double needed = done.tasks > 0 ? done.seconds_left : estimate.seconds;
-  std::vector<StudyReduction> reductions;  // of the whole study, finished or not
-  if (budget > 0 && needed > budget) reductions = reductions_for(file.spec, rates, share.jobs, budget);
+  std::vector<StudyReduction> reductions;
+  if (budget > 0 && done.seconds_left > budget)
+    reductions = reductions_for(file.spec, rates, {.seconds = budget, .jobs = share.jobs, .finished = done.finished});
   const ordered_json json = json_of(estimate, rates, done, reductions);
   write_atomically(directory.plan(), json.dump(2) + "\n");
   if (options.study.is_json) return print_result(json.dump() + "\n"), 0;
   print_result(plain_text(estimate, rates, done, directory) +
-               (budget > 0 ? budget_text(reductions, budget, needed) : ""));
+               (budget > 0 ? budget_text(reductions, budget, done.seconds_left) : ""));
   return 0;
 }
 

@@ -39,10 +39,15 @@ ordered_json json_of(const StudyOutcome& outcome) {
           {"interrupted", outcome.was_interrupted}};
 }
 
+/// Names of folders and lines of errors need not be UTF-8.
+void print_json(const ordered_json& json) {
+  print_result(json.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n");
+}
+
 int report(const StudyOutcome& outcome, const RunOptions& options, const StudyDirectory& directory) {
   const StudyTally& tally = outcome.tally;
   const auto of = [](std::int64_t n, const char* what) { return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s"); };
-  if (options.study.is_json) print_result(json_of(outcome).dump() + "\n");
+  if (options.study.is_json) print_json(json_of(outcome));
   if (outcome.was_interrupted) {
     if (!options.study.is_quiet)
       print_note(fmt::format("interrupted; checkpoints are written, the same command continues ({} of {} finished)",
@@ -95,11 +100,24 @@ StudyOutcome run_one(const RunOptions& options, const StudyFile& file, const Stu
                      StudyDisplay& display) {
   StudyRunSpec run = run_spec(file, directory, {.jobs = options.jobs});
   check_prepared(file.spec, directory);
-  const StudyLock lock(directory.lock(), StudyLock::Kind::one_cell);
+  const StudyLock lock(directory.lock(), StudyLock::Kind::one_cell, [&](std::string_view line) { display.note(line); });
   run.jobs = 1, run.overwrites = options.overwrites;
   const StopLater stop;
   run.stop = &stop.flag();
   return run_task(run, task_named(file.spec, options.cell), display);
+}
+
+int prepare_cluster(const RunOptions& options, const StudyFile& file, const StudyDirectory& directory,
+                    StudyDisplay& display) {
+  const StudyLock lock = lock_whole(directory, display);
+  prepare(file, directory, options.overwrites, display);
+  const SlurmScripts scripts = write_slurm_scripts(file.spec, directory, {options.study.file, options.overwrites});
+  const std::string submit = scripts.submit.string();
+  if (options.study.is_json)
+    print_json({{"trials", scripts.trials}, {"cells", scripts.cells}, {"submit", submit}});
+  else
+    print_result(fmt::format("{} trials and {} cells as job arrays: {}\n", scripts.trials, scripts.cells, submit));
+  return 0;
 }
 
 int run_study_verb(RunOptions& options) {
@@ -108,12 +126,7 @@ int run_study_verb(RunOptions& options) {
   check_study(file.spec);
   claim_study_folder(directory);
   StudyDisplay display(options.study.is_quiet);
-  if (options.slurm) {
-    const StudyLock lock = lock_whole(directory, display);
-    prepare(file, directory, options.overwrites, display);
-    print_result(write_slurm_scripts(file.spec, directory, {options.study.file, options.overwrites}));
-    return 0;
-  }
+  if (options.slurm) return prepare_cluster(options, file, directory, display);
   const StudyOutcome outcome =
       options.cell.empty()
           ? run_study_file(file, directory, {.jobs = options.jobs, .overwrites = options.overwrites}, display)

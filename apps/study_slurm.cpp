@@ -19,7 +19,7 @@ std::string quoted(const std::string& word) {
   return text + "'";
 }
 
-std::string array_script(const std::string& name, const fs::path& folder, std::size_t count,
+std::string array_script(const std::string& name, const fs::path& folder, std::int64_t count,
                          const StudyDirectory& directory, const SlurmStudy& study) {
   return fmt::format(R"(#!/bin/bash
 #SBATCH --job-name={0}
@@ -55,25 +55,24 @@ exec sbatch --dependency=afterany:"${{trials%%;*}}" {}
 
 }  // namespace
 
-std::string write_slurm_scripts(const StudySpec& spec, const StudyDirectory& directory, const SlurmStudy& study) {
+SlurmScripts write_slurm_scripts(const StudySpec& spec, const StudyDirectory& directory, const SlurmStudy& study) {
   const fs::path folder = directory.path() / "slurm";
+  SlurmScripts scripts{.submit = folder / "submit.sh"};
   std::string trials, cells;
-  std::size_t trial_count = 0, cell_count = 0;
   for (const StudyTask& task : tasks_of(spec)) {
     (task.trial ? trials : cells) += task.id() + "\n";
-    ++(task.trial ? trial_count : cell_count);
+    ++(task.trial ? scripts.trials : scripts.cells);
   }
   write_atomically(folder / "cells.txt", cells);
-  write_atomically(folder / "cells.sbatch", array_script("cells", folder, cell_count, directory, study));
-  if (trial_count > 0) {
+  write_atomically(folder / "cells.sbatch", array_script("cells", folder, scripts.cells, directory, study));
+  if (scripts.trials > 0) {
     write_atomically(folder / "trials.txt", trials);
-    write_atomically(folder / "trials.sbatch", array_script("trials", folder, trial_count, directory, study));
+    write_atomically(folder / "trials.sbatch", array_script("trials", folder, scripts.trials, directory, study));
   }
-  const fs::path submit = folder / "submit.sh";
-  write_atomically(submit, submit_script(folder, trial_count > 0));
-  fs::permissions(submit, fs::perms::owner_exec | fs::perms::group_exec | fs::perms::others_exec,
+  write_atomically(scripts.submit, submit_script(folder, scripts.trials > 0));
+  fs::permissions(scripts.submit, fs::perms::owner_exec | fs::perms::group_exec | fs::perms::others_exec,
                   fs::perm_options::add);
-  return fmt::format("{} trials and {} cells as job arrays: {}\n", trial_count, cell_count, submit.string());
+  return scripts;
 }
 
 }  // namespace graft

@@ -146,12 +146,12 @@ std::string json_text(const StudyResults& results) {
                       {"cells", std::move(cells)},
                       {"trials", std::move(trials)},
                       {"seconds_left", left.is_complete ? ordered_json(left.seconds) : ordered_json(nullptr)}}
-             .dump() +
+             .dump(-1, ' ', false, ordered_json::error_handler_t::replace) +
          "\n";
 }
 
 int run_study_status(const StudyOptions& options) {
-  const StudyResults results = read_results(directory_of(options).path(), false);
+  const StudyResults results = read_results(existing_directory(options).path(), false);
   print_result(options.is_json ? json_text(results) : plain_text(results));
   return 0;
 }
@@ -161,8 +161,13 @@ int run_study_status(const StudyOptions& options) {
 void add_study_status_verb(Command& study) {
   Command verb = study.verb("status", "Show what is finished, runs, failed or waits");
   auto options = std::make_shared<StudyOptions>();
-  add_study_options(verb, *options);
-  verb.example("  graft study status study.toml");
+  verb.argument("STUDY", "The study's file, TOML, or its folder", options->file);
+  verb.option({.flag = "-o,--output",
+               .group = "Files",
+               .help = "of a file: folder of the study; the default is the file without .toml"},
+              options->output);
+  verb.output_options(options->is_json, options->is_quiet);
+  verb.example("  graft study status study.toml\n  graft study status study/");
   verb.run([options] { return run_study_status(*options); });
 }
 

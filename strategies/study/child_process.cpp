@@ -29,6 +29,12 @@ int open_log(const std::filesystem::path& path) {
   // Whoever asks whether it runs holds the lock for a moment.
   for (int i = 0; i < 20; ++i) {
     if (flock(log, LOCK_EX | LOCK_NB) == 0) return log;
+    if (errno != EWOULDBLOCK && errno != EINTR) {
+      const int failure = errno;
+      close(log);
+      throw Error(fmt::format("cannot lock {}: {}; choose a folder on another file system", path.string(),
+                              std::strerror(failure)));
+    }
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
   close(log);

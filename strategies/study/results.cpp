@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "data/csv.h"
 #include "data/dataset.h"
 #include "data/files.h"
+#include "strategies/resume_check.h"
 #include "strategies/study/study_json.h"
 #include "strategies/study/study_lock.h"
 #include "strategies/study/study_state.h"
@@ -19,12 +21,18 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
+/// The heading of a class's column as parse_csv() gives it, without blanks at its end.
+std::string column_of(const std::string& class_name) {
+  const std::string column = "p_" + class_name;
+  return column.substr(0, column.find_last_not_of(" \t") + 1);
+}
+
 /// Everything of a split's rows of predictions.csv; groups are filled in later.
 CellPredictions predictions_of(const CsvTable& table, const std::vector<std::string>& class_names, Split split) {
   constexpr std::size_t kBefore = 4;  // path, split, label, predicted
   if (table.header.size() != kBefore + class_names.size() ||
       !std::equal(class_names.begin(), class_names.end(), table.header.begin() + kBefore,
-                  [](const std::string& name, const std::string& column) { return column == "p_" + name; }))
+                  [](const std::string& name, const std::string& column) { return column == column_of(name); }))
     throw Error("predictions.csv has other classes than summary.json");
   std::map<std::string, std::int32_t> label_of;
   for (std::size_t c = 0; c < class_names.size(); ++c) label_of[class_names[c]] = std::int32_t(c);
@@ -80,13 +88,23 @@ void read_finished(CellResult& cell, bool reads_predictions) {
   read_groups(cell.directory / "split.csv", cell.predictions);
 }
 
-CellResult read_cell(const StudyCell& cell, const fs::path& folder, bool reads_predictions) {
-  CellResult result{.cell = cell, .directory = folder};
+/// The rate that a run was trained with, as its configuration has it; 0: it says none.
+double recorded_rate(const fs::path& folder) {
+  if (!fs::exists(folder / "config.toml")) return 0;
+  const auto keys = keys_of(read_text(folder / "config.toml"));
+  const auto lr = keys.find("train.lr");
+  return lr == keys.end() ? 0 : std::strtod(lr->second.c_str(), nullptr);
+}
+
+/// `lr`: what a cell is trained with that is not finished.
+CellResult read_cell(const StudyCell& cell, const fs::path& folder, double lr, bool reads_predictions) {
+  CellResult result{.cell = cell, .directory = folder, .lr = lr};
   const TaskState task = read_state(folder);
   result.state = task.state, result.error = task.error, result.runs = task.runs;
   result.curve = read_curve(folder);
   if (!result.curve.empty()) result.epochs = result.curve.back().epoch;
   if (task.state != CellState::finished) return result;
+  if (const double recorded = recorded_rate(folder); recorded > 0) result.lr = recorded;
   try {
     read_finished(result, reads_predictions);
   } catch (const std::exception& error) {  // of the standard library: numbers, names, JSON
@@ -115,8 +133,9 @@ std::string_view to_string(CellState state) {
 StudyResults read_results(const fs::path& path, bool reads_predictions) {
   const StudyDirectory directory(path);
   if (!fs::exists(directory.spec()))
-    throw Error(fmt::format("study: {} holds no study yet; graft study run FILE makes one, or name the folder that it wrote to",
-                            path.string()));
+    throw Error(
+        fmt::format("study: {} holds no study yet; graft study run FILE makes one, or name the folder that it wrote to",
+                    path.string()));
   StudyResults results;
   results.directory = directory.path();
   results.spec = study_from_json(read_text(directory.spec()), directory.spec().string());
@@ -133,8 +152,7 @@ StudyResults read_results(const fs::path& path, bool reads_predictions) {
         results.trials[first + std::size_t(chosen)].is_chosen = true;
       rates[group] = rate_of(results.spec, directory, cell);
     }
-    results.cells.push_back(read_cell(cell, directory.of(cell), reads_predictions));
-    results.cells.back().lr = rates[group];
+    results.cells.push_back(read_cell(cell, directory.of(cell), rates[group], reads_predictions));
   }
   return results;
 }

@@ -39,9 +39,11 @@ struct CellResult {
   StudyCell cell;
   std::filesystem::path directory;  // a run directory, as `graft train` writes it
   CellState state = CellState::pending;
-  std::string error;                   // one line
-  bool runs = false;                   // a program is at work on it now
-  double lr = 0;                       // chosen or set; 0: not known yet
+  std::string error;  // one line
+  bool runs = false;  // a program is at work on it now
+  // Of a finished cell the rate that it was trained with, which its trials, run again, may not choose any more; else
+  // the one that is chosen or set; 0: not known yet.
+  double lr = 0;
   std::int64_t epochs = 0, steps = 0;  // done so far
   std::vector<EpochRow> curve;
 

@@ -47,16 +47,18 @@ std::string seeds_text(const StudySpec& spec, std::int64_t count) {
 
 class Reducer {
  public:
-  Reducer(const StudyRates& rates, std::int64_t jobs, double budget) : rates_(rates), jobs_(jobs), budget_(budget) {}
+  Reducer(const StudySpec& whole, const StudyRates& rates, const StudyBudget& budget)
+      : whole_(whole), rates_(rates), budget_(budget) {}
 
-  std::vector<StudyReduction> singles(const StudySpec& spec);
-  StudyReduction combination(StudySpec spec);
+  std::vector<StudyReduction> singles() const;
+  StudyReduction combination() const;
 
  private:
-  /// Empty if it cannot be run.
-  std::optional<double> seconds(const StudySpec& spec) const {
+  std::set<std::string> kept_in(const StudySpec& smaller) const;
+  /// Of what is then still to train; empty if it cannot be run.
+  std::optional<double> seconds(const StudySpec& smaller) const {
     try {
-      return estimate_study(spec, rates_, jobs_).seconds;
+      return seconds_left(smaller, estimate_study(smaller, rates_, budget_.jobs), kept_in(smaller));
     } catch (const UsageError&) {
       return std::nullopt;
     }
@@ -67,18 +69,30 @@ class Reducer {
     for (std::int64_t count = most - 1; count >= 1; count -= std::max<std::int64_t>(1, most / 20)) {
       const std::optional<double> left = seconds(change(count));
       if (!left) return;
-      if (*left > budget_) continue;
+      if (*left > budget_.seconds) continue;
       found.push_back({{text(count)}, *left, true});
       return;
     }
   }
 
+  const StudySpec& whole_;
   const StudyRates& rates_;
-  std::int64_t jobs_;
-  double budget_;
+  const StudyBudget& budget_;
 };
 
-std::vector<StudyReduction> Reducer::singles(const StudySpec& spec) {
+/// Finished tasks that would not begin anew: other epochs change all, other trials those whose rate is tuned.
+std::set<std::string> Reducer::kept_in(const StudySpec& smaller) const {
+  if (epochs_of(smaller) != epochs_of(whole_)) return {};
+  if (smaller.tuning.trials == whole_.tuning.trials) return budget_.finished;
+  std::set<std::string> kept;
+  for (const StudyTask& task : tasks_of(smaller))
+    if (!is_tuned(smaller, strategy_of(smaller, task.cell.strategy)) && budget_.finished.contains(task.id()))
+      kept.insert(task.id());
+  return kept;
+}
+
+std::vector<StudyReduction> Reducer::singles() const {
+  const StudySpec& spec = whole_;
   std::vector<StudyReduction> found;
   try_fewer(
       std::ssize(spec.seeds), [&](std::int64_t n) { return with_seeds(spec, n); },
@@ -91,20 +105,21 @@ std::vector<StudyReduction> Reducer::singles(const StudySpec& spec) {
       epochs, [&](std::int64_t n) { return with_epochs(spec, n); },
       [&](std::int64_t n) { return fmt::format("epochs = {} instead of {}", n, epochs); }, found);
   for (std::size_t i = 0; i < spec.strategies.size() && spec.strategies.size() > 1; ++i)
-    if (const std::optional<double> left = seconds(without_strategy(spec, i)); left && *left <= budget_)
+    if (const std::optional<double> left = seconds(without_strategy(spec, i)); left && *left <= budget_.seconds)
       found.push_back({{"without " + spec.strategies[i].name}, *left, true});
   return found;
 }
 
 /// Trials down to 2, seeds to 3, epochs to two thirds; then the strategies that take longest; then one seed, one trial.
-StudyReduction Reducer::combination(StudySpec spec) {
+StudyReduction Reducer::combination() const {
+  StudySpec spec = whole_;
   StudyReduction all{.seconds = seconds(spec).value_or(0)};
   const auto apply = [&](StudySpec smaller, const std::string& change) {
     const std::optional<double> left = seconds(smaller);
     if (!left) return;
     spec = std::move(smaller);
     all.changes.push_back(change);
-    all.seconds = *left, all.fits = *left <= budget_;
+    all.seconds = *left, all.fits = *left <= budget_.seconds;
   };
   const auto fewer_trials = [&](std::int64_t n) {
     if (!all.fits && spec.tuning.trials > n)
@@ -132,11 +147,21 @@ StudyReduction Reducer::combination(StudySpec spec) {
 
 }  // namespace
 
-std::vector<StudyReduction> reductions_for(const StudySpec& spec, const StudyRates& rates, std::int64_t jobs,
-                                           double budget_seconds) {
-  Reducer reducer(rates, jobs, budget_seconds);
-  std::vector<StudyReduction> found = reducer.singles(spec);
-  if (found.empty()) found.push_back(reducer.combination(spec));
+double seconds_left(const StudySpec& spec, const StudyEstimate& estimate, const std::set<std::string>& finished) {
+  if (finished.empty()) return estimate.seconds;
+  double sum = 0, longest = 0;
+  for (const StudyTask& task : tasks_of(spec)) {
+    if (finished.contains(task.id())) continue;
+    const double seconds = std::ranges::find(estimate.kinds, kind_of(task), &KindEstimate::kind)->each.total();
+    sum += seconds, longest = std::max(longest, seconds);
+  }
+  return std::max(longest, sum / double(estimate.jobs));
+}
+
+std::vector<StudyReduction> reductions_for(const StudySpec& spec, const StudyRates& rates, const StudyBudget& budget) {
+  const Reducer reducer(spec, rates, budget);
+  std::vector<StudyReduction> found = reducer.singles();
+  if (found.empty()) found.push_back(reducer.combination());
   return found;
 }
 

@@ -11,14 +11,15 @@ namespace graft {
 class StudyLock {
  public:
   enum class Kind { whole, one_cell };  // one_cell: others may hold one_cell as well
-  /// Waits for processes of a program that is gone to end, as long as they write their checkpoints; `note` is told.
-  /// Errors: a running program holds it (says which); the folder cannot be written.
+  /// Waits for processes of a program that is gone to end, five minutes for their checkpoints; `note` is told.
+  /// Errors: a running program holds it (says which), or single cells do; the folder cannot be written.
   StudyLock(const std::filesystem::path& file, Kind kind, const std::function<void(std::string_view)>& note = {});
   ~StudyLock();
   StudyLock(const StudyLock&) = delete;
   StudyLock& operator=(const StudyLock&) = delete;
 
  private:
+  Kind kind_;
   int file_ = -1;
 };
 

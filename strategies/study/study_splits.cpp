@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <utility>
 
@@ -15,13 +16,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::array<std::string_view, 4> kOfSplits{"train.val_fraction", "train.test_fraction", "train.skip_bad",
+                                                    "train.leak_check"};
+
 /// The settings of [train] that matter here.
 TrainSettings data_settings(const StudySpec& spec) {
   TrainSettings s;
   for (const auto& [key, value] : spec.train)
-    if (key == "train.val_fraction" || key == "train.test_fraction" || key == "train.skip_bad" ||
-        key == "train.leak_check")
-      set_by_key(s, key, value);
+    if (is_of_splits(key)) set_by_key(s, key, value);
   return s;
 }
 
@@ -69,6 +71,10 @@ void check_splits(const StudySplit& split, const StudyDataset& dataset) {
 }  // namespace
 
 std::int64_t StudySplit::count(Split split) const { return std::ranges::count(samples, split, &Sample::split); }
+
+bool is_of_splits(std::string_view key) { return std::ranges::find(kOfSplits, key) != kOfSplits.end(); }
+
+bool looks_for_leaks(const StudySpec& spec) { return data_settings(spec).leak_check; }
 
 bool is_npz(const StudyDataset& dataset) { return fs::path(dataset.path).extension() == ".npz"; }
 

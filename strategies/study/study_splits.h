@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/leakage.h"
@@ -19,6 +20,12 @@ struct StudySplit {
 
 /// Whether a dataset brings its own splits and is read as it is.
 bool is_npz(const StudyDataset& dataset);
+
+/// Whether splits depend on this key of [train] ("train.val_fraction"), which therefore is no strategy's.
+bool is_of_splits(std::string_view key);
+
+/// Whether what the splits share is looked for: unless train.leak_check is off.
+bool looks_for_leaks(const StudySpec& spec);
 
 /// What can be known of it without reading it. Errors (UsageError): folds or subsets of an .npz.
 void check_split_settings(const StudySpec& spec, const StudyDataset& dataset);

@@ -46,7 +46,7 @@ double best_score(const StudySpec& spec, const std::vector<EpochRow>& curve) {
 bool is_divergence(std::string_view error_line) {
   const auto says = [&](std::string_view part) { return error_line.find(part) != std::string_view::npos; };
   // Weights may still be finite when what they give for validation images is not.
-  return (says("training: ") && says("lower train.lr (now")) || says("metrics: a probability is not finite");
+  return (says("training: ") && says("lower train.lr")) || says("metrics: a probability is not finite");
 }
 
 TaskState read_state(const fs::path& folder) {

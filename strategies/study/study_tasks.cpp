@@ -10,6 +10,7 @@
 #include "data/files.h"
 #include "strategies/resume_check.h"
 #include "strategies/study/study_json.h"
+#include "strategies/study/study_leaks.h"
 #include "strategies/study/study_splits.h"
 #include "strategies/study/study_state.h"
 
@@ -59,51 +60,6 @@ bool has_splits(const StudySpec& spec, const StudyDirectory& directory, const St
   return true;
 }
 
-/// Errors: a leak that the dataset does not allow. `file` lists all.
-void refuse_leaks(const LeakageReport& leaks, const StudyDataset& dataset, const fs::path& file) {
-  constexpr std::int64_t kShown = 3;
-  const auto allowed = parse_leak_kinds(fmt::format("{}", fmt::join(dataset.allow, ",")), "study.datasets");
-  const std::string list = leaks_text(leaks, allowed, kShown);
-  if (list.empty()) return;
-  std::vector<std::string> names;
-  for (const LeakKind kind : kLeakKinds)
-    if (leaks.has(kind) || std::ranges::find(allowed, kind) != allowed.end())
-      names.push_back(fmt::format("\"{}\"", to_string(kind)));
-  throw Error(fmt::format(
-      "study: the splits of {} ({}) share images, so results on them would say little (all are listed in {}); keep "
-      "what belongs together in one split (a CSV with a group column), or allow it in the study's file: {} = {{ path = "
-      "\"{}\", allow = [{}] }}\n{}",
-      dataset.name, dataset.path, file.string(), dataset.name, dataset.path, fmt::join(names, ", "), list));
-}
-
-/// Notes a dataset's leaks in leakage.json, an object with a report for each dataset; with folds, of the one that leaks
-/// most. Errors: a leak that the dataset does not allow.
-void judge_leaks(const std::vector<StudySplit>& splits, const StudyDataset& dataset, const StudyDirectory& directory) {
-  const auto pairs = [](const StudySplit& split) {
-    std::int64_t sum = 0;
-    for (const LeakKind kind : kLeakKinds) sum += split.leaks.count(kind).pairs;
-    return sum;
-  };
-  const LeakageReport& leaks = std::ranges::max_element(splits, {}, pairs)->leaks;
-  if (leaks.images == 0) return;  // not looked for
-  using Json = nlohmann::ordered_json;
-  const fs::path file = directory.leakage();
-  Json all = is_there(file) ? Json::parse(read_text(file), nullptr, false) : Json::object();
-  if (!all.is_object()) all = Json::object();
-  all[dataset.name] = Json::parse(to_json(leaks));
-  write_atomically(file, all.dump() + "\n");
-  refuse_leaks(leaks, dataset, file);
-}
-
-/// The file may allow less than when the splits were made.
-void judge_leaks_again(const StudyDataset& dataset, const StudyDirectory& directory) {
-  const fs::path file = directory.leakage();
-  if (!is_there(file)) return;
-  const auto all = nlohmann::json::parse(read_text(file), nullptr, false);
-  if (all.is_object() && all.contains(dataset.name))
-    refuse_leaks(leakage_from_json(all[dataset.name].dump()), dataset, file);
-}
-
 void write_splits(const StudySpec& spec, const StudyDirectory& directory, const StudyDataset& dataset,
                   const StudyPreparation& call) {
   const fs::path key = directory.split_key(dataset.name);
@@ -121,25 +77,20 @@ void write_splits(const StudySpec& spec, const StudyDirectory& directory, const 
   write_atomically(key, split_key(spec, dataset) + "\n");
 }
 
-/// Tasks of a dataset that anything was run for.
-std::vector<StudyTask> begun_tasks(const StudySpec& spec, const StudyDirectory& directory, std::string_view dataset) {
-  std::vector<StudyTask> begun;
-  for (StudyTask& task : tasks_of(spec))
-    if (task.cell.dataset == dataset && is_there(folder_of(directory, task) / "config.toml"))
-      begun.push_back(std::move(task));
-  return begun;
-}
-
+/// A training that was begun, and why it cannot stay.
 struct Change {
-  StudyTask task;
+  std::string id;
+  fs::path folder;
   std::string what;
+  bool is_named = true;  // the study's file has it now
 };
 
 [[noreturn]] void refuse(const std::vector<Change>& changes, const StudyDirectory& directory) {
   constexpr std::size_t kShown = 20;
   std::string list;
   for (std::size_t i = 0; i < std::min(changes.size(), kShown); ++i)
-    list += fmt::format("\n{}: {}", changes[i].task.id(), changes[i].what);
+    list += fmt::format("\n{}: {}{}", changes[i].id, changes[i].what,
+                        changes[i].is_named ? "" : " (not in the file now: --overwrite removes it)");
   if (changes.size() > kShown) list += fmt::format("\nand {} more", changes.size() - kShown);
   throw Error(fmt::format(
       "study: {} of {} {} run with other settings; restore them, add --overwrite to run {} again, "
@@ -148,13 +99,43 @@ struct Change {
       changes.size() == 1 ? "was" : "were", changes.size() == 1 ? "it" : "them", list));
 }
 
+/// Removes what a training has left, its result first: half a folder is none.
+void remove_run(const fs::path& folder) {
+  std::error_code error;
+  for (const char* state : {"summary.json", "failed.txt"}) fs::remove(folder / state, error);
+  if (fs::remove_all(folder, error); error)
+    throw Error(fmt::format("study: cannot remove {}: {}", folder.string(), error.message()));
+}
+
 void settle(const std::vector<Change>& changes, const StudyDirectory& directory, const StudyPreparation& call) {
   if (changes.empty()) return;
   if (!call.overwrites) refuse(changes, directory);
   for (const Change& change : changes) {
-    call.note(fmt::format("{} begins anew: {}", change.task.id(), change.what));
-    remove_task(directory, change.task);
+    call.note(fmt::format("{} {}: {}", change.id, change.is_named ? "begins anew" : "is removed", change.what));
+    remove_run(change.folder);
   }
+}
+
+/// All that was begun on a dataset with its former splits, whatever the study's file names now: what is left out for a
+/// while would be compared with other training images when it comes back.
+std::vector<Change> begun_with_splits(const StudySpec& spec, const StudyDirectory& directory,
+                                      const std::string& dataset, const std::string& what) {
+  std::set<std::string> named;
+  for (const StudyTask& task : tasks_of(spec)) named.insert(task.id());
+  std::vector<Change> begun;
+  for (const char* kind : {"tuning", "runs"}) {
+    const fs::path root = directory.path() / kind;
+    std::error_code none;
+    for (const fs::directory_entry& network : fs::directory_iterator(root, none))
+      for (const fs::directory_entry& file : fs::recursive_directory_iterator(network.path() / dataset, none)) {
+        if (file.path().filename() != "config.toml") continue;
+        const fs::path folder = file.path().parent_path();
+        const std::string id = folder.lexically_relative(root).generic_string();
+        begun.push_back({id, folder, what, named.contains(id)});
+      }
+  }
+  std::ranges::stable_sort(begun, {}, &Change::id);
+  return begun;
 }
 
 /// What a begun task's config.toml has otherwise than this one; of a cell whose trials are still to choose its rate,
@@ -188,7 +169,7 @@ std::vector<Change> changed_tasks(const StudySpec& spec, const StudyDirectory& d
   std::vector<Change> changes;
   std::map<std::string, TrainSettings> trials;  // planning one takes time, and siblings differ by their rates
   std::set<std::string> changed_trials;         // ids; what they scored says nothing of the rates they have now
-  for (StudyTask& task : tasks_of(spec)) {
+  for (const StudyTask& task : tasks_of(spec)) {
     if (!is_there(folder_of(directory, task) / "config.toml")) continue;
     TrainSettings settings;
     if (task.trial) {
@@ -208,7 +189,7 @@ std::vector<Change> changed_tasks(const StudySpec& spec, const StudyDirectory& d
     if (what.empty()) what = changed_weights(directory, task, hashes.at(task.cell.network));
     if (what.empty()) continue;
     if (task.trial) changed_trials.insert(task.id());
-    changes.push_back({std::move(task), std::move(what)});
+    changes.push_back({task.id(), folder_of(directory, task), std::move(what)});
   }
   return changes;
 }
@@ -218,21 +199,19 @@ std::vector<Change> changed_tasks(const StudySpec& spec, const StudyDirectory& d
 /// end.
 void fix_splits(const StudySpec& spec, const StudyDirectory& directory, const StudyPreparation& call) {
   for (const StudyDataset& dataset : spec.datasets) {
-    const fs::path key = directory.split_key(dataset.name);
-    const std::string now = split_key(spec, dataset), before = is_there(key) ? read_text(key) : "";
-    const bool is_other = before != now + "\n";
-    std::vector<Change> changes;
+    const bool is_other = !has_fixed_splits(spec, dataset, directory);
     if (is_other) {
+      const fs::path key = directory.split_key(dataset.name);
+      const std::string now = split_key(spec, dataset), before = is_there(key) ? read_text(key) : "";
       const std::string what = before.empty()
                                    ? std::string("its splits were not finished")
                                    : fmt::format("its splits had {}; now {}", before.substr(0, before.size() - 1), now);
-      for (StudyTask& task : begun_tasks(spec, directory, dataset.name)) changes.push_back({std::move(task), what});
+      settle(begun_with_splits(spec, directory, dataset.name, what), directory, call);
     }
-    settle(changes, directory, call);
     if (is_other || !has_splits(spec, directory, dataset)) {
       write_splits(spec, directory, dataset, call);
     } else {
-      judge_leaks_again(dataset, directory);
+      judge_leaks_again(spec, dataset, directory, call.threads);
     }
   }
 }
@@ -270,13 +249,7 @@ fs::path folder_of(const StudyDirectory& directory, const StudyTask& task) {
   return task.trial ? directory.of(*task.trial) : directory.of(task.cell);
 }
 
-void remove_task(const StudyDirectory& directory, const StudyTask& task) {
-  const fs::path folder = folder_of(directory, task);
-  std::error_code error;
-  for (const char* state : {"summary.json", "failed.txt"}) fs::remove(folder / state, error);
-  if (fs::remove_all(folder, error); error)
-    throw Error(fmt::format("study: cannot remove {}: {}", folder.string(), error.message()));
-}
+void remove_task(const StudyDirectory& directory, const StudyTask& task) { remove_run(folder_of(directory, task)); }
 
 SplitCounts split_counts(const StudySpec& spec, const StudyDirectory& directory) {
   SplitCounts counts;

@@ -56,8 +56,9 @@ struct StudyPreparation {
 
 /// Makes the directory that of this study: fixes splits that are not fixed yet, after every image was decoded once,
 /// compares what was run before, removes what a killed program was still writing, writes study.json and study.toml.
-/// Tasks whose settings changed are an error that lists them, or, to overwrite, removed. Needs the study's lock.
-/// Errors: check_study(); make_splits(); changed tasks; the disk.
+/// Tasks whose settings changed are an error that lists them, or, to overwrite, removed; where a dataset's splits
+/// change, so are all that were begun on it, in the spec or not. Needs the study's lock. Errors: check_study();
+/// make_splits(); changed tasks; the disk.
 void prepare_study(const StudySpec& spec, const StudyDirectory& directory, const StudyPreparation& call);
 
 /// Errors: the directory was prepared for another study, or not at all.

@@ -1,11 +1,16 @@
-// What a study consists of, how its trials differ from its cells, how a rate is chosen, what time it is said to take.
-// Whole studies are run in tests/apps/study_test.cpp.
+// What a study consists of, how its trials differ from its cells, how a rate is chosen, what time it is said to take,
+// what its folder refuses. Whole studies are run in tests/apps/study_test.cpp.
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <cmath>
 #include <thread>
 
 #include "strategies/study/child_process.h"
 #include "strategies/study/study_budget.h"
 #include "strategies/study/study_json.h"
+#include "strategies/study/study_leaks.h"
+#include "strategies/study/study_lock.h"
 #include "strategies/study/study_splits.h"
 #include "strategies/study/study_state.h"
 #include "tests/strategies/strategies_testing.h"
@@ -192,20 +197,179 @@ TEST(Study, ABudgetSaysWhatToDrop) {
   StudySpec spec = small_study();
   const StudyRates rates = plain_rates();
   const double all = estimate_study(spec, rates, 1).seconds;
-  const std::vector<StudyReduction> singles = reductions_for(spec, rates, 1, 0.8 * all);
+  const std::vector<StudyReduction> singles = reductions_for(spec, rates, {.seconds = 0.8 * all});
   ASSERT_GT(singles.size(), 2U);
   EXPECT_EQ(singles[0].changes, std::vector<std::string>{"seeds = [4] instead of 2"});
   for (const StudyReduction& r : singles) {
     EXPECT_EQ(r.changes.size(), 1U);
     EXPECT_TRUE(r.fits && r.seconds <= 0.8 * all);
   }
-  const std::vector<StudyReduction> together = reductions_for(spec, rates, 1, 0.1 * all);
+  const std::vector<StudyReduction> together = reductions_for(spec, rates, {.seconds = 0.1 * all});
   ASSERT_EQ(together.size(), 1U);
   EXPECT_GT(together[0].changes.size(), 2U);
   EXPECT_EQ(parse_duration("1h30m"), 5400);
   EXPECT_EQ(parse_duration("90s"), 90);
   EXPECT_EQ(parse_duration("1.5d"), 129600);
-  for (const char* text : {"", "90", "h", "8x", "-3h", "0s", "8h!"}) EXPECT_THROW(parse_duration(text), UsageError) << text;
+  for (const char* text : {"", "90", "h", "8x", "-3h", "0s", "8h!"})
+    EXPECT_THROW(parse_duration(text), UsageError) << text;
+}
+
+TEST(Study, WhatIsFinishedCostsNothingInABudget) {
+  const StudySpec spec = small_study();
+  const StudyRates rates = plain_rates();
+  StudyBudget budget{.seconds = 150};
+  for (const StudyTask& task : tasks_of(spec))
+    if (task.cell.strategy == "full" || task.cell.strategy == "lp-ft") budget.finished.insert(task.id());
+  // Two cells of 72 s each, and four trials of 16 s of gradual unfreezing.
+  const StudyEstimate estimate = estimate_study(spec, rates, 1);
+  EXPECT_DOUBLE_EQ(seconds_left(spec, estimate, budget.finished), 2 * 72 + 2 * 72 + 4 * 16);
+  EXPECT_DOUBLE_EQ(seconds_left(spec, estimate, {}), estimate.seconds);
+  EXPECT_DOUBLE_EQ(seconds_left(spec, estimate_study(spec, rates, 50), budget.finished), 72);  // the longest alone
+  // Leaving out what is finished saves nothing, and other epochs or trials would begin it anew.
+  const std::vector<StudyReduction> found = reductions_for(spec, rates, budget);
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_EQ(found[0].changes, std::vector<std::string>{"without gradual"});
+  EXPECT_DOUBLE_EQ(found[0].seconds, 2 * 72);
+  EXPECT_TRUE(found[0].fits);
+}
+
+/// What prepare_study() refuses; empty: nothing. Runs that pretend_run() made have no settings that could differ.
+std::string refusal(const StudySpec& spec, const StudyDirectory& directory, bool overwrites = false) {
+  try {
+    prepare_study(spec, directory,
+                  {.toml = "",
+                   .overwrites = overwrites,
+                   .to_toml = [](const TrainSettings&) { return std::string(); },
+                   .note = [](std::string_view) {}});
+    return "";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+void pretend_run(const StudyDirectory& directory, const std::string& id) {
+  write_atomically(directory.path() / "runs" / id / "config.toml", std::string_view("[train]\n"));
+  write_atomically(directory.path() / "runs" / id / "summary.json", std::string_view("{}\n"));
+}
+
+TEST(Study, ChangedSplitsConcernAllThatWasBegunWhateverTheFileNames) {
+  const TemporaryFolder folder;
+  const StudyDirectory directory(folder.path() / "study");
+  StudySpec full = small_study(), others = small_study();
+  full.strategies.resize(1);
+  others.strategies.erase(others.strategies.begin());
+  const std::string id = "densenet121/colours/full/seed-4";
+  const std::filesystem::path result = directory.path() / "runs" / id / "summary.json";
+  ASSERT_EQ(refusal(full, directory), "");
+  pretend_run(directory, id);
+  EXPECT_EQ(refusal(others, directory), "");  // it is left out for a while, nothing else changes
+  others.train_per_class = 4;
+  const std::string refused = refusal(others, directory);
+  EXPECT_TRUE(contains(refused, "study: a training of ")) << refused;
+  EXPECT_TRUE(contains(refused, "\n" + id + ": its splits had path ")) << refused;
+  EXPECT_TRUE(contains(refused, "(not in the file now: --overwrite removes it)")) << refused;
+  EXPECT_TRUE(std::filesystem::exists(result));
+  EXPECT_EQ(refusal(full, directory), "");  // its splits are still there
+
+  full.seeds = {7};
+  full.test_per_class = 2;
+  EXPECT_TRUE(contains(refusal(full, directory), id + ": its splits had"));
+  EXPECT_EQ(refusal(others, directory, true), "");
+  EXPECT_FALSE(std::filesystem::exists(result));
+}
+
+TEST(Study, FoldsGivenUpAreChangedSplitsToo) {
+  const TemporaryFolder folder;
+  const StudyDirectory directory(folder.path() / "study");
+  StudySpec spec = small_study();
+  spec.folds = 3;
+  ASSERT_EQ(refusal(spec, directory), "");
+  pretend_run(directory, "densenet121/colours/full/seed-4/fold-1");
+  EXPECT_EQ(refusal(spec, directory), "");
+  spec.folds = 0;
+  const std::string refused = refusal(spec, directory);
+  EXPECT_TRUE(contains(refused, "full/seed-4/fold-1: its splits had")) << refused;
+}
+
+TEST(Study, LeaksAreLookedForAsLongAsTheFileWantsIt) {
+  const TemporaryFolder folder;
+  const std::filesystem::path images = folder.path() / "images";
+  std::filesystem::copy(Workshop::get().images(), images, std::filesystem::copy_options::recursive);
+  std::filesystem::copy_file(images / "train/a/0.png", images / "test/b/copy.png");
+  StudySpec checked = small_study();
+  checked.datasets[0].path = images.string();
+  StudySpec unchecked = checked, allowed = checked;
+  unchecked.train.emplace_back("train.leak_check", false);
+  allowed.datasets[0].allow = {"duplicates"};
+  const StudyDirectory directory(folder.path() / "study");
+  const auto foresee = [&](const StudySpec& spec, std::int64_t most) {
+    return foresee_leaks(spec, spec.datasets[0], directory, {.most_images = most});
+  };
+  EXPECT_THROW(foresee(checked, 26), Error);
+  EXPECT_FALSE(foresee(checked, 25));
+  EXPECT_TRUE(foresee(unchecked, 25));
+  EXPECT_TRUE(foresee(allowed, 26));
+  EXPECT_FALSE(std::filesystem::exists(directory.leakage()));
+
+  EXPECT_TRUE(contains(refusal(checked, directory), "share images"));
+  EXPECT_EQ(refusal(unchecked, directory), "");
+  EXPECT_EQ(refusal(unchecked, directory), "");                        // what the refused run has noted does not count
+  EXPECT_TRUE(contains(refusal(checked, directory), "share images"));  // looked for now
+  EXPECT_TRUE(contains(refusal(checked, directory), "share images"));  // known by now
+  EXPECT_THROW(foresee(checked, 0), Error);
+  EXPECT_EQ(refusal(allowed, directory), "");
+}
+
+TEST(Study, AGradientThatOverflowsInAProbeIsADivergence) {
+  Context context(make_backend({DeviceKind::reference}));
+  ParameterSet set;
+  set.add("fc.weight", {2, 2, 1, 1}, Role::linear_weight, 0);
+  set.allocate(context);
+  Parameter& p = set.find("fc.weight");
+  p.value.from_host(std::vector<double>{1, 1, 1, 1});
+  TrainSettings settings;
+  settings.strategy = "auto-rgn";
+  const std::unique_ptr<Strategy> strategy = make_strategy(settings);
+  const std::vector<std::string> blocks{"fc"};
+  strategy->plan({0, 3, set, blocks, true}).freeze.apply(set);
+  set.prepare_gradients();
+  p.gradient().from_host(std::vector<double>{std::numeric_limits<double>::infinity(), 0, 0, 0});
+  p.value.variable()->grad_written = true;
+  std::string message = "none";
+  try {
+    strategy->observe(set);
+  } catch (const Error& error) {
+    message = error.what();
+  }
+  EXPECT_TRUE(is_divergence(message)) << message;
+  EXPECT_FALSE(is_divergence("data: 3 files cannot be read"));
+}
+
+TEST(Study, CellsThatRunAreToldApartFromAProgramThatIsGone) {
+  const TemporaryFolder folder;
+  const std::filesystem::path file = folder.path() / "study.lock";
+  {
+    const StudyLock whole(file, StudyLock::Kind::whole);
+    EXPECT_TRUE(is_held(file));
+    EXPECT_TRUE(read_text(file).starts_with(std::to_string(getpid()) + " "));
+  }
+  EXPECT_FALSE(is_held(file));
+  EXPECT_EQ(read_text(file), "");
+  const pid_t gone = fork();
+  if (gone == 0) _exit(0);
+  waitpid(gone, nullptr, 0);
+  char host[256] = {};
+  gethostname(host, sizeof host - 1);
+  write_atomically(file, std::to_string(gone) + " " + host + "\n");  // as a program that was killed leaves it
+  const StudyLock cell(file, StudyLock::Kind::one_cell);
+  const StudyLock another(file, StudyLock::Kind::one_cell);
+  std::string message = "none";
+  try {
+    const StudyLock whole(file, StudyLock::Kind::whole);
+  } catch (const Error& error) {
+    message = error.what();
+  }
+  EXPECT_TRUE(contains(message, "single cells of " + folder.path().string() + " are being run")) << message;
 }
 
 TEST(Study, AProcessIsAnExitCodeOrASignal) {
