@@ -80,7 +80,7 @@ std::string plain_text(const DemoResult& source, const StudyReport& report, cons
 }
 
 int draw_images(const DemoOptions& options, const TrainSettings& base) {
-  claim_demo_folder(options.folder);
+  const DemoFolder claim(options.folder);
   draw_demo_images(options.folder, base);
   print_result(options.is_json ? ordered_json{{"folder", options.folder}}.dump() + "\n"
                                : fmt::format("images in {0}/source and {0}/target\n", options.folder));
@@ -91,7 +91,7 @@ int run_demo(DemoOptions& options) {
   TrainSettings base = options.settings.resolve();
   if (options.images_only) return draw_images(options, base);
   Session session = open_session(base);
-  claim_demo_folder(options.folder);
+  const DemoFolder claim(options.folder);
   const fs::path folder = options.folder;
   DemoResult source;
   {
@@ -100,7 +100,10 @@ int run_demo(DemoOptions& options) {
     draw_demo_images(folder, base);
     const StopLater stop;  // the study stops in its own way
     source = pretrain(folder, base, *session.context, stop.flag(), progress);
-    if (source.run.was_interrupted) return kExitInterrupted;
+    if (source.run.was_interrupted) {
+      progress.note("interrupted; graft demo begins anew when it is run again");
+      return kExitInterrupted;
+    }
   }
   session.context.reset();  // the study's trainings are processes of their own
   write_atomically(folder / "study.toml", demo_study(base));

@@ -1,19 +1,30 @@
 #include "apps/demo_runs.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include <chrono>
+#include <cstring>
 
 #include "apps/settings_options.h"
 #include "apps/terminal.h"
 #include "data/files.h"
 #include "data/model_file.h"
+#include "strategies/study/study_directory.h"
+#include "strategies/study/study_lock.h"
 
 namespace graft {
 namespace {
 
 namespace fs = std::filesystem;
 constexpr const char* kMarker = "about.txt";
+constexpr std::string_view kMarkerBegin = "Written by `graft demo`",
+                           kMarkerRest =
+                               ", which replaces source/, target/, runs/, study/, study.toml and "
+                               "pretrained.h5 when it runs again.\n";
 /// A drawn pattern is another one of its class, turned, enlarged and lit in another way.
 constexpr const char* kDrawnLeaks = "near-duplicates";
 
@@ -58,20 +69,61 @@ DemoResult run_step(DemoStep step, const fs::path& folder, TrainSettings setting
   return result;
 }
 
+/// A demo wrote the folder's about.txt.
+bool is_demo(const fs::path& folder) {
+  const fs::path marker = folder / kMarker;
+  return fs::is_regular_file(marker) && read_text(marker).starts_with(kMarkerBegin);
+}
+
+/// Opens and locks about.txt, and writes it where it is not there yet. Not by another file's new name as elsewhere: the
+/// lock is the file's that others find.
+int lock_marker(const fs::path& folder) {
+  const fs::path path = folder / kMarker;
+  const auto fail = [&](const char* what) {
+    throw Error(fmt::format("demo: cannot {} {}: {}; choose another -o DIR", what, path.string(), strerror(errno)));
+  };
+  // Inherited by the study's trainings: where the demo is killed, they still write their checkpoints.
+  const int file = open(path.c_str(), O_RDWR | O_CREAT, 0666);
+  if (file < 0) fail("write");
+  if (flock(file, LOCK_EX | LOCK_NB) != 0) {
+    const bool is_held = errno == EWOULDBLOCK;
+    close(file);
+    if (!is_held) fail("lock");
+    throw Error(
+        fmt::format("demo: a graft demo runs in {} now; wait for it, or choose another -o DIR", folder.string()));
+  }
+  const std::string text = std::string(kMarkerBegin) + std::string(kMarkerRest);
+  if (lseek(file, 0, SEEK_END) == 0 && pwrite(file, text.data(), text.size(), 0) != ssize_t(text.size())) {
+    const int reason = errno;
+    unlink(path.c_str());
+    close(file);
+    errno = reason;
+    fail("write");
+  }
+  return file;
+}
+
 }  // namespace
 
-void claim_demo_folder(const fs::path& folder) {
-  if (fs::exists(folder) && !fs::is_directory(folder)) {
+DemoFolder::DemoFolder(const fs::path& folder) {
+  if (folder.empty()) throw UsageError("demo: -o names no folder; choose one, such as -o graft-demo");
+  if (fs::exists(folder) && !fs::is_directory(folder))
     throw Error(fmt::format("demo: {} is a file; choose another -o DIR", folder.string()));
-  }
-  if (fs::exists(folder) && !fs::is_empty(folder) && !fs::exists(folder / kMarker)) {
-    throw Error(fmt::format("demo: {} holds other files; choose another -o DIR", folder.string()));
-  }
-  write_atomically(folder / kMarker,
-                   std::string_view("Written by `graft demo`, which replaces source/, target/, "
-                                    "runs/, study/, study.toml and pretrained.h5 when it runs again.\n"));
-  for (const char* part : {"source", "target", "runs", "study"}) fs::remove_all(folder / part);
+  if (fs::exists(folder) && !fs::is_empty(folder) && !is_demo(folder))
+    throw Error(fmt::format("demo: {} holds other files than a graft demo's; choose another -o DIR", folder.string()));
+  if (is_held(StudyDirectory(folder / "study").lock()))
+    throw Error(fmt::format("demo: the study in {} is being run; wait for it, or choose another -o DIR",
+                            (folder / "study").string()));
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error)
+    throw Error(fmt::format("demo: cannot create {}: {}; choose another -o DIR", folder.string(), error.message()));
+  marker_ = lock_marker(folder);
+  for (const char* part : {"source", "target", "runs", "study", "study.toml", "pretrained.h5"})
+    fs::remove_all(folder / part);
 }
+
+DemoFolder::~DemoFolder() { close(marker_); }
 
 void draw_demo_images(const fs::path& folder, const TrainSettings& base) {
   const auto seed = static_cast<std::uint64_t>(base.seed);

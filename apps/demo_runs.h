@@ -31,9 +31,20 @@ struct DemoResult {
   double seconds = 0;
 };
 
-/// Makes the folder the demo's: empty of earlier sets, runs and studies, and marked.
-/// Errors: it is a file, or holds something else than a demo.
-void claim_demo_folder(const std::filesystem::path& folder);
+/// A folder that is marked as the demo's, is cleared of earlier sets, runs and studies, and belongs to this process,
+/// and to the trainings that it starts, as long as this lives or they run.
+class DemoFolder {
+ public:
+  /// Errors: it is a file, or holds something else than a demo, or a demo or its study runs there; nothing is changed.
+  /// It cannot be written. UsageError: it has no name.
+  explicit DemoFolder(const std::filesystem::path& folder);
+  ~DemoFolder();
+  DemoFolder(const DemoFolder&) = delete;
+  DemoFolder& operator=(const DemoFolder&) = delete;
+
+ private:
+  int marker_ = -1;  // open and locked
+};
 
 /// Writes folder/source and folder/target; `base` brings the seed. Errors: they cannot be written.
 void draw_demo_images(const std::filesystem::path& folder, const TrainSettings& base);

@@ -5,8 +5,10 @@
 
 #include <set>
 
+#include "apps/demo_runs.h"
 #include "data/files.h"
 #include "kernels/core.h"
+#include "strategies/study/study_lock.h"
 #include "tests/apps/program_testing.h"
 
 namespace graft::testing {
@@ -60,6 +62,42 @@ TEST(Demo, LeavesForeignFoldersAlone) {
   write_atomically(folder / "mine/thesis.txt", std::string_view("precious"));
   expect_error(graft({"demo", "-o", folder / "mine"}), 1, "holds other files");
   EXPECT_EQ(read_text(folder / "mine/thesis.txt"), "precious");
+
+  // Nor does any about.txt make a folder the demo's.
+  write_atomically(folder / "project/about.txt", std::string_view("My project.\n"));
+  write_atomically(folder / "project/source/main.cpp", std::string_view("int main() {}\n"));
+  expect_error(graft({"demo", "--images-only", "-o", folder / "project"}), 1, "holds other files");
+  EXPECT_EQ(read_text(folder / "project/source/main.cpp"), "int main() {}\n");
+  EXPECT_EQ(read_text(folder / "project/about.txt"), "My project.\n");
+  expect_error(graft({"demo", "--images-only", "-o", ""}), 2, "-o names no folder");
+}
+
+TEST(Demo, ReplacesAnEarlierOne) {
+  const TemporaryFolder folder;
+  write_atomically(folder / "demo/about.txt", std::string_view("Written by `graft demo`, some time ago.\n"));
+  for (const char* old : {"demo/source/train/old/000.png", "demo/study/study.json", "demo/study.toml"})
+    write_atomically(folder / old, std::string_view("old"));
+  EXPECT_EQ(graft({"demo", "--images-only", "-o", folder / "demo"}).exit_code, 0);
+  for (const char* old : {"demo/source/train/old", "demo/study", "demo/study.toml"})
+    EXPECT_FALSE(std::filesystem::exists(folder / old)) << old;
+  EXPECT_TRUE(std::filesystem::exists(folder / "demo/source/train/bricks/000.png"));
+}
+
+TEST(Demo, TwoInOneFolderAreRefused) {
+  const TemporaryFolder folder;
+  {
+    const DemoFolder first(folder / "demo");
+    write_atomically(folder / "demo/study/study.json", std::string_view("at work"));
+    const Outcome second = graft({"demo", "--images-only", "-o", folder / "demo"});
+    expect_error(second, 1, "a graft demo runs in");
+    EXPECT_EQ(read_text(folder / "demo/study/study.json"), "at work");
+  }
+  {
+    const StudyLock study(folder / "demo/study/study.lock", StudyLock::Kind::whole);
+    expect_error(graft({"demo", "--images-only", "-o", folder / "demo"}), 1, "is being run");
+    EXPECT_EQ(read_text(folder / "demo/study/study.json"), "at work");
+  }
+  EXPECT_EQ(graft({"demo", "--images-only", "-o", folder / "demo"}).exit_code, 0);
 }
 
 }  // namespace
