@@ -9,10 +9,13 @@ namespace {
 // Signal handlers reach nothing but globals; these are plain lock-free flags.
 std::atomic<bool> g_is_deferred = false;
 std::atomic<bool> g_is_requested = false;
+std::atomic<bool> g_has_interrupt = false;  // SIGINT was among the requests
 static_assert(std::atomic<bool>::is_always_lock_free);
 
-void on_signal(int) {
-  if (!g_is_deferred.load() || g_is_requested.exchange(true)) _exit(kExitInterrupted);
+void on_signal(int signal) {
+  const bool is_second_interrupt = signal == SIGINT && g_has_interrupt.exchange(true);
+  if (!g_is_deferred.load() || is_second_interrupt) _exit(kExitInterrupted);
+  g_is_requested = true;
 }
 
 }  // namespace
@@ -30,6 +33,7 @@ void handle_signals() {
 
 StopLater::StopLater() {
   g_is_requested = false;
+  g_has_interrupt = false;
   g_is_deferred = true;
 }
 StopLater::~StopLater() { g_is_deferred = false; }

@@ -1,5 +1,7 @@
 // SIGINT and SIGTERM. By default they end the program at once with code 130. Work that leaves files behind asks for
-// them to be noted instead and stops at its next safe point; a second signal then still ends it at once.
+// them to be noted instead and stops at its next safe point. A second SIGINT (Ctrl-C) then still ends it at once. No
+// SIGTERM does: service managers and schedulers send one to every process, and a study passes its own on to trainings
+// that may have got one already.
 #pragma once
 
 #include <atomic>
@@ -12,7 +14,7 @@ inline constexpr int kExitInterrupted = 130;
 /// errors. Called once, from the program.
 void handle_signals();
 
-/// While it lives, the first signal only sets `is_requested()`.
+/// While it lives, the first SIGINT and every SIGTERM only set `is_requested()`.
 class StopLater {
  public:
   StopLater();
