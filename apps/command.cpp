@@ -4,15 +4,23 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <sstream>
+
+#include "apps/terminal.h"
 
 namespace graft {
 namespace {
 
-/// "sgd|adam|adamw", or a word that says what kind of value is meant.
+/// "sgd|adam|adamw" where that is short, or else nothing.
+std::string short_choices(const SettingInfo& info) {
+  constexpr std::size_t kMost = 40;
+  const std::string choices = fmt::format("{}", fmt::join(info.choices, "|"));
+  return choices.size() <= kMost ? choices : "";
+}
+
+/// The choices, or a word that says what kind of value is meant.
 std::string placeholder(const SettingInfo& info, const SettingValue& kind) {
-  std::string choices;
-  for (std::string_view choice : info.choices) choices += (choices.empty() ? "" : "|") + std::string(choice);
-  if (!choices.empty() && choices.size() <= 40) return choices;
+  if (const std::string choices = short_choices(info); !choices.empty()) return choices;
   if (std::holds_alternative<std::int64_t>(kind)) return "N";
   if (std::holds_alternative<double>(kind)) return "X";
   return info.choices.empty() ? "TEXT" : "NAME";
@@ -23,6 +31,15 @@ std::string default_text(const SettingValue& kind) {
   if (std::holds_alternative<bool>(kind)) return "";
   const std::string text = to_string(kind);
   return text.empty() ? "" : " [" + text + "]";
+}
+
+/// What --help says of an option. Choices that the placeholder does not show follow, unless they are very many.
+std::string description(const SettingInfo& info, const SettingValue& kind, bool shows_default) {
+  if (std::holds_alternative<bool>(kind)) return (info.flag_value ? "" : "do not ") + std::string(info.help);
+  constexpr std::size_t kMost = 80;
+  const std::string choices = fmt::format("{}", fmt::join(info.choices, ", "));
+  const bool shows_choices = short_choices(info).empty() && !choices.empty() && choices.size() <= kMost;
+  return std::string(info.help) + (shows_choices ? ": " + choices : "") + (shows_default ? default_text(kind) : "");
 }
 
 /// Names that may stand where `word` stands.
@@ -79,24 +96,54 @@ std::string command_line_text(int argc, const char* const* argv) {
   return line;
 }
 
-/// Help in the shape of the program's own: usage, arguments, options by group, example.
+/// Help in the shape of the program's own: usage, arguments, options by group, example. Lines fit the terminal, within
+/// the widths between which they are well read.
 class HelpFormatter : public CLI::Formatter {
  public:
   HelpFormatter() {
-    column_width(34);
+    constexpr std::int64_t kNarrowest = 60, kWidest = 100;
+    columns_ = std::clamp(terminal_columns(stdout) - 1, kNarrowest, kWidest);
     label("Positionals", "Arguments");
+  }
+  std::string make_description(const CLI::App* app) const override {
+    return wrapped(app->get_description(), {.columns = columns_}) + "\n";
   }
   std::string make_usage(const CLI::App* app, std::string) const override {
     std::string usage = "Usage: " + full_name(*app);
     if (!app->get_subcommands([](const CLI::App*) { return true; }).empty()) return usage + " COMMAND …\n";
     for (const CLI::Option* option : app->get_options()) {
-      if (option->get_positional()) usage += " " + option->get_name(true);
+      if (option->get_positional()) usage += " " + option->get_option_text();
     }
-    return usage + " [OPTIONS]\n";
+    return wrapped(usage + " [OPTIONS]", {.columns = columns_, .indent = 7}) + "\n";
+  }
+  std::string make_option(const CLI::Option* option, bool is_positional) const override {
+    return entry(make_option_name(option, is_positional) + make_option_opts(option), make_option_desc(option));
+  }
+  std::string make_subcommand(const CLI::App* verb) const override {
+    return entry(verb->get_name(), verb->get_description());
   }
   std::string make_option_opts(const CLI::Option* option) const override {
     return option->get_type_name().empty() ? "" : " " + option->get_type_name();
   }
+  /// Command lines that are too long go on in the next line, as a shell reads them.
+  std::string make_footer(const CLI::App* app) const override {
+    std::istringstream lines(app->get_footer());
+    std::string text;
+    for (std::string line; std::getline(lines, line);)
+      text += wrapped(line, {.columns = columns_, .indent = 6, .broken_line_end = " \\"}) + "\n";
+    return text;
+  }
+
+ private:
+  /// A name and what it means, beside each other or, after a long name, below each other.
+  std::string entry(const std::string& name, const std::string& meaning) const {
+    constexpr std::size_t kMeaning = 30;
+    std::string text = "  " + name;
+    text += text.size() + 2 > kMeaning ? "\n" + std::string(kMeaning, ' ') : std::string(kMeaning - text.size(), ' ');
+    return text + wrapped(meaning, {.columns = columns_, .begin = kMeaning, .indent = kMeaning}) + "\n";
+  }
+
+  std::int64_t columns_ = 80;
 };
 
 std::string without_double_gaps(std::string text) {
@@ -121,12 +168,14 @@ void Command::output_options(bool& is_json, bool& is_quiet) {
 
 void Command::example(const std::string& text) { app_->footer("Example:\n" + text); }
 
-void Command::argument(const std::string& name, const std::string& help, std::string& value) {
-  app_->add_option(name, value, help)->type_name("");
+void Command::argument(const std::string& usage, const std::string& help, std::string& value) {
+  const bool is_optional = usage.starts_with("[");
+  const std::string name = is_optional ? usage.substr(1, usage.size() - 2) : usage;
+  app_->add_option(name, value, help)->type_name("")->option_text(usage);
 }
 
 void Command::arguments(const std::string& name, const std::string& help, std::vector<std::string>& values) {
-  app_->add_option(name, values, help)->type_name("");
+  app_->add_option(name, values, help)->type_name("")->option_text(name + "…");
 }
 
 void Command::repeatable(const SettingInfo& info, const std::string& placeholder_text,
@@ -146,13 +195,12 @@ void Command::option(const SettingInfo& info, const SettingValue& kind, std::fun
   CLI::Option* option = nullptr;
   if (std::holds_alternative<bool>(kind)) {
     option = app_->add_flag_callback(
-        std::string(info.flag), [store, on = info.flag_value] { store(on); },
-        (info.flag_value ? "" : "turns off: ") + std::string(info.help));
+        std::string(info.flag), [store, on = info.flag_value] { store(on); }, description(info, kind, false));
   } else {
     option = app_->add_option_function<std::string>(
         std::string(info.flag),
         [store, checked, kind](const std::string& text) { store(convert(checked, kind, text)); },
-        std::string(info.help) + (shows_default ? default_text(kind) : ""));
+        description(info, kind, shows_default));
     option->type_name(placeholder(info, kind))->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   }
   option->group(group);

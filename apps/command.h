@@ -32,20 +32,23 @@ class Command {
   Command verb(const std::string& name, const std::string& summary);
   /// --json and --quiet, as every verb has them.
   void output_options(bool& is_json, bool& is_quiet);
-  /// Shown at the end of --help.
+  /// Command lines shown at the end of --help, each after two spaces.
   void example(const std::string& text);
   void run(Action action) { program_->actions.emplace_back(app_, std::move(action)); }
   const std::string& command_line() const { return program_->command_line; }
 
-  /// A word without a flag. Whether it may be missing is for the action to judge.
-  void argument(const std::string& name, const std::string& help, std::string& value);
+  /// A word without a flag: "DATA", or "[DATA]" where --help says that it may be missing. Whether it may is for the
+  /// action to judge.
+  void argument(const std::string& usage, const std::string& help, std::string& value);
+  /// One or more of them.
   void arguments(const std::string& name, const std::string& help, std::vector<std::string>& values);
   /// A flag that may be given several times, each with a value.
   void repeatable(const SettingInfo& info, const std::string& placeholder, std::vector<std::string>& values);
 
   /// A flag with a value, or a switch when `kind` is a bool. `store` gets the converted value.
   /// `info.flag` may name a short form first: "-o,--output".
-  /// --help shows `kind` as the default unless told otherwise.
+  /// --help shows `kind` as the default unless told otherwise. Of a switch that turns something off, `info.help` says
+  /// what it turns off, as a command: "look for copies".
   void option(const SettingInfo& info, const SettingValue& kind, std::function<void(const SettingValue&)> store,
               bool shows_default = true);
 

@@ -117,7 +117,10 @@ std::string plain_text(const Dataset& data, const DataReport& report, const std:
   for (const std::string& note : data.notes()) text += "left out    " + note + "\n";
   if (const std::string obstacle = data.training_obstacle(); !obstacle.empty())
     text += "training    graft train refuses this: " + obstacle + "\n";
-  text += fmt::format("unreadable  {}\n", report.unreadable.size());
+  text += fmt::format("unreadable  {}{}\n", report.unreadable.size(),
+                      report.unreadable.empty() ? ""
+                                                : ", among those counted above; graft train refuses this unless "
+                                                  "--skip-bad leaves them out");
   for (const BadImage& bad : report.unreadable) text += fmt::format("  {}: {}\n", bad.path, bad.reason);
   return text;
 }

@@ -36,7 +36,7 @@ std::string end_text(const RangeTest& test) {
   return "interrupted";
 }
 
-std::string json_text(const RangeTest& test) {
+std::string json_text(const RangeTest& test, std::int64_t steps) {
   using nlohmann::ordered_json;
   constexpr const char* kEnds[] = {"all_steps", "diverged", "not_finite", "interrupted"};
   const auto or_null = [](const std::optional<double>& v) { return v ? ordered_json(*v) : ordered_json(); };
@@ -55,26 +55,16 @@ std::string json_text(const RangeTest& test) {
                          {"steepest", or_null(test.steepest)},
                          {"minimum", test.points.empty() ? ordered_json() : ordered_json(test.lowest_lr)},
                          {"tenth_of_minimum", or_null(test.tenth_of_min)},
+                         {"start_from", or_null(rate_to_start_from(test, steps))},
                          {"points", std::move(points)}};
   return all.dump() + "\n";
 }
 
-std::string suggestions_text(const RangeTest& test) {
-  if (!test.tenth_of_min)
-    return "The loss did not fall at any rate, so nothing is suggested; more --steps or another range may show more.\n";
-  std::string text;
-  if (test.steepest) text += fmt::format("A  steepest descent  {:.1e}\n", *test.steepest);
-  text += fmt::format("B  minimum / 10      {:.1e}   (the smoothed loss is smallest at {:.1e})\n", *test.tenth_of_min,
-                      test.lowest_lr);
-  if (test.falls_to_the_end) text += "The loss still falls at the highest rate; a larger --max-lr may show more.\n";
-  return text;
-}
-
-std::string plain_text(const RangeTest& test) {
+std::string plain_text(const RangeTest& test, std::int64_t steps) {
   const std::string title =
       fmt::format("{}, {}: {} updates of {} images", test.architecture, test.strategy, test.points.size(), test.batch);
   return emphasised(title, Emphasis::bold, stdout) + "\n" + end_text(test) + "\n\n" + terminal_curve(test) + "\n" +
-         suggestions_text(test);
+         suggestions_text(test, steps);
 }
 
 void write_files(const FindLrOptions& options, const RangeTest& test) {
@@ -95,7 +85,9 @@ int run_find_lr(FindLrOptions& options) {
   ProgressDisplay progress(options.is_quiet, session.heading);
   const RangeTest test = find_lr(*session.context, settings, options.spec, progress);
   if (test.end == RangeEnd::interrupted) return kExitInterrupted;
-  print_result(options.is_json ? json_text(test) : plain_text(test));  // seen even where a file cannot be written
+  const std::int64_t steps = options.spec.steps;
+  // Seen even where a file cannot be written.
+  print_result(options.is_json ? json_text(test, steps) : plain_text(test, steps));
   write_files(options, test);
   return 0;
 }
@@ -106,7 +98,7 @@ void add_find_lr_verb(Command& program) {
   Command verb = program.verb("find-lr", "Show how the loss answers to the learning rate, and suggest one");
   auto options = std::make_shared<FindLrOptions>();
   RangeTestSpec& spec = options->spec;
-  verb.argument("DATA", "Folder with train/ val/ test/, CSV, or MedMNIST .npz", options->data);
+  verb.argument("[DATA]", "Folder with train/ val/ test/, CSV, or MedMNIST .npz", options->data);
   verb.option({.flag = "--min-lr", .group = "Test", .help = "first rate", .min = 0, .excludes_min = true}, spec.min_lr);
   verb.option({.flag = "--max-lr", .group = "Test", .help = "last rate", .min = 0, .excludes_min = true}, spec.max_lr);
   verb.option({.flag = "--steps", .group = "Test", .help = "updates from the first to the last", .min = 2}, spec.steps);

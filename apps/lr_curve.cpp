@@ -179,7 +179,46 @@ std::string suggestions(const Frame& f, const RangeTest& test) {
          suggestion(f, *test.tenth_of_min, "minimum / 10", "tenth", is_lower ? Side::right : Side::left);
 }
 
+// What it suggests.
+
+bool is_steepest_within(const RangeTest& test, std::int64_t steps) {
+  if (!test.steepest) return false;
+  const auto place = std::ranges::find(test.points, *test.steepest, &RangePoint::lr) - test.points.begin();
+  return place > steps / 10 && !(test.falls_to_the_end && place + 1 == std::ssize(test.points));
+}
+
+bool is_tenth_within(const RangeTest& test) {
+  return test.tenth_of_min && !test.falls_to_the_end && *test.tenth_of_min >= test.points.front().lr;
+}
+
+std::string tenth_text(const RangeTest& test) {
+  if (test.falls_to_the_end) return "(minimum at the edge of the curve: not reliable)";
+  if (!is_tenth_within(test)) return "(below the rates tested: not reliable)";
+  return fmt::format("(the smoothed loss is smallest at {:.1e})", test.lowest_lr);
+}
+
 }  // namespace
+
+std::optional<double> rate_to_start_from(const RangeTest& test, std::int64_t steps) {
+  if (!is_steepest_within(test, steps)) return is_tenth_within(test) ? test.tenth_of_min : std::nullopt;
+  return is_tenth_within(test) ? std::min(*test.steepest, *test.tenth_of_min) : *test.steepest;
+}
+
+std::string suggestions_text(const RangeTest& test, std::int64_t steps) {
+  if (!test.tenth_of_min)
+    return "The loss did not fall at any rate, so nothing is suggested; more --steps or another range may show more.\n";
+  const bool has_a = is_steepest_within(test, steps), has_b = is_tenth_within(test);
+  std::string text;
+  if (test.steepest)
+    text += fmt::format("A  steepest descent  {:.1e}{}\n", *test.steepest,
+                        has_a ? "" : "   (at the edge of the curve: not reliable)");
+  text += fmt::format("B  minimum / 10      {:.1e}   {}\n", *test.tenth_of_min, tenth_text(test));
+  if (test.falls_to_the_end) text += "The loss still falls at the highest rate; a larger --max-lr may show more.\n";
+  const std::optional<double> start = rate_to_start_from(test, steps);
+  if (!start) return text + "Start from neither; more --steps or a wider range of rates may show more.\n";
+  return text + fmt::format("Start from {} ({:.1e}){}\n", start == test.steepest ? "A" : "B", *start,
+                            has_a && has_b ? ", the lower; try up to the other if it trains slowly." : ".");
+}
 
 std::string terminal_curve(const RangeTest& test) {
   if (test.points.size() < 2) return {};

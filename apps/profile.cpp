@@ -60,7 +60,7 @@ void add_profile_verb(Command& program) {
   Command verb = program.verb("profile", "Show where the time of a training or inference step goes");
   auto options = std::make_shared<ProfileOptions>();
   ProfileSpec& spec = options->spec;
-  verb.argument("DATA", "Folder with train/ val/ test/, CSV, or MedMNIST .npz; without it images are noise",
+  verb.argument("[DATA]", "Folder with train/ val/ test/, CSV, or MedMNIST .npz; without it images are noise",
                 options->data);
   verb.option({.flag = "--steps", .group = "Profile", .help = "steps with every call timed", .min = 1, .max = 1000},
               spec.steps);

@@ -26,11 +26,11 @@ std::string bar_text(const PassProgress& pass, std::int64_t columns) {
 }
 
 std::string epoch_text(const EpochReport& r) {
-  std::string line = fmt::format("epoch {:>{}}/{}  lr {:.2e}  train {:.4f} (accuracy {:.3f})", r.epoch,
+  std::string line = fmt::format("epoch {:>{}}/{}  lr {:.2e}  train loss {:.4f} acc {:.3f}", r.epoch,
                                  std::to_string(r.epochs).size(), r.epochs, r.lr, r.train_loss, r.train_accuracy);
   if (r.penalty != 0) line += fmt::format("  penalty {:.4g}", r.penalty);
   if (r.has_validation) {
-    line += fmt::format("  val {:.4f} (macro accuracy {:.3f})", r.val_loss, r.val_macro_accuracy);
+    line += fmt::format("  val loss {:.4f} macro acc {:.3f}", r.val_loss, r.val_macro_accuracy);
   }
   line += fmt::format("  {:.1f} s  {:.0f} images/s", r.seconds, r.images_per_second);
   return line + (r.is_best ? "  best" : "");
@@ -59,11 +59,25 @@ void ProgressDisplay::note(std::string_view line) {
   print_note(line);
 }
 
+void ProgressDisplay::follow_features(const PassProgress& pass) {
+  if (pass.pass != "features") {
+    features_ = {};
+    return;
+  }
+  if (features_.done == 0) {  // the first batch is done already
+    const double seconds = pass.images_per_second > 0 ? double(pass.done) / pass.images_per_second : 0;
+    features_.begin =
+        Clock::now() - std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  }
+  features_.done = pass.done, features_.total = pass.total;
+}
+
 void ProgressDisplay::advance(const PassProgress& pass) {
   if (is_quiet_) return;
   show_heading();
+  follow_features(pass);
   if (!has_bar_) return;
-  const auto now = std::chrono::steady_clock::now();
+  const auto now = Clock::now();
   if (is_bar_shown_ && pass.done < pass.total && now - last_drawn_ < std::chrono::milliseconds(100)) return;
   last_drawn_ = now;
   fmt::print(stderr, "\r\033[K{}", bar_text(pass, terminal_columns()));
@@ -71,7 +85,13 @@ void ProgressDisplay::advance(const PassProgress& pass) {
   is_bar_shown_ = true;
 }
 
-void ProgressDisplay::end_pass() { erase_bar(); }
+void ProgressDisplay::end_pass() {
+  erase_bar();
+  if (features_.done == 0 || features_.done < features_.total) return;  // those of another split follow
+  const double seconds = std::chrono::duration<double>(Clock::now() - features_.begin).count();
+  note(fmt::format("features: {} images in {:.1f} s", features_.total, seconds));
+  features_ = {};
+}
 
 void ProgressDisplay::epoch(const EpochReport& report) {
   if (is_quiet_) return;

@@ -1,5 +1,5 @@
 // Progress of long work on stderr: on a terminal a bar with rate, loss and remaining time that is redrawn in place,
-// elsewhere a line per epoch. Nothing at all when quiet.
+// elsewhere a line per epoch, and one for the features that epochs then take from memory. Nothing at all when quiet.
 #pragma once
 
 #include <chrono>
@@ -23,20 +23,28 @@ class ProgressDisplay : public ProgressSink {
   void epoch(const EpochReport& report) override;
 
  private:
+  using Clock = std::chrono::steady_clock;
+  /// The computing of features that is at work, of all splits; done is 0 when none is.
+  struct Features {
+    std::int64_t done = 0, total = 0;
+    Clock::time_point begin{};
+  };
+
   void show_heading();
+  void follow_features(const PassProgress& pass);
   void erase_bar();
 
   bool is_quiet_, has_bar_;
   bool is_bar_shown_ = false;
   std::string heading_;
-  std::chrono::steady_clock::time_point last_drawn_{};
+  Clock::time_point last_drawn_{};
+  Features features_;
 };
 
 /// The line without its colours and carriage return: "epoch 3/30 train [####------] 320/960 41.2 images/s …", at most
 /// `columns` wide.
 std::string bar_text(const PassProgress& pass, std::int64_t columns);
-/// "epoch  3/30  lr 9.8e-04  train 0.4321 (accuracy 0.812)  val 0.5123 (macro accuracy 0.781)  12.3 s  41 images/s
-/// best".
+/// "epoch  3/30  lr 9.80e-04  train loss 0.4321 acc 0.812  val loss 0.5123 macro acc 0.781  12.3 s  41 images/s  best".
 std::string epoch_text(const EpochReport& report);
 
 }  // namespace graft

@@ -66,7 +66,7 @@ struct StrategiesOptions {
 void add_strategies_verb(Command& program) {
   Command verb = program.verb("strategies", "List fine-tuning strategies, or explain one");
   auto options = std::make_shared<StrategiesOptions>();
-  verb.argument("NAME", "Strategy to explain", options->name);
+  verb.argument("[NAME]", "Strategy to explain", options->name);
   verb.output_options(options->is_json, options->is_quiet);
   verb.example("  graft strategies linear-probe");
   verb.run([options] {

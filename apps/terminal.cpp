@@ -32,9 +32,9 @@ bool has_colours(std::FILE* stream) {
   return (no_color == nullptr || *no_color == '\0') && is_terminal(stream);
 }
 
-std::int64_t terminal_columns() {
+std::int64_t terminal_columns(std::FILE* stream) {
   winsize size = {};
-  return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+  return ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
 std::string emphasised(std::string_view text, Emphasis emphasis, std::FILE* stream) {
@@ -61,6 +61,28 @@ std::string duration_text(double seconds) {
 }
 
 std::string score_text(double value) { return std::isnan(value) ? "-" : fmt::format("{:.4f}", value); }
+
+std::string wrapped(std::string_view text, const Wrapping& how) {
+  std::string out;
+  std::size_t used = std::size_t(how.begin), from = 0;
+  bool is_line_empty = true;
+  for (std::size_t word = 0; (word = text.find_first_not_of(' ', from)) != std::string_view::npos;) {
+    const std::size_t end = std::min(text.find(' ', word), text.size());
+    const bool is_last = text.find_first_not_of(' ', end) == std::string_view::npos;
+    const std::size_t taken = word - from + width_of(text.substr(word, end - word));
+    if (!is_line_empty && used + taken + (is_last ? 0 : how.broken_line_end.size()) > std::size_t(how.columns)) {
+      out.append(how.broken_line_end).append("\n").append(std::size_t(how.indent), ' ');
+      used = std::size_t(how.indent) + taken - (word - from);
+      from = word;  // the gap was where the line broke
+    } else {
+      used += taken;
+    }
+    out += text.substr(from, end - from);
+    is_line_empty = false;
+    from = end;
+  }
+  return out;
+}
 
 std::string TextTable::text() const {
   std::vector<std::size_t> widths;

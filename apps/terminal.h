@@ -14,8 +14,8 @@ namespace graft {
 bool is_terminal(std::FILE* stream);
 /// A terminal, and NO_COLOR is unset or empty.
 bool has_colours(std::FILE* stream);
-/// Columns of the terminal behind stderr; 80 when unknown.
-std::int64_t terminal_columns();
+/// Columns of the terminal behind the stream; 80 when there is none, or unknown.
+std::int64_t terminal_columns(std::FILE* stream = stderr);
 
 enum class Emphasis { bold, dim, red, green };
 /// `text` as is, or wrapped in control sequences when the stream shows colours.
@@ -27,6 +27,16 @@ std::string bytes_text(std::int64_t bytes);
 std::string duration_text(double seconds);
 /// "0.7867", or "-" for NaN.
 std::string score_text(double value);
+
+struct Wrapping {
+  std::int64_t columns = 80;
+  std::int64_t begin = 0;   // column at which the text's first line begins
+  std::int64_t indent = 0;  // and at which the others do
+  std::string_view broken_line_end = {};
+};
+/// `text` broken at spaces into lines of at most `columns` characters, without the last line feed. A longer word stays
+/// whole.
+std::string wrapped(std::string_view text, const Wrapping& how);
 
 /// Columns of text under a heading: the first to the left, the others to the right. Widths count characters.
 class TextTable {

@@ -71,6 +71,21 @@ std::string json_text(const WeightFileReport& report, const std::string& file) {
   return all.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
 
+/// A value of the file's metadata in one line; of a long list, such as class names, its first items and their number.
+std::string metadata_text(const std::string& value) {
+  constexpr std::size_t kMostBytes = 200, kFirstItems = 3;
+  if (value.size() <= kMostBytes) return value;
+  const auto list = nlohmann::json::parse(value, nullptr, false);
+  if (list.is_array() && list.size() > kFirstItems) {
+    std::string text;
+    for (std::size_t i = 0; i < kFirstItems; ++i) text += list[i].dump() + ", ";
+    return text + fmt::format("… ({}; --json has all)", list.size());
+  }
+  std::size_t end = kMostBytes;
+  while (end > 0 && (value[end] & 0xC0) == 0x80) --end;  // not within a character
+  return value.substr(0, end) + fmt::format("… ({} bytes; --json has all)", value.size());
+}
+
 std::string plain_text(const WeightFileReport& report, const std::string& file) {
   std::string text = fmt::format("{}: {}, {}, {} tensors with {} values\n", file, report.format,
                                  bytes_text(report.bytes), report.tensors.size(), report.value_count);
@@ -86,7 +101,7 @@ std::string plain_text(const WeightFileReport& report, const std::string& file) 
         info->source_sha256);
     if (!info->random_tensors.empty()) text += fmt::format("  random   {} tensors\n", info->random_tensors.size());
   }
-  for (const auto& [key, value] : report.metadata) text += fmt::format("  {}: {}\n", key, value);
+  for (const auto& [key, value] : report.metadata) text += fmt::format("  {}: {}\n", key, metadata_text(value));
 
   TextTable table({"tensor", "shape", "type"});
   table.align_left(1), table.align_left(2);

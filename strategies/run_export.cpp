@@ -31,6 +31,18 @@ std::string needed_text(const fs::path& run, const char* name) {
   return read_text(run / name);
 }
 
+/// The run's JSON object of that name; null where there is none.
+Json object_of(const fs::path& run, const char* name) {
+  if (!fs::exists(run / name)) return {};
+  Json object = Json::parse(read_text(run / name), nullptr, false);
+  if (!object.is_object())
+    throw Error(
+        fmt::format("export: {} is damaged, it holds no JSON object; restore it, or remove it to export the "
+                    "run without it",
+                    (run / name).string()));
+  return object;
+}
+
 /// A TOML value as plain text.
 std::string plain(const std::string& value) {
   const Json json = Json::parse(value, nullptr, false);  // a TOML basic string has JSON's escapes
@@ -157,9 +169,8 @@ std::vector<fs::path> export_medmnist(const fs::path& run, const fs::path& to) {
 }
 
 fs::path export_mlflow(const fs::path& run, const fs::path& to) {
-  const std::string config = needed_text(run, "config.toml"), environment = text_of(run, "environment.json");
-  const Json about = Json::parse(environment, nullptr, false),
-             summary = Json::parse(text_of(run, "summary.json"), nullptr, false);
+  const std::string config = needed_text(run, "config.toml");
+  const Json about = object_of(run, "environment.json"), summary = object_of(run, "summary.json");
   const bool is_finished = summary.is_object();
   const auto text_in = [&](const char* key) {
     return about.is_object() && about.contains(key) && about[key].is_string() ? about[key].get<std::string>() : "";

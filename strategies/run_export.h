@@ -17,7 +17,8 @@ std::vector<std::filesystem::path> export_medmnist(const std::filesystem::path& 
 
 /// DIR/<experiment>/<run id>/ with params (every setting), metrics (each epoch's, each update's loss and rate, the
 /// test's scores), tags and artifacts (the run's texts). DIR is what MLflow calls mlruns. The experiment is "graft",
-/// made at first use; the same run exported again replaces itself. Returns the run's folder. Errors: no config.toml.
+/// made at first use; the same run exported again replaces itself. Returns the run's folder. Errors: no config.toml;
+/// environment.json or summary.json is damaged.
 std::filesystem::path export_mlflow(const std::filesystem::path& run, const std::filesystem::path& to);
 
 }  // namespace graft

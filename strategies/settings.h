@@ -26,7 +26,7 @@ struct SettingInfo {
   std::string_view key = {};    // "train.lr", also the TOML path
   std::string_view flag = {};   // "--lr"; empty: reachable by --set and TOML only
   std::string_view group = {};  // heading in --help: "Optimization"
-  std::string_view help = {};   // one line, no full stop; states the unit
+  std::string_view help = {};   // one line, no full stop; states the unit; "do not" goes before a switch's
   double min = -std::numeric_limits<double>::infinity(), max = std::numeric_limits<double>::infinity();
   bool excludes_min = false, excludes_max = false;
   std::vector<std::string_view> choices = {};  // of texts; empty: any

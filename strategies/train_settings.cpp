@@ -118,7 +118,7 @@ std::vector<Setting<T>> make_table() {
       row("train.size", "--size", kData, &T::size, "side of the square images in pixels; 0 is the model's", range(0)),
       row("train.resize", "--resize", kData, &T::resize,
           "shorter side before the crop in pixels; 0 is the model's, scaled with the size", range(0)),
-      row("train.shuffle", "--no-shuffle", kData, &T::shuffle, "a new order of images every epoch", off_switch()),
+      row("train.shuffle", "--no-shuffle", kData, &T::shuffle, "put the images in a new order every epoch", off_switch()),
       row("train.val_fraction", "--val-fraction", kData, &T::val_fraction,
           "share of training images held out where the data has no val/", half_open(0, 1)),
       row("train.test_fraction", "--test-fraction", kData, &T::test_fraction,

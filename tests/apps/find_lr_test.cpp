@@ -75,7 +75,8 @@ TEST(FindLr, AsJson) {
   EXPECT_NEAR(all["points"][11]["lr"].get<double>(), 1e-2, 1e-12);
   EXPECT_EQ(all["strategy"], "linear-probe");
   EXPECT_EQ(all["stages"], 1);
-  for (const char* key : {"steepest", "minimum", "tenth_of_minimum", "last_lr"}) EXPECT_TRUE(all.contains(key)) << key;
+  for (const char* key : {"steepest", "minimum", "tenth_of_minimum", "start_from", "last_lr"})
+    EXPECT_TRUE(all.contains(key)) << key;
 }
 
 TEST(FindLr, MistakesGetOneLine) {
@@ -148,6 +149,34 @@ TEST(LrCurve, MarksTheSuggestions) {
   EXPECT_NE(marks.find('B'), std::string::npos) << curve;
   EXPECT_NE(svg.find("steepest descent: "), std::string::npos);
   EXPECT_NE(svg.find("minimum / 10: "), std::string::npos);
+}
+
+void expect_suggestions(const std::vector<double>& losses, const std::vector<std::string>& lines) {
+  const std::string text = suggestions_text(drawn(losses), std::ssize(losses));
+  expect_plain(text);
+  for (const std::string& line : lines) EXPECT_NE(text.find(line + "\n"), std::string::npos) << line << "\n" << text;
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), std::ssize(lines)) << text;
+}
+
+TEST(LrCurve, SaysWhichSuggestionToStartFrom) {
+  expect_suggestions(
+      {2, 2, 2, 1.9, 1.5, 1.1, 1.0, 0.95, 0.9, 0.88, 1.5, 3},
+      {"A  steepest descent  1.0e-05", "B  minimum / 10      3.2e-04   (the smoothed loss is smallest at 3.2e-03)",
+       "Start from A (1.0e-05), the lower; try up to the other if it trains slowly."});
+  // Steepest where the average has not settled.
+  expect_suggestions(
+      {3, 2, 1.9, 1.9, 1.8, 1.8, 1.7, 1.6, 1.5, 1.8, 2, 3},
+      {"A  steepest descent  3.2e-07   (at the edge of the curve: not reliable)",
+       "B  minimum / 10      1.0e-04   (the smoothed loss is smallest at 1.0e-03)", "Start from B (1.0e-04)."});
+  expect_suggestions({2, 2, 1.9, 1.8, 1.7, 1.6, 1.5, 1.4, 1.2, 1.0, 0.7, 0.3},
+                     {"A  steepest descent  3.2e-02   (at the edge of the curve: not reliable)",
+                      "B  minimum / 10      3.2e-03   (minimum at the edge of the curve: not reliable)",
+                      "The loss still falls at the highest rate; a larger --max-lr may show more.",
+                      "Start from neither; more --steps or a wider range of rates may show more."});
+  // A minimum so early that its tenth was not tested.
+  expect_suggestions({2, 1, 2, 3}, {"A  steepest descent  1.0e-07   (at the edge of the curve: not reliable)",
+                                    "B  minimum / 10      3.2e-08   (below the rates tested: not reliable)",
+                                    "Start from neither; more --steps or a wider range of rates may show more."});
 }
 
 }  // namespace

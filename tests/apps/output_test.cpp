@@ -3,7 +3,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "apps/progress_display.h"
 #include "data/files.h"
+#include "data/safetensors.h"
 #include "tests/apps/program_testing.h"
 
 namespace graft::testing {
@@ -135,6 +137,44 @@ TEST(Output, WeightsInspectAsJsonAndAsText) {
   EXPECT_NE(text.out.find(report["values_sha256"].get<std::string>()), std::string::npos);
 }
 
+TEST(Output, WeightsInspectShowsTheFirstOfManyClassNames) {
+  const TemporaryFolder folder;
+  json names = json::array();
+  for (int i = 0; i < 1000; ++i) names.push_back("class number " + std::to_string(i));
+  WeightTable weights;
+  weights.add({.name = "a", .shape = {2}, .values = {1, 2}});
+  weights.metadata = {{"class_names", names.dump()}, {"licence", std::string(1000, 'x')}, {"stride_on", "3x3"}};
+  write_safetensors(folder / "many.safetensors", weights);
+
+  const Outcome text = graft({"weights", "inspect", folder / "many.safetensors"});
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_NE(text.out.find("\n  class_names: \"class number 0\", \"class number 1\", \"class number 2\", … "
+                          "(1000; --json has all)\n"),
+            std::string::npos)
+      << text.out;
+  EXPECT_NE(text.out.find("xxx… (1000 bytes; --json has all)\n"), std::string::npos) << text.out;
+  EXPECT_NE(text.out.find("\n  stride_on: 3x3\n"), std::string::npos) << text.out;
+  EXPECT_LT(text.out.size(), 2000u);
+
+  const json all = only_object(graft({"weights", "inspect", folder / "many.safetensors", "--json"}));
+  EXPECT_EQ(all["metadata"]["class_names"], names.dump());
+  EXPECT_EQ(all["metadata"]["licence"], std::string(1000, 'x'));
+}
+
+TEST(Output, DataInspectSaysWhatUnreadableImagesMeanForTraining) {
+  const TemporaryFolder folder;
+  const std::string images = folder / "images";
+  std::filesystem::copy(Workshop::get().images(), images, std::filesystem::copy_options::recursive);
+  EXPECT_NE(graft({"data", "inspect", images}).out.find("\nunreadable  0\n"), std::string::npos);
+  write_atomically(images + "/train/spiral/001.png", std::string_view("broken"));
+  const Outcome text = graft({"data", "inspect", images});
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_NE(text.out.find("\nunreadable  1, among those counted above; graft train refuses this unless --skip-bad "
+                          "leaves them out\n  train/spiral/001.png: "),
+            std::string::npos)
+      << text.out;
+}
+
 TEST(Output, ColoursAreForTerminalsAlone) {
   const std::string escape = "\033[";
   const Call plain{.arguments = {"strategies"}};
@@ -164,6 +204,37 @@ TEST(Output, ABarOnATerminalAndALinePerEpochElsewhere) {
   const Outcome quiet = graft(small_training(shop.images(), folder / "quiet", {"--epochs", "1", "--quiet", "--json"}));
   EXPECT_EQ(quiet.err, "");
   EXPECT_EQ(only_object({quiet.exit_code, json::parse(quiet.out).dump() + "\n", ""})["test"]["n"], 12);
+}
+
+TEST(Output, AnEpochsLineSaysWhatItsNumbersAre) {
+  const EpochReport report{.epoch = 3,
+                           .epochs = 30,
+                           .lr = 9.8e-4,
+                           .train_loss = 0.4321,
+                           .train_accuracy = 0.812,
+                           .has_validation = true,
+                           .val_loss = 0.5123,
+                           .val_macro_accuracy = 0.781,
+                           .is_best = true,
+                           .seconds = 12.3,
+                           .images_per_second = 41};
+  EXPECT_EQ(epoch_text(report),
+            "epoch  3/30  lr 9.80e-04  train loss 0.4321 acc 0.812  val loss 0.5123 macro acc 0.781  12.3 s  "
+            "41 images/s  best");
+}
+
+TEST(Output, FeaturesThatAreComputedOnceAreTimed) {
+  const Workshop& shop = Workshop::get();
+  const TemporaryFolder folder;
+  std::vector<std::string> arguments{
+      "train",    shop.images(), "--weights", shop.model(), "--strategy", "linear-probe", "-o",        folder / "run",
+      "--epochs", "1",           "--batch",   "8",          "--device",   "cpu",          "--threads", "1"};
+  const Outcome outcome = graft(arguments);
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  const std::size_t line = outcome.err.find("\nfeatures: 36 images in ");  // 24 to train on and 12 of validation
+  ASSERT_NE(line, std::string::npos) << outcome.err;
+  EXPECT_LT(line, outcome.err.find("\nepoch 1/1  lr ")) << outcome.err;
+  EXPECT_EQ(outcome.err.find("\nfeatures: ", line + 1), std::string::npos) << outcome.err;
 }
 
 TEST(Output, AClosedPipeIsNoError) {

@@ -86,5 +86,16 @@ TEST(RunExports, MlflowFindsSettingsAndCurves) {
   expect_names(error_of([&] { export_mlflow(folder / "gone", folder / "mlruns"); }), {"config.toml"});
 }
 
+TEST(RunExports, DamagedFilesAreNotTakenForAnUnfinishedRun) {
+  const TemporaryFolder folder;
+  for (const char* name : {"summary.json", "environment.json"})
+    for (const char* damage : {"garbage", "", "{\"best_epoch\": 1", "[1]"}) {
+      write_run(folder / "run");
+      write_atomically(folder / "run" / name, std::string_view(damage));
+      expect_names(error_of([&] { export_mlflow(folder / "run", folder / "mlruns"); }), {name, "damaged"});
+      EXPECT_FALSE(fs::exists(folder / "mlruns")) << name << ": " << damage;
+    }
+}
+
 }  // namespace
 }  // namespace graft::testing
