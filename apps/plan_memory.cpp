@@ -27,10 +27,11 @@ struct PlanMemoryOptions {
 MemoryQuestion question_of(const PlanMemoryOptions& options, const TrainSettings& settings) {
   MemoryQuestion question{.settings = settings, .info = {}, .device = {}};
   ModelInfo& info = question.info;
-  if (settings.weights.empty())
-    info.architecture = settings.arch;
-  else
-    info = read_model_info(settings.weights);
+  info.architecture = settings.arch;
+  if (!settings.weights.empty()) info = read_model_info(settings.weights);
+  if (info.architecture != settings.arch && options.settings.is_given_on_command_line("train.arch"))
+    throw UsageError(fmt::format("train.arch: {} holds a {}, not a {}; leave --arch out", settings.weights,
+                                 info.architecture, settings.arch));
   if (settings.head != "auto") info.head = settings.head;
   if (options.classes > 0) info.num_classes = options.classes;
   if (!settings.data.empty()) {
@@ -153,7 +154,7 @@ int run_plan_memory(PlanMemoryOptions& options) {
 void add_plan_memory_verb(Command& program) {
   Command verb = program.verb("plan-memory", "Say what memory a training run needs, before it starts");
   auto options = std::make_shared<PlanMemoryOptions>();
-  verb.argument("DATA", "images, if there are any: their classes and number", options->data);
+  verb.argument("[DATA]", "images, if there are any: their classes and number", options->data);
   verb.option(
       {.flag = "--classes", .group = "Model", .help = "classes, where there is no DATA; 0 is the model's", .min = 0},
       options->classes);

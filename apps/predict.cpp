@@ -93,6 +93,7 @@ int run_predict(PredictOptions& options) {
   Session session = open_session(settings);
   ProgressDisplay progress(options.is_quiet, session.heading);
   const PredictResult result = predict(*session.context, job, progress);
+  if (result.images.empty() && !result.unreadable.empty()) refuse_unreadable(result);
   print_result(options.is_json  ? json_text(result, options)
                : options.is_csv ? csv_text(result, options)
                                 : plain_text(result, options));

@@ -13,7 +13,7 @@
 namespace graft {
 namespace {
 
-constexpr std::string_view kStrategyName = "strategy.name";
+constexpr std::string_view kStrategyName = "strategy.name", kSetOrigin = "--set";
 
 /// A text as a TOML basic string, whose escapes are JSON's.
 std::string quoted(const std::string& text) {
@@ -101,7 +101,7 @@ TrainSettings SettingsOptions::resolve() {
     if (equals == std::string::npos || equals == 0) {
       throw UsageError(fmt::format("--set: expects key=value, such as train.lr=0.001, got '{}'", text));
     }
-    assignments.push_back({text.substr(0, equals), text.substr(equals + 1), "--set"});
+    assignments.push_back({text.substr(0, equals), text.substr(equals + 1), std::string(kSetOrigin)});
   }
   for (const auto& [key, value] : flags_) assignments.push_back({key, value, ""});
 
@@ -115,7 +115,7 @@ TrainSettings SettingsOptions::resolve() {
     } catch (const UsageError& error) {
       throw UsageError(a.origin.empty() ? error.what() : fmt::format("{}: {}", a.origin, error.what()));
     }
-    given_[a.key] = true;
+    given_[a.key] = a.origin.empty() || a.origin == kSetOrigin;
   }
   return settings;
 }

@@ -32,6 +32,11 @@ class SettingsOptions {
 
   /// Whether any source gave this key; after resolve().
   bool is_given(std::string_view key) const { return given_.contains(key); }
+  /// Whether a flag or --set did, the last word.
+  bool is_given_on_command_line(std::string_view key) const {
+    const auto found = given_.find(key);
+    return found != given_.end() && found->second;
+  }
 
  private:
   void add_matching(Command& verb, const std::function<bool(std::string_view key)>& is_wanted);
@@ -45,7 +50,7 @@ class SettingsOptions {
 
   std::vector<std::string> files_, sets_;
   std::map<std::string, SettingValue> flags_;
-  std::map<std::string, bool, std::less<>> given_;
+  std::map<std::string, bool, std::less<>> given_;  // whether the value is the command line's
 };
 
 /// Every key with its value, below one line of help, as TOML that --config reads back to equal settings.

@@ -12,6 +12,7 @@
 #include "apps/verbs.h"
 #include "kernels/out_of_memory.h"
 #include "strategies/run_directory.h"
+#include "strategies/starting_model.h"
 #include "strategies/train_step.h"
 
 namespace graft {
@@ -40,6 +41,25 @@ RunResult train_or_say_what_is_kept(Context& context, const TrainSettings& setti
   }
 }
 
+/// The weights decide the architecture, and config.toml is to name theirs. Files always name one, so they are
+/// overruled, which the text that comes back says unless it was the default; a run that continues keeps what it has
+/// recorded. Errors: the command line names another; weights that cannot be read.
+std::string follow_weights(TrainSettings& settings, const SettingsOptions& given) {
+  if (settings.weights.empty()) return {};
+  const RunDirectory run(settings.output);
+  const bool resumes = settings.resume && run.has("last.h5");
+  const std::string held = (resumes ? read_model_info(run.last()) : starting_info(settings)).architecture;
+  const std::string named = settings.arch;
+  if (named != held && given.is_given_on_command_line("train.arch"))
+    throw UsageError(fmt::format("train.arch: {} holds a {}, not a {}; leave --arch out",
+                                 resumes ? run.last().string() : settings.weights, held, named));
+  if (settings.resume) return {};
+  settings.arch = held;
+  if (named == held || named == TrainSettings{}.arch || !given.is_given("train.arch")) return {};
+  return fmt::format("train.arch is {} in a file, but {} holds a {}, which is what trains", named, settings.weights,
+                     held);
+}
+
 int run_train(TrainOptions& options) {
   if (!options.data.empty()) options.settings.set_flag("train.data", options.data);
   TrainSettings settings = options.settings.resolve();
@@ -52,10 +72,12 @@ int run_train(TrainOptions& options) {
         "train: {} holds no run to continue; start one with: graft train DATA --weights MODEL.h5 -o {}",
         settings.output.empty() ? "-o" : settings.output, settings.output.empty() ? "RUN" : settings.output));
   check(settings);
+  const std::string note = follow_weights(settings, options.settings);
 
   StopLater stop;
   Session session = open_session(settings);
   ProgressDisplay progress(options.is_quiet, session.heading);
+  if (!note.empty()) progress.note(note);
   const RunCall call{
       .config_toml = to_toml(settings, true), .command_line = options.command_line, .stop = &stop.flag()};
   const RunResult result = train_or_say_what_is_kept(*session.context, settings, call, progress);
@@ -78,7 +100,7 @@ int run_train(TrainOptions& options) {
   if (result.has_test)
     text += evaluation_text(result.test);
   else
-    text += "no test images: nothing was tested\n";
+    text += result.best_epoch > 0 ? "no test images: nothing was tested\n" : "no steps: nothing was tested\n";
   print_result(text + fmt::format("run: {}\n", settings.output));
   return 0;
 }
@@ -88,7 +110,7 @@ int run_train(TrainOptions& options) {
 void add_train_verb(Command& program) {
   Command verb = program.verb("train", "Train or fine-tune a network on labelled images");
   auto options = std::make_shared<TrainOptions>();
-  verb.argument("DATA", "Folder with train/ val/ test/, CSV, or MedMNIST .npz", options->data);
+  verb.argument("[DATA]", "Folder with train/ val/ test/, CSV, or MedMNIST .npz", options->data);
   options->settings.add_to(verb);
   verb.option({.flag = "--print-config", .group = "Run", .help = "print every key with its value as TOML and exit"},
               options->prints_config);

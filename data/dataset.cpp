@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
 #include <utility>
@@ -61,6 +62,18 @@ Copies renumbered(const Copies& copies, const std::vector<std::int64_t>& numbers
   return result;
 }
 
+/// The files of a run (JSON, TOML, HDF5) hold UTF-8 alone. Errors: a name that is not.
+void check_names(const std::vector<std::string>& class_names, const fs::path& path) {
+  for (const std::string& name : class_names) {
+    try {
+      (void)nlohmann::json(name).dump();
+    } catch (const nlohmann::json::exception&) {
+      throw Error(fmt::format("data: {}: the class name {:?} is not UTF-8; rename the {} in UTF-8", path.string(), name,
+                              fs::is_directory(path) ? "folder" : "label"));
+    }
+  }
+}
+
 [[noreturn]] void refuse(const std::vector<BadImage>& bad) {
   constexpr std::size_t kShown = 20;
   std::string list;
@@ -92,6 +105,7 @@ Dataset Dataset::open(const DatasetSpec& spec) {
   } catch (const fs::filesystem_error& error) {
     throw Error(fmt::format("data: cannot list {}: {}; check permissions", spec.path.string(), error.code().message()));
   }
+  check_names(listing.class_names, spec.path);
   Dataset data;
   data.root_ = spec.path;
   data.class_names_ = std::move(listing.class_names);
@@ -103,6 +117,7 @@ Dataset Dataset::open(const DatasetSpec& spec) {
   };
   const bool holds_out_test = !listing.has_splits && spec.test_fraction != 0;
   const bool holds_out_val = spec.needs_val && !has(Split::val) && spec.val_fraction != 0;
+  data.is_split_drawn_ = holds_out_test || holds_out_val;
   std::optional<Copies> copies;
   std::vector<std::string> reasons(listing.samples.size());
   if (spec.finds_copies || holds_out_test || holds_out_val) {

@@ -71,8 +71,9 @@ class Dataset {
   /// Held-out images are chosen per class (stratified) by the seed; a group is never torn apart, nor are images that
   /// are copies of each other, and no class loses its last training image. What a source's own splits share is not
   /// judged here: find_leaks() tells. Classes: folder names in byte order; CSV labels the same, or by value if all are
-  /// integers. Errors: missing or empty source, an empty or single class, a class that training never sees, an unknown
-  /// column value, a multi-label .npz, unreadable images (all listed).
+  /// integers. Errors: missing or empty source, an empty or single class, a class that training never sees, a class
+  /// name that is not UTF-8, a set among the class folders, an unknown column value, a multi-label .npz, unreadable
+  /// images (all listed).
   static Dataset open(const DatasetSpec& spec);
 
   /// `count` training samples, of `classes` classes in turn, that have no pixels: for batches made up elsewhere.
@@ -90,6 +91,8 @@ class Dataset {
   const std::vector<BadImage>& skipped() const { return skipped_; }
   /// What the source has that is no part of the set, for people; a line each.
   const std::vector<std::string>& notes() const { return notes_; }
+  /// Whether open() held images out by the seed, because the source does not say which.
+  bool is_split_drawn() const { return is_split_drawn_; }
   /// What reading all images taught, by sample number; null if open() had no reason to look for copies.
   const Copies* copies() const { return copies_.get(); }
 
@@ -110,6 +113,7 @@ class Dataset {
   std::shared_ptr<const ImageSource> source_;
   std::vector<BadImage> skipped_;
   std::vector<std::string> notes_;
+  bool is_split_drawn_ = false;
   std::shared_ptr<const Copies> copies_;
 };
 

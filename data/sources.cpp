@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <map>
 #include <optional>
@@ -79,6 +80,22 @@ void note_stray_images(const fs::path& folder, Listing& listing) {
   listing.notes.push_back(fmt::format("{}: {} (such as {}) beside the class folders {} left out", folder.string(),
                                       count == 1 ? std::string("an image") : fmt::format("{} images", count), first,
                                       count == 1 ? "is" : "are"));
+}
+
+constexpr std::array kSplitFolders{std::pair{Split::train, "train"}, std::pair{Split::val, "val"},
+                                   std::pair{Split::test, "test"}};
+
+/// Errors: what would be a class is a data set of its own, so that a folder too high was named.
+void refuse_sets_within(const fs::path& folder, const std::vector<std::string>& class_names) {
+  for (const std::string& name : class_names) {
+    for (const auto& [split, part] : kSplitFolders) {
+      if (!fs::is_directory(folder / name / part)) continue;
+      throw Error(fmt::format(
+          "{}: the class folder '{}' holds a folder '{}', as a data set does; did you mean {}? Within a class, folders "
+          "need other names than train, val and test",
+          folder.string(), name, part, (folder / name).string()));
+    }
+  }
 }
 
 std::optional<std::int64_t> as_integer(std::string_view text) {
@@ -165,7 +182,7 @@ std::vector<std::int64_t> read_labels(const fs::path& file, const std::string& k
 Listing list_folder(const fs::path& folder) {
   Listing listing;
   std::vector<std::pair<Split, fs::path>> parts;
-  for (const auto& [split, name] : {std::pair{Split::train, "train"}, {Split::val, "val"}, {Split::test, "test"}}) {
+  for (const auto& [split, name] : kSplitFolders) {
     if (fs::is_directory(folder / name)) parts.emplace_back(split, name);
   }
   listing.has_splits = !parts.empty();
@@ -181,6 +198,7 @@ Listing list_folder(const fs::path& folder) {
                     folder.string()));
   }
   listing.class_names.assign(classes.begin(), classes.end());
+  if (!listing.has_splits) refuse_sets_within(folder, listing.class_names);
 
   std::vector<fs::path> files;
   note_stray_images(folder, listing);

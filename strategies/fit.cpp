@@ -325,7 +325,7 @@ void Fit::take_update(const Pending& step) {
     if (recorder_) recorder_->flush();
     throw LossNotFinite(
         fmt::format("training: the gradient is not finite at step {} (epoch {}), while the loss is; lower "
-                    "train.lr (now {:g})",
+                    "train.lr (now {:g}) and run again with --overwrite",
                     step.update, step.epoch + 1, spec_.settings.lr));
   }
   const double weight_penalty = plan_->penalties.empty() ? 0 : update->penalty();
@@ -359,7 +359,7 @@ void Fit::note_loss_scale() {
   if (state.scale < 1)
     throw LossNotFinite(
         fmt::format("training: gradients are not finite even at a loss scale of {:g} (step {}, epoch {}); lower "
-                    "train.lr (now {:g}), or use --precision bf16",
+                    "train.lr (now {:g}) or use --precision bf16, and run again with --overwrite",
                     state.scale, state_.steps, state_.epoch + 1, spec_.settings.lr));
 }
 

@@ -72,6 +72,8 @@ class Fit {
   const TrainState& state() const { return state_; }
   /// Updates that loss scaling skipped so far.
   std::int64_t skipped_steps() const { return optimizer_.skipped_steps(); }
+  /// Whether the best epoch came before the strategy's last stage, though that has begun.
+  bool best_is_of_earlier_stage();
   /// Whether nothing is left to train.
   bool is_done() const;
 
@@ -135,7 +137,7 @@ class Fit {
   TrainState state_;
   std::optional<Checkpoint> resumed_;  // until its moments are restored
   std::optional<EpochPlan> plan_;
-  std::optional<FreezePlan> adopted_;  // what the parameters follow
+  std::optional<FreezePlan> adopted_;               // what the parameters follow
   std::chrono::steady_clock::time_point saved_at_;  // last.h5, and how many steps it knows of
   std::int64_t saved_steps_ = -1;
   std::int64_t skipped_before_epoch_ = 0;  // updates, by loss scaling

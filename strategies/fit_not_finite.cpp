@@ -1,6 +1,8 @@
 // What a training says when its numbers cease to be finite: where they did, and what is left to go on from.
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "strategies/fit.h"
 
 namespace graft {
@@ -9,13 +11,15 @@ void Fit::check_weights_finite() const {
   if (context_.backend().all_finite(parameters_.values().view())) return;
   for (const Parameter& p : parameters_.parameters())
     if (!context_.backend().all_finite(p.value.view()))
-      throw Error(fmt::format("training: {} is not finite after step {} (epoch {}); lower train.lr (now {:g})", p.name,
-                              state_.steps, state_.epoch + 1, spec_.settings.lr));
+      throw Error(
+          fmt::format("training: {} is not finite after step {} (epoch {}); lower train.lr (now {:g}) and run again "
+                      "with --overwrite",
+                      p.name, state_.steps, state_.epoch + 1, spec_.settings.lr));
   for (const RunningStatistics& s : parameters_.statistics())
     if (!context_.backend().all_finite(s.value.view()))
       throw Error(
           fmt::format("training: the running statistics of {} are not finite after step {} (epoch {}); lower "
-                      "train.lr (now {:g})",
+                      "train.lr (now {:g}) and run again with --overwrite",
                       s.name, state_.steps, state_.epoch + 1, spec_.settings.lr));
 }
 
@@ -45,8 +49,10 @@ void Fit::stop_not_finite(const DeviceBatch& batch, std::int64_t update, double 
   const std::string kept = std::filesystem::exists(spec_.directory.last())
                                ? "the last good checkpoint is " + spec_.directory.last().string()
                                : "no epoch was completed, so there is no checkpoint";
-  throw LossNotFinite(fmt::format("training: the loss is {} at step {} (epoch {}); {}; lower train.lr (now {:g}); {}",
-                                  loss, update, state_.epoch + 1, culprit, spec_.settings.lr, kept));
+  throw LossNotFinite(fmt::format(
+      "training: the loss is {} at step {} (epoch {}); {}; lower train.lr (now {:g}) and run again with "
+      "--overwrite; {}",
+      std::isnan(loss) ? "nan" : fmt::format("{}", loss), update, state_.epoch + 1, culprit, spec_.settings.lr, kept));
 }
 
 }  // namespace graft

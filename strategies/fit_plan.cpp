@@ -46,6 +46,16 @@ double Fit::learning_rate() const {
   return schedule.at(state_.epoch - plan_->schedule_begin, state_.steps_in_epoch);
 }
 
+bool Fit::best_is_of_earlier_stage() {
+  if (state_.best_epoch == 0) return false;
+  const auto is_of_last_stage = [&](std::int64_t epoch) {
+    return plan_epoch(*strategy_, spec_.settings, {epoch, spec_.settings.epochs, parameters_, spec_.network.blocks()})
+        .may_stop_early;
+  };
+  const std::int64_t begun = state_.epoch + (state_.batches_in_epoch > 0 ? 1 : 0);
+  return !is_of_last_stage(state_.best_epoch - 1) && is_of_last_stage(begun - 1);
+}
+
 bool Fit::probe() {
   const EpochPlan plan = plan_epoch(*strategy_, spec_.settings,
                                     {.epoch = state_.epoch,

@@ -43,11 +43,14 @@ std::vector<std::int32_t> class_map(const ModelInfo& info, const std::vector<std
 
 using SplitNames = std::map<std::string, std::string>;  // by path
 
-/// As the run's split.csv has them; empty if the model is a file or its folder has no such list.
-SplitNames splits_of_run(const std::filesystem::path& run) {
+/// As split.csv of the run has them, or of the run directory that a model file lies in; empty if there is none.
+SplitNames splits_of_run(const std::filesystem::path& run_or_model) {
+  const bool is_file = !std::filesystem::is_directory(run_or_model);
+  const std::filesystem::path run = is_file ? run_or_model.parent_path() : run_or_model;
   const std::filesystem::path listing = run / "split.csv";
   SplitNames split_of;
   if (!std::filesystem::exists(listing)) return split_of;
+  if (is_file && !std::filesystem::exists(run / "config.toml")) return split_of;  // no run's
   const CsvTable table = parse_csv(read_text(listing), listing.string());
   const auto path = table.column("path"), split = table.column("split");
   if (path && split)
@@ -102,6 +105,8 @@ std::unique_ptr<Network> open_network(Context& context, const std::filesystem::p
 }  // namespace
 
 std::filesystem::path model_file_of(const std::filesystem::path& run_or_model) {
+  if (!std::filesystem::exists(run_or_model))
+    throw Error(run_or_model.string() + ": no such model file or run directory; check the path");
   if (!std::filesystem::is_directory(run_or_model)) return run_or_model;
   for (const char* name : {"best.h5", "last.h5"})
     if (std::filesystem::exists(run_or_model / name)) return run_or_model / name;
@@ -118,6 +123,11 @@ EvaluationResult evaluate(Context& context, const EvaluateSettings& s, ProgressS
   const std::vector<std::int64_t> samples = choose_samples(dataset, split_of, s.split);
   if (samples.empty())
     throw Error("evaluate: " + s.data + " has no " + s.split + " images; choose another --split, or all");
+  if (dataset.is_split_drawn())
+    progress.note(fmt::format(
+        "the split is drawn now (seed {}), since neither the data nor a run's split.csv names one: the model may have "
+        "been trained on some of these images",
+        s.seed));
   const std::unique_ptr<BatchSource> batches = image_batches(context, dataset,
                                                              {.indices = samples,
                                                               .batch = s.batch,
@@ -165,6 +175,10 @@ PredictResult predict(Context& context, const PredictSettings& s, ProgressSink& 
         reasons[std::size_t(i)] = error.what();  // its pixels stay zero, its answers unused
       }
     });
+    const auto name = [&](std::int64_t i) { return files[std::size_t(first + i)].string(); };
+    for (std::int64_t i = 0; i < n; ++i)
+      if (!reasons[std::size_t(i)].empty()) result.unreadable.push_back({name(i), reasons[std::size_t(i)]});
+    if (std::ranges::none_of(reasons, &std::string::empty)) continue;
     x = images_to_device(context, pixels, {n, 3, side, side}, x);
     const std::vector<double> logits = answer_to(x).to_host();
     const std::int64_t classes = network->num_classes();
@@ -173,11 +187,7 @@ PredictResult predict(Context& context, const PredictSettings& s, ProgressSink& 
       const auto row = [&](const std::vector<double>& all) {
         return std::vector<double>(all.begin() + i * classes, all.begin() + (i + 1) * classes);
       };
-      const std::string file = files[std::size_t(first + i)].string();
-      if (reasons[std::size_t(i)].empty())
-        result.images.push_back({file, row(logits), row(probabilities)});
-      else
-        result.unreadable.push_back({file, reasons[std::size_t(i)]});
+      if (reasons[std::size_t(i)].empty()) result.images.push_back({name(i), row(logits), row(probabilities)});
     }
     progress.advance({.pass = "predict", .done = first + n, .total = total});
   }

@@ -97,7 +97,7 @@ void Probe::check_finished() const {
 void Probe::check_settings() const {
   const std::map<std::string, std::string> now = keys_of(spec_.config_toml);
   for (const auto& [key, value] : now) {
-    if (is_free(key)) continue;
+    if (is_free(key) || is_decided_by_weights(key, now)) continue;
     const auto before = keys_.find(key);
     if (before == keys_.end()) refuse(fmt::format("{} says nothing of {}; train it again", text(), key));
     if (before->second != value)

@@ -70,6 +70,11 @@ bool may_change(std::string_view key) {
   return std::ranges::find(kMayChange, key) != kMayChange.end();
 }
 
+bool is_decided_by_weights(std::string_view key, const std::map<std::string, std::string>& keys) {
+  const auto from_scratch = keys.find("train.from_scratch");
+  return key == "train.arch" && from_scratch != keys.end() && from_scratch->second == "false";
+}
+
 void check_same_run(const RunDirectory& directory, std::string_view config_toml, std::string_view split_csv) {
   if (directory.has("split.csv") && read_text(directory.file("split.csv")) != split_csv)
     throw Error("resume: the images or their splits are not those of " + directory.file("split.csv").string() +
@@ -79,7 +84,8 @@ void check_same_run(const RunDirectory& directory, std::string_view config_toml,
   const auto now = keys_of(config_toml);
   for (const auto& [key, value] : before) {
     const auto found = now.find(key);
-    if (!may_change(key) && found != now.end() && found->second != value)
+    if (may_change(key) || is_decided_by_weights(key, now)) continue;
+    if (found != now.end() && found->second != value)
       throw Error("resume: " + key + " was " + value + " and is now " + found->second +
                   "; give the old value, or start again with --overwrite");
   }

@@ -17,6 +17,9 @@ std::map<std::string, std::string> keys_of(std::string_view toml);
 /// Whether a run may continue with another value of this key ("train.epochs").
 bool may_change(std::string_view key);
 
+/// Whether the key decides nothing beside the others: train.arch, unless the run starts from scratch.
+bool is_decided_by_weights(std::string_view key, const std::map<std::string, std::string>& keys);
+
 /// Errors: another split of the data than RUN/split.csv, or a setting that differs from RUN/config.toml, by name.
 void check_same_run(const RunDirectory& directory, std::string_view config_toml, std::string_view split_csv);
 

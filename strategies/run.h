@@ -49,7 +49,7 @@ struct RunResult {
 RunResult train(Context& context, const TrainSettings& settings, const RunCall& call, ProgressSink& progress);
 
 struct EvaluateSettings {
-  std::string model;  // RUN or MODEL.h5; of a RUN best.h5, and its split.csv decides the splits
+  std::string model;  // RUN or MODEL.h5; of a RUN best.h5. A run's split.csv decides the splits, for its files too
   std::string data;
   std::string split = "test";  // train | val | test | all
   std::int64_t batch = 32, threads = 0, seed = 0, size = 0, image_cache_mb = 0;
@@ -57,6 +57,7 @@ struct EvaluateSettings {
   bool skip_bad = false;
 };
 
+/// Where neither a run nor the data knows the split, it is drawn by the seed, with a note.
 /// Errors: the data has a class that the model lacks; the split is empty.
 EvaluationResult evaluate(Context& context, const EvaluateSettings& settings, ProgressSink& progress);
 
@@ -84,7 +85,7 @@ struct PredictResult {
 /// without images; weights, memory.
 PredictResult predict(Context& context, const PredictSettings& settings, ProgressSink& progress);
 
-/// Where RUN or MODEL.h5 keeps its weights: best.h5, else last.h5 of a folder. Errors: neither exists.
+/// Where RUN or MODEL.h5 keeps its weights: best.h5, else last.h5 of a folder. Errors: there is none.
 std::filesystem::path model_file_of(const std::filesystem::path& run_or_model);
 
 }  // namespace graft

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -37,6 +38,11 @@ void RunDirectory::check(Existing existing) const {
   if (!found.empty() && existing == Existing::refuse)
     throw Error("run directory: " + path_.string() + " holds a run already (" + found +
                 "); add --resume to continue it or --overwrite to replace it");
+  fs::path place = fs::absolute(path_, error).lexically_normal();
+  while (!fs::exists(place, error) && place.has_relative_path()) place = place.parent_path();
+  if (!fs::is_directory(place, error) || access(place.c_str(), W_OK) != 0)
+    throw Error("run directory: cannot create " + path_.string() + ": " + place.string() +
+                " is no folder that can be written to; choose another -o");
 }
 
 void RunDirectory::prepare(Existing existing) const {
@@ -121,7 +127,7 @@ std::string environment_json(const EnvironmentInput& input) {
   j["hdf5"] = build.hdf5_version;
   j["cuda"] = build.cuda_version;
   j["cudnn"] = build.cudnn_version;
-  return j.dump(2) + "\n";
+  return j.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";  // paths may be anything
 }
 
 std::string with_plans(const std::string& environment_json, const UsedPlans& plans) {

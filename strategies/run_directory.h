@@ -15,7 +15,8 @@ class RunDirectory {
   explicit RunDirectory(std::filesystem::path path) : path_(std::move(path)) {}
 
   enum class Existing { refuse, resume, overwrite };
-  /// Touches nothing. Errors: the folder holds a run and `refuse`; it is a file.
+  /// Touches nothing. Errors: the folder holds a run and `refuse`; it is a file; where it is or would be cannot be
+  /// written to, as far as that can be seen.
   void check(Existing existing) const;
   /// Makes the folder ready: removes what a program that was killed was still writing and, to `overwrite`, the files of
   /// a run; no others. Errors: it cannot be written.

@@ -12,15 +12,25 @@
 namespace graft {
 namespace {
 
+/// Errors: there is no such file; it is a folder, where that of a run says which of its files is meant.
+void check_weights_file(const std::filesystem::path& weights) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (!fs::exists(weights, error))
+    throw Error(fmt::format("train.weights: {} does not exist; check the path", weights.string()));
+  if (!fs::is_directory(weights, error)) return;
+  for (const char* name : {"best.h5", "last.h5"})
+    if (fs::exists(weights / name, error))
+      throw Error(
+          fmt::format("train.weights: {} is a run directory; give {}", weights.string(), (weights / name).string()));
+  throw Error(fmt::format("train.weights: {} is a folder; give a model file", weights.string()));
+}
+
 StartingModel model_from_scratch(Context& context, const TrainSettings& s,
                                  const std::vector<std::string>& class_names) {
-  ModelInfo info;
-  info.architecture = s.arch;
-  info.head = s.head == "auto" ? "original" : s.head;
+  ModelInfo info = starting_info(s);
   info.num_classes = std::int64_t(class_names.size());
   info.class_names = class_names;
-  info.source = fmt::format("random weights, seed {}", s.seed);
-  set_input_size(info, s.size, s.resize);
   StartingModel model{.network = make_network(context, info), .sha256 = {}, .notes = {}};
   initialise_from_scratch(*model.network, std::uint64_t(s.seed));
   return model;
@@ -39,8 +49,23 @@ void set_input_size(ModelInfo& info, std::int64_t size, std::int64_t resize) {
                                  info.resize, info.input_size));
 }
 
+ModelInfo starting_info(const TrainSettings& s) {
+  ModelInfo info;
+  if (s.from_scratch) {
+    info.architecture = s.arch;
+    info.source = fmt::format("random weights, seed {}", s.seed);
+  } else {
+    check_weights_file(s.weights);
+    info = read_model_info(s.weights);
+  }
+  if (s.head != "auto") info.head = s.head;
+  set_input_size(info, s.size, s.resize);
+  return info;
+}
+
 StartingModel starting_model(Context& context, const TrainSettings& s, const std::vector<std::string>& class_names) {
   if (s.from_scratch) return model_from_scratch(context, s, class_names);
+  check_weights_file(s.weights);
   ModelFile file = read_model_file(s.weights);
   const std::string head = s.head == "auto" ? file.info.head : s.head;
   const bool has_other_head = head != file.info.head;

@@ -18,6 +18,11 @@ struct StartingModel {
   std::vector<std::string> notes;  // what a user should know: new head, random tensors
 };
 
+/// What a run starts with, as far as it is known without images: the model file's description, or that of a network
+/// from scratch, with the settings' head and sizes. Classes are the file's. Errors: train.weights is missing, a folder,
+/// or no graft model file.
+ModelInfo starting_info(const TrainSettings& settings);
+
 /// From the settings' weights or from scratch. The head stays if the model's class names equal the data's, unless
 /// new_head; a new one is drawn by the seed. The size replaces the model's, and scales its resize.
 /// Errors: unreadable or unfitting file.

@@ -7,6 +7,7 @@
 
 #include "data/csv.h"
 #include "data/files.h"
+#include "kernels/dry_backend.h"
 #include "models/network_io.h"
 #include "strategies/fit.h"
 #include "strategies/inference.h"
@@ -116,7 +117,34 @@ void record_plans(const RunDirectory& directory, const Backend& device) {
                   with_plans(read_text(directory.file("environment.json")), {device.description(), lines}));
 }
 
-Json summary_head(const TrainSettings& s, const Network& network, const Fit& fit) {
+/// What needs no image fails before all are decoded: weights that cannot be used, fewer epochs than the strategy needs.
+void check_without_images(const TrainSettings& settings) {
+  Context context(std::make_unique<DryBackend>(Device{DeviceKind::reference}, BackendOptions{}));
+  const std::unique_ptr<Network> network = make_network(context, starting_info(settings));
+  TrainSettings unfrozen = settings;
+  unfrozen.freeze_channels.clear();  // the head's depend on the number of classes
+  plan_epoch(*make_strategy(unfrozen), unfrozen, {0, settings.epochs, network->parameters(), network->blocks()});
+}
+
+/// What a run that goes on with another number of epochs is not; empty if the number is the same.
+std::string other_epochs_note(const RunDirectory& directory, const RunCall& call) {
+  if (!directory.has("config.toml")) return {};
+  const auto before = keys_of(read_text(directory.file("config.toml"))), now = keys_of(call.config_toml);
+  const auto was = before.find("train.epochs"), is = now.find("train.epochs");
+  if (was == before.end() || is == now.end() || was->second == is->second) return {};
+  return fmt::format(
+      "train.epochs was {} and is now {}: where the schedule or stages depend on it, the result is not that of a run "
+      "of {} epochs from its start",
+      was->second, is->second, is->second);
+}
+
+bool was_tested(const RunDirectory& directory) {
+  if (!directory.has("summary.json")) return false;
+  const Json summary = Json::parse(read_text(directory.file("summary.json")), nullptr, false);
+  return summary.is_object() && summary.contains("test");
+}
+
+Json summary_head(const TrainSettings& s, const Network& network, Fit& fit) {
   const TrainState& state = fit.state();
   Json j;
   j["strategy"] = s.strategy;
@@ -131,6 +159,7 @@ Json summary_head(const TrainSettings& s, const Network& network, const Fit& fit
   if (network.context().activation_type() == DType::f16) j["skipped_steps"] = fit.skipped_steps();
   j["stopped_early"] = state.stopped_early;
   j["best_epoch"] = state.best_epoch;
+  j["best_is_of_earlier_stage"] = fit.best_is_of_earlier_stage();
   j["best_val_macro_accuracy"] = state.best_value;
   // A change would have been an error; without a comparison nothing is known.
   j["frozen"] = {{"tensors", state.frozen_tensors}, {"comparisons", state.frozen_checks}, {"unchanged", nullptr}};
@@ -151,6 +180,7 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
                             : settings.resume  ? Existing::resume
                                                : Existing::refuse;
   directory.check(existing);
+  if (!resumes) check_without_images(settings);
 
   const Dataset dataset = open_dataset(settings, settings.leak_check);
   for (const std::string& line : dataset.notes()) progress.note(line);
@@ -177,7 +207,9 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
   if (takes_probe) check_probe_stage(probe);
 
   directory.prepare(existing);
+  std::string epochs_note;
   if (resumes) {
+    epochs_note = other_epochs_note(directory, call);
     check_same_run(directory, call.config_toml, dataset.split_csv());
     keep_plans(directory, context.backend(), progress);
   } else {
@@ -203,6 +235,9 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
     if (fit.is_done() && directory.has("summary.json"))
       return finished_result(directory, fit.state(), dataset.class_names());
     progress.note(fmt::format("continuing in epoch {} after step {}", fit.state().epoch + 1, fit.state().steps));
+    if (!epochs_note.empty()) progress.note(epochs_note);
+    if (was_tested(directory))
+      progress.note("the run was finished and tested before; at its end the test images are read once more");
   }
 
   RunResult result;
@@ -218,6 +253,11 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
   record_plans(directory, context.backend());
   fill(result, fit.state());
   Json summary = summary_head(settings, network, fit);
+  if (summary["best_is_of_earlier_stage"])
+    progress.note(
+        fmt::format("the best epoch, {} of {}, came before the last stage: what is tested owes nothing to that stage "
+                    "(of equal epochs the first is the best)",
+                    fit.state().best_epoch, settings.epochs));
   summary["leaks"] = Json::parse(leaks_summary(leaks, settings));
   if (fit.state().best_epoch > 0) {
     load_weights(network, read_model_file(directory.best()).weights);
@@ -227,7 +267,7 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
       return result;
     }
   }
-  result.summary_json = summary.dump(2) + "\n";
+  result.summary_json = summary.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";  // paths may be anything
   directory.write("summary.json", result.summary_json);
   return result;
 }

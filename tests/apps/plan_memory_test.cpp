@@ -41,6 +41,8 @@ TEST(PlanMemory, TakesClassesAndNumberFromImagesAndTheNetworkFromItsFile) {
   EXPECT_EQ(j["architecture"], "densenet121");
   EXPECT_EQ(j["size"], 32);
   EXPECT_LT(j["batch"], 5000);  // there are fewer images
+  expect_error(graft({"plan-memory", "--weights", shop.model(), "--arch", "vgg19"}), 2,
+               "holds a densenet121, not a vgg19");
 }
 
 TEST(PlanMemory, FindsABatchThatFits) {

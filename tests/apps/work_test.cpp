@@ -60,6 +60,62 @@ TEST(Work, InterruptedRunsResumeToTheSameBits) {
   expect_no_temporaries(folder / "parts");
 }
 
+TEST(Work, AFinishedRunThatGoesOnSaysWhatItIsNot) {
+  const TemporaryFolder folder;
+  ASSERT_EQ(graft(small_training(Workshop::get().images(), folder / "run", {"--epochs", "1"})).exit_code, 0);
+  const Outcome longer = graft({"train", "-o", folder / "run", "--resume", "--epochs", "2"});
+  ASSERT_EQ(longer.exit_code, 0) << longer.err;
+  EXPECT_NE(longer.err.find("train.epochs was 1 and is now 2"), std::string::npos) << longer.err;
+  EXPECT_NE(longer.err.find("was finished and tested before"), std::string::npos) << longer.err;
+  const Outcome finished = graft({"train", "-o", folder / "run", "--resume"});
+  EXPECT_EQ(finished.err.find("tested before"), std::string::npos) << finished.err;
+}
+
+TEST(Work, TheWeightsDecideTheArchitectureThatIsRecorded) {
+  const Workshop& shop = Workshop::get();
+  const TemporaryFolder folder;
+  const auto from_weights = [&](const std::string& output, std::vector<std::string> more) {
+    std::vector<std::string> arguments{"train",   shop.images(), "--weights", shop.model(), "-o",        output,
+                                       "--batch", "8",           "--device",  "cpu",        "--threads", "1"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return graft(arguments);
+  };
+  const auto named_in = [](const std::string& run) {
+    const std::string config = read_text(run + "/config.toml");
+    const std::size_t at = config.find("\narch = ") + 1;
+    return config.substr(at, config.find('\n', at) - at);
+  };
+  const auto rename = [&](const std::string& to) {
+    std::string config = read_text(folder / "run/config.toml");
+    config.replace(config.find("arch = \"densenet121\""), 20, "arch = \"" + to + "\"");
+    write_atomically(folder / "run/config.toml", std::string_view(config));
+  };
+  for (std::vector<std::string> arch : {std::vector<std::string>{"--arch", "resnet50"}, {"--set", "train.arch=vgg19"}})
+    expect_error(from_weights(folder / "none", arch), 2, "last.h5 holds a densenet121, not a ");
+  EXPECT_FALSE(fs::exists(folder / "none"));
+
+  const Outcome none = from_weights(folder / "run", {"--max-steps", "0"});
+  ASSERT_EQ(none.exit_code, 0) << none.err;
+  EXPECT_NE(none.out.find("no steps: nothing was tested"), std::string::npos) << none.out;
+  EXPECT_EQ(named_in(folder / "run"), "arch = \"densenet121\"");
+  // A file always names one: the default says nothing, another is overruled with a note.
+  for (const std::string name : {"resnet50", "vgg19"}) {
+    rename(name);
+    const Outcome again = graft({"train", "--config", folder / "run/config.toml", "-o", folder / name});
+    ASSERT_EQ(again.exit_code, 0) << again.err;
+    EXPECT_EQ(named_in(folder / name), "arch = \"densenet121\"");
+    EXPECT_EQ(again.err.find("train.arch is vgg19 in a file") != std::string::npos, name == "vgg19") << again.err;
+    fs::copy_file(folder / name + "/config.toml", folder / "run/config.toml", fs::copy_options::overwrite_existing);
+  }
+  // A run goes on whatever its record or a file names, but not against the command line.
+  rename("resnet50");
+  const Outcome goes_on =
+      graft({"train", "-o", folder / "run", "--resume", "--max-steps", "1", "--config", folder / "vgg19/config.toml"});
+  EXPECT_EQ(goes_on.exit_code, 0) << goes_on.err;
+  expect_error(graft({"train", "-o", folder / "run", "--resume", "--max-steps", "2", "--arch", "vgg19"}), 2,
+               "last.h5 holds a densenet121, not a vgg19");
+}
+
 TEST(Work, PrecisionIsSaidRecordedAndKept) {
   const TemporaryFolder folder;
   const std::string output = folder / "run";
@@ -100,6 +156,7 @@ TEST(Work, BadInputIsOneLineAndLeavesNothing) {
   write_atomically(text, std::string_view("not an image"));
   expect_error(graft({"predict", damaged, shop.one_image()}), 1, "damaged.h5");
   expect_error(graft({"predict", shop.model(), text}), 1, "text.png");
+  expect_error(graft({"predict", folder / "gone", shop.one_image()}), 1, "gone: no such model file or run directory");
   expect_error(graft({"weights", "import", text, "-o", folder / "out.h5", "--arch", "resnet50"}), 1, "text.png");
   EXPECT_FALSE(fs::exists(folder / "out.h5"));
 

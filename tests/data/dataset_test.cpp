@@ -146,6 +146,45 @@ TEST(Dataset, FolderMistakesAreNamed) {
   EXPECT_EQ(Dataset::open({.path = folder.path(), .for_training = false}).size(), 3);
 }
 
+TEST(Dataset, AFolderOfSetsIsNoSet) {
+  const TemporaryFolder folder;
+  for (int i = 0; i < 4; ++i) {
+    folder.write_image("source/test/" + std::string(i % 2 ? "a/" : "b/") + std::to_string(i) + ".png", i);
+    folder.write_image("other/" + std::to_string(i) + ".png", i + 10);
+  }
+  expect_names(open_error({.path = folder.path(), .for_training = false}),
+               {"'source' holds a folder 'test'", "did you mean " + (folder / "source").string() + "?"});
+  // Folders of other names within a class are part of it, and so are these where the splits are known.
+  fs::rename(folder / "source/test", folder / "source/tests");
+  EXPECT_EQ(Dataset::open({.path = folder.path()}).class_names(), (std::vector<std::string>{"other", "source"}));
+  folder.write_image("train/x/train/1.png", 30);
+  folder.write_image("train/y/1.png", 31);
+  EXPECT_EQ(Dataset::open({.path = folder.path(), .val_fraction = 0.0}).size(), 2);
+}
+
+TEST(Dataset, ClassNamesAreUtf8) {
+  const TemporaryFolder folder;
+  for (const char* name : {"Bonn/1.png", "Bonn/2.png", "K\xF6ln/1.png", "K\xF6ln/2.png"})
+    folder.write_image(name, name[0] + name[std::string_view(name).size() - 5]);
+  expect_names(open_error({.path = folder.path(), .for_training = false}), {"ln\" is not UTF-8; rename the folder"});
+  fs::rename(folder / "K\xF6ln", folder / "Köln");
+  EXPECT_EQ(Dataset::open({.path = folder.path()}).class_names(), (std::vector<std::string>{"Bonn", "Köln"}));
+  expect_names(open_error({.path = folder.write("list.csv", "path,label\nBonn/1.png,K\xF6ln\nBonn/2.png,x\n")}),
+               {"is not UTF-8; rename the label"});
+}
+
+TEST(Dataset, SaysWhetherItDrewItsSplit) {
+  const TemporaryFolder folder;
+  for (int i = 0; i < 8; ++i) {
+    folder.write_image("flat/" + std::string(i % 2 ? "a/" : "b/") + std::to_string(i) + ".png", i);
+    folder.write_image("split/train/" + std::string(i % 2 ? "a/" : "b/") + std::to_string(i) + ".png", i);
+  }
+  EXPECT_TRUE(Dataset::open({.path = folder / "flat"}).is_split_drawn());
+  EXPECT_FALSE(Dataset::open({.path = folder / "flat", .val_fraction = 0, .test_fraction = 0}).is_split_drawn());
+  EXPECT_TRUE(Dataset::open({.path = folder / "split"}).is_split_drawn());
+  EXPECT_FALSE(Dataset::open({.path = folder / "split", .needs_val = false}).is_split_drawn());
+}
+
 TEST(Dataset, WhatIsNoPartOfItIsSaid) {
   const TemporaryFolder folder;
   write_folders(folder);

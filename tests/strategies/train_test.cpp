@@ -175,6 +175,11 @@ TEST(Train, LpFtTunesFromTheBestHeadThatProbingFound) {
   const auto best = std::max_element(ran.sink.epochs.begin(), ran.sink.epochs.begin() + 4, better);
   EXPECT_LT(best->epoch, 4) << "the test needs a best head that is not the last";
   EXPECT_EQ(ran.sink.epochs[4].val_loss, best->val_loss);
+  // So the last epoch is no better, and the probe's is what is tested.
+  EXPECT_TRUE(
+      contains(ran.sink.notes, "the best epoch, " + std::to_string(best->epoch) + " of 5, came before the last stage"))
+      << ran.sink.notes;
+  EXPECT_TRUE(nlohmann::json::parse(ran.result.summary_json).at("best_is_of_earlier_stage").get<bool>());
 }
 
 TEST(Train, EarlyStoppingWaitsForTheLastStageAndItsPatienceBeginsThere) {
@@ -190,6 +195,30 @@ TEST(Train, ARunThatCannotBePlannedWritesNothing) {
   TemporaryFolder folder;
   TrainSettings s = short_run(folder / "run", "gradual-first-last");
   EXPECT_TRUE(contains(error_of([&] { run(s); }), "9 stages, which need at least 9 epochs, got 2"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "run"));
+}
+
+TEST(Train, WhatNeedsNoImagesFailsBeforeTheyAreRead) {
+  TemporaryFolder folder;
+  for (const char* name : {"images/train/a/1.png", "images/train/b/1.png"}) folder.write(name, "no image");
+  TrainSettings s = short_run(folder / "run");
+  s.data = (folder / "images").string();
+  const auto refusal = [&](auto change) {
+    TrainSettings changed = s;
+    change(changed);
+    return error_of([&] { run(changed); });
+  };
+  EXPECT_TRUE(contains(refusal([](TrainSettings&) {}), "unreadable"));
+  EXPECT_TRUE(contains(refusal([](TrainSettings& t) { t.weights = "/nowhere/m.h5"; }), "/nowhere/m.h5 does not exist"));
+  EXPECT_TRUE(contains(refusal([](TrainSettings& t) { t.output = "/dev/null/run"; }), "cannot create /dev/null/run"));
+  EXPECT_TRUE(contains(refusal([](TrainSettings& t) { t.strategy = "gradual-last-first"; }), "need at least 9 epochs"));
+
+  const std::filesystem::path other = folder / "other";
+  std::filesystem::create_directories(other);
+  const auto from_folder = [&] { return refusal([&](TrainSettings& t) { t.weights = other.string(); }); };
+  EXPECT_TRUE(contains(from_folder(), "other is a folder; give a model file"));
+  std::filesystem::copy_file(Workshop::get().model(), other / "last.h5");
+  EXPECT_TRUE(contains(from_folder(), "other is a run directory; give " + (other / "last.h5").string()));
   EXPECT_FALSE(std::filesystem::exists(folder / "run"));
 }
 
@@ -217,7 +246,8 @@ TEST(Train, ALossThatIsNotFiniteNamesStepAndLayerAndKeepsTheCheckpoint) {
   EXPECT_TRUE(contains(message, "at step ")) << message;
   EXPECT_TRUE(contains(message, "(epoch 2)")) << message;
   EXPECT_TRUE(contains(message, "not finite: features.")) << message;
-  EXPECT_TRUE(contains(message, "lower train.lr")) << message;
+  EXPECT_TRUE(contains(message, "lower train.lr (now 0.0001) and run again with --overwrite")) << message;
+  EXPECT_FALSE(contains(message, "-nan")) << message;
   EXPECT_TRUE(contains(message, "last.h5")) << message;
   const ModelFile last = read_model_file(folder / "run" / "last.h5");
   for (const WeightTensor& t : last.weights.tensors())
@@ -254,6 +284,8 @@ TEST(Train, StopsEarlyAndTestsTheBestWeights) {
   EXPECT_EQ(read_state(read_checkpoint(folder / "run" / "last.h5")).epoch, 3) << "though no later epoch was the best";
   const auto summary = nlohmann::json::parse(ran.result.summary_json);
   EXPECT_TRUE(summary.at("stopped_early").get<bool>());
+  EXPECT_FALSE(summary.at("best_is_of_earlier_stage").get<bool>()) << "there is one stage";
+  EXPECT_FALSE(contains(ran.sink.notes, "came before the last stage"));
   EXPECT_EQ(summary.at("val").at("macro_accuracy").get<double>(), ran.sink.epochs[0].val_macro_accuracy);
 }
 

@@ -1,0 +1,74 @@
+// Which images `graft evaluate` scores: those that a run held out, or a split that is drawn now, which is said.
+#include <gtest/gtest.h>
+
+#include "tests/strategies/strategies_testing.h"
+
+namespace graft {
+namespace {
+
+using testing::contains;
+using testing::RecordingSink;
+using testing::TemporaryFolder;
+
+constexpr const char* kNote = "the split is drawn now (seed 0)";
+
+struct Evaluated {
+  EvaluationResult result;
+  std::string notes;
+};
+
+Evaluated evaluated(const std::filesystem::path& model, const std::filesystem::path& data,
+                    const std::string& split = "test") {
+  Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
+  RecordingSink sink;
+  const EvaluateSettings settings{
+      .model = model.string(), .data = data.string(), .split = split, .batch = 4, .threads = 2};
+  return {evaluate(context, settings, sink), sink.notes};
+}
+
+/// A run that drew its split with another seed than evaluation does.
+class Evaluate : public ::testing::Test {
+ protected:
+  Evaluate() {
+    for (int i = 0; i < 40; ++i)
+      write_atomically(images() / (i % 2 ? "a" : "b") / (std::to_string(i) + ".png"),
+                       encode_png(testing::drawn_image(i % 2, std::uint64_t(i))));
+    TrainSettings s = testing::short_run(run_directory());
+    s.data = images().string(), s.epochs = 1, s.seed = 5;
+    own_ = testing::run(s).result.test;
+  }
+  std::filesystem::path images() const { return folder_ / "images"; }
+  std::filesystem::path run_directory() const { return folder_ / "run"; }
+  /// Whether these are the run's own test images, in their order.
+  void expect_own(const Evaluated& found) const {
+    EXPECT_EQ(found.result.n, own_.n);
+    EXPECT_NEAR(found.result.loss, own_.loss, 1e-6 * std::max(1.0, own_.loss));  // batches may round otherwise
+    EXPECT_FALSE(contains(found.notes, kNote)) << found.notes;
+  }
+
+  TemporaryFolder folder_;
+  EvaluationResult own_;
+};
+
+TEST_F(Evaluate, ARunAndAModelFileInItMeanTheRunsOwnSplit) {
+  expect_own(evaluated(run_directory(), images()));
+  expect_own(evaluated(run_directory() / "best.h5", images()));
+}
+
+TEST_F(Evaluate, ASplitThatIsDrawnNowIsSaid) {
+  const std::filesystem::path model = folder_ / "elsewhere" / "best.h5";
+  std::filesystem::create_directories(model.parent_path());
+  std::filesystem::copy_file(run_directory() / "best.h5", model);
+  // A list beside a model is a run's only in a run directory.
+  std::filesystem::copy_file(run_directory() / "split.csv", model.parent_path() / "split.csv");
+  const Evaluated found = evaluated(model, images());
+  EXPECT_TRUE(contains(found.notes, kNote)) << found.notes;
+  EXPECT_NE(found.result.loss, own_.loss);
+  EXPECT_FALSE(contains(evaluated(model, images(), "all").notes, kNote));
+  const std::filesystem::path with_splits = testing::Workshop::get().images();
+  for (const char* split : {"train", "val", "test"})
+    EXPECT_FALSE(contains(evaluated(model, with_splits, split).notes, kNote)) << split;
+}
+
+}  // namespace
+}  // namespace graft
