@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <charconv>
 #include <map>
 #include <optional>
@@ -82,20 +83,62 @@ void note_stray_images(const fs::path& folder, Listing& listing) {
                                       count == 1 ? "is" : "are"));
 }
 
-constexpr std::array kSplitFolders{std::pair{Split::train, "train"}, std::pair{Split::val, "val"},
-                                   std::pair{Split::test, "test"}};
+std::optional<Split> parse_split(std::string_view text) {
+  if (text == "train" || text == "training") return Split::train;
+  if (text == "val" || text == "valid" || text == "validation") return Split::val;
+  if (text == "test" || text == "testing") return Split::test;
+  return std::nullopt;
+}
+
+struct SplitFolder {
+  Split split;
+  std::string name;
+};
+
+/// The folders of a layout with splits, in order; none: there is no such layout. Beside a folder of training images
+/// every usual spelling counts, "Training" and "valid" too; else a class may have such a name.
+/// Errors: two folders of one split.
+std::vector<SplitFolder> split_folders(const fs::path& folder) {
+  std::vector<SplitFolder> found;
+  for (const std::string& name : folders_in(folder)) {
+    std::string lower = name;
+    std::ranges::transform(lower, lower.begin(), [](unsigned char c) { return char(std::tolower(c)); });
+    if (const std::optional<Split> split = parse_split(lower)) found.push_back({*split, name});
+  }
+  if (std::ranges::find(found, Split::train, &SplitFolder::split) == found.end())
+    std::erase_if(found, [](const SplitFolder& f) { return f.name != to_string(f.split); });
+  std::ranges::stable_sort(found, {}, &SplitFolder::split);
+  const auto twice = std::ranges::adjacent_find(found, {}, &SplitFolder::split);
+  if (twice != found.end())
+    throw Error(fmt::format("{}: the folders '{}' and '{}' name the same split; keep one of them, or rename the other",
+                            folder.string(), twice->name, (twice + 1)->name));
+  return found;
+}
 
 /// Errors: what would be a class is a data set of its own, so that a folder too high was named.
 void refuse_sets_within(const fs::path& folder, const std::vector<std::string>& class_names) {
   for (const std::string& name : class_names) {
-    for (const auto& [split, part] : kSplitFolders) {
-      if (!fs::is_directory(folder / name / part)) continue;
+    for (const SplitFolder& part : split_folders(folder / name)) {
       throw Error(fmt::format(
           "{}: the class folder '{}' holds a folder '{}', as a data set does; did you mean {}? Within a class, folders "
           "need other names than train, val and test",
-          folder.string(), name, part, (folder / name).string()));
+          folder.string(), name, part.name, (folder / name).string()));
     }
   }
+}
+
+/// Folders beside those of the splits.
+void note_left_out_folders(const fs::path& folder, const std::vector<SplitFolder>& parts, Listing& listing) {
+  std::vector<std::string> names = folders_in(folder);
+  std::erase_if(names, [&](const std::string& name) {
+    return std::ranges::find(parts, name, &SplitFolder::name) != parts.end();
+  });
+  if (names.empty()) return;
+  listing.notes.push_back(fmt::format("{}: {} beside {}/ {} left out", folder.string(),
+                                      names.size() == 1
+                                          ? "the folder " + names.front()
+                                          : fmt::format("{} folders (such as {})", names.size(), names.front()),
+                                      parts.front().name, names.size() == 1 ? "is" : "are"));
 }
 
 std::optional<std::int64_t> as_integer(std::string_view text) {
@@ -113,13 +156,6 @@ std::vector<std::string> sorted_labels(const std::set<std::string>& labels) {
                      [](const auto& a, const auto& b) { return *as_integer(a) < *as_integer(b); });
   }
   return names;
-}
-
-std::optional<Split> parse_split(std::string_view text) {
-  if (text == "train" || text == "training") return Split::train;
-  if (text == "val" || text == "valid" || text == "validation") return Split::val;
-  if (text == "test" || text == "testing") return Split::test;
-  return std::nullopt;
 }
 
 /// All arrays of a MedMNIST file in memory.
@@ -181,12 +217,12 @@ std::vector<std::int64_t> read_labels(const fs::path& file, const std::string& k
 
 Listing list_folder(const fs::path& folder) {
   Listing listing;
-  std::vector<std::pair<Split, fs::path>> parts;
-  for (const auto& [split, name] : kSplitFolders) {
-    if (fs::is_directory(folder / name)) parts.emplace_back(split, name);
-  }
+  std::vector<SplitFolder> parts = split_folders(folder);
   listing.has_splits = !parts.empty();
-  if (!listing.has_splits) parts.emplace_back(Split::train, "");
+  if (listing.has_splits)
+    note_left_out_folders(folder, parts, listing);
+  else
+    parts.push_back({Split::train, ""});
 
   std::set<std::string> classes;
   for (const auto& [split, part] : parts) {
@@ -212,7 +248,7 @@ Listing list_folder(const fs::path& folder) {
                                 (folder / part / name).string(), contents_text(folder / part / name)));
       }
       for (const std::string& image : images) {
-        const fs::path relative = part / name / image;
+        const fs::path relative = fs::path(part) / name / image;
         listing.samples.push_back({.path = relative.string(),
                                    .label = static_cast<std::int32_t>(label - listing.class_names.begin()),
                                    .split = split,

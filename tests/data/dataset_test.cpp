@@ -162,6 +162,27 @@ TEST(Dataset, AFolderOfSetsIsNoSet) {
   EXPECT_EQ(Dataset::open({.path = folder.path(), .val_fraction = 0.0}).size(), 2);
 }
 
+TEST(Dataset, FoldersOfSplitsMayHaveAnyUsualSpelling) {
+  const TemporaryFolder folder;
+  for (const char* name : {"Training/a/1.png", "Training/b/2.png", "valid/a/3.png", "valid/b/4.png", "Testing/a/5.png",
+                           "Testing/b/6.png", "notes/7.png"})
+    folder.write_image(name, name[std::string_view(name).size() - 5]);
+  const Dataset data = Dataset::open({.path = folder.path()});
+  EXPECT_EQ(data.class_names(), (std::vector<std::string>{"a", "b"}));
+  for (const Split split : {Split::train, Split::val, Split::test})
+    EXPECT_EQ(std::ranges::count(data.samples(), split, &Sample::split), 2) << to_string(split);
+  ASSERT_EQ(data.notes().size(), 1u);
+  EXPECT_NE(data.notes()[0].find("the folder notes beside Training/ is left out"), std::string::npos);
+  folder.write_image("val/a/8.png", 8);
+  expect_names(open_error({.path = folder.path()}), {"'val' and 'valid' name the same split"});
+}
+
+TEST(Dataset, AClassMayBeNamedLikeASplitWhereNothingTrains) {
+  const TemporaryFolder folder;
+  for (int i = 0; i < 4; ++i) folder.write_image((i % 2 ? "valid/" : "invalid/") + std::to_string(i) + ".png", i);
+  EXPECT_EQ(Dataset::open({.path = folder.path()}).class_names(), (std::vector<std::string>{"invalid", "valid"}));
+}
+
 TEST(Dataset, ClassNamesAreUtf8) {
   const TemporaryFolder folder;
   for (const char* name : {"Bonn/1.png", "Bonn/2.png", "K\xF6ln/1.png", "K\xF6ln/2.png"})
