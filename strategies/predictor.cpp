@@ -2,6 +2,8 @@
 
 #include <limits>
 
+#include "kernels/capture.h"
+
 namespace graft {
 namespace {
 
@@ -49,18 +51,7 @@ Tensor Predictor::replay(Captured& captured, const Tensor& x, std::uint64_t addr
 
 void Predictor::capture(Captured& captured, const Tensor& x) {
   captured.calls = nullptr, captured.logits = {};
-  Backend& device = context_.backend();
-  device.begin_capture();
-  try {
-    captured.logits = network_.forward(x);
-  } catch (...) {
-    try {
-      device.end_capture();
-    } catch (const Error&) {  // follows from the first one
-    }
-    throw;
-  }
-  captured.calls = device.end_capture();
+  captured.calls = captured_calls(context_.backend(), [&] { captured.logits = network_.forward(x); });
   captured.x = x.view().data;
 }
 

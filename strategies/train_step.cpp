@@ -1,5 +1,6 @@
 #include "strategies/train_step.h"
 
+#include "kernels/capture.h"
 #include "strategies/inference.h"
 
 namespace graft {
@@ -116,21 +117,16 @@ bool TrainStep::is_current(const Captured& captured, const StepCall& call, std::
 
 void TrainStep::capture(Captured& captured, const StepCall& call) {
   captured.calls = nullptr;
-  Backend& device = context_.backend();
-  device.begin_capture();
-  try {
-    backward(forward(call));
-    const NamedRange part(device, "update");
-    if (call.is_last) spec_.optimizer.run_step();
-  } catch (...) {
-    context_.tape().clear();
+  captured.calls = captured_calls(context_.backend(), [&] {
     try {
-      device.end_capture();
-    } catch (const Error&) {  // follows from the first one
+      backward(forward(call));
+      const NamedRange part(context_.backend(), "update");
+      if (call.is_last) spec_.optimizer.run_step();
+    } catch (...) {
+      context_.tape().clear();
+      throw;
     }
-    throw;
-  }
-  captured.calls = device.end_capture();
+  });
   captured.x = call.batch.x.view().data;
   if (call.is_last) captured.update = spec_.optimizer.identity();
 }
