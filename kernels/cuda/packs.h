@@ -92,11 +92,26 @@ __device__ __forceinline__ Pack<W> widened(const Waiting<T, W>& w) {
   return a;
 }
 
+/// Stores e in accesses of 16 or 8 bytes, as far as it has so many. An assignment can become one access per member.
+template <class E>
+__device__ __forceinline__ void store_wide(void* p, const E& e) {
+  using Word = std::conditional_t<sizeof(E) % 16 == 0, uint4, uint2>;
+  if constexpr (sizeof(E) % sizeof(Word) == 0) {
+    struct Words {
+      Word v[sizeof(E) / sizeof(Word)];
+    };
+    const Words words = std::bit_cast<Words>(e);
+    for (std::size_t i = 0; i < sizeof(E) / sizeof(Word); ++i) __stwb(static_cast<Word*>(p) + i, words.v[i]);
+  } else {
+    *static_cast<E*>(p) = e;
+  }
+}
+
 template <int W, class T>
 __device__ __forceinline__ void store(T* p, const Pack<W>& a) {
   Elements<T, W> e;
   for (int l = 0; l < W; ++l) e.v[l] = narrow<T>(a.v[l]);
-  *reinterpret_cast<Elements<T, W>*>(p) = e;
+  store_wide(p, e);
 }
 
 /// What a store of T leaves.

@@ -21,7 +21,7 @@ template <int W>
 __device__ __forceinline__ void store_index(std::uint8_t* to, const int (&v)[W]) {
   Elements<std::uint8_t, W> e;
   for (int l = 0; l < W; ++l) e.v[l] = static_cast<std::uint8_t>(v[l]);
-  *reinterpret_cast<Elements<std::uint8_t, W>*>(to) = e;
+  store_wide(to, e);
 }
 
 /// Windows that pool_halving.cu knows: 3x3 with padding 1 and 2x2 without, both two apart. The stems and pools of the

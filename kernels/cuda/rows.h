@@ -127,10 +127,14 @@ namespace detail {
 inline RowTiling lanes_and_tiles(const Shape& shape, int width) {
   RowTiling t{.rows = shape.n * shape.pixels(), .channels = shape.c};
   const std::int64_t groups = (shape.c + width - 1) / width;
-  // At most a warp's worth, and as many in every tile: neighbouring threads so go on with the next row where it is
-  // dense.
-  t.tiles = unsigned((groups + 31) / 32);
-  t.lanes = unsigned((groups + t.tiles - 1) / t.tiles);
+  // One tile has as many lanes as it needs, so that neighbouring threads go on with the next row where it is dense.
+  // Several begin where a line of 128 bytes does: a warp's worth of lanes, fewer where too many would lie beyond the
+  // last channel.
+  const auto tiles = [&] { return (groups + t.lanes - 1) / t.lanes; };
+  const auto idle = [&] { return tiles() * t.lanes - groups; };
+  for (t.lanes = 32; t.lanes > 8 && idle() > groups / 7;) t.lanes -= 8;
+  if (groups <= 32) t.lanes = unsigned(groups);
+  t.tiles = unsigned(tiles());
   t.depth = kThreads / t.lanes;
   return t;
 }

@@ -218,7 +218,7 @@ template <int W>
 __device__ __forceinline__ void store_half(const DeviceArena& a, std::int64_t i, const Pack<W>& w) {
   HalfPack<W> h;
   for (int l = 0; l < W; ++l) h.v[l] = a.half_type == DType::bf16 ? BFloat16(w.v[l]).bits : Float16(w.v[l]).bits;
-  *reinterpret_cast<HalfPack<W>*>(a.half_values + i) = h;
+  store_wide(a.half_values + i, h);
 }
 
 /// One pack of elements: updated unless the step is skipped; `sums` may be null.

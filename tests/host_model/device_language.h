@@ -179,6 +179,14 @@ template <class T>
 void __stcg(T* p, graft::host_model::Same<T> v) {
   *p = v;
 }
+/// Also for memory of another type: kernels store several numbers as one.
+template <class T>
+void __stwb(T* p, graft::host_model::Same<T> v) {
+  struct [[gnu::may_alias]] Any {
+    T v;
+  };
+  reinterpret_cast<Any*>(p)->v = v;
+}
 
 // ---- numbers
 

@@ -39,6 +39,10 @@ __global__ void same_element(float* x) {
   x[threadIdx.x / 2] = float(threadIdx.x);  // same_element
 }
 
+__global__ void same_pack(float* x) {
+  __stwb(reinterpret_cast<uint4*>(x) + threadIdx.x / 8, {threadIdx.x, 0, 0, 0});  // same_pack
+}
+
 __global__ void same_element_of_blocks(float* x) {
   x[threadIdx.x] = float(blockIdx.x);  // same_element_of_blocks
 }
@@ -155,6 +159,7 @@ std::vector<WrongKernel> racing_kernels() {
       {"written_again", launch_two_blocks<written_again>, FaultKind::race, "race"},
       {"lockstep", launch_two_blocks<lockstep>, FaultKind::race, "race"},
       {"same_element", launch_two_blocks<same_element>, FaultKind::race, "write after write"},
+      {"same_pack", launch_two_blocks<same_pack>, FaultKind::race, "write after write"},
       {"same_element_of_blocks", launch_two_blocks<same_element_of_blocks>, FaultKind::race, "two blocks write"},
       {"neighbour_block", launch_two_blocks<neighbour_block>, FaultKind::race, "a block "},
       {"count_before_zero", launch_two_blocks<count_before_zero>, FaultKind::race, "byte 0 of"},
