@@ -3,7 +3,7 @@
 // the mean seconds of a step and the peak memory meanwhile, as JSON. The steps of a line are queued one after another,
 // captured and replayed where the device can; the device is waited for at their end.
 //     graft_train_step --arch resnet50 --batch 16 [--job train|infer] [--size 224] [--device cpu] [--threads 0]
-//                      [--precision f32] [--deterministic on] [--no-graph] [--winograd]
+//                      [--precision f32] [--deterministic on] [--no-graph] [--recompute none|norms] [--winograd]
 #include <fmt/format.h>
 
 #include <chrono>
@@ -25,7 +25,7 @@ using namespace graft;
 constexpr std::int64_t kClasses = 1000;
 
 struct StepJob {
-  std::string architecture = "resnet50", kind = "train";
+  std::string architecture = "resnet50", kind = "train", recompute = "none";
   std::int64_t batch = 16, size = 224;
   bool uses_graph = true;
   DeviceOptions device;
@@ -158,6 +158,7 @@ void run(const StepJob& job) {
       make_network(context, {.architecture = job.architecture, .num_classes = kClasses});
   initialise_from_scratch(*network, 0);
   network->set_dropout(0);
+  context.set_recomputes_norms(job.recompute == "norms");
   std::unique_ptr<Work> work;
   if (job.kind == "train")
     work = std::make_unique<Training>(*network, job);
@@ -189,6 +190,8 @@ int main(int argc, char** argv) {
   app.add_option("--size", job.size)->check(CLI::PositiveNumber);
   add_to(app, job.device);
   app.add_flag("--no-graph", without_graph, "call by call where the device could capture and replay steps");
+  app.add_option("--recompute", job.recompute, "what is computed again in backward")
+      ->check(CLI::IsMember({"none", "norms"}));
   app.add_flag("--winograd", job.device.backend.allows_winograd);
   CLI11_PARSE(app, argc, argv);
   job.uses_graph = !without_graph;

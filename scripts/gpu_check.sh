@@ -9,8 +9,8 @@
 #   ... --no-torch        times graft alone even where there is PyTorch
 #   ... --minutes N       ends by then (30): a stage that begins late is cut there. Building is not counted
 #   ... --only A,B        these stages alone;  --list names them
-#   ... --together        benchmarks start at once, load side by side and take turns at being timed: quicker, where the
-#                         GPU has memory for all
+#   ... --together        benchmarks with much to load start at once, load side by side and take turns at being timed:
+#                         quicker, where the GPU has memory for all
 #   ... --again           repeats stages that have passed with these programs, GPU and libraries
 #   ... --state DIR       where stages leave logs and results; default gpu_check/ beside bin/
 #   ... --results FILE    the report; default bench/results/<gpu>.md
@@ -255,9 +255,9 @@ stage() {  # stage <name> <limit in seconds>
 
 wanted() { [[ -z $only || ,$only, == *,$1,* ]]; }
 
-# All benchmarks, from wherever the first of them stands in the list. They share a lock: see Turns in bench/contenders.py.
-# Each may take the time that is left, since it waits for the others.
-is_benchmark() { [[ $1 =~ ^(train|infer|all)- || $1 =~ ^(latency|update|small-batch|probe|boundary|start|deterministic)$ ]]; }
+# The benchmarks that load for long before they are timed, from wherever the first of them stands in the list. They share a
+# lock: see Turns in bench/contenders.py. Each may take the time that is left, since it waits for the others.
+is_benchmark() { [[ $1 =~ ^(train|infer|all)- || $1 =~ ^(latency|update|small-batch)$ ]]; }
 stages_together() {
   local name pids=()
   while read -r name _; do
