@@ -129,9 +129,14 @@ std::unique_ptr<Network> load_backbone(Context& context, const std::filesystem::
 }
 
 void save_network(const std::filesystem::path& path, const Network& network, const Checkpoint& checkpoint) {
+  save_network(path, network, weights_of(network), checkpoint);
+}
+
+void save_network(const std::filesystem::path& path, const Network& network, const WeightTable& weights,
+                  const Checkpoint& checkpoint) {
   ModelInfo info = network.info();
   info.random_tensors.clear();  // drawn or trained, every tensor has its values now
-  write_model_file(path, info, weights_of(network), checkpoint);
+  write_model_file(path, info, weights, checkpoint);
 }
 
 }  // namespace graft

@@ -30,8 +30,6 @@ std::unique_ptr<Strategy> prepared(std::unique_ptr<Strategy> strategy, const Fit
   return strategy;
 }
 
-constexpr double kCheckpointSeconds = 10;  // that training may lose when the machine fails, or an epoch if that is more
-
 }  // namespace
 
 std::vector<double> balanced_class_weights(const Dataset& dataset) {
@@ -80,19 +78,22 @@ void Fit::resume(const Checkpoint& checkpoint) {
   resumed_ = checkpoint;
 }
 
-void Fit::save_last() {
+void Fit::save() {
   if (recorder_) recorder_->flush();
   saved_at_ = Clock::now();
   saved_steps_ = state_.steps;
   state_.strategy = strategy_->state();
+  // The best weights carry no moments: nothing continues from them but a strategy's next stage, which starts afresh.
+  if (kept_best_) save_network(spec_.directory.next_best(state_.best_epoch, state_.steps), spec_.network, *kept_best_);
   save_network(spec_.directory.last(), spec_.network, make_checkpoint(state_, parameters_, optimizer_));
+  if (kept_best_) spec_.directory.settle_best(state_.best_epoch, state_.steps);
+  kept_best_.reset();
 }
 
-/// The best weights carry no moments: nothing continues from them but a strategy's next stage, which starts afresh.
-void Fit::save_best() {
-  save_network(spec_.directory.next_best(state_.best_epoch, state_.steps), spec_.network);
-  save_last();
-  spec_.directory.settle_best(state_.best_epoch, state_.steps);
+/// When training has failed: what failed is told, not that this cannot be written either.
+void Fit::save_kept_best() noexcept try {
+  if (kept_best_) save_network(spec_.directory.best(), spec_.network, *kept_best_);
+} catch (const std::exception&) {
 }
 
 /// A picture for TensorBoard, for whose sake no training fails.
@@ -127,22 +128,27 @@ void Fit::open_logs() {
   if (state_.steps == 0) optimizer_.keep_anchors();  // later the checkpoint has them
 }
 
-bool Fit::run() {
+bool Fit::run() try { return train(); } catch (...) {
+  save_kept_best();
+  throw;
+}
+
+bool Fit::train() {
   open_logs();
   // What a cut first epoch left as the best does not compete with the whole of it.
   if (!is_done() && state_.best_epoch > state_.epoch) state_.best_epoch = 0, state_.best_value = 0;
   if (step_.captures()) progress_.note("the calls of a training step are captured once and replayed (train.graph)");
   if (const std::string note = spec_.batches.images_note(); !note.empty()) progress_.note(note);
   while (!is_done()) {
-    if (!begin_epoch()) return verify_frozen(), save_last(), false;
+    if (!begin_epoch()) return verify_frozen(), save(), false;
     const EpochEnd end = train_epoch();
     steps_csv_->flush();
-    if (end == EpochEnd::stopped) return verify_frozen(), save_last(), false;
-    if (!finish_epoch(end == EpochEnd::out_of_steps)) return verify_frozen(), save_last(), false;
+    if (end == EpochEnd::stopped) return verify_frozen(), save(), false;
+    if (!finish_epoch(end == EpochEnd::out_of_steps)) return verify_frozen(), save(), false;
     if (end == EpochEnd::out_of_steps) break;
   }
   verify_frozen();
-  if (saved_steps_ != state_.steps) save_last();
+  if (saved_steps_ != state_.steps || kept_best_) save();
   if (state_.frozen_tensors > 0)
     progress_.note(fmt::format(
         "frozen tensors and statistics: {} of {} unchanged, bit for bit ({}SHA-256, {} comparison{})",
@@ -402,6 +408,7 @@ bool Fit::finish_epoch(bool is_partial) {
   if (report.is_best) {
     state_.best_epoch = report.epoch;
     state_.best_value = report.val_macro_accuracy;
+    kept_best_ = weights_of(spec_.network);
   }
   if (!is_partial) {
     // Only the last stage may stop early, and its patience begins with it.
@@ -418,11 +425,8 @@ bool Fit::finish_epoch(bool is_partial) {
           fmt::format("stopped early: no better validation macro accuracy than {:.4f} of epoch {} in {} epochs",
                       state_.best_value, state_.best_epoch, patience));
   }
-  // Epochs on kept features last milliseconds, less than writing a checkpoint.
-  if (report.is_best)
-    save_best();
-  else if (seconds_since(saved_at_) > kCheckpointSeconds)
-    save_last();
+  // Epochs on a GPU or on kept features last milliseconds, less than writing a checkpoint. The first is always written.
+  if (saved_steps_ < 0 || seconds_since(saved_at_) > kCheckpointSeconds) save();
   if (tensorboard_ && report.is_best && report.has_validation)
     show("val/surest_errors", [&](const Transform& t) { return error_sheet(spec_.dataset, answers, t); });
   return true;

@@ -45,6 +45,9 @@ struct SweepSpec {
   std::function<bool(std::int64_t step, double loss)> take_loss;
 };
 
+/// What training may lose when the machine fails, in seconds, or an epoch if that takes longer.
+inline constexpr double kCheckpointSeconds = 10;
+
 /// Batches of an epoch that are trained on: all, but for a last one of a single image where batch statistics are used.
 std::int64_t usable_batches(std::int64_t images, std::int64_t batch, const FreezePlan& freeze);
 /// The course of the rate that a plan is part of; its first epoch is EpochPlan::schedule_begin.
@@ -57,13 +60,13 @@ class Fit {
 
   /// Continues from a checkpoint whose weights the network already holds.
   void resume(const Checkpoint& checkpoint);
-  /// Writes last.h5 as things are.
-  void save_last();
+  /// Writes last.h5 as things are, and best.h5 if there is a better one than it holds.
+  void save();
   /// Trains until epochs, steps or patience are used up; afterwards last.h5 exists and, once an epoch was validated,
   /// best.h5. False when `stop` was raised: last.h5 continues from there. Whole epochs compete for the best; one that
   /// max_steps cuts short is validated, but is the best only if none was completed, until the run continues.
-  /// Errors: a loss or weight that is not finite (the step, the first layer with a bad value; the checkpoints stay as
-  /// they were); a frozen tensor that changed.
+  /// Errors: a loss or weight that is not finite (the step, the first layer with a bad value; last.h5 stays as it was);
+  /// a frozen tensor that changed.
   bool run();
   /// Trains the network as it is, pass after pass over the training images. Writes no file and validates nothing; the
   /// network is left as the last update made it. Takes the place of run(). False when `stop` was raised.
@@ -99,7 +102,8 @@ class Fit {
   bool probe();
   void find_gradients(const DeviceBatch& batch, std::int64_t position, double& loss_scale);
   void restore_best();
-  void save_best();
+  bool train();
+  void save_kept_best() noexcept;
   void show(std::string_view tag, const std::function<Image(const Transform&)>& sheet);
   bool adopt(const FreezePlan& freeze);
   bool start_behind_prefix();
@@ -135,7 +139,8 @@ class Fit {
   TaskLoss loss_;
 
   TrainState state_;
-  std::optional<Checkpoint> resumed_;  // until its moments are restored
+  std::optional<Checkpoint> resumed_;     // until its moments are restored
+  std::optional<WeightTable> kept_best_;  // of state_.best_epoch, until best.h5 has them
   std::optional<EpochPlan> plan_;
   std::optional<FreezePlan> adopted_;               // what the parameters follow
   std::chrono::steady_clock::time_point saved_at_;  // last.h5, and how many steps it knows of

@@ -242,7 +242,7 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
 
   RunResult result;
   if (settings.max_steps == 0 && !resumes) {
-    fit.save_last();
+    fit.save();
     progress.note("no steps asked for: the initial model is " + directory.last().string());
   } else if (!fit.run()) {
     record_plans(directory, context.backend());

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "data/dataset.h"
+#include "strategies/fit.h"
 
 namespace graft {
 namespace {
@@ -102,6 +103,7 @@ TaskSeconds Estimate::seconds_of(const StudyTask& task, const Course& course, st
                        count = std::min(course.stages[i].last_epoch + 1, epochs) - first;
     if (count <= 0) break;
     const StageRates& stage = stages[std::min(i, stages.size() - 1)];
+    const double before = t.training + t.validation;
     ends_with_features = stage.keeps_features;
     t.training += stage.begin_seconds;
     if (stage.keeps_features) t.features += features(task, stage, train + val, shares);
@@ -120,7 +122,9 @@ TaskSeconds Estimate::seconds_of(const StudyTask& task, const Course& course, st
       t.validation += validating;
       was_read = true;
     }
-    const double saves = double(count) * kShareOfBest + (i == 0 ? 1 - kShareOfBest : 0);
+    const double first_save = i == 0 ? 1 - kShareOfBest : 0;  // of all epochs the first alone is always better
+    const double often = (t.training + t.validation - before) / kCheckpointSeconds;
+    const double saves = first_save + std::min(double(count) * kShareOfBest, first_save + often);
     t.saving += saves * (network.best_seconds + stage.last_seconds);
     if (first + count == epochs) t.saving += stage.last_seconds * (1 - kShareOfBest);
   }
