@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "data/csv.h"
+#include "data/decoded_once.h"
 #include "data/parallel.h"
 #include "data/sources.h"
 #include "data/split.h"
@@ -109,6 +110,9 @@ Dataset Dataset::open(const DatasetSpec& spec) {
   Dataset data;
   data.root_ = spec.path;
   data.class_names_ = std::move(listing.class_names);
+  std::shared_ptr<DecodedOnce> once;
+  if (spec.kept_bytes > 0 && spec.path.extension() != ".npz")  // whose images lie in memory as they are
+    listing.source = once = std::make_shared<DecodedOnce>(listing.source, std::ssize(listing.samples), spec.kept_bytes);
   data.source_ = listing.source;
   data.notes_ = std::move(listing.notes);
 
@@ -128,6 +132,7 @@ Dataset Dataset::open(const DatasetSpec& spec) {
   } else if (spec.decodes_all) {
     reasons = find_damage(listing, spec.threads);
   }
+  if (once) once->open_ends();
   std::vector<std::int64_t> numbers(reasons.size(), -1);
   for (std::size_t i = 0; i < reasons.size(); ++i) {
     if (!reasons[i].empty()) {

@@ -220,13 +220,16 @@ int loader_threads(std::int64_t loader_threads, std::int64_t threads) {
 }
 
 Dataset open_dataset(const TrainSettings& s, bool finds_copies) {
+  // Half of what the loader may keep, and less with every image that it has loaded.
+  const std::int64_t kept_bytes = s.image_cache_mb << 19;
   return Dataset::open({.path = s.data,
                         .val_fraction = s.val_fraction,
                         .test_fraction = s.test_fraction,
                         .seed = std::uint64_t(s.seed),
                         .skip_bad = s.skip_bad,
                         .finds_copies = finds_copies,
-                        .threads = loader_threads(s.loader_threads, s.threads)});
+                        .threads = loader_threads(s.loader_threads, s.threads),
+                        .kept_bytes = kept_bytes});
 }
 
 Transform transform_of(const ModelInfo& info) {

@@ -147,7 +147,8 @@ void Estimate::count_bytes(const StudyTask& task, const Course& course, KindEsti
   const DatasetRates& data = rates_.datasets.at(task.cell.dataset);
   const auto [train, val, test] = images(task);
   constexpr std::int64_t kProgram = 200 << 20, kLineOfText = 120, kLogs = 20'000;
-  const std::int64_t decoded = std::min(course.settings.image_cache_mb << 20, (train + val) * data.image_bytes);
+  const std::int64_t cache = course.settings.image_cache_mb << 20;  // and what open_dataset keeps, half as much
+  const std::int64_t decoded = std::min(cache + cache / 2, (train + val + test) * data.image_bytes);
   kind.memory_bytes = rates.memory_bytes + decoded + kProgram;
   const std::int64_t text = kLogs + (train + 2 * val + 2 * test) * kLineOfText;
   kind.disk_bytes = text + (task.trial ? 0 : network.best_bytes);

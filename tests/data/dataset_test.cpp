@@ -39,6 +39,39 @@ void write_folders(const TemporaryFolder& folder) {
   folder.write("train/a/.hidden.png", "not an image");
 }
 
+TEST(Dataset, WhatWasDecodedWhileOpeningIsGivenAwayOnce) {
+  const TemporaryFolder folder;
+  write_folders(folder);
+  const Dataset plain = Dataset::open({.path = folder.path()});
+  std::vector<Image> images;
+  for (std::int64_t i = 0; i < plain.size(); ++i) images.push_back(plain.load(i));
+  const std::int64_t one = images[0].bytes();
+  for (const bool finds_copies : {false, true})
+    for (const std::int64_t kept : {std::int64_t{3}, plain.size()}) {
+      const Dataset data =
+          Dataset::open({.path = folder.path(), .finds_copies = finds_copies, .threads = 1, .kept_bytes = kept * one});
+      const fs::path away = folder.path().string() + "-away";
+      fs::rename(folder.path(), away);  // only what is in memory can be loaded now
+      std::int64_t loaded = 0;
+      for (std::int64_t i = 0; i < data.size(); ++i) {
+        ImageInfo info;
+        Image image;
+        try {
+          image = data.load(i, &info);
+        } catch (const Error&) {
+          continue;
+        }
+        EXPECT_EQ(image, images[std::size_t(i)]);
+        EXPECT_EQ(info.format, "PNG");
+        ++loaded;
+      }
+      EXPECT_EQ(loaded, kept);
+      EXPECT_THROW(data.load(0), Error);
+      fs::rename(away, folder.path());
+      EXPECT_EQ(data.load(0), images[0]);  // from its file
+    }
+}
+
 TEST(Dataset, FoldersAreListedInByteOrder) {
   const TemporaryFolder folder;
   write_folders(folder);
