@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "apps/follow_weights.h"
 #include "apps/interrupt.h"
 #include "apps/lr_curve.h"
 #include "apps/progress_display.h"
@@ -79,10 +80,12 @@ int run_find_lr(FindLrOptions& options) {
   if (!options.data.empty()) options.settings.set_flag("train.data", options.data);
   TrainSettings settings = options.settings.resolve();
   check_start(settings, "find-lr");
+  const std::string note = follow_weights(settings, options.settings);
   StopLater stop;
   options.spec.stop = &stop.flag();
   Session session = open_session(settings);
   ProgressDisplay progress(options.is_quiet, session.heading);
+  if (!note.empty()) progress.note(note);
   const RangeTest test = find_lr(*session.context, settings, options.spec, progress);
   if (test.end == RangeEnd::interrupted) return kExitInterrupted;
   const std::int64_t steps = options.spec.steps;

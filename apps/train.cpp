@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <new>
 
+#include "apps/follow_weights.h"
 #include "apps/interrupt.h"
 #include "apps/progress_display.h"
 #include "apps/session.h"
@@ -39,25 +40,6 @@ RunResult train_or_say_what_is_kept(Context& context, const TrainSettings& setti
   } catch (const std::bad_alloc&) {
     throw Error(fmt::format("{}; {}", host_out_of_memory_text(), kept()));
   }
-}
-
-/// The weights decide the architecture, and config.toml is to name theirs. Files always name one, so they are
-/// overruled, which the text that comes back says unless it was the default; a run that continues keeps what it has
-/// recorded. Errors: the command line names another; weights that cannot be read.
-std::string follow_weights(TrainSettings& settings, const SettingsOptions& given) {
-  if (settings.weights.empty()) return {};
-  const RunDirectory run(settings.output);
-  const bool resumes = settings.resume && run.has("last.h5");
-  const std::string held = (resumes ? read_model_info(run.last()) : starting_info(settings)).architecture;
-  const std::string named = settings.arch;
-  if (named != held && given.is_given_on_command_line("train.arch"))
-    throw UsageError(fmt::format("train.arch: {} holds a {}, not a {}; leave --arch out",
-                                 resumes ? run.last().string() : settings.weights, held, named));
-  if (settings.resume) return {};
-  settings.arch = held;
-  if (named == held || named == TrainSettings{}.arch || !given.is_given("train.arch")) return {};
-  return fmt::format("train.arch is {} in a file, but {} holds a {}, which is what trains", named, settings.weights,
-                     held);
 }
 
 int run_train(TrainOptions& options) {

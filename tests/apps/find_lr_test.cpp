@@ -86,6 +86,7 @@ TEST(FindLr, MistakesGetOneLine) {
   expect_error(graft(small_test({"--min-lr", "0"})), 2, "--min-lr: expects more than 0");
   expect_error(graft(small_test({"--steps", "1"})), 2, "--steps: expects at least 2");
   expect_error(graft(small_test({"--smoothing", "1"})), 2, "--smoothing: expects at least 0 and less than 1");
+  expect_error(graft(small_test({"--arch", "vgg19"})), 2, "holds a densenet121, not a vgg19; leave --arch out");
   expect_error(graft(small_test({"--lr", "0.1"})), 2, "unknown option '--lr'");
 }
 

@@ -143,6 +143,9 @@ TEST(Study, RunsTrialsThenCellsAndItsResultsCanBeRead) {
   ASSERT_EQ(results.cells.size(), 6U);
   ASSERT_EQ(results.trials.size(), 2U);
   EXPECT_EQ(results.cells[0].cell.id(), "densenet121/shapes/full/seed-1");
+  EXPECT_NE(read_text(std::string(study.folder()) + "/runs/densenet121/shapes/full/seed-1/config.toml")
+                .find("arch = \"densenet121\""),
+            std::string::npos);
   EXPECT_EQ(results.trials[0].trial.id(), "densenet121/shapes/full/trial-1");
   EXPECT_NE(results.trials[0].is_chosen, results.trials[1].is_chosen);
   for (const TrialResult& trial : results.trials) EXPECT_EQ(trial.is_chosen, results.cells[0].lr == trial.trial.lr);
