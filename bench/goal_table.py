@@ -38,7 +38,7 @@ def contests(stage, rehearse=False, every=False):
         configurations = (("", "f32"), ) if rehearse else (("default", "bf16"), ("default", "f16"))
         return [("infer", arch, small or 256, configurations) for arch in NAMES]
     if stage == "latency":
-        mode = "max-autotune" if every else "reduce-overhead"  # the first takes minutes to compile
+        mode = "max-autotune" if every else "reduce-overhead"  # max-autotune takes minutes to compile
         return [("infer", "resnet50", 1, (("", "f32"), ) if rehearse else ((mode, "f16"), ))]
     if stage == "small-batch":
         configurations = (("", "f32"), ) if rehearse else (("", "bf16"), ("reduce-overhead", "bf16"))

@@ -18,6 +18,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import statistics
 import sys
 import time
@@ -29,6 +30,9 @@ from goal_table import (BOUNDARY, DETERMINISTIC, INFER, LATENCY_MS, MANY_IMAGES,
 from goal_table import contests, factor, mib, share_text, verdict
 from contenders import TORCH_CONTENDER, Contender, LeftOut, alternate, our_environment, ratios, time_process
 from duels import Duels
+
+# What graft takes for images by their names.
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".tga", ".ppm", ".pgm", ".pnm")
 
 
 class Bench(Duels):
@@ -119,6 +123,7 @@ class Bench(Duels):
             stayed, left_out = alternate([leaner, ours], self.rounds, self.steps_for(ours))
         if left_out:
             raise LeftOut(f"graft: {left_out[-1][1]}")
+        self.require_replays(leaner.name, leaner)
         self.describe(what, leaner, options["batch"])
         self.memory_row(what + ", --recompute norms", arch, leaner, eager,
                         ", a step takes {:.2f} [{:.2f}, {:.2f}] times as long".format(*ratios(leaner, ours)))
@@ -165,7 +170,7 @@ class Bench(Duels):
         what = f"latency {NAMES[arch]}, batch {batch}, {self.size} px" + (", remaining configurations" if self.a.all else "")
         options = dict(arch=arch, batch=batch, size=self.size)
         ours, best = self.ours("graft_train_step", "--job", job, **options), None
-        loaded = self.load(job, configurations, **options)
+        loaded = self.load(job, configurations, limit_s=440 if self.a.all else 240, **options)
         for _, name, opponent, ratio in self.duel(ours, what, batch, loaded):
             if best is None or statistics.median(opponent.rounds) < best[0]:
                 best = (statistics.median(opponent.rounds), name, ratio)
@@ -177,6 +182,8 @@ class Bench(Duels):
                          "goal" if milliseconds <= aim else "floor" if milliseconds <= floor else "above the floor"))
         ours.close()
         self.require_replays(what, ours)
+        if self.a.all and best is None and not self.torch_reason:
+            raise LeftOut(f"{what}: PyTorch is left out, see above")
 
     def small_batch(self):
         contests = [(dict(arch=arch, batch=batch, size=self.size), configurations)
@@ -288,19 +295,21 @@ class Bench(Duels):
         """(a folder, "N images, "): what it is given, each image so many times that there are enough for a fit to take
         its time. Where that is no folder of images, or in a rehearsal, (what it is given, "")."""
         found = [
-            os.path.join(folder, name) for folder, _, names in os.walk(self.a.data) for name in names
-            if name.lower().endswith((".jpg", ".jpeg", ".png", ".bmp"))
+            os.path.join(folder, name) for folder, _, names in os.walk(self.a.data, followlinks=True) for name in names
+            if name.lower().endswith(IMAGES) and not name.startswith(".")
         ]
-        if self.a.rehearse or not found:
+        if self.a.rehearse:
+            return self.a.data, ""
+        if not found:
+            self.report.note(f"{self.a.data} is no folder of images: whole fits take it as it is")
             return self.a.data, ""
         copies, many = -(-MANY_IMAGES // len(found)), os.path.join(self.a.state, "many-images")
+        shutil.rmtree(many, ignore_errors=True)  # of other images, or half of them
         for path in found:
             folder = os.path.join(many, os.path.dirname(os.path.relpath(path, self.a.data)))
             os.makedirs(folder, exist_ok=True)
             for i in range(copies):
-                copy = os.path.join(folder, f"{i}-{os.path.basename(path)}")
-                if not os.path.exists(copy):
-                    os.symlink(os.path.abspath(path), copy)
+                os.symlink(os.path.abspath(path), os.path.join(folder, f"{i}-{os.path.basename(path)}"))
         return many, f"{copies * len(found)} images, "
 
     def probe_of_torch(self, data, folder, batch, what):

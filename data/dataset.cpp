@@ -157,6 +157,9 @@ Dataset Dataset::open(const DatasetSpec& spec) {
     if (holds_out_val) hold(spec.val_fraction, Split::val);
     for (std::size_t i = 0; i < grouped.size(); ++i) data.samples_[i].split = grouped[i].split;
   }
+  if (once)  // test images are loaded last of all: until then their place is others'
+    for (std::size_t i = 0; i < data.samples_.size(); ++i)
+      if (data.samples_[i].split == Split::test) once->forget(data.source_index_[i]);
   if (const std::string obstacle = data.training_obstacle(); spec.for_training && !obstacle.empty())
     throw Error(fmt::format("{}: {}", data.root_.string(), obstacle));
   return data;

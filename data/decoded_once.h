@@ -1,4 +1,4 @@
-// Images that were decoded while a set was opened, for whoever loads them next: so that a run decodes each once.
+// Images that were decoded while a set was opened, for whoever loads them next: training need not decode them again.
 #pragma once
 
 #include <memory>
@@ -19,6 +19,7 @@ class DecodedOnce final : public ImageSource {
   Image load(std::int64_t i, ImageInfo* info) const override;
   /// To be called while nobody loads.
   void open_ends() { is_open_ = false; }
+  void forget(std::int64_t i) { taken(i); }
 
  private:
   struct Decoded {

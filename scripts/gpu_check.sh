@@ -257,7 +257,7 @@ wanted() { [[ -z $only || ,$only, == *,$1,* ]]; }
 
 # The benchmarks that load for long before they are timed, from wherever the first of them stands in the list. They share a
 # lock: see Turns in bench/contenders.py. Each may take the time that is left, since it waits for the others.
-is_benchmark() { [[ $1 =~ ^(train|infer|all)- || $1 =~ ^(latency|update|small-batch)$ ]]; }
+is_benchmark() { [[ $1 =~ ^(train|infer)- || $1 =~ ^(latency|update|small-batch)$ ]]; }
 stages_together() {
   local name pids=()
   while read -r name _; do

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "data/files.h"
 #include "models/network_io.h"
 #include "strategies/image_sheets.h"
 #include "strategies/inference.h"
@@ -75,24 +76,36 @@ void Fit::resume(const Checkpoint& checkpoint) {
     restore_adapters(checkpoint, start->parameters(), parameters_);
   }
   saved_steps_ = state_.steps;
+  saved_best_epoch_ = state_.best_epoch;
   resumed_ = checkpoint;
 }
 
 void Fit::save() {
   if (recorder_) recorder_->flush();
-  saved_at_ = Clock::now();
-  saved_steps_ = state_.steps;
   state_.strategy = strategy_->state();
   // The best weights carry no moments: nothing continues from them but a strategy's next stage, which starts afresh.
   if (kept_best_) save_network(spec_.directory.next_best(state_.best_epoch, state_.steps), spec_.network, *kept_best_);
   save_network(spec_.directory.last(), spec_.network, make_checkpoint(state_, parameters_, optimizer_));
   if (kept_best_) spec_.directory.settle_best(state_.best_epoch, state_.steps);
   kept_best_.reset();
+  saved_at_ = Clock::now();
+  saved_steps_ = state_.steps;
+  saved_best_epoch_ = state_.best_epoch;
 }
 
-/// When training has failed: what failed is told, not that this cannot be written either.
+/// When training has failed: for whoever uses best.h5 now. One that continues finds that of its checkpoint beside it.
+/// What failed is told, not that this cannot be written either.
 void Fit::save_kept_best() noexcept try {
-  if (kept_best_) save_network(spec_.directory.best(), spec_.network, *kept_best_);
+  if (!kept_best_ || saved_steps_ < 0) return;
+  const std::filesystem::path best = spec_.directory.best(),
+                              before = spec_.directory.next_best(saved_best_epoch_, saved_steps_);
+  const bool had_best = spec_.directory.has("best.h5");
+  if (had_best) rename_file(best, before);
+  try {
+    save_network(best, spec_.network, *kept_best_);
+  } catch (const std::exception&) {
+    if (had_best) rename_file(before, best);
+  }
 } catch (const std::exception&) {
 }
 

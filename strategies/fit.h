@@ -45,7 +45,7 @@ struct SweepSpec {
   std::function<bool(std::int64_t step, double loss)> take_loss;
 };
 
-/// What training may lose when the machine fails, in seconds, or an epoch if that takes longer.
+/// After so many seconds the end of an epoch is saved. A machine that fails takes as much with it, and an epoch.
 inline constexpr double kCheckpointSeconds = 10;
 
 /// Batches of an epoch that are trained on: all, but for a last one of a single image where batch statistics are used.
@@ -65,8 +65,8 @@ class Fit {
   /// Trains until epochs, steps or patience are used up; afterwards last.h5 exists and, once an epoch was validated,
   /// best.h5. False when `stop` was raised: last.h5 continues from there. Whole epochs compete for the best; one that
   /// max_steps cuts short is validated, but is the best only if none was completed, until the run continues.
-  /// Errors: a loss or weight that is not finite (the step, the first layer with a bad value; last.h5 stays as it was);
-  /// a frozen tensor that changed.
+  /// Errors: a loss or weight that is not finite (the step, the first layer with a bad value); a frozen tensor that
+  /// changed. After any error last.h5 is as it was, and best.h5 has the best weights so far.
   bool run();
   /// Trains the network as it is, pass after pass over the training images. Writes no file and validates nothing; the
   /// network is left as the last update made it. Takes the place of run(). False when `stop` was raised.
@@ -144,7 +144,7 @@ class Fit {
   std::optional<EpochPlan> plan_;
   std::optional<FreezePlan> adopted_;               // what the parameters follow
   std::chrono::steady_clock::time_point saved_at_;  // last.h5, and how many steps it knows of
-  std::int64_t saved_steps_ = -1;
+  std::int64_t saved_steps_ = -1, saved_best_epoch_ = 0;
   std::int64_t skipped_before_epoch_ = 0;  // updates, by loss scaling
   std::string truth_table_;                // as last shown
   FrozenPrefix prefix_;                    // of adopted_

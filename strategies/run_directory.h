@@ -24,8 +24,9 @@ class RunDirectory {
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path best() const { return path_ / "best.h5"; }
-  /// Where new best weights wait until last.h5 knows of them. If best.h5 were ahead of the checkpoint, a run that
-  /// continues would begin its next stage with weights of the future.
+  /// Where new best weights wait until last.h5 knows of them, and where those that it knows of wait after a failure,
+  /// when best.h5 has better ones. If best.h5 were ahead of the checkpoint, a run that continues would begin its next
+  /// stage with weights of the future.
   std::filesystem::path next_best(std::int64_t epoch, std::int64_t steps) const;
   /// Makes those of this epoch, after so many updates, best.h5 and removes others. Errors: as rename_file().
   void settle_best(std::int64_t epoch, std::int64_t steps) const;

@@ -15,6 +15,20 @@ namespace {
 constexpr double kFeatureBytesPerSecond = 1e9;  // written, or read and checked
 constexpr double kShareOfBest = 0.5;            // epochs after the first that are better than all before
 
+/// Share of so many images that a run need not decode again for its first epoch.
+double known_share(const TrainSettings& s, const DatasetRates& data, std::int64_t images) {
+  const double room = double(s.image_cache_mb << 20) / 2;  // as open_dataset has it
+  return std::min(1.0, room / std::max(1.0, double(data.decoded_bytes) * double(images)));
+}
+
+/// Seconds for checkpoints: after the first epoch, after each that is kCheckpointSeconds later, and at the end.
+double saving_seconds(std::int64_t epochs, double seconds, double best_seconds, double last_seconds) {
+  if (epochs == 0) return last_seconds;
+  const double more = double(epochs - 1), each = seconds / double(epochs);
+  const double saves = 1 + std::min(more, more * std::min(1.0, each / kCheckpointSeconds) + 1);
+  return std::min(saves, 1 + more * kShareOfBest) * best_seconds + saves * last_seconds;
+}
+
 class Estimate {
  public:
   Estimate(const StudySpec& spec, const StudyRates& rates, std::int64_t jobs) : spec_(spec), rates_(rates) {
@@ -30,7 +44,7 @@ class Estimate {
   };
   Course course_of(const StudyTask& task);
   TaskSeconds seconds_of(const StudyTask& task, const Course& course, std::int64_t epochs, bool shares);
-  double features(const StudyTask& task, const StageRates& stage, std::int64_t images, bool shares);
+  double features(const StudyTask& task, const Course& course, const StageRates& stage, bool shares);
   void count_shared(const StudyCell& cell, std::int64_t bytes);
   void add(const StudyTask& task);
   void count_bytes(const StudyTask& task, const Course& course, KindEstimate& kind);
@@ -65,14 +79,17 @@ Estimate::Course Estimate::course_of(const StudyTask& task) {
 }
 
 /// Computing them, or reading what another training has computed; also telling which file is theirs, by all pixels.
-double Estimate::features(const StudyTask& task, const StageRates& stage, std::int64_t images, bool shares) {
+double Estimate::features(const StudyTask& task, const Course& course, const StageRates& stage, bool shares) {
   const DatasetRates& data = rates_.datasets.at(task.cell.dataset);
+  const auto [train, val, test] = this->images(task);
+  const std::int64_t images = train + val;
   const std::string key =
       fmt::format("{}/{}/{}/{}", task.cell.network, task.cell.dataset, task.cell.fold, stage.feature_parts);
   const bool is_known = shares ? !shared_.insert(key).second : shared_.contains(key);
   const double n = double(images), bytes = n * double(stage.feature_bytes) / kFeatureBytesPerSecond;
   if (shares && !is_known) count_shared(task.cell, images * stage.feature_bytes);
-  return n * data.open_seconds + bytes + (is_known ? 0 : n * (stage.feature_seconds + data.load_seconds));
+  const double again = 1 - known_share(course.settings, data, images + test);
+  return again * n * data.open_seconds + bytes + (is_known ? 0 : n * (stage.feature_seconds + data.load_seconds));
 }
 
 void Estimate::count_shared(const StudyCell& cell, std::int64_t bytes) {
@@ -98,15 +115,15 @@ TaskSeconds Estimate::seconds_of(const StudyTask& task, const Course& course, st
   const double update = double(s.batch * s.accumulate);
   bool was_read = false;
   bool ends_with_features = false;
+  double last_seconds = 0;  // mean over epochs
   for (std::size_t i = 0; i < course.stages.size(); ++i) {
     const std::int64_t first = course.stages[i].first_epoch,
                        count = std::min(course.stages[i].last_epoch + 1, epochs) - first;
     if (count <= 0) break;
     const StageRates& stage = stages[std::min(i, stages.size() - 1)];
-    const double before = t.training + t.validation;
     ends_with_features = stage.keeps_features;
     t.training += stage.begin_seconds;
-    if (stage.keeps_features) t.features += features(task, stage, train + val, shares);
+    if (stage.keeps_features) t.features += features(task, course, stage, shares);
     const double full = std::floor(double(train) / update), rest = double(train) - full * update;
     double steps = full * stage.step_seconds;
     if (rest > 0) steps += stage.update_seconds + (stage.step_seconds - stage.update_seconds) * rest / update;
@@ -115,19 +132,17 @@ TaskSeconds Estimate::seconds_of(const StudyTask& task, const Course& course, st
     t.validation += double(count * val) * stage.validation_seconds;
     if (!stage.keeps_features) {
       const double passes = (was_read ? 0 : 1) + (double(count) - (was_read ? 0 : 1)) * reread;
-      const double decoding = passes * double(train) * data.load_seconds,
-                   validating = passes * double(val) * data.load_seconds;
+      const double known = was_read ? 0 : known_share(s, data, train + val + test) * data.open_seconds;
+      const double seconds = passes * data.load_seconds - std::min(known, data.load_seconds);
+      const double decoding = double(train) * seconds, validating = double(val) * seconds;
       // A GPU computes meanwhile.
       t.training += rates_.device_waits ? decoding : std::max(0.0, decoding - steps * double(count));
       t.validation += validating;
       was_read = true;
     }
-    const double first_save = i == 0 ? 1 - kShareOfBest : 0;  // of all epochs the first alone is always better
-    const double often = (t.training + t.validation - before) / kCheckpointSeconds;
-    const double saves = first_save + std::min(double(count) * kShareOfBest, first_save + often);
-    t.saving += saves * (network.best_seconds + stage.last_seconds);
-    if (first + count == epochs) t.saving += stage.last_seconds * (1 - kShareOfBest);
+    last_seconds += double(count) * stage.last_seconds / double(epochs);
   }
+  t.saving = saving_seconds(epochs, t.training + t.validation, network.best_seconds, last_seconds);
   t.test = double(test) * (network.test_seconds + data.load_seconds) +
            double(val) * (ends_with_features ? 0 : network.test_seconds);
   return t;
@@ -148,7 +163,8 @@ void Estimate::count_bytes(const StudyTask& task, const Course& course, KindEsti
   const auto [train, val, test] = images(task);
   constexpr std::int64_t kProgram = 200 << 20, kLineOfText = 120, kLogs = 20'000;
   const std::int64_t cache = course.settings.image_cache_mb << 20;  // and what open_dataset keeps, half as much
-  const std::int64_t decoded = std::min(cache + cache / 2, (train + val + test) * data.image_bytes);
+  const std::int64_t decoded = std::min(cache, (train + val) * data.image_bytes) +
+                               std::min(cache / 2, (train + val + test) * data.decoded_bytes);
   kind.memory_bytes = rates.memory_bytes + decoded + kProgram;
   const std::int64_t text = kLogs + (train + 2 * val + 2 * test) * kLineOfText;
   kind.disk_bytes = text + (task.trial ? 0 : network.best_bytes);

@@ -47,9 +47,9 @@ struct NetworkRates {
 };
 
 struct DatasetRates {
-  double open_seconds = 0;       // an image: decoding it once when a run starts
-  double load_seconds = 0;       // an image: decoding and resizing it for a batch
-  std::int64_t image_bytes = 0;  // of an image that stays decoded between epochs
+  double open_seconds = 0;                          // an image: decoding it once when a run starts
+  double load_seconds = 0;                          // an image: decoding and resizing it for a batch
+  std::int64_t image_bytes = 0, decoded_bytes = 0;  // of an image as it stays between epochs, and as it is
 };
 
 struct StudyRates {

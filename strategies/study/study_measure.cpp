@@ -230,7 +230,8 @@ void Measurement::measure_dataset(const StudyDataset& dataset) {
   const bool keeps_cropped = augmentation_of(s).is_none();
   std::int64_t all = 0;
   for (std::int64_t b : bytes) all += b;
-  rates.image_bytes = keeps_cropped ? 3 * info.input_size * info.input_size : all / images.size();
+  rates.decoded_bytes = all / images.size();
+  rates.image_bytes = keeps_cropped ? 3 * info.input_size * info.input_size : rates.decoded_bytes;
 }
 
 /// Starting the program and loading its libraries.

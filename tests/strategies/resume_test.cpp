@@ -112,31 +112,6 @@ TEST(Resume, KilledBetweenBestWeightsAndCheckpointItContinuesToTheSameBits) {
   }
 }
 
-TEST(Resume, WhenTrainingFailsTheBestWeightsSoFarAreWrittenAndItContinuesToTheSameBits) {
-  TemporaryFolder folder;
-  testing::draw_images(folder / "images", 2, {.val = 0});
-  TrainSettings s = short_run(folder / "three", "full");
-  s.data = (folder / "images").string(), s.val_fraction = 0;  // then every epoch is the best
-  s.lr = 1e-3, s.schedule = "constant", s.epochs = 3;
-  run(s);
-  s.epochs = 4, s.output = (folder / "straight").string();
-  run(s);
-
-  s.output = (folder / "failed").string();
-  Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
-  testing::RecordingSink sink;
-  sink.on_advance = [](const PassProgress& p) {
-    if (p.pass == "train" && p.epoch == 4) throw Error("the lights went out");
-  };
-  EXPECT_TRUE(
-      contains(testing::error_of([&] { train(context, s, {.config_toml = "", .command_line = ""}, sink); }), "lights"));
-  EXPECT_EQ(differing_tensors(folder / "failed" / "best.h5", folder / "three" / "best.h5"), std::vector<std::string>{});
-  EXPECT_NE(differing_tensors(folder / "failed" / "best.h5", folder / "straight" / "best.h5").size(), 0u);
-  s.resume = true;
-  run(s);
-  expect_same_bits(folder / "straight", folder / "failed");
-}
-
 TEST(Resume, InterruptedPenaltiesAndMeasuredRatesContinueToTheSameBits) {
   const auto in_epoch_2 = [](const PassProgress& p) { return p.pass == "train" && p.epoch == 2; };
   for (const char* name : {"l2-sp", "auto-rgn", "auto-snr"}) {
