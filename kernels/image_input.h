@@ -171,7 +171,8 @@ GRAFT_PIXEL void change_colours(Rgb& p, const ImageChange& change, std::int64_t 
 
 /// Channel c of the network's input.
 GRAFT_PIXEL float scaled(const Rgb& p, const PixelScaling& s, int c) {
-  const float value = float(p.v[s.is_bgr ? 2 - c : c]) / s.scale;
+  const std::uint8_t rgb = p.v[c], bgr = p.v[2 - c];  // not by a computed index, which would put p into memory
+  const float value = float(s.is_bgr ? bgr : rgb) / s.scale;
   return (value - s.mean[c]) / s.std[c];
 }
 

@@ -7,7 +7,7 @@
 namespace graft::gpu {
 namespace {
 
-constexpr int kTileW = 32, kTileH = kThreads / kTileW;
+constexpr int kTileW = 32, kTileH = 32, kRowsAtOnce = kThreads / kTileW;
 using Pixel = Elements<std::uint8_t, 4>;  // red, green, blue, nothing
 
 struct ResizedImage {
@@ -27,6 +27,14 @@ struct ImageSize {
 struct PixelBlocks {
   const std::uint8_t* at[kMostPixelBlocks];
 };
+/// By comparisons: for an index that is not a constant every thread would copy the parameter to its own memory.
+__device__ __forceinline__ const std::uint8_t* block_at(const PixelBlocks& blocks, int i) {
+  const std::uint8_t* p = blocks.at[0];
+#pragma unroll
+  for (int b = 1; b < kMostPixelBlocks; ++b)
+    if (b == i) p = blocks.at[b];
+  return p;
+}
 
 /// A tile of one image. Its first threads make the weights of its columns and rows.
 __global__ void __launch_bounds__(kThreads)
@@ -52,14 +60,18 @@ __global__ void __launch_bounds__(kThreads)
     }
   }
   __syncthreads();
-  const int x = thread % kTileW, y = thread / kTileW;
-  if (left + x >= size.width || top + y >= size.height) return;
+  const int x = thread % kTileW;
+  if (left + x >= size.width) return;
   const std::int64_t pitch = std::int64_t(change.width) * 3;
   const std::uint8_t* from =
-      blocks.at[change.block] + change.first_byte + change.from_y * pitch + std::int64_t(change.from_x) * 3;
-  const int row = kTileW + y;
-  const Rgb p = filtered(from, pitch, {first[row], count[row], weights[row]}, {first[x], count[x], weights[x]});
-  resized[blockIdx.y * size.pixels() + std::int64_t(top + y) * size.width + left + x] = {{p.v[0], p.v[1], p.v[2], 0}};
+      block_at(blocks, change.block) + change.first_byte + change.from_y * pitch + std::int64_t(change.from_x) * 3;
+  Pixel* to = resized + blockIdx.y * size.pixels() + left + x;
+  const Line column{first[x], count[x], weights[x]};
+  for (int y = thread / kTileW; y < kTileH && top + y < size.height; y += kRowsAtOnce) {
+    const int row = kTileW + y;
+    const Rgb p = filtered(from, pitch, {first[row], count[row], weights[row]}, column);
+    to[std::int64_t(top + y) * size.width] = {{p.v[0], p.v[1], p.v[2], 0}};
+  }
 }
 
 __device__ ResizedImage image_of(const Pixel* resized, const ImageSize& size) {
@@ -87,18 +99,23 @@ template <class T, int W>
 __global__ void __launch_bounds__(kThreads)
     input_kernel(const Rows<T> x, const std::int64_t channels, const ImageChange* changes, const Pixel* resized,
                  const ImageSize size, const unsigned long long* luma_sums, const PixelScaling scaling) {
-  const std::int64_t i = std::int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  const int i = int(blockIdx.x) * kThreads + int(threadIdx.x);
   if (i >= size.pixels()) return;
   const ImageChange& change = changes[blockIdx.y];
-  Rgb p = before_contrast(image_of(resized, size), change, size.height, size.width, int(i / size.width),
-                          int(i % size.width));
+  Rgb p = before_contrast(image_of(resized, size), change, size.height, size.width, i / size.width, i % size.width);
   change_colours(p, change, std::int64_t(luma_sums[blockIdx.y]), size.pixels());
-  for (std::int64_t c = 0; c < channels; c += W) {
-    Pack<W> v = {};
-    for (int l = 0; l < W; ++l)
-      if (c + l < 3) v.v[l] = scaled(p, scaling, int(c) + l);
-    store<W>(x.at(blockIdx.y * size.pixels() + i, c), v);
+  Pack<8> v = {};  // by indices that are constants, so that all stays in registers
+#pragma unroll
+  for (int c = 0; c < 3; ++c) v.v[c] = scaled(p, scaling, c);
+  T* to = x.at(blockIdx.y * size.pixels() + i, 0);
+  if constexpr (W == 8) {
+    store<8>(to, v);
+  } else {
+#pragma unroll
+    for (int c = 0; c < 3; ++c)
+      if (c < channels) store<1>(to + c, Pack<1>{{v.v[c]}});
   }
+  for (std::int64_t c = W == 8 ? 8 : 3; c < channels; c += W) store<W>(to + c, Pack<W>{});
 }
 
 bool changes_contrast(std::span<const ImageChange> changes) {

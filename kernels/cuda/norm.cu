@@ -27,13 +27,12 @@ template <class T, int W>
 __global__ void __launch_bounds__(kThreads, kBlocks) normalize_kernel(const RowTiling t, const NormalizeParams<T> p) {
   const ThreadRows at = thread_rows<W>(t);
   if (!at.is_active) return;
-  float mean[W], scale[W], beta[W];
-  for (int l = 0; l < W; ++l) {
-    const std::int64_t c = at.channel + l;
-    mean[l] = *p.stats.at(0, c);
-    scale[l] = inverse_deviation(*p.stats.at(1, c), p.epsilon) * p.gamma[c];
-    beta[l] = p.beta[c];
-  }
+  Pack<W> constants[4];
+  load_constants<W>({p.stats.at(0, at.channel), p.beta + at.channel, p.stats.at(1, at.channel), p.gamma + at.channel},
+                    constants);
+  const Pack<W>&mean = constants[0], &beta = constants[1];
+  float scale[W];
+  for (int l = 0; l < W; ++l) scale[l] = inverse_deviation(constants[2].v[l], p.epsilon) * constants[3].v[l];
   for (std::int64_t first = at.begin; first < at.end; first += kRows<T, W> * at.step) {
     Waiting<T, W> in[kRows<T, W>] = {}, more[kRows<T, W>] = {};
 #pragma unroll
@@ -50,13 +49,13 @@ __global__ void __launch_bounds__(kThreads, kBlocks) normalize_kernel(const RowT
       Pack<W> v = widened(in[k]);
       const Pack<W> residual = widened(more[k]);
       for (int l = 0; l < W; ++l) {
-        v.v[l] = (v.v[l] - mean[l]) * scale[l] + beta[l];
+        v.v[l] = (v.v[l] - mean.v[l]) * scale[l] + beta.v[l];
         if (p.residual.data) v.v[l] += residual.v[l];
         if (p.has_relu) v.v[l] = v.v[l] < 0 ? 0.0f : v.v[l];
       }
       store<W>(p.y.at(r, at.channel), v);
       if constexpr (W == 8)
-        if (p.mask.data) *p.mask.at(r, at.channel) = std::uint8_t(positive_bits(rounded<T>(v)));
+        if (p.mask.data) *p.mask.at(r, at.channel) = std::uint8_t(positive_bits(v, kRoundsToZero<T>));  // of y
     }
   }
 }
@@ -90,14 +89,17 @@ __global__ void __launch_bounds__(kThreads, kBlocks) normalize_grad_kernel(const
   const ThreadRows at = thread_rows<W>(t);
   if (!at.is_active) return;
   float mean[W], scale[W], mean_g[W] = {}, slope[W] = {};  // slope: of the part that is linear in x
-  for (int l = 0; l < W; ++l) {
-    const std::int64_t c = at.channel + l;
-    const float inverse = inverse_deviation(*p.stats.at(1, c), p.epsilon);
-    mean[l] = *p.stats.at(0, c);
-    scale[l] = inverse * p.gamma[c];
-    if (p.sums.data) {
-      mean_g[l] = *p.sums.at(0, c) * p.per_element;
-      slope[l] = *p.sums.at(1, c) * p.per_element * inverse;
+  {
+    const std::int64_t c = at.channel;
+    const ConstRows<float>& sums = p.sums.data ? p.sums : p.stats;  // not used if there are none
+    Pack<W> constants[5];
+    load_constants<W>({p.stats.at(0, c), p.stats.at(1, c), p.gamma + c, sums.at(0, c), sums.at(1, c)}, constants);
+    for (int l = 0; l < W; ++l) {
+      const float inverse = inverse_deviation(constants[1].v[l], p.epsilon);
+      mean[l] = constants[0].v[l];
+      scale[l] = inverse * constants[2].v[l];
+      mean_g[l] = constants[3].v[l] * p.per_element;
+      slope[l] = constants[4].v[l] * p.per_element * inverse;
     }
   }
   for (std::int64_t first = at.begin; first < at.end; first += kGradRows * at.step) {
@@ -143,13 +145,16 @@ template <class T, int W>
 __global__ void __launch_bounds__(kThreads) correction_kernel(const RowTiling t, const CorrectionParams<T> p) {
   const ThreadRows at = thread_rows<W>(t);
   if (!at.is_active) return;
+  Pack<W> constants[4];
+  load_constants<W>({p.stats.at(0, at.channel), p.stats.at(1, at.channel), p.weighted.at(0, at.channel),
+                     p.weighted.at(1, at.channel)},
+                    constants);
   float mean[W], first[W], second[W];
   for (int l = 0; l < W; ++l) {
-    const std::int64_t c = at.channel + l;
-    const float inverse = inverse_deviation(*p.stats.at(1, c), p.epsilon);
-    mean[l] = *p.stats.at(0, c);
-    first[l] = *p.weighted.at(0, c) * inverse * p.per_element;
-    second[l] = *p.weighted.at(1, c) * inverse * inverse * p.per_element;
+    const float inverse = inverse_deviation(constants[1].v[l], p.epsilon);
+    mean[l] = constants[0].v[l];
+    first[l] = constants[2].v[l] * inverse * p.per_element;
+    second[l] = constants[3].v[l] * inverse * inverse * p.per_element;
   }
   for (std::int64_t r = at.begin; r < at.end; r += at.step) {
     const Pack<W> in = load<W>(p.x.at(r, at.channel));

@@ -114,12 +114,11 @@ __device__ __forceinline__ void store(T* p, const Pack<W>& a) {
   store_wide(p, e);
 }
 
-/// What a store of T leaves.
-template <class T, int W>
-__device__ __forceinline__ Pack<W> rounded(Pack<W> a) {
-  for (int l = 0; l < W; ++l) a.v[l] = widen(narrow<T>(a.v[l]));
-  return a;
-}
+/// The largest float that a store of T leaves as zero: half of T's smallest number, a tie that goes to even.
+template <class T>
+inline constexpr float kRoundsToZero = std::is_same_v<T, __nv_bfloat16> ? 0x1p-134f
+                                       : std::is_same_v<T, __half>      ? 0x1p-25f
+                                                                        : 0.0f;
 
 /// Stores, or adds to what is there.
 template <int W, class T>

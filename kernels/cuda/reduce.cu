@@ -97,22 +97,25 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
     statistics_kernel(const RowTiling t, const ConstRows<T> x, double* partials) {
   const ThreadRows at = sweeping_rows<W>(t);
   float shift[W] = {}, sum[W] = {}, squares[W] = {};
-  double count = 0;
-  if (at.is_active)
-    for (std::int64_t first = at.begin; first < at.end; first += kRows * at.step) {
+  int count = 0;
+  if (at.is_active) {
+    const T* from = x.at(row_of(t, at.begin), at.channel);  // an address from a row's number takes longer than its sums
+    const std::int64_t step = at.step * x.pitch;
+    for (std::int64_t first = at.begin; first < at.end; first += kRows * at.step, from -= kRows * step) {
       Waiting<T, W> v[kRows] = {};
       int n = 0;
 #pragma unroll
       for (int k = 0; k < kRows; ++k)
         if (first + k * at.step < at.end) {
-          v[k] = load_waiting<W>(x.at(row_of(t, first + k * at.step), at.channel));
+          v[k] = load_waiting<W>(from - k * step);
           n = k + 1;
         }
-      if (first == at.begin) {
+      if (count == 0) {
+        const float part = 1.0f / float(n);
 #pragma unroll
         for (int k = 0; k < kRows; ++k) {
           const Pack<W> wide = widened(v[k]);
-          for (int l = 0; l < W; ++l) shift[l] += wide.v[l] / float(n);
+          for (int l = 0; l < W; ++l) shift[l] += wide.v[l] * part;
         }
       }
 #pragma unroll
@@ -127,24 +130,27 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
       }
       count += n;
     }
+  }
   double a[W], b[W];
   for (int l = 0; l < W; ++l) {
     const double s = double(shift[l]);
-    a[l] = double(sum[l]) + count * s;
-    b[l] = double(squares[l]) + s * (2 * double(sum[l]) + count * s);
+    a[l] = double(sum[l]) + double(count) * s;
+    b[l] = double(squares[l]) + s * (2 * double(sum[l]) + double(count) * s);
   }
   store_partials<W>(t, at, a, b, partials);
 }
 
-/// Sums of g and g * xhat, where g is dy behind the gate.
+/// Sums of g and g * (x - mean), where g is dy behind the gate; the finisher divides by the deviation.
 template <class T, int W>
 __global__ void __launch_bounds__(kThreads, kBlocks)
     grad_sums_kernel(const RowTiling t, const ConstRows<T> dy, const ReluGate<T> gate, const ConstRows<T> x,
-                     const ConstRows<float> stats, const float epsilon, double* partials) {
+                     const ConstRows<float> stats, double* partials) {
   const ThreadRows at = sweeping_rows<W>(t);
   float mean[W] = {}, sum[W] = {}, dot[W] = {};
   if (at.is_active) {
-    for (int l = 0; l < W; ++l) mean[l] = *stats.at(0, at.channel + l);
+    Pack<W> means[1];
+    load_constants<W>({stats.at(0, at.channel)}, means);
+    for (int l = 0; l < W; ++l) mean[l] = means[0].v[l];
     for (std::int64_t first = at.begin; first < at.end; first += kRows * at.step) {
       Waiting<T, W> g[kRows] = {}, in[kRows] = {};
       unsigned bits[kRows] = {};
@@ -168,10 +174,10 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
       }
     }
   }
-  double a[W], b[W] = {};
+  double a[W], b[W];
   for (int l = 0; l < W; ++l) {
     a[l] = double(sum[l]);
-    if (at.is_active) b[l] = double(dot[l]) * double(inverse_deviation(*stats.at(1, at.channel + l), epsilon));
+    b[l] = double(dot[l]);
   }
   store_partials<W>(t, at, a, b, partials);
 }
@@ -194,8 +200,10 @@ struct NormSums {
   Rows<float> out;
   GradRow dgamma, dbeta, weighted[2];
   const float* gamma;
+  ConstRows<float> stats;
+  float epsilon;
   __device__ void operator()(std::int64_t c, double a, double b) const {
-    const float sums[2] = {float(a), float(b)};
+    const float sums[2] = {float(a), float(b * double(inverse_deviation(*stats.at(1, c), epsilon)))};
     dbeta.take(c, sums[0]);
     dgamma.take(c, sums[1]);
     for (int i = 0; i < 2; ++i) {
@@ -220,6 +228,7 @@ struct MeanAndVariance {
 };
 
 constexpr int kFinishChannels = 4, kFinishParts = kThreads / kFinishChannels;
+constexpr int kFinishRows = 8;  // partial sums that a thread loads together
 
 /// Second stage: few channels per block, so that many threads share the partial sums of each.
 template <class Finish>
@@ -228,12 +237,25 @@ __global__ void __launch_bounds__(kThreads)
   __shared__ double sums[2][kFinishParts][kFinishChannels];
   const std::int64_t c = std::int64_t(blockIdx.x) * kFinishChannels + threadIdx.x;
   double a = 0, b = 0;
-  if (c < channels)
-#pragma unroll 4
-    for (std::int64_t p = threadIdx.y; p < parts; p += kFinishParts) {
-      a += partials[p * 2 * channels + c];
-      b += partials[p * 2 * channels + channels + c];
+  if (c < channels) {
+    const double* from = partials + threadIdx.y * 2 * channels + c;
+    const std::int64_t step = kFinishParts * 2 * channels;
+    int left = threadIdx.y < parts ? int((parts - threadIdx.y + kFinishParts - 1) / kFinishParts) : 0;
+    for (; left > 0; left -= kFinishRows, from += kFinishRows * step) {
+      double pair[kFinishRows][2] = {};
+#pragma unroll
+      for (int k = 0; k < kFinishRows; ++k)
+        if (k < left) {
+          pair[k][0] = from[k * step];
+          pair[k][1] = from[k * step + channels];
+        }
+#pragma unroll
+      for (int k = 0; k < kFinishRows; ++k) {
+        a += pair[k][0];
+        b += pair[k][1];
+      }
     }
+  }
   sums[0][threadIdx.y][threadIdx.x] = a;
   sums[1][threadIdx.y][threadIdx.x] = b;
   for (unsigned half = kFinishParts / 2; half > 0; half /= 2) {
@@ -309,13 +331,15 @@ void normalize_grad_sums(View sums, const NormalizeParameterGrads& to, ConstView
   with_packs(kOp, dy, {y, x}, [&]<class T, int W>() {
     const RowTiling t = tile_sum(x.shape, W);
     launch(kOp, grad_sums_kernel<T, W>, t.config(stream), t, rows_of<T>(dy, kOp), relu_gate<T>(args, y, x.shape, kOp),
-           rows_of<T>(x, kOp), rows_of<float>(args.stats, kOp), float(args.epsilon), scratch);
+           rows_of<T>(x, kOp), rows_of<float>(args.stats, kOp), scratch);
     launch_finish(kOp, scratch, t,
                   NormSums{.out = rows_of<float>(sums, kOp),
                            .dgamma = {to.dgamma.as<float>(), to.gamma_write == Write::add},
                            .dbeta = {to.dbeta.as<float>(), to.beta_write == Write::add},
                            .weighted = {weighted(0), weighted(1)},
-                           .gamma = args.gamma.as<float>()},
+                           .gamma = args.gamma.as<float>(),
+                           .stats = rows_of<float>(args.stats, kOp),
+                           .epsilon = float(args.epsilon)},
                   stream);
   });
 }

@@ -6,7 +6,7 @@
 namespace graft::gpu {
 namespace {
 
-constexpr int kWarp = 32, kWarps = kThreads / kWarp;
+constexpr int kWarp = 32, kWarps = 32, kReportThreads = kWarps * kWarp;  // rows wait for memory: many at once
 
 struct ReportParams {
   double* report;
@@ -20,29 +20,32 @@ struct ReportParams {
 /// passed over, as std::max_element has it.
 __device__ std::int64_t first_largest(const float* row, std::int64_t classes) {
   const int lane = int(threadIdx.x) % kWarp;
-  double largest = double(row[0]);
+  float largest = row[0];
   const bool begins_with_nan = largest != largest;
-  std::int64_t at = 0;
-  for (std::int64_t c = lane; c < classes; c += kWarp)
-    if (double(row[c]) > largest) {
-      largest = double(row[c]);
+  int at = 0;
+  const int count = int(classes);
+#pragma unroll 8
+  for (int c = lane; c < count; c += kWarp) {
+    const float value = row[c];
+    if (value > largest) {
+      largest = value;
       at = c;
     }
+  }
   for (int step = kWarp / 2; step > 0; step /= 2) {
-    const double other = __shfl_down_sync(0xffffffffu, largest, step);
-    const double other_at = __shfl_down_sync(0xffffffffu, double(at), step);
-    if (other > largest || (other == largest && other_at < double(at))) {
+    const float other = __shfl_down_sync(0xffffffffu, largest, step);
+    const int other_at = __shfl_down_sync(0xffffffffu, at, step);
+    if (other > largest || (other == largest && other_at < at)) {
       largest = other;
-      at = std::int64_t(other_at);
+      at = other_at;
     }
   }
-  const double first = __shfl_sync(0xffffffffu, double(at), 0);
-  return begins_with_nan ? 0 : std::int64_t(first);
+  return begins_with_nan ? 0 : __shfl_sync(0xffffffffu, at, 0);
 }
 
 __device__ __forceinline__ bool is_finite(double x) { return x - x == 0; }
 
-__global__ void __launch_bounds__(kThreads) report_kernel(const ReportParams p) {
+__global__ void __launch_bounds__(kReportThreads) report_kernel(const ReportParams p) {
   __shared__ double correct[kWarps];
   const int warp = int(threadIdx.x) / kWarp;
   double mine = 0;
@@ -64,7 +67,7 @@ __global__ void __launch_bounds__(kThreads) report_kernel(const ReportParams p) 
 
 void report_batch(double* report, ConstView loss, ConstView penalty, ConstView probabilities, ConstView labels,
                   cudaStream_t stream) {
-  launch("report_batch", report_kernel, {.block = dim3(kThreads), .stream = stream},
+  launch("report_batch", report_kernel, {.block = dim3(kReportThreads), .stream = stream},
          ReportParams{report, loss.as<float>(), penalty.as<float>(), rows_of<float>(probabilities, "report_batch"),
                       labels.as<std::int32_t>(), probabilities.shape.n, probabilities.shape.c});
 }

@@ -74,11 +74,11 @@ ReluGate<T> relu_gate(const NormalizeArgs& args, const ConstView& y, const Shape
   return {.y = rows_of<T>(y, op)};
 }
 
-/// Bit l: whether v[l] is positive.
+/// Bit l: whether v[l] is above `bound`.
 template <int W>
-__device__ __forceinline__ unsigned positive_bits(const Pack<W>& v) {
+__device__ __forceinline__ unsigned positive_bits(const Pack<W>& v, float bound = 0) {
   unsigned bits = 0;
-  for (int l = 0; l < W; ++l) bits |= unsigned(v.v[l] > 0) << l;
+  for (int l = 0; l < W; ++l) bits |= unsigned(v.v[l] > bound) << l;
   return bits;
 }
 
@@ -96,8 +96,20 @@ __device__ __forceinline__ void pass_gate(Pack<W>& g, unsigned bits) {
 }
 
 /// What batch norm multiplies by. Float: a double root per thread and channel would take as long as its rows.
-__device__ __forceinline__ float inverse_deviation(float variance, float epsilon) {
-  return 1.0f / sqrtf(variance + epsilon);
+__device__ __forceinline__ float inverse_deviation(float variance, float epsilon) { return rsqrtf(variance + epsilon); }
+
+/// The constants of W channels from each address. All are under way before one is used: read next to the root of each,
+/// they would wait for one another, channel by channel.
+template <int W, int N>
+__device__ __forceinline__ void load_constants(const float* const (&from)[N], Pack<W> (&to)[N]) {
+  std::uintptr_t any = 0;
+  for (int n = 0; n < N; ++n) any |= reinterpret_cast<std::uintptr_t>(from[n]);
+  if (W % 4 == 0 && any % 16 == 0) {
+    for (int n = 0; n < N; ++n) to[n] = load<W>(from[n]);
+  } else {
+    for (int n = 0; n < N; ++n)
+      for (int l = 0; l < W; ++l) to[n].v[l] = from[n][l];
+  }
 }
 
 /// A running statistic moves towards the batch's.
