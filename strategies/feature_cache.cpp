@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "data/parallel.h"
 #include "strategies/inference.h"
 
 namespace graft {
@@ -93,10 +94,11 @@ std::span<const std::byte> FeatureCache::row(std::int64_t sample) const {
 }
 
 void FeatureCache::copy_rows(std::byte* to, std::span<const std::int64_t> samples) const {
-  for (std::int64_t sample : samples) {
-    std::memcpy(to, row(sample).data(), std::size_t(row_bytes_));
-    to += row_bytes_;
-  }
+  const bool shares = spec_.network.context().backend().is_asynchronous() &&
+                      std::ssize(samples) * row_bytes_ >= spec_.worth_threads_bytes;
+  parallel_for(std::ssize(samples), shares ? spec_.threads : 1, [&](std::int64_t i) {
+    std::memcpy(to + i * row_bytes_, row(samples[std::size_t(i)]).data(), std::size_t(row_bytes_));
+  });
 }
 
 Tensor FeatureCache::gather(std::span<const std::int64_t> samples, const Tensor& place) const {

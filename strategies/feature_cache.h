@@ -24,6 +24,10 @@ struct FeatureCacheSpec {
   std::int64_t memory_bytes = 0;  // more goes to a file
   std::filesystem::path folder;   // of that file
   std::int64_t spare_bytes = 0;   // of the disk, left to other files
+  /// For a device that computes meanwhile, a batch of so many bytes is gathered by threads; fewer bytes are copied
+  /// before threads have started.
+  int threads = 1;
+  std::int64_t worth_threads_bytes = 4 << 20;
   const std::atomic<bool>* stop = nullptr;
 };
 

@@ -164,6 +164,7 @@ bool SplitBatches::keep_features(const FeatureRequest& request, ProgressSink& pr
       .folder = spec_.folder,
       // best.h5 and last.h5 with two moments, and the copies of both that are being written.
       .spare_bytes = 8 * weights_bytes,
+      .threads = loader_threads(spec_.settings.loader_threads, spec_.settings.threads),
       .stop = request.stop,
   };
   const std::filesystem::path shared = shared_file(request, samples);

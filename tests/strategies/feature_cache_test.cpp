@@ -13,6 +13,7 @@
 #include "strategies/fit.h"
 #include "strategies/inference.h"
 #include "tests/strategies/strategies_testing.h"
+#include "tests/support/capturing_device.h"
 
 namespace graft {
 namespace {
@@ -149,6 +150,31 @@ TEST(FeatureCache, KeepsWhatTheNetworkGivesAtEveryBoundary) {
       EXPECT_THROW((void)memory.gather(std::vector<std::int64_t>{dataset.indices(Split::test)[0]}), Error);
     }
   }
+}
+
+TEST(FeatureCache, ThreadsGatherForADeviceThatComputesMeanwhile) {
+  const Dataset dataset = workshop_images();
+  testing::CapturingDevice device;
+  Context context(std::make_unique<ObservedBackend>(make_backend({DeviceKind::cpu}, {.threads = 2}), device));
+  const auto network = small_network(context, "resnet50");
+  initialise_from_scratch(*network, 3);
+  ImageBatches images(context, dataset, loader_of(dataset, 13));
+  RecordingSink sink;
+  const std::vector<std::int64_t> samples = images.order(kListingOrder);
+  std::vector<std::vector<double>> gathered;
+  for (const std::int64_t worth : {std::int64_t{1}, std::int64_t{1} << 40}) {
+    FeatureCache cache({.network = *network,
+                        .dataset = dataset,
+                        .parts = 4,
+                        .images = 13,
+                        .memory_bytes = 1 << 30,
+                        .threads = 3,
+                        .worth_threads_bytes = worth});
+    ASSERT_TRUE(cache.add(images, sink));
+    gathered.push_back(cache.gather(samples).to_host());
+    EXPECT_THROW((void)cache.gather(dataset.indices(Split::test)), Error);
+  }
+  EXPECT_EQ(gathered[0], gathered[1]);
 }
 
 TEST(FeatureCache, WithoutRoomItSaysHowMuchIsMissing) {
