@@ -1,5 +1,5 @@
-// Which prefix a plan freezes, that what is kept of it is what the network gives, and that whole runs from kept
-// features equal runs from images: at every boundary, through memory and file, interrupted or not.
+// What is kept of a frozen prefix is what the network gives, and whole runs from kept features equal runs from images:
+// at every boundary, through memory and file, interrupted or not.
 #include "strategies/feature_cache.h"
 
 #include <gtest/gtest.h>
@@ -22,66 +22,9 @@ using testing::contains;
 using testing::differing_tensors;
 using testing::RecordingSink;
 using testing::short_run;
+using testing::small_network;
 using testing::TemporaryFolder;
 using testing::Workshop;
-
-/// At 32 px, two classes; its weights are zero.
-std::unique_ptr<Network> small_network(Context& context, const std::string& architecture) {
-  ModelInfo info;
-  info.architecture = architecture;
-  info.num_classes = 2;
-  info.input_size = info.resize = 32;
-  return make_network(context, info);
-}
-
-TEST(FrozenPrefix, EndsAtTheFirstBlockThatTrainsOrWhoseStatisticsMove) {
-  Context context(make_backend({DeviceKind::cpu}, {.threads = 1}));
-  const auto network = small_network(context, "resnet50");
-  const ParameterSet& set = network->parameters();
-  const FreezePlan frozen = FreezePlan::frozen(set);
-
-  FreezePlan plan = frozen;
-  plan.train_head(set);
-  EXPECT_EQ(frozen_prefix(*network, plan).parts, network->head_part());
-  EXPECT_EQ(frozen_prefix(*network, plan).limit, "the head trains");
-  plan.train_block(set, 4);
-  EXPECT_EQ(frozen_prefix(*network, plan).parts, 4);
-  EXPECT_EQ(frozen_prefix(*network, plan).limit, "layer4 trains");
-  plan = frozen;
-  plan.train_matching(set, "layer2.1.bn2.bias");
-  EXPECT_EQ(frozen_prefix(*network, plan).parts, 2);
-
-  plan = frozen;
-  plan.train_head(set);
-  plan.set_all_norms({.uses_batch_statistics = false, .updates_running = true});
-  FrozenPrefix prefix = frozen_prefix(*network, plan);
-  EXPECT_EQ(prefix.parts, 0);
-  EXPECT_EQ(prefix.frozen_parameters, network->head_part());
-  EXPECT_EQ(prefix.limit, "batch norm of stem updates its running statistics");
-  plan = frozen;
-  plan.train_block(set, 3);  // its statistics move, and then its parameters are frozen again
-  for (std::int64_t i = 0; i < std::int64_t(set.parameters().size()); ++i) plan.set_trains(i, false);
-  plan.train_head(set);
-  prefix = frozen_prefix(*network, plan);
-  EXPECT_EQ(prefix.parts, 3);
-  EXPECT_EQ(prefix.frozen_parameters, network->head_part());
-  EXPECT_EQ(prefix.limit, "batch norm of layer3 uses batch statistics");
-}
-
-TEST(FrozenPrefix, CountsWhatSharesTheHeadsBlockAsBeforeTheHead) {
-  Context context(make_backend({DeviceKind::cpu}, {.threads = 1}));
-  for (const char* architecture : {"densenet121", "vgg19"}) {
-    const auto network = small_network(context, architecture);
-    const ParameterSet& set = network->parameters();
-    FreezePlan plan = FreezePlan::frozen(set);
-    plan.train_head(set);
-    EXPECT_EQ(frozen_prefix(*network, plan).parts, network->head_part());
-    plan.train_block(set, network->head_part() - 1);
-    EXPECT_EQ(frozen_prefix(*network, plan).parts, network->head_part() - 1);
-    EXPECT_EQ(frozen_prefix(*network, plan).limit, "classifier trains");
-    EXPECT_EQ(frozen_prefix(*network, FreezePlan::trainable(set)).parts, 0);
-  }
-}
 
 Dataset workshop_images() { return Dataset::open({.path = Workshop::get().images()}); }
 

@@ -80,6 +80,15 @@ class Workshop {
   TemporaryFolder folder_;
 };
 
+/// At 32 px, two classes; its weights are zero.
+inline std::unique_ptr<Network> small_network(Context& context, const std::string& architecture) {
+  ModelInfo info;
+  info.architecture = architecture;
+  info.num_classes = 2;
+  info.input_size = info.resize = 32;
+  return make_network(context, info);
+}
+
 /// Settings of a short run on the workshop's images, from its model.
 inline TrainSettings short_run(const std::filesystem::path& output, const std::string& strategy = "linear-probe") {
   TrainSettings s;
