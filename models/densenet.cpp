@@ -33,14 +33,28 @@ class DenseLayer {
 };
 
 /// What leads from one block to the next: norm - ReLU - 1x1 - average.
-struct Transition {
+class Transition {
+ public:
   Transition(const LayerPlace& at, std::int64_t in, double epsilon)
       : norm(at / "norm", {.channels = in, .epsilon = epsilon}),
-        conv(at / "conv", {.in = in, .out = in / 2}),
-        pool_name((at / "pool").name) {}
+        conv_(at / "conv", {.in = in, .out = in / 2}),
+        pool_name_((at / "pool").name) {}
+
+  /// x: behind the norm and its ReLU. The average comes first: it is linear and the same in every channel, and a 1x1
+  /// convolution is linear and the same in every pixel, so either order gives the same sums, this one of a quarter of
+  /// the pixels.
+  Tensor operator()(const Tensor& x) const { return conv_(average(x)); }
+
   BatchNorm2d norm;
-  Conv2d conv;
-  std::string pool_name;
+
+ private:
+  Tensor average(const Tensor& x) const {
+    const Scope scope(x.context(), pool_name_);
+    return avg_pool(x, {.window_h = 2, .window_w = 2, .stride_h = 2, .stride_w = 2});
+  }
+
+  Conv2d conv_;
+  std::string pool_name_;
 };
 
 /// What a block gives: all its channels, before the norm that follows, and their batch statistics if a norm needs them.
@@ -126,10 +140,7 @@ class DenseNet121 : public Network {
       } else if (part == last_block()) {
         y = {pooled_maps(activated(y, *norm5_)), {}};
       } else {
-        y = {activated(y, transitions_[i].norm), {}};
-        y.channels = transitions_[i].conv(y.channels);
-        const Scope scope(y.channels.context(), transitions_[i].pool_name);
-        y.channels = avg_pool(y.channels, {.window_h = 2, .window_w = 2, .stride_h = 2, .stride_w = 2});
+        y = {transitions_[i](activated(y, transitions_[i].norm)), {}};
       }
     }
     return y.channels;

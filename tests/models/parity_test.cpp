@@ -229,7 +229,8 @@ TEST_P(NetworkParity, Float64EqualsPyTorch) {
 /// layers by up to a per cent: for one batch the distance is such luck, and 1e-5 without it. So every tensor's root
 /// mean square over four batches is held against PyTorch's over eight, in the worse of its two memory formats (which
 /// differ more than twofold in a third of DenseNet's tensors). Flips decide which few are above twice that, so two per
-/// cent may be, and none may be above twice the largest distance that PyTorch ever had.
+/// cent may be, and none may be above twice the largest distance that PyTorch ever had in a tensor of that role: which
+/// tensor a flip meets is luck too, and one that PyTorch's flips have spared says nothing of what one does.
 void compare_float32(const std::string& name) {
   constexpr std::size_t kBatches = 4;
   const Json expected = reference(name);
@@ -252,13 +253,18 @@ void compare_float32(const std::string& name) {
   std::printf("  logits %.2g, PyTorch %.2g\n", largest_logits, torch_logits);
   EXPECT_LE(largest_logits, 1e-4);
 
+  std::map<Role, double> torch_largest;
+  const auto role_of = [&](const std::string& parameter) { return trial.network().parameters().find(parameter).role; };
+  for (const auto& [parameter, distances] : expected["float32_gradient_distance"].items()) {
+    double& largest = torch_largest[role_of(parameter)];
+    largest = std::max(largest, distances[1].get<double>());
+  }
   std::vector<double> ratios;
   for (const auto& [parameter, distances] : gradients) {
     const double rms = norm(distances) / std::sqrt(double(kBatches));
     const double torch_rms = expected["float32_gradient_distance"][parameter][0];
-    const double torch_largest = expected["float32_gradient_distance"][parameter][1];
     ratios.push_back(rms / torch_rms);
-    EXPECT_LE(rms, 2 * torch_largest) << parameter;
+    EXPECT_LE(rms, 2 * torch_largest[role_of(parameter)]) << parameter;
   }
   std::ranges::sort(ratios);
   const auto above = std::size_t(ratios.end() - std::ranges::upper_bound(ratios, 2.0));
