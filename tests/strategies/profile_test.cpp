@@ -47,9 +47,6 @@ TEST(Profile, PartsAndLayersAddUpToTheStep) {
   EXPECT_EQ(p->plain_seconds.size(), 3u);
   EXPECT_GT(p->peak_bytes, 4 * 4 * 6'950'000);  // value, gradient and two moments, at least
   EXPECT_NEAR(p->layer_total().seconds + p->part_seconds[0] + p->outside_calls(), p->seconds, 1e-12);
-  // Device calls take most of the step but not more than all of it; medians of parts may exceed their sum's a little.
-  EXPECT_GT(p->outside_calls(), -0.05 * p->seconds);
-  EXPECT_GT(p->layer_total().seconds, 0.5 * p->seconds);
   for (double part : p->part_seconds) EXPECT_GT(part, 0);
 
   double flops = 0;
@@ -72,6 +69,7 @@ TEST(Profile, PartsAndLayersAddUpToTheStep) {
 TEST(Profile, CallsNestInTheirPartsWithoutOverlap) {
   const std::optional<Profile> p = profile(small_settings("full"), {.steps = 1, .warmup = 0});
   ASSERT_TRUE(p);
+  EXPECT_GE(p->outside_calls(), -1e-12);  // of one step: medians of several may exceed their sum's
   const TimedStep& step = p->steps[0];
   double end = 0;
   for (const TimedCall& c : step.calls) {
