@@ -121,7 +121,8 @@ inline void expect_equal(const OpCase& op, const Operand& o, DType device_type, 
   const bool whole = type == DType::u8 || type == DType::i32;
   // Sums in f64 of a device that computes in f32 carry its rounding.
   const DType precision = type == DType::f64 || is_half(type) ? device_type : type;
-  const double tolerance = whole || exact ? 0 : slack * rounding_tolerance(precision, op.terms) * largest(expected);
+  const double most_expected = largest(expected);
+  const double tolerance = whole || exact ? 0 : slack * rounding_tolerance(precision, op.terms) * most_expected;
   std::int64_t wrong = 0, worst = -1;
   double most = 0;
   for (std::size_t i = 0; i < expected.size(); ++i) {
@@ -131,9 +132,10 @@ inline void expect_equal(const OpCase& op, const Operand& o, DType device_type, 
     // The device's result may be rounded to another of the two neighbours than the reference's; what was stored on the
     // way may have been as large as the largest result.
     double stored = is_half(type) && !exact ? 2 * half_rounding(type, std::abs(expected[i]) + tolerance) : 0;
-    if (is_half(type) && op.stores > 1) stored += (op.stores - 1) * half_rounding(type, largest(expected));
+    if (is_half(type) && op.stores > 1) stored += (op.stores - 1) * half_rounding(type, most_expected);
     // What was rounded may have been added to what was there before.
-    if (o.passed) stored += half_rounding(*o.passed, largest(expected) + std::max(-o.fill.low, o.fill.high));
+    if (o.passed)
+      stored += op.stores * half_rounding(*o.passed, most_expected + std::max(-o.fill.low, o.fill.high));
     const bool equal = std::isnan(expected[i]) ? std::isnan(actual[i]) : off <= tolerance + stored;
     if (equal) continue;
     ++wrong;
