@@ -90,9 +90,13 @@ std::string plain_text(const MemoryQuestion& question, const std::vector<StageMe
 std::string notes_text(const MemoryQuestion& question) {
   if (question.device.kind != DeviceKind::cuda)
     return "not counted: the program, decoded images and the loader's batches\n";
-  const bool is_auto = question.settings.device_image_cache_mb < 0;
-  return std::string("not counted: the CUDA context, and cuDNN's workspaces, which are known on the GPU alone") +
-         (is_auto ? "; images stay on the GPU in what is left\n" : "\n");
+  const TrainSettings& s = question.settings;
+  std::string text = "not counted: the CUDA context, and cuDNN's workspaces, which are known on the GPU alone";
+  if (s.device_image_cache_mb < 0) text += "; images stay on the GPU in what is left";
+  const bool may_fuse = question.info.architecture == "densenet121" && question.precision != Precision::f32 &&
+                        question.precision != Precision::tf32 && s.fused_norms == "auto";
+  if (may_fuse) text += "; where the GPU is faster with fused norms it needs less, as --set train.fused_norms=on shows";
+  return text + "\n";
 }
 
 nlohmann::ordered_json json_of(const StageMemory& stage) {

@@ -44,7 +44,8 @@ Session open_session(TrainSettings& settings, DeviceObserver* observer) {
                                       .keeps_on_disk = settings.cudnn_plan_cache,
                                       .cache_file = {},
                                       .workspace_bytes = settings.cudnn_workspace_mb << 20,
-                                      .deterministic = settings.deterministic}});
+                                      .deterministic = settings.deterministic,
+                                      .norm_fusion = parse_norm_fusion(settings.fused_norms)}});
   if (observer) backend = std::make_unique<ObservedBackend>(std::move(backend), *observer);
   auto context = std::make_unique<Context>(std::move(backend));
   std::string heading = fmt::format("device: {}", context->backend().description());

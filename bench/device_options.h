@@ -1,4 +1,5 @@
-// The flags of a bench program that say where and how it computes: --device, --precision, --threads, --deterministic.
+// The flags of a bench program that say where and how it computes: --device, --precision, --threads, --fused-norms,
+// --deterministic.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -23,6 +24,10 @@ inline void add_to(CLI::App& app, DeviceOptions& options) {
          "--precision", [&](const std::string& name) { options.backend.precision = kPrecisions.at(name); })
       ->check(CLI::IsMember(kPrecisions));
   app.add_option("--threads", options.backend.threads, "0: all cores");
+  app.add_option_function<std::string>(
+         "--fused-norms", [&](const std::string& word) { options.backend.plans.norm_fusion = parse_norm_fusion(word); },
+         "norms and pointwise convolutions as one kernel, on a GPU in 16 bits")
+      ->check(CLI::IsMember({"auto", "on", "off"}));
   app.add_option("--deterministic", options.backend.plans.deterministic,
                  "on (as usual) or off: sums on a GPU may be taken in any order");
 }

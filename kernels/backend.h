@@ -197,6 +197,22 @@ class Backend {
     throw Error("fold_normalize: this device does not fold norms into convolutions");
   }
 
+  // A norm with a ReLU and the pointwise convolution behind it as one: y = conv(normalize(x), w), where args.relu is
+  // set and args.relu_mask is not looked at. What lies between is made again where it is needed and not kept; a device
+  // with nothing better makes it whole for the time of the call. x and dx may be channel slices; y, dy are dense.
+  /// Whether the device does this better than the calls one by one. It may try both on x and w, and remembers what it
+  /// found for images of that size, however many they are.
+  virtual bool fuses_norm_conv(const ConvSpec&, ConstView x, const NormalizeArgs&, const WeightView& w, NormConvUse) {
+    return (void)x, (void)w, false;
+  }
+  virtual void norm_conv(const ConvSpec&, View y, const NormConvEpilogue&, ConstView x, const NormalizeArgs&,
+                         WeightView w);
+  virtual void norm_conv_weight_grad(const ConvSpec&, View dw, Write, ConstView dy, ConstView x, const NormalizeArgs&);
+  /// With g = the gradient of x's norm, behind the ReLU: dx (data may be null) (=|+=) gamma*inv*g, and of g what
+  /// normalize_parameter_grads gives.
+  virtual void norm_conv_data_grad(const ConvSpec&, View dx, Write, View sums, const NormalizeParameterGrads&,
+                                   ConstView dy, ConstView x, const NormalizeArgs&, WeightView w);
+
   // Pooling. `index` is u8 in y's shape and format: the window position of the maximum, row by row; the first wins a
   // tie.
   virtual void max_pool(const PoolSpec&, View y, View index, ConstView x) = 0;
@@ -327,13 +343,19 @@ void Backend::map(const F& f, View out, Write write, std::initializer_list<Const
   run_map(call);
 }
 
-/// How the CUDA device chooses cuDNN's plans; see kernels/cuda/plan_choice.h.
+/// Whether norms and the pointwise convolutions behind them are one kernel where there is one.
+enum class NormFusion : std::uint8_t { timed, always, never };
+/// Of "auto", "on" and "off". Errors: another word.
+NormFusion parse_norm_fusion(const std::string& text);
+
+/// How the CUDA device chooses cuDNN's plans, and between them and its own kernels; see kernels/cuda/plan_choice.h.
 struct PlanOptions {
   bool times = true;                                     // else cuDNN's first, untried
   bool keeps_on_disk = true;                             // and finds what earlier runs have chosen
   std::string cache_file;                                // empty: cudnn_plans.tsv in the user's cache directory
   std::int64_t workspace_bytes = std::int64_t{1} << 30;  // of one plan, at most
   bool deterministic = true;                             // only engines that give the same bits every time
+  NormFusion norm_fusion = NormFusion::timed;            // if `times`; else never
   std::vector<std::string> preferred = {};               // see Backend::prefer_plans
 };
 

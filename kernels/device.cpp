@@ -49,6 +49,13 @@ std::unique_ptr<Backend> make_backend(const Device& device, const BackendOptions
   throw Error("device: unknown kind");
 }
 
+NormFusion parse_norm_fusion(const std::string& text) {
+  if (text == "auto") return NormFusion::timed;
+  if (text == "on") return NormFusion::always;
+  if (text == "off") return NormFusion::never;
+  throw UsageError(fmt::format("fused_norms: '{}' is unknown; choose auto, on or off", text));
+}
+
 Precision default_precision(const Device& device) {
   return device.kind == DeviceKind::cuda ? Precision::bf16 : Precision::f32;
 }

@@ -89,6 +89,7 @@ DryBackend::DryBackend(const Device& device, const BackendOptions& options, std:
     : ObservedBackend(answering(device, options), runs_nothing()),
       device_(device),
       precision_(options.precision),
+      norm_fusion_(options.plans.norm_fusion),
       source_(std::make_unique<Source>(device, limit_bytes)),
       memory_(*source_) {}
 
@@ -157,6 +158,11 @@ void DryBackend::copy_out(void* host, const void*, std::int64_t bytes) {
   constexpr double kOne = 1;
   for (std::int64_t done = 0; done < bytes; done += std::int64_t(sizeof kOne))
     std::memcpy(static_cast<char*>(host) + done, &kOne, std::size_t(std::min<std::int64_t>(sizeof kOne, bytes - done)));
+}
+
+bool DryBackend::fuses_norm_conv(const ConvSpec& spec, ConstView x, const NormalizeArgs&, const WeightView&,
+                                 NormConvUse) {
+  return device_.kind == DeviceKind::cuda && norm_fusion_ == NormFusion::always && has_norm_conv(spec, x.dtype);
 }
 
 ConvFormats DryBackend::conv_formats(const ConvSpec& spec) { return inner().conv_formats(spec); }

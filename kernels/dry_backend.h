@@ -29,7 +29,8 @@ struct MemoryPeak {
 
 /// Answers as a device of the given kind. The CPU's formats and scratch memory are asked of oneDNN, for this machine
 /// and the given number of threads. A GPU need not be there: activations are NHWC; cuDNN's workspaces are not known and
-/// count as nothing. copy_out gives finite numbers, doubles of 1.
+/// count as nothing, nor is what it would choose by time: norms are fused only if that was asked for. copy_out gives
+/// finite numbers, doubles of 1.
 class DryBackend : public ObservedBackend {
  public:
   /// `limit_bytes`: what the device has; 0: no limit.
@@ -61,6 +62,8 @@ class DryBackend : public ObservedBackend {
   }
 
   ConvFormats conv_formats(const ConvSpec& spec) override;
+  /// Where it was asked for; what a GPU would choose by time is not known.
+  bool fuses_norm_conv(const ConvSpec&, ConstView, const NormalizeArgs&, const WeightView&, NormConvUse) override;
   ConvWorkspace conv_workspace(const ConvCall& call) override;
   void conv(const ConvSpec&, View y, ConstView x, WeightView w, const ConvEpilogue&) override;
   void conv_data_grad(const ConvSpec&, View dx, Write, ConstView dy, WeightView w) override;
@@ -79,6 +82,7 @@ class DryBackend : public ObservedBackend {
 
   Device device_;
   Precision precision_;
+  NormFusion norm_fusion_;
   std::unique_ptr<MemorySource> source_;
   DeviceMemory memory_;
   std::vector<std::string> ranges_;

@@ -255,6 +255,32 @@ void ObservedBackend::fold_normalize(View folded, View shift, ConstView w, Const
           [=, this] { inner_->fold_normalize(folded, shift, w, bias, args); });
 }
 
+void ObservedBackend::norm_conv(const ConvSpec& spec, View y, const NormConvEpilogue& epilogue, ConstView x,
+                                const NormalizeArgs& args, WeightView w) {
+  observe({.op = "norm_conv", .detail = describe(spec), .flops = conv_flops(spec)},
+          {.out = {{y}, {epilogue.stats}, {epilogue.running, Write::add}},
+           .in = {x, args.stats, args.gamma, args.beta, w.value, epilogue.bias}},
+          [=, this] { inner_->norm_conv(spec, y, epilogue, x, args, w); });
+}
+void ObservedBackend::norm_conv_weight_grad(const ConvSpec& spec, View dw, Write write, ConstView dy, ConstView x,
+                                            const NormalizeArgs& args) {
+  observe({.op = "norm_conv_weight_grad", .detail = describe(spec), .flops = conv_flops(spec)},
+          {.out = {{dw, write}}, .in = {dy, x, args.stats, args.gamma, args.beta}},
+          [=, this] { inner_->norm_conv_weight_grad(spec, dw, write, dy, x, args); });
+}
+void ObservedBackend::norm_conv_data_grad(const ConvSpec& spec, View dx, Write write, View sums,
+                                          const NormalizeParameterGrads& to, ConstView dy, ConstView x,
+                                          const NormalizeArgs& args, WeightView w) {
+  observe({.op = "norm_conv_data_grad", .detail = describe(spec), .flops = conv_flops(spec)},
+          {.out = {{dx, write},
+                   {sums},
+                   {to.dgamma, to.gamma_write},
+                   {to.dbeta, to.beta_write},
+                   {to.weighted, to.weighted_write}},
+           .in = {dy, x, args.stats, args.gamma, args.beta, w.value}},
+          [=, this] { inner_->norm_conv_data_grad(spec, dx, write, sums, to, dy, x, args, w); });
+}
+
 void ObservedBackend::max_pool(const PoolSpec& spec, View y, View index, ConstView x) {
   observe({.op = "max_pool", .detail = describe(spec)}, {.out = {{y}, {index}}, .in = {x}},
           [=, this] { inner_->max_pool(spec, y, index, x); });

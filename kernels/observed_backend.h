@@ -119,6 +119,16 @@ class ObservedBackend : public Backend {
   bool folds_norms() const override { return inner_->folds_norms(); }
   void fold_normalize(View folded, View shift, ConstView w, ConstView bias, const NormalizeArgs&) override;
 
+  bool fuses_norm_conv(const ConvSpec& spec, ConstView x, const NormalizeArgs& args, const WeightView& w,
+                       NormConvUse use) override {
+    return inner_->fuses_norm_conv(spec, x, args, w, use);
+  }
+  void norm_conv(const ConvSpec&, View y, const NormConvEpilogue&, ConstView x, const NormalizeArgs&,
+                 WeightView w) override;
+  void norm_conv_weight_grad(const ConvSpec&, View dw, Write, ConstView dy, ConstView x, const NormalizeArgs&) override;
+  void norm_conv_data_grad(const ConvSpec&, View dx, Write, View sums, const NormalizeParameterGrads&, ConstView dy,
+                           ConstView x, const NormalizeArgs&, WeightView w) override;
+
   void max_pool(const PoolSpec&, View y, View index, ConstView x) override;
   void max_pool_grad(const PoolSpec&, View dx, Write, ConstView dy, ConstView index) override;
   void avg_pool(const PoolSpec&, View y, ConstView x) override;

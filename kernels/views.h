@@ -122,6 +122,22 @@ struct NormalizeParameterGrads {
   Write weighted_write = Write::overwrite;
 };
 
+/// What a norm and the convolution behind it are computed for.
+enum class NormConvUse : std::uint8_t {
+  training,    // gradients too, and statistics of the result
+  forward,     // of a step or of validation, where no gradient is asked for; as in training if both occur
+  prediction,  // with the next norm and its ReLU folded in
+};
+
+/// What norm_conv does to its result y, or takes of it on the way. Null data: nothing.
+struct NormConvEpilogue {
+  ConstView bias;  // [1,K,1,1], added
+  bool relu = false;
+  View stats;    // [2,K] = batch_statistics of y, where there is neither bias nor ReLU
+  View running;  // [2,K], then moves towards them by `momentum`, as update_running
+  double momentum = 0;
+};
+
 /// u8, NHWC, dense: channel c is bit c % 8 of byte c / 8, bits beyond the channels are 0.
 inline Shape relu_mask_shape(const Shape& y) { return {y.n, (y.c + 7) / 8, y.h, y.w}; }
 

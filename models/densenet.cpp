@@ -22,8 +22,7 @@ class DenseLayer {
 
   /// x: the buffer's first channels, stats: theirs. Returns the channels to append.
   Tensor operator()(const Tensor& x, const Tensor& stats) const {
-    const Tensor y = norm1.with_statistics(x, stats, Activation::relu);
-    return conv2(conv_norm({conv1, norm2}, y, Activation::relu));
+    return conv2(norm_conv_norm(norm1, {conv1, norm2}, x, stats));
   }
 
   BatchNorm2d norm1;

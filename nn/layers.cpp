@@ -70,6 +70,23 @@ Tensor conv_norm(const ConvNorm& layers, const Tensor& x, Activation activation,
   return layers.norm(convolution(x), activation, residual);
 }
 
+Tensor norm_conv_norm(const BatchNorm2d& before, const ConvNorm& layers, const Tensor& x, const Tensor& stats) {
+  const Conv2d& convolution = layers.convolution;
+  const NormConvArgs args{.norm = before.args(Activation::relu),
+                          .weight = *convolution.weight_,
+                          .next = layers.norm.args(Activation::relu)};
+  if (convolution.bias_ || !can_fuse(x, stats, args))
+    return conv_norm(layers, before.with_statistics(x, stats, Activation::relu), Activation::relu);
+  NormConvResult result;
+  {
+    const Scope scope(x.context(), convolution.name_);
+    result = norm_conv(x, stats, args, convolution.folded_);
+  }
+  if (result.is_next) return result.y;
+  const Scope scope(x.context(), layers.norm.running_->name);
+  return batch_norm(result.y, args.next, {}, result.stats);
+}
+
 Linear::Linear(const LayerPlace& place, std::int64_t out, const Shape& in) : name_(place.name) {
   weight_ = &place.parameters.add(name_ + ".weight", {out, in.c, in.h, in.w}, Role::linear_weight, place.block);
   bias_ = &place.parameters.add(name_ + ".bias", {1, out, 1, 1}, Role::bias, place.block);

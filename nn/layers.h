@@ -28,6 +28,7 @@ struct Conv2dSpec {
 };
 
 struct ConvNorm;
+class BatchNorm2d;
 
 /// Square convolution: `weight` [out,in,window,window] and perhaps `bias` [out].
 class Conv2d {
@@ -41,6 +42,7 @@ class Conv2d {
 
  private:
   friend Tensor conv_norm(const ConvNorm&, const Tensor&, Activation, const Tensor&);
+  friend Tensor norm_conv_norm(const BatchNorm2d&, const ConvNorm&, const Tensor&, const Tensor&);
   std::string name_;
   ConvGeometry geometry_;
   const Parameter* weight_;
@@ -48,7 +50,6 @@ class Conv2d {
   mutable FoldedNorm folded_;  // with the norm behind it, for prediction
 };
 
-class BatchNorm2d;
 /// A convolution and the norm behind it.
 struct ConvNorm {
   const Conv2d& convolution;
@@ -59,6 +60,10 @@ struct ConvNorm {
 /// norms.
 Tensor conv_norm(const ConvNorm& layers, const Tensor& x, Activation activation = Activation::none,
                  const Tensor& residual = {});
+
+/// conv_norm of relu(before(x)), with a ReLU: DenseNet's order. `stats` are x's, as in BatchNorm2d::with_statistics.
+/// One operation for the first norm and the convolution, where the device has one.
+Tensor norm_conv_norm(const BatchNorm2d& before, const ConvNorm& layers, const Tensor& x, const Tensor& stats);
 
 struct BatchNorm2dSpec {
   std::int64_t channels = 1;
@@ -80,6 +85,7 @@ class BatchNorm2d {
 
  private:
   friend Tensor conv_norm(const ConvNorm&, const Tensor&, Activation, const Tensor&);
+  friend Tensor norm_conv_norm(const BatchNorm2d&, const ConvNorm&, const Tensor&, const Tensor&);
   BatchNormArgs args(Activation activation) const;
   BatchNorm2dSpec spec_;
   const Parameter* gamma_;

@@ -90,11 +90,13 @@ class ResidentBlock {
 
 StageMemory run_stage(const MemoryQuestion& question, std::int64_t first_epoch) {
   const TrainSettings settings = without_files(question);
-  auto device = std::make_unique<DryBackend>(
-      question.device,
-      BackendOptions{
-          .threads = int(settings.threads), .allows_winograd = settings.winograd, .precision = question.precision},
-      question.limit_bytes);
+  auto device =
+      std::make_unique<DryBackend>(question.device,
+                                   BackendOptions{.threads = int(settings.threads),
+                                                  .allows_winograd = settings.winograd,
+                                                  .precision = question.precision,
+                                                  .plans = {.norm_fusion = parse_norm_fusion(settings.fused_norms)}},
+                                   question.limit_bytes);
   DryBackend& dry = *device;
   Context context(std::move(device));
   const std::unique_ptr<Network> network = make_network(context, question.info);

@@ -167,6 +167,10 @@ std::vector<Setting<T>> make_table() {
           "what backward computes again instead of keeping it; norms are the outputs of batch norms: less memory, the "
           "same bits",
           one_of({"none", "norms"})),
+      row("train.fused_norms", "", kRun, &T::fused_norms,
+          "GPU, 16 bits: DenseNet's norms and 1 x 1 convolutions as one kernel, which keeps less; auto is what is "
+          "faster",
+          one_of({"auto", "on", "off"})),
       row("train.winograd", "--winograd", kRun, &T::winograd,
           "3 x 3 convolutions by Winograd's F(4,3), on CPUs with AVX-512: faster, rounds more"),
       row("train.deterministic", "", kRun, &T::deterministic,

@@ -35,8 +35,8 @@ struct BatchNormArgs {
 
 /// y = activation((x - mean) / sqrt(var + epsilon) * gamma + beta [+ residual]); statistics of the batch or running
 /// ones as `running` is switched. `residual` may be an empty tensor. Errors: batch statistics of a single value per
-/// channel.
-Tensor batch_norm(const Tensor& x, const BatchNormArgs& args, const Tensor& residual = {});
+/// channel. `stats`: the batch's [2,C], if they have been taken and the running ones moved; see norm_conv.
+Tensor batch_norm(const Tensor& x, const BatchNormArgs& args, const Tensor& residual = {}, const Tensor& stats = {});
 
 /// A convolution's weight and bias with the norm behind it folded in. Owned by who owns the two; made by
 /// `conv2d_norm` at first use, and anew when the values that it was made of have changed.
@@ -68,6 +68,23 @@ Tensor batch_statistics(const Tensor& x, Tensor into, double epsilon);
 /// Batch norm of x with given statistics [2,C] (DenseNet: of a slice of the block's buffer, dense result). When
 /// `args.running` uses batch statistics, `stats` must come from `batch_statistics`; else it is ignored.
 Tensor normalize(const Tensor& x, const Tensor& stats, const BatchNormArgs& args);
+
+/// A norm with a ReLU, the pointwise convolution behind it, and the norm with a ReLU behind that.
+struct NormConvArgs {
+  BatchNormArgs norm;
+  const Parameter& weight;
+  BatchNormArgs next;
+};
+/// Whether `norm_conv` may be used on x with these statistics, and the device is the better for it.
+bool can_fuse(const Tensor& x, const Tensor& stats, const NormConvArgs& args);
+struct NormConvResult {
+  Tensor y;
+  Tensor stats;          // of y, where the next norm uses the batch's: its running ones have moved towards them
+  bool is_next = false;  // the next norm and its ReLU are in y already: the device folded them
+};
+/// conv2d(normalize(x, stats, args.norm), args.weight) without the tensor between, which backward makes again where it
+/// needs it. Requires can_fuse.
+NormConvResult norm_conv(const Tensor& x, const Tensor& stats, const NormConvArgs& args, FoldedNorm& kept);
 
 /// A buffer of `shape` whose channels are filled by `append`: DenseNet's block without concatenation copies.
 Tensor channel_buffer(Context& context, const Shape& shape, Format format, DType type);

@@ -1,15 +1,14 @@
 #include "kernels/cuda/conv_cudnn.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
-#include <limits>
 #include <optional>
 #include <set>
 
 #include <fmt/format.h>
 
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/trial_cuda.h"
 #include "kernels/out_of_memory.h"
 
 namespace graft {
@@ -41,17 +40,11 @@ GraphPointers with_result(const GraphSpec& spec, GraphPointers p, void* data) {
   return p;
 }
 
-View vector_view(void* data, DType dtype, std::int64_t size) {
-  return {.data = data, .dtype = dtype, .format = kNhwc, .shape = {1, size, 1, 1}, .pitch = size};
-}
-
 /// Plans of one graph on the buffers of a real call.
 class TrialOnGpu final : public PlanTrial {
  public:
   TrialOnGpu(const PlanDevice& device, const GraphSpec& spec, CudnnGraph& graph, const GraphPointers& pointers)
-      : device_(device), spec_(spec), graph_(graph), pointers_(pointers) {
-    for (auto& event : events_) check(cudaEventCreate(event.out()), "creating an event");
-  }
+      : device_(device), spec_(spec), graph_(graph), pointers_(pointers), stopwatch_(device.stream) {}
 
   void load(std::size_t candidate) override { graph_.build(candidate); }
   void unload(std::size_t candidate) noexcept override { graph_.unload(candidate); }
@@ -60,14 +53,7 @@ class TrialOnGpu final : public PlanTrial {
     load(candidate);
     const CudaScratch workspace(device_.backend, graph_.candidates()[candidate].workspace_bytes);
     if (spec_.has_relu) check_nan_is_kept(candidate, workspace.as<void>());
-    const auto run = [&] { graph_.run(candidate, pointers_, workspace.as<void>()); };
-    run();  // loads the kernel
-    double best = best_of(kRounds, run);
-    if (best >= kLong) return best;
-    // Launches take the host longer than this: so that they are not what is compared, several runs as one graph.
-    const int runs = best > kLong / kMostRuns ? 1 + int(kLong / best) : kMostRuns;
-    const gpu::Handle<cudaGraphExec_t, cudaGraphExecDestroy> several = captured(runs, run);
-    return best_of(kRounds, [&] { check(cudaGraphLaunch(several.get(), device_.stream), "timing a plan"); }) / runs;
+    return stopwatch_.seconds([&] { graph_.run(candidate, pointers_, workspace.as<void>()); });
   }
 
   bool compared_nothing() const { return compared_nothing_; }
@@ -77,49 +63,13 @@ class TrialOnGpu final : public PlanTrial {
     const CudaScratch other(device_.backend, result.size * size_of(spec_.dtype));
     run(a, pointers_);
     run(b, with_result(spec_, pointers_, other.as<void>()));
-    return largest_difference(result, other.as<void>());
+    const LargestDifference found =
+        largest_difference(device_, result.data, other.as<void>(), result.size, spec_.dtype);
+    compared_nothing_ = found.compared_nothing;
+    return found.share;
   }
 
  private:
-  bool compared_nothing_ = false;  // the last time: no finite number but zeros
-  static constexpr int kRounds = 3, kMostRuns = 16;
-  static constexpr double kLong = 100e-6;                        // seconds
-  static constexpr std::int64_t kPart = std::int64_t{16} << 20;  // elements that are compared at once
-
-  /// Seconds that the fastest of some runs took.
-  template <class Run>
-  double best_of(int rounds, const Run& run) {
-    double best = std::numeric_limits<double>::infinity();
-    for (int round = 0; round < rounds; ++round) {
-      check(cudaEventRecord(events_[0].get(), device_.stream), "timing a plan");
-      run();
-      check(cudaEventRecord(events_[1].get(), device_.stream), "timing a plan");
-      check(cudaEventSynchronize(events_[1].get()), "timing a plan");
-      float milliseconds = 0;
-      check(cudaEventElapsedTime(&milliseconds, events_[0].get(), events_[1].get()), "timing a plan");
-      best = std::min(best, double(milliseconds) * 1e-3);
-    }
-    return best;
-  }
-
-  /// Errors: the plan cannot be captured.
-  template <class Run>
-  gpu::Handle<cudaGraphExec_t, cudaGraphExecDestroy> captured(int runs, const Run& run) {
-    gpu::Handle<cudaGraph_t, cudaGraphDestroy> graph;
-    check(cudaStreamBeginCapture(device_.stream, cudaStreamCaptureModeRelaxed), "capturing a plan");
-    try {
-      for (int i = 0; i < runs; ++i) run();
-    } catch (...) {
-      cudaStreamEndCapture(device_.stream, graph.out());
-      cudaGetLastError();
-      throw;
-    }
-    check(cudaStreamEndCapture(device_.stream, graph.out()), "capturing a plan");
-    gpu::Handle<cudaGraphExec_t, cudaGraphExecDestroy> executable;
-    check(cudaGraphInstantiate(executable.out(), graph.get(), 0), "capturing a plan");
-    return executable;
-  }
-
   void run(std::size_t candidate, const GraphPointers& pointers) {
     const CudaScratch workspace(device_.backend, graph_.candidates()[candidate].workspace_bytes);
     graph_.run(candidate, pointers, workspace.as<void>());
@@ -137,34 +87,12 @@ class TrialOnGpu final : public PlanTrial {
     if (device_.backend.all_finite(vector_view(y.data, spec_.dtype, y.size))) throw Error("its ReLU hides a NaN");
   }
 
-  double largest_difference(const Result& a, const void* b) {
-    Backend& device = device_.backend;
-    const std::int64_t element = size_of(spec_.dtype), part = std::min(kPart, a.size);
-    const CudaScratch wide_a(device, part * 4), wide_b(device, part * 4), largest(device, 2 * sizeof(float));
-    device.zero(largest.as<void>(), 2 * sizeof(float));
-    for (std::int64_t begin = 0; begin < a.size; begin += part) {
-      const std::int64_t size = std::min(part, a.size - begin);
-      const auto widen = [&](const CudaScratch& to, const void* from) {
-        const View wide = vector_view(to.as<void>(), DType::f32, size);
-        char* source = const_cast<char*>(static_cast<const char*>(from)) + begin * element;
-        device.copy(wide, Write::overwrite, vector_view(source, spec_.dtype, size));
-        return wide;
-      };
-      const float limit = spec_.dtype == DType::f16 ? 65504.0f : std::numeric_limits<float>::max();
-      gpu::find_largest_difference(largest.as<float>(), widen(wide_a, a.data), widen(wide_b, b), limit, device_.stream);
-    }
-    float found[2] = {};
-    device.copy_out(found, largest.as<void>(), sizeof found);
-    if (!std::isfinite(found[0])) return std::numeric_limits<double>::quiet_NaN();
-    compared_nothing_ = found[1] == 0;
-    return found[1] > 0 ? double(found[0]) / double(found[1]) : double(found[0]);
-  }
-
   const PlanDevice& device_;
   const GraphSpec& spec_;
   CudnnGraph& graph_;
   const GraphPointers pointers_;
-  gpu::Handle<cudaEvent_t, cudaEventDestroy> events_[2];
+  GpuStopwatch stopwatch_;
+  bool compared_nothing_ = false;  // the last time
 };
 
 /// The first in cuDNN's order that fits and builds; no other stays built.
@@ -234,11 +162,8 @@ struct ConvPlans::State {
       records.push_back(*kept);
       return {std::move(graph), i, {}};
     }
-    cudaStreamCaptureStatus capture{};
-    check(cudaStreamIsCapturing(device.stream, &capture), "asking whether a graph is captured");
     if (!options.times) return take_first(name, spec, std::move(graph), "");
-    if (capture != cudaStreamCaptureStatusNone)
-      return take_first(name, spec, std::move(graph), "met while a graph was captured");
+    if (is_capturing()) return take_first(name, spec, std::move(graph), "met while a graph was captured");
     const PlanLimits limits{.workspace_bytes = options.workspace_bytes,
                             .tolerance = plan_tolerance(spec.dtype, spec.allows_tf32)};
     PlanRecord record;
@@ -253,6 +178,42 @@ struct ConvPlans::State {
     tell(cache.note());
     const std::size_t i = index_of(*graph, record.plan);
     return {std::move(graph), i, {}};
+  }
+
+  /// As `choose`, of what is no graph of cuDNN's.
+  PlanRecord choose_candidate(const std::string& name, const std::vector<PlanCandidate>& candidates, double tolerance,
+                              PlanTrial& trial) {
+    const auto before = recorded.find(name);
+    const KnownPlans known{before == recorded.end() ? nullptr : &before->second, cache.find(name)};
+    PlanRecord first{.graph = name, .plan = candidates.front().name, .source = "first"};
+    if (!recorded.empty() && !known.recorded) {
+      first.note = "the run so far has done without";
+      return first;
+    }
+    std::vector<std::string> notes;
+    const auto kept = known_plan(name, candidates, known, options.workspace_bytes, trial, notes);
+    for (const std::string& note : notes) tell(note);
+    if (kept) return *kept;
+    if (!options.times) return first;
+    try {
+      const PlanRecord record =
+          choose_plan(name, candidates, {.workspace_bytes = options.workspace_bytes, .tolerance = tolerance}, trial);
+      cache.add(record);
+      tell(cache.note());
+      return record;
+    } catch (const OutOfMemory&) {
+      first.note = "no memory to time both";
+    } catch (const Error& error) {
+      first.note = error.what();
+      tell(name + ": " + first.note);
+    }
+    return first;
+  }
+
+  bool is_capturing() const {
+    cudaStreamCaptureStatus capture{};
+    check(cudaStreamIsCapturing(device.stream, &capture), "asking whether a graph is captured");
+    return capture != cudaStreamCaptureStatusNone;
   }
 
   /// cuDNN's first plan, untimed, for the reason in `note`. Errors: a ReLU, which may hide a NaN unless it was tried.
@@ -299,6 +260,16 @@ bool ConvPlans::try_run(const GraphSpec& spec, const GraphPointers& pointers) {
 void ConvPlans::run(const GraphSpec& spec, const GraphPointers& pointers) {
   if (!try_run(spec, pointers)) throw Error(state_->chosen(spec, pointers).reason);
 }
+
+std::optional<std::string> ConvPlans::choose(const std::string& name, const std::vector<PlanCandidate>& candidates,
+                                             double tolerance, PlanTrial& trial) {
+  if (state_->is_capturing()) return {};
+  const PlanRecord record = state_->choose_candidate(name, candidates, tolerance, trial);
+  state_->records.push_back(record);
+  return record.plan;
+}
+
+const PlanDevice& ConvPlans::device() const { return state_->device; }
 
 const std::vector<PlanRecord>& ConvPlans::records() const { return state_->records; }
 

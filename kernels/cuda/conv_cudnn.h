@@ -6,6 +6,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "kernels/backend.h"
@@ -31,6 +32,14 @@ class ConvPlans {
   bool try_run(const GraphSpec& spec, const GraphPointers& pointers);
   /// The same. Errors: no plan, with cuDNN's reason.
   void run(const GraphSpec& spec, const GraphPointers& pointers);
+
+  /// Which of some ways to compute the same, not all of them cuDNN's, is used for what `name` says: chosen as plans
+  /// are, and kept on disk with them. The first where nothing is timed, where there is no memory to, where the ways
+  /// disagree, and in a run that continues and has done without. None while a CUDA graph is captured: ask again.
+  std::optional<std::string> choose(const std::string& name, const std::vector<PlanCandidate>& candidates,
+                                    double tolerance, PlanTrial& trial);
+
+  const PlanDevice& device() const;
 
   /// Plans chosen so far, in the order of first use.
   const std::vector<PlanRecord>& records() const;

@@ -87,6 +87,29 @@ void CudaBackend::fold_normalize(View folded, View shift, ConstView w, ConstView
   gpu::fold_normalize(folded, shift, w, bias, args, stream());
 }
 
+void CudaBackend::norm_conv(const ConvSpec& spec, View y, const NormConvEpilogue& epilogue, ConstView x,
+                            const NormalizeArgs& args, WeightView w) {
+  if (!gpu::can_norm_conv(spec, {x, y, w.value})) return Backend::norm_conv(spec, y, epilogue, x, args, w);
+  const CudaScratch scratch(*this, gpu::norm_conv_scratch_bytes(spec.x));
+  gpu::norm_conv(y, epilogue, x, args, w.value, scratch.as<double>(), stream());
+}
+
+void CudaBackend::norm_conv_weight_grad(const ConvSpec& spec, View dw, Write write, ConstView dy, ConstView x,
+                                        const NormalizeArgs& args) {
+  if (!gpu::can_norm_conv(spec, {x, dy, dw})) return Backend::norm_conv_weight_grad(spec, dw, write, dy, x, args);
+  const CudaScratch scratch(*this, gpu::norm_conv_weight_grad_scratch_bytes(spec.x));
+  gpu::norm_conv_weight_grad(dw, write, dy, x, args, scratch.as<float>(), stream());
+}
+
+void CudaBackend::norm_conv_data_grad(const ConvSpec& spec, View dx, Write write, View sums,
+                                      const NormalizeParameterGrads& to, ConstView dy, ConstView x,
+                                      const NormalizeArgs& args, WeightView w) {
+  if (!gpu::can_norm_conv(spec, {x, dx, dy, w.value}))
+    return Backend::norm_conv_data_grad(spec, dx, write, sums, to, dy, x, args, w);
+  const CudaScratch scratch(*this, gpu::norm_conv_data_grad_scratch_bytes(spec.x));
+  gpu::norm_conv_data_grad(dx, write, sums, to, dy, x, args, w.value, scratch.as<double>(), stream());
+}
+
 void CudaBackend::max_pool(const PoolSpec& spec, View y, View index, ConstView x) {
   gpu::max_pool(spec, y, index, x, stream());
 }

@@ -84,6 +84,13 @@ class CudaBackend final : public Backend {
   bool folds_norms() const override { return true; }
   void fold_normalize(View folded, View shift, ConstView w, ConstView bias, const NormalizeArgs&) override;
 
+  bool fuses_norm_conv(const ConvSpec&, ConstView x, const NormalizeArgs&, const WeightView& w, NormConvUse) override;
+  void norm_conv(const ConvSpec&, View y, const NormConvEpilogue&, ConstView x, const NormalizeArgs&,
+                 WeightView w) override;
+  void norm_conv_weight_grad(const ConvSpec&, View dw, Write, ConstView dy, ConstView x, const NormalizeArgs&) override;
+  void norm_conv_data_grad(const ConvSpec&, View dx, Write, View sums, const NormalizeParameterGrads&, ConstView dy,
+                           ConstView x, const NormalizeArgs&, WeightView w) override;
+
   void max_pool(const PoolSpec&, View y, View index, ConstView x) override;
   void max_pool_grad(const PoolSpec&, View dx, Write, ConstView dy, ConstView index) override;
   void avg_pool(const PoolSpec&, View y, ConstView x) override;
@@ -154,6 +161,7 @@ class CudaBackend final : public Backend {
   void* cublas_workspace_ = nullptr;                   // from allocate()
   PlanOptions plan_options_;
   std::unique_ptr<ConvPlans> conv_plans_;
+  std::map<std::pair<ConvSpec, NormConvUse>, bool> fuses_;  // by the convolution of one image
   UpdateTable update_table_;
   void* device_table_ = nullptr;  // update_table_'s bytes on the GPU, from allocate(); stays while their number does
   std::size_t device_table_bytes_ = 0;

@@ -1,6 +1,7 @@
 // What a kernel file may use of CUDA: the language, checked launches and nothing else. The tests also run kernels on
-// the host, with a cuda_runtime.h of their own; so kernels use no <<<>>>, no extern shared memory, no inline assembly,
-// and every thread of a block reaches every barrier. All rules: tests/host_model/README.md.
+// the host, with a cuda_runtime.h of their own; so kernels use no <<<>>>, no extern shared memory, no inline assembly
+// of their own (tensor_core.h has some), and every thread of a block reaches every barrier. All rules:
+// tests/host_model/README.md.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -55,6 +55,11 @@ GraphSpec conv_graph(GraphKind kind, const ConvSpec& conv, DType dtype, bool all
   return graph;
 }
 
+bool has_norm_conv(const ConvSpec& conv, DType dtype) {
+  return (dtype == DType::bf16 || dtype == DType::f16) && conv.is_pointwise() && conv.k == kNormConvOut &&
+         conv.x.c % 32 == 0;
+}
+
 std::string to_string(const GraphSpec& g) {
   const ConvSpec& c = g.conv;
   std::string text =

@@ -36,6 +36,18 @@ void batch_statistics(View stats, const RunningStep& step, ConstView x, double* 
 void normalize_grad_sums(View sums, const NormalizeParameterGrads& to, ConstView dy, ConstView y, ConstView x,
                          const NormalizeArgs& args, double* scratch, cudaStream_t stream);
 
+/// Partial sums [parts][2][channels], of which a kernel wrote a part per block.
+struct PartialSums {
+  const double* sums;
+  std::int64_t parts, channels;
+};
+/// Mean and variance of so many elements a channel, from the sums of x and of x^2.
+void finish_statistics(const char* op, View stats, const RunningStep& step, const PartialSums& from,
+                       std::int64_t elements, cudaStream_t stream);
+/// The norm's sums from those of g and of g * (x - mean).
+void finish_norm_sums(const char* op, View sums, const NormalizeParameterGrads& to, const NormalizeArgs& args,
+                      const PartialSums& from, cudaStream_t stream);
+
 // norm.cu
 void normalize(View y, ConstView x, const NormalizeArgs& args, ConstView residual, cudaStream_t stream);
 struct NormalizeGrad {
@@ -49,6 +61,20 @@ void normalize_grad(const NormalizeGrad& grad, const NormalizeArgs& args, cudaSt
 void normalize_grad_correction(View dx, ConstView x, ConstView stats, double epsilon, ConstView weighted,
                                cudaStream_t stream);
 void update_running(View running, ConstView stats, double momentum, std::int64_t elements, cudaStream_t stream);
+
+// norm_conv.cu. Scratch, for partial sums: what the functions say, for a norm over x.
+/// Whether the calls below take the convolution and these activations and weights of it.
+bool can_norm_conv(const ConvSpec& spec, std::initializer_list<ConstView> views);
+std::int64_t norm_conv_scratch_bytes(const Shape& x);
+void norm_conv(View y, const NormConvEpilogue& epilogue, ConstView x, const NormalizeArgs& args, ConstView w,
+               double* scratch, cudaStream_t stream);
+std::int64_t norm_conv_weight_grad_scratch_bytes(const Shape& x);
+void norm_conv_weight_grad(View dw, Write write, ConstView dy, ConstView x, const NormalizeArgs& args, float* scratch,
+                           cudaStream_t stream);
+std::int64_t norm_conv_data_grad_scratch_bytes(const Shape& x);
+/// dx.data may be null.
+void norm_conv_data_grad(View dx, Write write, View sums, const NormalizeParameterGrads& to, ConstView dy, ConstView x,
+                         const NormalizeArgs& args, ConstView w, double* scratch, cudaStream_t stream);
 
 // pool.cu
 void max_pool(const PoolSpec& spec, View y, View index, ConstView x, cudaStream_t stream);

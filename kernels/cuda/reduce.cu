@@ -267,16 +267,43 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class Finish>
-void launch_finish(const char* what, const double* partials, const RowTiling& t, const Finish& finish,
-                   cudaStream_t stream) {
+void launch_finish(const char* what, const PartialSums& from, const Finish& finish, cudaStream_t stream) {
   launch(what, finish_kernel<Finish>,
-         {.grid = dim3(unsigned((t.channels + kFinishChannels - 1) / kFinishChannels)),
+         {.grid = dim3(unsigned((from.channels + kFinishChannels - 1) / kFinishChannels)),
           .block = dim3(kFinishChannels, kFinishParts),
           .stream = stream},
-         partials, std::int64_t(t.blocks), t.channels, finish);
+         from.sums, from.parts, from.channels, finish);
 }
+PartialSums partial_sums(const double* scratch, const RowTiling& t) { return {scratch, t.blocks, t.channels}; }
 
 }  // namespace
+
+void finish_statistics(const char* op, View stats, const RunningStep& step, const PartialSums& from,
+                       std::int64_t elements, cudaStream_t stream) {
+  launch_finish(op, from,
+                MeanAndVariance{.out = rows_of<float>(stats, op),
+                                .count = double(elements),
+                                .running = rows_of<float>(step.running, op),
+                                .momentum = step.momentum,
+                                .unbiased = unbiased_factor(elements)},
+                stream);
+}
+
+void finish_norm_sums(const char* op, View sums, const NormalizeParameterGrads& to, const NormalizeArgs& args,
+                      const PartialSums& from, cudaStream_t stream) {
+  const auto weighted = [&](int i) {
+    return to.weighted.data ? GradRow{row(to.weighted, i).as<float>(), to.weighted_write == Write::add} : GradRow{};
+  };
+  launch_finish(op, from,
+                NormSums{.out = rows_of<float>(sums, op),
+                         .dgamma = {to.dgamma.as<float>(), to.gamma_write == Write::add},
+                         .dbeta = {to.dbeta.as<float>(), to.beta_write == Write::add},
+                         .weighted = {weighted(0), weighted(1)},
+                         .gamma = args.gamma.as<float>(),
+                         .stats = rows_of<float>(args.stats, op),
+                         .epsilon = float(args.epsilon)},
+                stream);
+}
 
 std::int64_t sum_scratch_bytes(const Shape& shape) {
   std::int64_t most = 0;
@@ -292,7 +319,7 @@ void channel_sum(View db, Write write, ConstView dy, double* scratch, cudaStream
   with_packs(kOp, dy, {}, [&]<class T, int W>() {
     const RowTiling t = tile_sum(dy.shape, W);
     launch(kOp, channel_sum_kernel<T, W>, t.config(stream), t, rows_of<T>(dy, kOp), scratch);
-    launch_finish(kOp, scratch, t, SumAndAdd{db.as<float>(), write == Write::add}, stream);
+    launch_finish(kOp, partial_sums(scratch, t), SumAndAdd{db.as<float>(), write == Write::add}, stream);
   });
 }
 
@@ -302,7 +329,7 @@ void relu_grad_and_sum(View g, View db, Write write, ConstView dy, ConstView y, 
     const RowTiling t = tile_sum(dy.shape, W);
     launch(kOp, relu_grad_sum_kernel<T, W>, t.config(stream), t, rows_of<T>(g, kOp), rows_of<T>(dy, kOp),
            rows_of<T>(y, kOp), scratch);
-    launch_finish(kOp, scratch, t, SumAndAdd{db.as<float>(), write == Write::add}, stream);
+    launch_finish(kOp, partial_sums(scratch, t), SumAndAdd{db.as<float>(), write == Write::add}, stream);
   });
 }
 
@@ -311,13 +338,7 @@ void batch_statistics(View stats, const RunningStep& step, ConstView x, double* 
   with_packs(kOp, x, {}, [&]<class T, int W>() {
     const RowTiling t = tile_sum(x.shape, W);
     launch(kOp, statistics_kernel<T, W>, t.config(stream), t, rows_of<T>(x, kOp), scratch);
-    launch_finish(kOp, scratch, t,
-                  MeanAndVariance{.out = rows_of<float>(stats, kOp),
-                                  .count = double(t.rows),
-                                  .running = rows_of<float>(step.running, kOp),
-                                  .momentum = step.momentum,
-                                  .unbiased = unbiased_factor(t.rows)},
-                  stream);
+    finish_statistics(kOp, stats, step, partial_sums(scratch, t), t.rows, stream);
   });
 }
 
@@ -325,22 +346,11 @@ void normalize_grad_sums(View sums, const NormalizeParameterGrads& to, ConstView
                          const NormalizeArgs& args, double* scratch, cudaStream_t stream) {
   constexpr const char* kOp = "normalize_grad_sums";
   if (!needs_output(args)) y = {};
-  const auto weighted = [&](int i) {
-    return to.weighted.data ? GradRow{row(to.weighted, i).as<float>(), to.weighted_write == Write::add} : GradRow{};
-  };
   with_packs(kOp, dy, {y, x}, [&]<class T, int W>() {
     const RowTiling t = tile_sum(x.shape, W);
     launch(kOp, grad_sums_kernel<T, W>, t.config(stream), t, rows_of<T>(dy, kOp), relu_gate<T>(args, y, x.shape, kOp),
            rows_of<T>(x, kOp), rows_of<float>(args.stats, kOp), scratch);
-    launch_finish(kOp, scratch, t,
-                  NormSums{.out = rows_of<float>(sums, kOp),
-                           .dgamma = {to.dgamma.as<float>(), to.gamma_write == Write::add},
-                           .dbeta = {to.dbeta.as<float>(), to.beta_write == Write::add},
-                           .weighted = {weighted(0), weighted(1)},
-                           .gamma = args.gamma.as<float>(),
-                           .stats = rows_of<float>(args.stats, kOp),
-                           .epsilon = float(args.epsilon)},
-                  stream);
+    finish_norm_sums(kOp, sums, to, args, partial_sums(scratch, t), stream);
   });
 }
 

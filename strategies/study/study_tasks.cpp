@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 constexpr auto kNoPartOfResult = std::to_array<std::string_view>(
     {"train.output", "train.data", "train.weights", "train.feature_cache_dir", "train.feature_cache_mb",
      "train.image_cache_mb", "train.device_image_cache_mb", "train.loader_threads", "train.threads", "train.graph",
-     "train.recompute", "train.probe_from", "train.tensorboard", "train.cudnn_timing", "train.cudnn_plan_cache",
+     "train.recompute", "train.fused_norms", "train.probe_from", "train.tensorboard", "train.cudnn_timing", "train.cudnn_plan_cache",
      "train.cudnn_workspace_mb", "train.skip_bad", "train.allow_leaks", "train.leak_check"});
 
 bool matters(std::string_view key) { return std::ranges::find(kNoPartOfResult, key) == kNoPartOfResult.end(); }

@@ -7,12 +7,10 @@
 // batch's part of the gradient then belongs to the chosen channels alone.
 #include <optional>
 
-#include "tensor/ops.h"
+#include "tensor/ops/norm_args.h"
 #include "tensor/saved.h"
 
 namespace graft {
-namespace {
-
 NormalizeArgs device_args(const BatchNormArgs& a, const Tensor& stats) {
   return {.stats = stats.view(),
           .gamma = a.gamma.value.view(),
@@ -25,7 +23,7 @@ bool uses_batch_statistics(const Tensor& x, const BatchNormArgs& a) {
   return a.running.use_batch_statistics && x.context().is_training();
 }
 
-void check(const Tensor& x, const BatchNormArgs& a) {
+void check_norm(const Tensor& x, const BatchNormArgs& a) {
   if (x.shape().c != a.running.channels)
     throw Error("batch_norm: " + a.running.name + " expects C=" + std::to_string(a.running.channels) + ", got x " +
                 to_string(x.shape()) + "; check layer order");
@@ -43,6 +41,8 @@ void move_running(const Tensor& x, const Tensor& stats, const BatchNormArgs& a) 
   x.backend().update_running(a.running.value.view(), stats.view(), a.momentum, x.shape().n * x.shape().pixels());
   ++a.running.version;
 }
+
+namespace {
 
 /// The batch's statistics [2,C], towards which the running ones move if they are to.
 Tensor measured(const Tensor& x, const BatchNormArgs& a) {
@@ -144,13 +144,15 @@ Tensor gradient_sums(Grads& g, const GradientSums& of) {
 
 }  // namespace
 
-Tensor batch_norm(const Tensor& x, const BatchNormArgs& args, const Tensor& residual) {
-  check(x, args);
+Tensor batch_norm(const Tensor& x, const BatchNormArgs& args, const Tensor& residual, const Tensor& measured_stats) {
+  check_norm(x, args);
   const bool batch = uses_batch_statistics(x, args);
   const Choice choice = batch ? choose_channels(x.context(), args.running) : Choice{};
   Tensor stats = args.running.value;
   if (batch) {
-    const Tensor batch_stats = choice ? empty(x.context(), {2, x.shape().c, 1, 1}) : measured(x, args);
+    const Tensor batch_stats = measured_stats ? measured_stats
+                               : choice       ? empty(x.context(), {2, x.shape().c, 1, 1})
+                                              : measured(x, args);
     stats = batch_stats;
     if (choice) {  // mixed with the running ones before they move
       x.backend().batch_statistics(batch_stats.view(), x.view());
@@ -195,7 +197,7 @@ Tensor batch_statistics(const Tensor& x, Tensor stats, double epsilon) {
 }
 
 Tensor normalize(const Tensor& x, const Tensor& batch_stats, const BatchNormArgs& args) {
-  check(x, args);
+  check_norm(x, args);
   const bool batch = uses_batch_statistics(x, args);
   const Choice choice = batch ? choose_channels(x.context(), args.running) : Choice{};
   const Tensor stats = batch ? mixed(batch_stats, args.running, choice) : args.running.value;

@@ -1,4 +1,4 @@
-#include "tensor/ops.h"
+#include "tensor/ops/norm_args.h"
 #include "tensor/saved.h"
 
 namespace graft {
@@ -82,9 +82,6 @@ bool can_fold(Context& context, const ConvNormArgs& a) {
          context.backend().folds_norms();
 }
 
-namespace {
-
-/// Brings `kept` up to date.
 void fold(Context& context, const ConvNormArgs& a, FoldedNorm& kept) {
   const std::array<std::uint64_t, 5> versions = {a.weight.version, a.bias ? a.bias->version : 0, a.norm.gamma.version,
                                                  a.norm.beta.version, a.norm.running.version};
@@ -103,8 +100,6 @@ void fold(Context& context, const ConvNormArgs& a, FoldedNorm& kept) {
   kept.versions = versions;
   ++kept.version;
 }
-
-}  // namespace
 
 Tensor conv2d_norm(const Tensor& input, const ConvNormArgs& args, FoldedNorm& kept, const Tensor& residual) {
   const ConvSpec spec = make_spec(input, args.weight, args.geometry);

@@ -83,6 +83,11 @@ void ConvPlans::run(const GraphSpec& spec, const GraphPointers& pointers) {
   if (!try_run(spec, pointers)) throw Error(to_string(spec) + ": refused");
 }
 
+bool CudaBackend::fuses_norm_conv(const ConvSpec& spec, ConstView x, const NormalizeArgs&, const WeightView& w,
+                                  NormConvUse) {
+  return gpu::can_norm_conv(spec, {x, w.value});
+}
+
 ConvPlans& CudaBackend::conv_plans() {
   if (!conv_plans_) conv_plans_ = std::make_unique<ConvPlans>(PlanDevice{*this, stream(), "host model"}, plan_options_);
   return *conv_plans_;

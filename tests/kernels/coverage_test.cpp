@@ -30,7 +30,8 @@ const std::set<std::string> kNotOps{"device",          "compute_type",
                                     "prefer_plans",    "free_bytes",
                                     "make_upload",     "send",
                                     "arrive",          "follow_calls",
-                                    "prepares_images", "make_kernel_tracer"};
+                                    "prepares_images", "make_kernel_tracer",
+                                    "fuses_norm_conv"};
 
 /// The names of Backend's virtual calls, read from its header; overloads of `update` by their step's type.
 std::set<std::string> calls_in_header() {

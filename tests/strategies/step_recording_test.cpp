@@ -36,8 +36,11 @@ TrainSettings full_step() {
 
 /// The second of two steps: the first has warmed everything up. The observer may be a StepRecorder.
 void record(DeviceObserver& recorder, DeviceKind kind, const std::string& architecture, const TrainSettings& settings) {
-  Context context(std::make_unique<ObservedBackend>(
-      std::make_unique<DryBackend>(Device{kind}, BackendOptions{.threads = 2}), recorder));
+  const bool is_fused = settings.fused_norms == "on";
+  const BackendOptions options{.threads = 2,
+                               .precision = is_fused ? Precision::bf16 : Precision::f32,
+                               .plans = {.norm_fusion = parse_norm_fusion(settings.fused_norms)}};
+  Context context(std::make_unique<ObservedBackend>(std::make_unique<DryBackend>(Device{kind}, options), recorder));
   ModelInfo info;
   info.architecture = architecture;
   info.num_classes = 2;
@@ -102,29 +105,28 @@ const Expectation kResNet50{"resnet50",
 /// norms read them, and corrected for once.
 constexpr int kLayers = 58, kSlices = kLayers + 4, kSharing = kLayers + 3 + 1, kOwnStatistics = kLayers + 1;
 constexpr int kNorms = kSharing + kOwnStatistics;
-const Expectation kDenseNet121{
-    "densenet121",
-    {{"conv", 1 + 2 * kLayers + 3},
-     {"conv_weight_grad", 1 + 2 * kLayers + 3},
-     {"conv_data_grad", 2 * kLayers + 3},
-     {"batch_statistics_and_running", kOwnStatistics},
-     {"batch_statistics", kSlices},
-     {"normalize_grad_correction", kSlices},
-     {"update_running", kSharing},
-     {"normalize", kNorms},
-     {"normalize_parameter_grads", kNorms},  // their sums to the statistics' gradient too
-     {"normalize_grad", kNorms},
-     {"copy", 2 * kSlices},  // slices into the buffer and out of its gradient
-     {"max_pool", 1},
-     {"max_pool_grad", 1},
-     {"avg_pool", 3},
-     {"avg_pool_grad", 3},
-     {"adaptive_avg_pool", 1},
-     {"adaptive_avg_pool_grad", 1},
-     {"linear", 1},
-     {"linear_data_grad", 1},
-     {"linear_weight_grad", 1},
-     {"channel_sum", 1}}};
+const Expectation kDenseNet121{"densenet121",
+                               {{"conv", 1 + 2 * kLayers + 3},
+                                {"conv_weight_grad", 1 + 2 * kLayers + 3},
+                                {"conv_data_grad", 2 * kLayers + 3},
+                                {"batch_statistics_and_running", kOwnStatistics},
+                                {"batch_statistics", kSlices},
+                                {"normalize_grad_correction", kSlices},
+                                {"update_running", kSharing},
+                                {"normalize", kNorms},
+                                {"normalize_parameter_grads", kNorms},  // their sums to the statistics' gradient too
+                                {"normalize_grad", kNorms},
+                                {"copy", 2 * kSlices},  // slices into the buffer and out of its gradient
+                                {"max_pool", 1},
+                                {"max_pool_grad", 1},
+                                {"avg_pool", 3},
+                                {"avg_pool_grad", 3},
+                                {"adaptive_avg_pool", 1},
+                                {"adaptive_avg_pool_grad", 1},
+                                {"linear", 1},
+                                {"linear_data_grad", 1},
+                                {"linear_weight_grad", 1},
+                                {"channel_sum", 1}}};
 
 /// VGG-19: 16 convolutions with bias and ReLU, 3 linear layers, two of them with ReLU and behind dropout.
 const Expectation kVgg19{"vgg19",
@@ -162,6 +164,23 @@ TEST_P(StepRecording, MemoryIsWrittenBeforeItIsReadAndNotUsedAfterwards) {
       EXPECT_LE(recorder.survivors(), 1);  // probabilities, until they are counted
     }
   }
+}
+
+TEST(FusedNormsRecording, ALayerOfDenseNetIsThreeCallsInThePlaceOfSeven) {
+  StepRecorder fused;
+  TrainSettings settings = full_step();
+  settings.fused_norms = "on";
+  record(fused, DeviceKind::cuda, "densenet121", settings);
+  EXPECT_EQ(fused.faults(), std::vector<std::string>{});
+  EXPECT_EQ(fused.waits(), std::vector<std::string>{});
+  Calls expected = kDenseNet121.calls;
+  expected.insert(kEveryStep.begin(), kEveryStep.end());
+  expected["copy"] += kLossGradient;
+  for (const char* op : {"conv", "conv_weight_grad", "conv_data_grad", "normalize", "normalize_parameter_grads",
+                         "normalize_grad", "batch_statistics_and_running"})
+    expected[op] -= kLayers;
+  for (const char* op : {"norm_conv", "norm_conv_weight_grad", "norm_conv_data_grad"}) expected[op] = kLayers;
+  EXPECT_EQ(difference(fused.calls(), expected), "");
 }
 
 TEST_P(StepRecording, TheHostNeverWaits) {
@@ -225,10 +244,10 @@ TEST_P(StepRecording, RecomputationCostsOnePassPerNorm) {
   record(made_again, DeviceKind::cuda, GetParam().architecture, settings);
   const std::string name = GetParam().architecture;
   Calls expected = kept.calls();
-  // All but those that add a residual, and those whose output nobody saves: projections', and before poolings. The
-  // derivative itself has ReLU's bits.
+  // All but those that add a residual, and those whose output nobody saves: projections', and before poolings, which
+  // are five in DenseNet. The derivative itself has ReLU's bits.
   if (name == "resnet50") expected["normalize"] += 53 - 16 - 4 - 1;
-  if (name == "densenet121") expected["normalize"] += kNorms - 2;
+  if (name == "densenet121") expected["normalize"] += kNorms - 5;
   EXPECT_EQ(difference(made_again.calls(), expected), "");
 }
 

@@ -9,6 +9,7 @@ const std::vector<OpCase>& op_cases() {
     add_linear_cases(t, CaseSize::small);
     add_norm_cases(t, CaseSize::small);
     add_norm_chains(t);
+    add_norm_conv_cases(t, CaseSize::small);
     add_pool_cases(t, CaseSize::small);
     add_softmax_cases(t, CaseSize::small);
     add_report_cases(t, CaseSize::small);
@@ -46,6 +47,7 @@ const std::vector<OpCase>& speed_cases() {
     add_conv_cases(t, CaseSize::real);
     add_linear_cases(t, CaseSize::real);
     add_norm_cases(t, CaseSize::real);
+    add_norm_conv_cases(t, CaseSize::real);
     add_pool_cases(t, CaseSize::real);
     add_softmax_cases(t, CaseSize::real);
     add_report_cases(t, CaseSize::real);

@@ -160,6 +160,7 @@ void add_conv_cases(std::vector<OpCase>& table, CaseSize size);
 void add_linear_cases(std::vector<OpCase>& table, CaseSize size);
 void add_norm_cases(std::vector<OpCase>& table, CaseSize size);
 void add_norm_chains(std::vector<OpCase>& table);
+void add_norm_conv_cases(std::vector<OpCase>& table, CaseSize size);
 void add_pool_cases(std::vector<OpCase>& table, CaseSize size);
 void add_softmax_cases(std::vector<OpCase>& table, CaseSize size);
 void add_report_cases(std::vector<OpCase>& table, CaseSize size);

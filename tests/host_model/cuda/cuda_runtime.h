@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "tests/host_model/device_language.h"
+#include "tests/host_model/tensor_core.h"
 
 enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInvalidConfiguration = 9 };
 

@@ -1,0 +1,132 @@
+// The instructions of tensor cores, a warp's products of small tiles of 16-bit numbers with sums in float. How a tile's
+// elements lie in the lanes' registers is PTX's "matrix fragments for mma.m16n8k16"; kernels need to know it of sums
+// alone. On the host, where tests run kernels, each instruction has a twin: tests/host_model/tensor_core.h.
+#pragma once
+
+#include "kernels/cuda/packs.h"
+
+#ifdef __CUDACC__
+#define GRAFT_TENSOR_CORE_PTX 1
+#endif
+
+namespace graft::gpu {
+
+inline constexpr int kTileSize = 16;
+
+/// Four matrices of 8 x 8, in one of two orders of the 8-blocks of a 16 x 16 tile. `rows` of a lane is where the row
+/// that it names begins, in shared memory, at a multiple of 16 bytes; transposed, the registers hold columns.
+__device__ __forceinline__ void load_matrices(std::uint32_t (&to)[4], const void* row) {
+#ifdef GRAFT_TENSOR_CORE_PTX
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(unsigned(__cvta_generic_to_shared(row))));
+#else
+  host_model::load_matrices(to, row, false);
+#endif
+}
+__device__ __forceinline__ void load_matrices_transposed(std::uint32_t (&to)[4], const void* row) {
+#ifdef GRAFT_TENSOR_CORE_PTX
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(unsigned(__cvta_generic_to_shared(row))));
+#else
+  host_model::load_matrices(to, row, true);
+#endif
+}
+
+/// sum [16,8] += a [16,16] * b [16,8].
+template <class T>
+__device__ __forceinline__ void multiply_add(float (&sum)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                                             std::uint32_t b1) {
+#ifdef GRAFT_TENSOR_CORE_PTX
+  if constexpr (std::is_same_v<T, __nv_bfloat16>)
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  else
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#else
+  host_model::multiply_add<T>(sum, a, b0, b1);
+#endif
+}
+
+/// A tile as the left factor, 16 rows by 16 columns.
+struct LeftTile {
+  std::uint32_t parts[4];
+};
+/// A tile as the right factor, 16 rows by two times 8 columns.
+struct RightTile {
+  std::uint32_t parts[4];
+};
+/// 16 x 16 sums: of lane l the rows l / 4 and 8 more, the columns 2 * (l % 4), the next, and those 8 further on.
+struct SumTile {
+  float halves[2][4] = {};
+};
+
+namespace detail {
+/// Which row of a tile in memory a lane names, where the 8-blocks go down first or to the right first.
+template <class T>
+__device__ __forceinline__ const T* down_first(const T* tile, int pitch, int lane) {
+  return tile + lane % 16 * pitch + lane / 16 * 8;
+}
+template <class T>
+__device__ __forceinline__ const T* right_first(const T* tile, int pitch, int lane) {
+  return tile + (lane % 8 + lane / 16 * 8) * pitch + lane / 8 % 2 * 8;
+}
+}  // namespace detail
+
+/// Tiles from shared memory, whose rows lie `pitch` elements apart: an odd multiple of 8, or lanes wait for one
+/// another.
+template <class T>
+__device__ __forceinline__ LeftTile load_left(const T* tile, int pitch, int lane) {
+  LeftTile t;
+  load_matrices(t.parts, detail::down_first(tile, pitch, lane));
+  return t;
+}
+template <class T>
+__device__ __forceinline__ LeftTile load_left_of_transposed(const T* tile, int pitch, int lane) {
+  LeftTile t;
+  load_matrices_transposed(t.parts, detail::right_first(tile, pitch, lane));
+  return t;
+}
+template <class T>
+__device__ __forceinline__ RightTile load_right(const T* tile, int pitch, int lane) {
+  RightTile t;
+  load_matrices_transposed(t.parts, detail::down_first(tile, pitch, lane));
+  return t;
+}
+template <class T>
+__device__ __forceinline__ RightTile load_right_of_transposed(const T* tile, int pitch, int lane) {
+  RightTile t;
+  load_matrices(t.parts, detail::right_first(tile, pitch, lane));
+  return t;
+}
+
+template <class T>
+__device__ __forceinline__ void multiply_add(SumTile& sum, const LeftTile& a, const RightTile& b) {
+  for (int h = 0; h < 2; ++h) multiply_add<T>(sum.halves[h], a.parts, b.parts[2 * h], b.parts[2 * h + 1]);
+}
+
+/// Rounded, in pairs, to shared memory with the pitch of tiles.
+template <class T>
+__device__ __forceinline__ void store_tile(T* tile, int pitch, const SumTile& sum, int lane) {
+  for (int h = 0; h < 2; ++h)
+    for (int r = 0; r < 2; ++r) {
+      Elements<T, 2> pair;
+      for (int l = 0; l < 2; ++l) pair.v[l] = narrow<T>(sum.halves[h][2 * r + l]);
+      *reinterpret_cast<Elements<T, 2>*>(tile + (lane / 4 + 8 * r) * pitch + lane % 4 * 2 + 8 * h) = pair;
+    }
+}
+
+/// To rows `pitch` floats apart, in any memory that takes 8 bytes at once. In shared memory 8 more than a multiple
+/// of 32.
+__device__ __forceinline__ void store_sums(float* tile, std::int64_t pitch, const SumTile& sum, int lane) {
+  for (int h = 0; h < 2; ++h)
+    for (int r = 0; r < 2; ++r)
+      *reinterpret_cast<float2*>(tile + (lane / 4 + 8 * r) * pitch + lane % 4 * 2 + 8 * h) =
+          make_float2(sum.halves[h][2 * r], sum.halves[h][2 * r + 1]);
+}
+
+}  // namespace graft::gpu
