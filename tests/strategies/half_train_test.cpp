@@ -59,7 +59,10 @@ TEST_P(HalfStrategies, TrainNearFloat64) {
     const std::string name(to_string(precision));
     TrainSettings s = short_half_run(folder / name, c.strategy);
     s.bss = c.bss, s.clip_norm = c.clip_norm;
-    if (c.fixes_norms) s.strategy_settings["batch_norm"] = std::string("running");
+    if (c.fixes_norms)
+      s.strategy_settings["batch_norm"] = std::string("running");
+    else if (c.strategy == "full")  // all images at once: statistics of four pixels make of a rounding what they like
+      s.batch = 14, s.epochs = 3;
     const Ran ran = run_in(precision, s);
     EXPECT_TRUE(ran.result.has_test);
     const auto summary = nlohmann::json::parse(ran.result.summary_json);
