@@ -110,24 +110,26 @@ class Bench(Duels):
             self.speed_row(row, ours, ours.rounds, None, limits, bound, batch)
         self.require_replays(what, ours)
         if eager and ours.reply["peak_bytes"] > MEMORY[arch][1] * eager[1]["peak_bytes"]:
-            self.recompute(what, arch, ours, eager, options)
+            self.beside_itself(what, arch, ours, eager, options, "--recompute", "norms")
+        if eager and arch == "densenet121":
+            self.beside_itself(what, arch, ours, eager, options, "--fused-norms", "off")
         ours.close()
 
-    def recompute(self, what, arch, ours, eager, options):
-        """What less memory costs: graft in turn with itself when it computes norms' outputs again."""
-        leaner = self.ours("graft_train_step", "--job", "train", "--recompute", "norms", precisions=(ours.precision, ),
-                           **options)
-        leaner.name += ", --recompute norms"
+    def beside_itself(self, what, arch, ours, eager, options, *words):
+        """What memory costs or gives: graft in turn with itself when it is told these words."""
+        other = self.ours("graft_train_step", "--job", "train", *words, precisions=(ours.precision, ), **options)
+        told = ", " + " ".join(words)
+        other.name += told
         ours.rounds = []
         with self.turns.timing():
-            stayed, left_out = alternate([leaner, ours], self.rounds, self.steps_for(ours))
+            stayed, left_out = alternate([other, ours], self.rounds, self.steps_for(ours))
         if left_out:
             raise LeftOut(f"graft: {left_out[-1][1]}")
-        self.require_replays(leaner.name, leaner)
-        self.describe(what, leaner, options["batch"])
-        self.memory_row(what + ", --recompute norms", arch, leaner, eager,
-                        ", a step takes {:.2f} [{:.2f}, {:.2f}] times as long".format(*ratios(leaner, ours)))
-        leaner.close()
+        self.require_replays(other.name, other)
+        self.describe(what, other, options["batch"])
+        self.memory_row(what + told, arch, other, eager,
+                        ", a step takes {:.2f} [{:.2f}, {:.2f}] times as long".format(*ratios(other, ours)))
+        other.close()
 
     def require_replays(self, what, ours):
         """Of the last round's steps."""
