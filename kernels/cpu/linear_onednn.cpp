@@ -1,6 +1,7 @@
 // Linear layers by oneDNN's sgemm, which is row-major: C (m x n) = op(A) op(B) + beta C.
 #include <omp.h>
 
+#include <algorithm>
 #include <thread>
 
 #include <fmt/format.h>
@@ -29,7 +30,8 @@ std::int64_t columns(const ConstView& v) { return v.shape.size() / v.shape.n; }
 }  // namespace
 
 CpuBackend::CpuBackend(const BackendOptions& options)
-    : threads_(options.threads > 0 ? options.threads : omp_get_num_procs()),
+    // oneDNN waits for all threads that it asked for, and for ever if OMP_THREAD_LIMIT allows fewer.
+    : threads_(std::min(options.threads > 0 ? options.threads : omp_get_num_procs(), omp_get_thread_limit())),
       source_(make_cpu_memory()),
       memory_(*source_),
       conv_(std::make_unique<ConvPrimitives>(options.allows_winograd)) {
