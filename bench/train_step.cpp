@@ -3,8 +3,8 @@
 // the mean seconds of a step and the peak memory meanwhile, as JSON. The steps of a line are queued one after another,
 // captured and replayed where the device can; the device is waited for at their end.
 //     graft_train_step --arch resnet50 --batch 16 [--job train|infer] [--size 224] [--device cpu] [--threads 0]
-//                      [--precision f32] [--deterministic on] [--no-graph] [--recompute none|norms] [--fused-norms auto|on|off]
-//                      [--winograd]
+//                      [--precision f32] [--deterministic on] [--no-graph] [--recompute none|norms]
+//                      [--fused-norms auto|on|off] [--winograd]
 #include <fmt/format.h>
 
 #include <chrono>

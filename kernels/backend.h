@@ -198,7 +198,7 @@ class Backend {
   }
 
   // A norm with a ReLU and the pointwise convolution behind it as one: y = conv(normalize(x), w), where args.relu is
-  // set and args.relu_mask is not looked at. What lies between is made again where it is needed and not kept; a device
+  // set and args.relu_mask is empty. What lies between is made again where it is needed and not kept; a device
   // with nothing better makes it whole for the time of the call. x and dx may be channel slices; y, dy are dense.
   /// Whether the device does this better than the calls one by one. It may try both on x and w, and remembers what it
   /// found for images of that size, however many they are.
@@ -355,7 +355,7 @@ struct PlanOptions {
   std::string cache_file;                                // empty: cudnn_plans.tsv in the user's cache directory
   std::int64_t workspace_bytes = std::int64_t{1} << 30;  // of one plan, at most
   bool deterministic = true;                             // only engines that give the same bits every time
-  NormFusion norm_fusion = NormFusion::timed;            // if `times`; else never
+  NormFusion norm_fusion = NormFusion::timed;            // if `times`, or known
   std::vector<std::string> preferred = {};               // see Backend::prefer_plans
 };
 

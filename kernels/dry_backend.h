@@ -62,7 +62,6 @@ class DryBackend : public ObservedBackend {
   }
 
   ConvFormats conv_formats(const ConvSpec& spec) override;
-  /// Where it was asked for; what a GPU would choose by time is not known.
   bool fuses_norm_conv(const ConvSpec&, ConstView, const NormalizeArgs&, const WeightView&, NormConvUse) override;
   ConvWorkspace conv_workspace(const ConvCall& call) override;
   void conv(const ConvSpec&, View y, ConstView x, WeightView w, const ConvEpilogue&) override;

@@ -35,8 +35,8 @@ struct BatchNormArgs {
 
 /// y = activation((x - mean) / sqrt(var + epsilon) * gamma + beta [+ residual]); statistics of the batch or running
 /// ones as `running` is switched. `residual` may be an empty tensor. Errors: batch statistics of a single value per
-/// channel. `stats`: the batch's [2,C], if they have been taken and the running ones moved; see norm_conv.
-Tensor batch_norm(const Tensor& x, const BatchNormArgs& args, const Tensor& residual = {}, const Tensor& stats = {});
+/// channel. `taken`: the batch's statistics [2,C], where they are known and the running ones have moved; see norm_conv.
+Tensor batch_norm(const Tensor& x, const BatchNormArgs& args, const Tensor& residual = {}, const Tensor& taken = {});
 
 /// A convolution's weight and bias with the norm behind it folded in. Owned by who owns the two; made by
 /// `conv2d_norm` at first use, and anew when the values that it was made of have changed.
@@ -75,15 +75,17 @@ struct NormConvArgs {
   const Parameter& weight;
   BatchNormArgs next;
 };
-/// Whether `norm_conv` may be used on x with these statistics, and the device is the better for it.
+/// Whether `norm_conv` may be used on x with these statistics, and the device computes it faster than the two
+/// operations.
 bool can_fuse(const Tensor& x, const Tensor& stats, const NormConvArgs& args);
 struct NormConvResult {
   Tensor y;
   Tensor stats;          // of y, where the next norm uses the batch's: its running ones have moved towards them
   bool is_next = false;  // the next norm and its ReLU are in y already: the device folded them
 };
-/// conv2d(normalize(x, stats, args.norm), args.weight) without the tensor between, which backward makes again where it
-/// needs it. Requires can_fuse.
+/// y [N,K,H,W] = conv2d(normalize(x, stats, args.norm), args.weight) for x [N,C,H,W], without the tensor between, which
+/// backward makes again where it needs it. `kept` is that of the convolution and of the next norm, as in conv2d_norm.
+/// Requires can_fuse. Errors: batch statistics of a single value per channel.
 NormConvResult norm_conv(const Tensor& x, const Tensor& stats, const NormConvArgs& args, FoldedNorm& kept);
 
 /// A buffer of `shape` whose channels are filled by `append`: DenseNet's block without concatenation copies.

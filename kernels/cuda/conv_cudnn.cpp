@@ -180,34 +180,27 @@ struct ConvPlans::State {
     return {std::move(graph), i, {}};
   }
 
-  /// As `choose`, of what is no graph of cuDNN's.
-  PlanRecord choose_candidate(const std::string& name, const std::vector<PlanCandidate>& candidates, double tolerance,
-                              PlanTrial& trial) {
-    const auto before = recorded.find(name);
-    const KnownPlans known{before == recorded.end() ? nullptr : &before->second, cache.find(name)};
-    PlanRecord first{.graph = name, .plan = candidates.front().name, .source = "first"};
-    if (!recorded.empty() && !known.recorded) {
-      first.note = "the run so far has done without";
-      return first;
-    }
-    std::vector<std::string> notes;
-    const auto kept = known_plan(name, candidates, known, options.workspace_bytes, trial, notes);
-    for (const std::string& note : notes) tell(note);
-    if (kept) return *kept;
-    if (!options.times) return first;
-    try {
-      const PlanRecord record =
-          choose_plan(name, candidates, {.workspace_bytes = options.workspace_bytes, .tolerance = tolerance}, trial);
+  /// The way that the run so far has taken, or an earlier run on this device.
+  std::optional<PlanRecord> known_way(const std::string& name) const {
+    if (const auto it = recorded.find(name); it != recorded.end()) return it->second;
+    const PlanRecord* kept = cache.find(name);
+    return kept ? std::optional(*kept) : std::nullopt;
+  }
+
+  PlanRecord choose_way(const std::string& name, const std::array<std::string, 2>& ways, double tolerance,
+                        PlanTrial& trial) {
+    if (const auto known = known_way(name); known && std::ranges::find(ways, known->plan) != ways.end()) return *known;
+    const auto is_way = [&](const auto& r) { return std::ranges::find(ways, r.second.plan) != ways.end(); };
+    PlanRecord first{.graph = name, .plan = ways[0], .source = "first"};
+    if (!recorded.empty() && std::ranges::none_of(recorded, is_way)) first.note = "the run so far names no such choice";
+    if (!first.note.empty() || !options.times) return first;
+    PlanRecord record = graft::choose_way(name, ways, {.tolerance = tolerance}, trial);
+    if (record.note.empty())
       cache.add(record);
-      tell(cache.note());
-      return record;
-    } catch (const OutOfMemory&) {
-      first.note = "no memory to time both";
-    } catch (const Error& error) {
-      first.note = error.what();
-      tell(name + ": " + first.note);
-    }
-    return first;
+    else
+      tell(name + ": " + record.note + "; its parts are computed one by one");
+    tell(cache.note());
+    return record;
   }
 
   bool is_capturing() const {
@@ -261,12 +254,17 @@ void ConvPlans::run(const GraphSpec& spec, const GraphPointers& pointers) {
   if (!try_run(spec, pointers)) throw Error(state_->chosen(spec, pointers).reason);
 }
 
-std::optional<std::string> ConvPlans::choose(const std::string& name, const std::vector<PlanCandidate>& candidates,
-                                             double tolerance, PlanTrial& trial) {
+std::optional<std::string> ConvPlans::choose_way(const std::string& name, const std::array<std::string, 2>& ways,
+                                                 double tolerance, PlanTrial& trial) {
   if (state_->is_capturing()) return {};
-  const PlanRecord record = state_->choose_candidate(name, candidates, tolerance, trial);
+  const PlanRecord record = state_->choose_way(name, ways, tolerance, trial);
   state_->records.push_back(record);
   return record.plan;
+}
+
+std::optional<std::string> ConvPlans::known_way(const std::string& name) const {
+  const auto known = state_->known_way(name);
+  return known ? std::optional(known->plan) : std::nullopt;
 }
 
 const PlanDevice& ConvPlans::device() const { return state_->device; }

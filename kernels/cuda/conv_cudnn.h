@@ -4,6 +4,7 @@
 // capture.
 #pragma once
 
+#include <array>
 #include <map>
 #include <memory>
 #include <optional>
@@ -33,11 +34,13 @@ class ConvPlans {
   /// The same. Errors: no plan, with cuDNN's reason.
   void run(const GraphSpec& spec, const GraphPointers& pointers);
 
-  /// Which of some ways to compute the same, not all of them cuDNN's, is used for what `name` says: chosen as plans
-  /// are, and kept on disk with them. The first where nothing is timed, where there is no memory to, where the ways
-  /// disagree, and in a run that continues and has done without. None while a CUDA graph is captured: ask again.
-  std::optional<std::string> choose(const std::string& name, const std::vector<PlanCandidate>& candidates,
-                                    double tolerance, PlanTrial& trial);
+  /// Which of two ways, not both of them cuDNN's, computes what `name` says: see choose_way in plan_choice.h. What is
+  /// chosen is listed and kept on disk with the plans. The first way where nothing is timed, and in a run that
+  /// continues and has made no such choice so far. None while a CUDA graph is captured: ask again.
+  std::optional<std::string> choose_way(const std::string& name, const std::array<std::string, 2>& ways,
+                                        double tolerance, PlanTrial& trial);
+  /// The way that this run, where it continues, or an earlier one has taken; none if there was no choice.
+  std::optional<std::string> known_way(const std::string& name) const;
 
   const PlanDevice& device() const;
 

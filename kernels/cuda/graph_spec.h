@@ -59,7 +59,7 @@ std::optional<Unfolding> unfolding(GraphKind kind, const ConvSpec& conv, DType d
 /// in eights: a convolution of fewer is unfolded, or else the missing ones are zeros, in x and in w.
 GraphSpec conv_graph(GraphKind kind, const ConvSpec& conv, DType dtype, bool allows_tf32 = false);
 
-/// Whether norm_conv.cu has kernels for a norm over conv.x and this convolution behind it.
+/// Whether there are kernels (norm_conv.cu) for a norm over conv.x and this convolution behind it.
 bool has_norm_conv(const ConvSpec& conv, DType dtype);
 inline constexpr std::int64_t kNormConvOut = 128;
 

@@ -62,7 +62,7 @@ void normalize_grad_correction(View dx, ConstView x, ConstView stats, double eps
                                cudaStream_t stream);
 void update_running(View running, ConstView stats, double momentum, std::int64_t elements, cudaStream_t stream);
 
-// norm_conv.cu. Scratch, for partial sums: what the functions say, for a norm over x.
+// norm_conv.cu and norm_conv_grad.cu. Each call needs scratch of ..._scratch_bytes(x.shape) for partial sums.
 /// Whether the calls below take the convolution and these activations and weights of it.
 bool can_norm_conv(const ConvSpec& spec, std::initializer_list<ConstView> views);
 std::int64_t norm_conv_scratch_bytes(const Shape& x);

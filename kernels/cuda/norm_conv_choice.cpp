@@ -1,6 +1,7 @@
 // Whether a norm and the pointwise convolution behind it are one kernel each way, or cuDNN's and ours in turn: what is
 // faster on the first call's x and w, once both have given the same results.
 #include <cmath>
+#include <limits>
 #include <optional>
 
 #include "kernels/cuda/cuda_backend.h"
@@ -10,11 +11,7 @@ namespace graft {
 namespace {
 
 constexpr std::size_t kParts = 0, kFused = 1;
-const std::vector<PlanCandidate>& ways() {
-  // The parts keep what lies between: where the times are equal, the fused kernels are taken.
-  static const std::vector<PlanCandidate> both = {{.name = "parts", .workspace_bytes = 1}, {.name = "fused"}};
-  return both;
-}
+const std::array<std::string, 2> kWays = {"parts", "fused"};
 
 struct Layer {
   const ConvSpec& spec;
@@ -77,7 +74,8 @@ class FusionTrial final : public PlanTrial {
     double largest = 0;
     const auto compare = [&](const Block& x, const Block& y) {
       const View& v = x.view();
-      const double share = largest_difference(device_, v.data, y.view().data, v.shape.size(), v.dtype).share;
+      const LargestDifference found = largest_difference(device_, v.data, y.view().data, v.shape.size(), v.dtype);
+      const double share = found.compared_nothing ? std::numeric_limits<double>::quiet_NaN() : found.share;
       largest = std::isnan(largest) || share <= largest ? largest : share;  // a NaN stays
     };
     compare(first.y, second.y);
@@ -142,20 +140,28 @@ bool CudaBackend::fuses_norm_conv(const ConvSpec& spec, ConstView x, const Norma
                                   NormConvUse use) {
   if (plan_options_.norm_fusion == NormFusion::never || !gpu::can_norm_conv(spec, {x, w.value})) return false;
   if (plan_options_.norm_fusion == NormFusion::always) return true;
+  // Of one image, however many there are: the last batch of an epoch is smaller, and validation's another.
   ConvSpec of_image = spec;
   of_image.x.n = 1;
-  const auto known = [&](NormConvUse u) { return fuses_.find({of_image, u}); };
-  if (use == NormConvUse::forward && known(NormConvUse::training) != fuses_.end()) use = NormConvUse::training;
-  if (const auto it = known(use); it != fuses_.end()) return it->second;
-  // The number tells apart what the kernels of norm_conv.cu were when they were timed: raise it when they change.
-  constexpr const char* kKernels = " kernels 1";
-  const std::string name = "norm+" + graft::to_string(conv_graph(GraphKind::conv, spec, x.dtype)) + to_string(use) +
-                           kKernels + (plan_options_.deterministic ? "" : " any-order");
+  const auto chosen = [&](NormConvUse u) -> std::optional<bool> {
+    const auto it = fuses_.find({of_image, u});
+    return it == fuses_.end() ? std::nullopt : std::optional(it->second);
+  };
+  // The number tells apart what the kernels were when they were timed: raise it when they change.
+  const auto name = [&](NormConvUse u) {
+    return "norm+" + graft::to_string(conv_graph(GraphKind::conv, of_image, x.dtype)) + to_string(u) + " kernels 1" +
+           (plan_options_.deterministic ? "" : " any-order");
+  };
+  if (use == NormConvUse::forward) {  // as training does it
+    if (const auto known = chosen(NormConvUse::training)) return *known;
+    if (const auto known = conv_plans().known_way(name(NormConvUse::training))) return *known == kWays[kFused];
+  }
+  if (const auto known = chosen(use)) return *known;
   const Layer layer{spec, x, args, w, use};
   FusionTrial trial(conv_plans().device(), *this, layer);
-  const std::optional<std::string> way = conv_plans().choose(name, ways(), plan_tolerance(x.dtype, false), trial);
+  const auto way = conv_plans().choose_way(name(use), kWays, plan_tolerance(x.dtype, false), trial);
   if (!way) return false;  // for now
-  return fuses_[{of_image, use}] = *way == ways()[kFused].name;
+  return fuses_[{of_image, use}] = *way == kWays[kFused];
 }
 
 }  // namespace graft

@@ -186,4 +186,27 @@ PlanRecord choose_plan(const std::string& graph, const std::vector<PlanCandidate
                   graph, record.note));
 }
 
+PlanRecord choose_way(const std::string& name, const std::array<std::string, 2>& ways, const PlanLimits& limits,
+                      PlanTrial& trial) {
+  PlanRecord record{.graph = name, .plan = ways[0], .source = "first"};
+  try {
+    const double seconds[2] = {trial.time(0), trial.time(1)};
+    record.difference = trial.difference(0, 1);
+    if (!(record.difference <= limits.tolerance)) {  // also a NaN
+      record.note = fmt::format("{} and {} differ by {:.2g}", ways[0], ways[1], record.difference);
+      return record;
+    }
+    const std::size_t taken = seconds[1] <= seconds[0] * (1 + limits.tie) ? 1 : 0;
+    record.plan = ways[taken];
+    record.checked_against = ways[1 - taken];
+    record.microseconds = seconds[taken] * 1e6;
+    record.source = "timed";
+  } catch (const OutOfMemory&) {
+    record.note = "no memory to time both";
+  } catch (const Error& error) {
+    record.note = error.what();
+  }
+  return record;
+}
+
 }  // namespace graft

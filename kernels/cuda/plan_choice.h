@@ -3,6 +3,7 @@
 // a GPU; conv_cudnn.cpp runs it on real buffers.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -83,5 +84,11 @@ std::optional<PlanRecord> known_plan(const std::string& graph, const std::vector
 /// Errors: no candidate fits the workspace or runs; engines disagree and no two of them agree.
 PlanRecord choose_plan(const std::string& graph, const std::vector<PlanCandidate>& candidates, const PlanLimits& limits,
                        PlanTrial& trial);
+
+/// Two ways to compute the same, the first of calls that are tested one by one, the second of fewer and leaner ones.
+/// The second if it gives the same results and takes no longer than a tie; the first else, and where it cannot be told:
+/// `note` says why then, and the choice should not be remembered. `ways`: their names.
+PlanRecord choose_way(const std::string& name, const std::array<std::string, 2>& ways, const PlanLimits& limits,
+                      PlanTrial& trial);
 
 }  // namespace graft

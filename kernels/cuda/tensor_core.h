@@ -13,8 +13,8 @@ namespace graft::gpu {
 
 inline constexpr int kTileSize = 16;
 
-/// Four matrices of 8 x 8, in one of two orders of the 8-blocks of a 16 x 16 tile. `rows` of a lane is where the row
-/// that it names begins, in shared memory, at a multiple of 16 bytes; transposed, the registers hold columns.
+/// Four matrices of 8 x 8. Lanes 8 m .. 8 m + 7 name the rows of matrix m: `row` is where a lane's begins, in shared
+/// memory at a multiple of 16 bytes. Transposed, the registers hold columns.
 __device__ __forceinline__ void load_matrices(std::uint32_t (&to)[4], const void* row) {
 #ifdef GRAFT_TENSOR_CORE_PTX
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
@@ -120,8 +120,8 @@ __device__ __forceinline__ void store_tile(T* tile, int pitch, const SumTile& su
     }
 }
 
-/// To rows `pitch` floats apart, in any memory that takes 8 bytes at once. In shared memory 8 more than a multiple
-/// of 32.
+/// To rows `pitch` floats apart, in any memory that takes 8 bytes at once. In shared memory a pitch of 8 more than a
+/// multiple of 32 keeps the lanes in different banks.
 __device__ __forceinline__ void store_sums(float* tile, std::int64_t pitch, const SumTile& sum, int lane) {
   for (int h = 0; h < 2; ++h)
     for (int r = 0; r < 2; ++r)

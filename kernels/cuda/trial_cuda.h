@@ -10,10 +10,9 @@ namespace graft {
 class GpuStopwatch {
  public:
   explicit GpuStopwatch(cudaStream_t stream);
-  /// Seconds that what `run` launches takes: the fastest of some rounds, after one that does not count. What is short
-  /// is launched several times as one graph, so that the host's time is not what is compared: `long_enough` is what
-  /// it takes at most.
-  /// Errors: run's; what it launches cannot be captured.
+  /// Seconds that what `run` launches takes: the fastest of some rounds, after one that does not count. What
+  /// takes less than `long_enough` seconds is launched several times as one graph, so that the host's time is not what
+  /// is compared. Errors: run's; what it launches cannot be captured.
   double seconds(const std::function<void()>& run, double long_enough = 100e-6);
 
  private:

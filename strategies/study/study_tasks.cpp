@@ -20,11 +20,26 @@ namespace {
 namespace fs = std::filesystem;
 
 /// Where and how a training runs, not what it computes; and what a study looks at in other ways.
-constexpr auto kNoPartOfResult = std::to_array<std::string_view>(
-    {"train.output", "train.data", "train.weights", "train.feature_cache_dir", "train.feature_cache_mb",
-     "train.image_cache_mb", "train.device_image_cache_mb", "train.loader_threads", "train.threads", "train.graph",
-     "train.recompute", "train.fused_norms", "train.probe_from", "train.tensorboard", "train.cudnn_timing", "train.cudnn_plan_cache",
-     "train.cudnn_workspace_mb", "train.skip_bad", "train.allow_leaks", "train.leak_check"});
+constexpr auto kNoPartOfResult = std::to_array<std::string_view>({"train.output",
+                                                                  "train.data",
+                                                                  "train.weights",
+                                                                  "train.feature_cache_dir",
+                                                                  "train.feature_cache_mb",
+                                                                  "train.image_cache_mb",
+                                                                  "train.device_image_cache_mb",
+                                                                  "train.loader_threads",
+                                                                  "train.threads",
+                                                                  "train.graph",
+                                                                  "train.recompute",
+                                                                  "train.fused_norms",
+                                                                  "train.probe_from",
+                                                                  "train.tensorboard",
+                                                                  "train.cudnn_timing",
+                                                                  "train.cudnn_plan_cache",
+                                                                  "train.cudnn_workspace_mb",
+                                                                  "train.skip_bad",
+                                                                  "train.allow_leaks",
+                                                                  "train.leak_check"});
 
 bool matters(std::string_view key) { return std::ranges::find(kNoPartOfResult, key) == kNoPartOfResult.end(); }
 

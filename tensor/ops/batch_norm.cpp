@@ -5,6 +5,7 @@
 // the statistics' own node applies the correction once, after all consumers.
 // Stochastic normalisation (RunningStatistics::batch_share below 1) mixes the two kinds of statistics by channel; the
 // batch's part of the gradient then belongs to the chosen channels alone.
+#include <cassert>
 #include <optional>
 
 #include "tensor/ops/norm_args.h"
@@ -144,15 +145,14 @@ Tensor gradient_sums(Grads& g, const GradientSums& of) {
 
 }  // namespace
 
-Tensor batch_norm(const Tensor& x, const BatchNormArgs& args, const Tensor& residual, const Tensor& measured_stats) {
+Tensor batch_norm(const Tensor& x, const BatchNormArgs& args, const Tensor& residual, const Tensor& taken) {
   check_norm(x, args);
   const bool batch = uses_batch_statistics(x, args);
   const Choice choice = batch ? choose_channels(x.context(), args.running) : Choice{};
   Tensor stats = args.running.value;
   if (batch) {
-    const Tensor batch_stats = measured_stats ? measured_stats
-                               : choice       ? empty(x.context(), {2, x.shape().c, 1, 1})
-                                              : measured(x, args);
+    assert(!taken || !choice);
+    const Tensor batch_stats = taken ? taken : choice ? empty(x.context(), {2, x.shape().c, 1, 1}) : measured(x, args);
     stats = batch_stats;
     if (choice) {  // mixed with the running ones before they move
       x.backend().batch_statistics(batch_stats.view(), x.view());

@@ -27,6 +27,7 @@ Tensor statistics_of(const Tensor& x, const Tensor& batch_stats, const BatchNorm
 bool can_fuse(const Tensor& x, const Tensor& batch_stats, const NormConvArgs& a) {
   const ConvSpec spec = spec_of(x, a.weight);
   if (x.format() != kNhwc || x.shape().c != a.weight.shape.c || x.shape().c != a.norm.running.channels) return false;
+  if (a.weight.shape.n != a.next.running.channels) return false;
   if (!spec.is_pointwise() || a.weight.adapter.up || !is_plain(x, a.norm) || !is_plain(x, a.next)) return false;
   const Tensor stats = statistics_of(x, batch_stats, a.norm);
   const NormConvUse use = can_fold(x.context(), conv_norm_args(a)) ? NormConvUse::prediction

@@ -134,8 +134,7 @@ inline void expect_equal(const OpCase& op, const Operand& o, DType device_type, 
     double stored = is_half(type) && !exact ? 2 * half_rounding(type, std::abs(expected[i]) + tolerance) : 0;
     if (is_half(type) && op.stores > 1) stored += (op.stores - 1) * half_rounding(type, most_expected);
     // What was rounded may have been added to what was there before.
-    if (o.passed)
-      stored += op.stores * half_rounding(*o.passed, most_expected + std::max(-o.fill.low, o.fill.high));
+    if (o.passed) stored += op.stores * half_rounding(*o.passed, most_expected + std::max(-o.fill.low, o.fill.high));
     const bool equal = std::isnan(expected[i]) ? std::isnan(actual[i]) : off <= tolerance + stored;
     if (equal) continue;
     ++wrong;

@@ -55,6 +55,10 @@ class FakeGpu final : public PlanTrial {
     return plan ? plan->plan + " " + plan->source : "";
   }
 
+  PlanRecord choose_way(double tolerance = 0.01) {
+    return graft::choose_way("layer", {plans_[0].name, plans_[1].name}, {.tolerance = tolerance}, *this);
+  }
+
   std::vector<std::string> timed, notes;
   std::set<std::string> loaded;
   int comparisons = 0;
@@ -268,6 +272,38 @@ TEST(PlanChoice, ARecordIsOneLine) {
                      .difference = 0.0012,
                      .note = "eng3 does not run"};
   EXPECT_EQ(to_string(r), "conv x: eng1_k2=4, timed, 41.2 us, 1.5 MiB, within 0.0012 of eng7; eng3 does not run");
+}
+
+TEST(WayChoice, TheLeanerWayIsTakenWhereItIsAsFastAndGivesTheSame) {
+  for (const double seconds : {0.5, 1.0, 1.02}) {
+    FakeGpu gpu({{"parts", 0, 1.0, 1}, {"fused", 0, seconds, 1.005}});
+    const PlanRecord record = gpu.choose_way();
+    EXPECT_EQ(record.plan, "fused") << seconds;
+    EXPECT_EQ(record.checked_against, "parts");
+    EXPECT_NEAR(record.difference, 0.005, 1e-12);
+    EXPECT_EQ(record.microseconds, seconds * 1e6);
+    EXPECT_EQ(record.source, "timed");
+  }
+  FakeGpu slower({{"parts", 0, 1.0}, {"fused", 0, 1.1}});
+  EXPECT_EQ(slower.choose_way().plan, "parts");
+  EXPECT_EQ(slower.choose_way().checked_against, "fused");
+}
+
+TEST(WayChoice, TheFirstWayIsTakenWhereTheOtherIsNotConfirmed) {
+  for (const double result : {1.02, kNan}) {
+    FakeGpu gpu({{"parts", 0, 1.0, 1}, {"fused", 0, 0.5, result}});
+    const PlanRecord record = gpu.choose_way();
+    EXPECT_EQ(record.plan, "parts");
+    EXPECT_EQ(record.source, "first");
+    EXPECT_NE(record.note.find("parts and fused differ by"), std::string::npos) << record.note;
+  }
+  FakeGpu no_kernel({{"parts", 0, 1.0}, {"fused", 0, kRefuses}}), no_plan({{"parts", 0, kRefuses}, {"fused", 0, 1.0}});
+  for (FakeGpu* gpu : {&no_kernel, &no_plan}) {
+    const PlanRecord record = gpu->choose_way();
+    EXPECT_EQ(record.plan, "parts");
+    EXPECT_EQ(record.note, "no kernel image");
+    EXPECT_EQ(gpu->comparisons, 0);
+  }
 }
 
 }  // namespace

@@ -61,7 +61,7 @@ TEST_P(HalfStrategies, TrainNearFloat64) {
     s.bss = c.bss, s.clip_norm = c.clip_norm;
     if (c.fixes_norms)
       s.strategy_settings["batch_norm"] = std::string("running");
-    else if (c.strategy == "full")  // all images at once: statistics of four pixels make of a rounding what they like
+    else if (c.strategy == "full")  // all images at once: statistics of four pixels amplify roundings
       s.batch = 14, s.epochs = 3;
     const Ran ran = run_in(precision, s);
     EXPECT_TRUE(ran.result.has_test);
