@@ -159,29 +159,36 @@ T atomicCAS(T* p, graft::host_model::Same<T> expected, graft::host_model::Same<T
   return graft::host_model::atomically(p, [=](T old) { return old == expected ? v : old; });
 }
 
+// These are instructions for global memory, whatever the address.
 template <class T>
-T __ldg(const T* p) {
+T __ldg(const T* p, graft::host_model::Place at = graft::host_model::Place::current()) {
+  graft::host_model::expect_global(p, at);
   return *p;
 }
 template <class T>
-T __ldcs(const T* p) {
+T __ldcs(const T* p, graft::host_model::Place at = graft::host_model::Place::current()) {
+  graft::host_model::expect_global(p, at);
   return *p;
 }
 template <class T>
-T __ldcg(const T* p) {
+T __ldcg(const T* p, graft::host_model::Place at = graft::host_model::Place::current()) {
+  graft::host_model::expect_global(p, at);
   return graft::host_model::coherent_load(p);
 }
 template <class T>
-void __stcs(T* p, graft::host_model::Same<T> v) {
+void __stcs(T* p, graft::host_model::Same<T> v, graft::host_model::Place at = graft::host_model::Place::current()) {
+  graft::host_model::expect_global(p, at);
   *p = v;
 }
 template <class T>
-void __stcg(T* p, graft::host_model::Same<T> v) {
+void __stcg(T* p, graft::host_model::Same<T> v, graft::host_model::Place at = graft::host_model::Place::current()) {
+  graft::host_model::expect_global(p, at);
   *p = v;
 }
 /// Also for memory of another type: kernels store several numbers as one.
 template <class T>
-void __stwb(T* p, graft::host_model::Same<T> v) {
+void __stwb(T* p, graft::host_model::Same<T> v, graft::host_model::Place at = graft::host_model::Place::current()) {
+  graft::host_model::expect_global(p, at);
   struct [[gnu::may_alias]] Any {
     T v;
   };

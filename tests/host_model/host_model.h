@@ -18,6 +18,7 @@ enum class FaultKind {
   collective,   // a warp's lanes do not meet as their masks say
   deadlock,     // every thread that is left waits
   trap,         // __trap()
+  space,        // an access to global memory at an address in shared memory
   exception,    // C++ threw inside a kernel
   race,         // race check: two threads on one byte, one of them writing, nothing between
   unwritten,    // race check: shared memory is read that no thread of the block has written

@@ -352,6 +352,25 @@ void trap(Place place) {
   fail(FaultKind::trap, [&] { return "__trap() at " + text(place); });
 }
 
+void expect_global(const void* p, Place place) {
+  struct Range {
+    const char *begin, *end;
+  };
+  static const Range all = [] {
+    Range range{shared_arrays().front().data, shared_arrays().front().data};
+    for (const SharedArray& a : shared_arrays())
+      range = {std::min<const char*>(range.begin, a.data), std::max<const char*>(range.end, a.data + a.size)};
+    return range;
+  }();
+  const auto* at = static_cast<const char*>(p);
+  if (at < all.begin || at >= all.end) return;
+  for (const SharedArray& a : shared_arrays())
+    if (at >= a.data && at < a.data + a.size)
+      fail(FaultKind::space, [&] {
+        return fmt::format("an access to global memory at {} meets {} in shared memory", text(place), a.name);
+      });
+}
+
 void record_fault(FaultKind kind, const std::string& text) { fault.emplace(kind, fmt::format("{} [{}]", text, who())); }
 
 /// The address sanitizer calls this before it reports.

@@ -49,6 +49,9 @@ std::uint64_t meet(const CollectiveCall& call);
 
 [[noreturn]] void trap(Place place);
 
+/// Fails where an access to global memory, such as a store with a choice of cache, meets a __shared__ array.
+void expect_global(const void* p, Place place);
+
 /// Ends the kernel with a Fault whose text describe() returns; the scheduler adds kernel, block and thread. The text is
 /// built before the fiber is left for good, so that nothing on its stack owns memory then.
 void record_fault(FaultKind kind, const std::string& text);

@@ -102,6 +102,18 @@ __global__ void beyond_global(float* x) { store(x, int(threadIdx.x) + 65, 1); }
 
 __global__ void misaligned(float* x) { *reinterpret_cast<float4*>(x + 1) = float4{1, 2, 3, 4}; }
 
+__global__ void global_store_to_shared(float* x) {
+  __shared__ float values[64];
+  __stwb(values + threadIdx.x, 1.0f);  // global_store_to_shared
+  x[threadIdx.x] = values[threadIdx.x];
+}
+
+__global__ void global_load_of_shared(float* x) {
+  __shared__ float values[64];
+  values[threadIdx.x] = 1;
+  x[threadIdx.x] = __ldcg(values + threadIdx.x);  // global_load_of_shared
+}
+
 /// Every piece of the language, with results that can be worked out: t is the thread.
 __global__ void right(float* x, int* integers) {
   const int t = int(threadIdx.y * blockDim.x + threadIdx.x), lane = t % warpSize;
@@ -139,6 +151,8 @@ std::vector<WrongKernel> wrong_kernels() {
       {"two_shuffles", launch_64<two_shuffles>, FaultKind::collective, "different collectives"},
       {"shuffle_against_barrier", launch_64<shuffle_against_barrier>, FaultKind::deadlock, "waits for the block"},
       {"trapping", launch_64<trapping>, FaultKind::trap, "__trap()"},
+      {"global_store_to_shared", launch_64<global_store_to_shared>, FaultKind::space, "in shared memory"},
+      {"global_load_of_shared", launch_64<global_load_of_shared>, FaultKind::space, "in shared memory"},
   };
 }
 
