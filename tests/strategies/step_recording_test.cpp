@@ -146,6 +146,14 @@ const Expectation kVgg19{"vgg19",
                           {"linear_data_grad", 3},
                           {"linear_weight_grad", 3}}};
 
+/// The network's calls and what every step has besides.
+Calls of_whole_step(const Expectation& network) {
+  Calls calls = network.calls;
+  calls.insert(kEveryStep.begin(), kEveryStep.end());
+  calls["copy"] += kLossGradient;
+  return calls;
+}
+
 class StepRecording : public ::testing::TestWithParam<Expectation> {};
 
 INSTANTIATE_TEST_SUITE_P(Networks, StepRecording, ::testing::Values(kResNet50, kDenseNet121, kVgg19),
@@ -174,9 +182,7 @@ TEST(FusedNormsRecording, ALayerOfDenseNetIsThreeCallsInThePlaceOfSeven) {
   for (const std::string& fault : fused.faults())  // 16-bit copies of scales and shifts, which no operation reads
     EXPECT_EQ(fault, "update reads what was never written (in step.update)");
   EXPECT_EQ(fused.waits(), std::vector<std::string>{});
-  Calls expected = kDenseNet121.calls;
-  expected.insert(kEveryStep.begin(), kEveryStep.end());
-  expected["copy"] += kLossGradient;
+  Calls expected = of_whole_step(kDenseNet121);
   for (const char* op : {"conv", "conv_weight_grad", "conv_data_grad", "normalize", "normalize_parameter_grads",
                          "normalize_grad", "batch_statistics_and_running"})
     expected[op] -= kLayers;
@@ -231,9 +237,7 @@ TEST(DataRecording, ABatchOfImagesIsOneCallBesideWhatMustBeSent) {
 TEST_P(StepRecording, EachOperationCostsTheCallsThatItShould) {
   StepRecorder recorder;
   record(recorder, DeviceKind::cuda, GetParam().architecture, full_step());
-  Calls expected = GetParam().calls;
-  expected.insert(kEveryStep.begin(), kEveryStep.end());
-  expected["copy"] += kLossGradient;
+  const Calls expected = of_whole_step(GetParam());
   EXPECT_EQ(difference(recorder.calls(), expected), "");
 }
 
