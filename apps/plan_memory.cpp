@@ -49,9 +49,6 @@ MemoryQuestion question_of(const PlanMemoryOptions& options, const TrainSettings
   // What is asked about need not be here.
   question.device = parse_device(settings.device);
   question.precision = precision_on(settings, question.device);
-  if (question.device.kind == DeviceKind::cpu && question.precision != Precision::f32)
-    throw UsageError(fmt::format("train.precision: the cpu computes in f32, not {}; use f32, or --device cuda",
-                                 to_string(question.precision)));
   return question;
 }
 

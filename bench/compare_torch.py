@@ -70,7 +70,7 @@ def compare_steps(a):
               a.device, "--precision", a.precision]  # one spelling on both sides
     env = our_environment(a.threads)
     commands = [("graft", [program, "--job", job] + common)]
-    if a.device == "cpu":
+    if a.device == "cpu" and a.precision == "f32":
         commands.append(("graft, winograd", [program, "--job", job, "--winograd"] + common))
     for python in a.python:
         torch = [python, TORCH_CONTENDER, job] + common

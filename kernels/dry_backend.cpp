@@ -22,9 +22,10 @@ RunsNothing& runs_nothing() {
 
 /// Who answers questions: the CPU itself; for a GPU a device whose activations are NHWC too.
 std::unique_ptr<Backend> answering(const Device& device, const BackendOptions& options) {
+  if (device.kind == DeviceKind::cpu) return make_backend({DeviceKind::cpu}, options);
   BackendOptions answers = options;
   answers.precision = Precision::f32;  // of activations, which is no matter of formats
-  return make_backend({device.kind == DeviceKind::cpu ? DeviceKind::cpu : DeviceKind::reference}, answers);
+  return make_backend({DeviceKind::reference}, answers);
 }
 
 }  // namespace

@@ -158,7 +158,9 @@ std::vector<Setting<T>> make_table() {
       row("train.seed", "--seed", kRun, &T::seed, "of the order, splits, augmentation, dropout and new heads",
           range(0)),
       row("train.precision", "--precision", kRun, &T::precision,
-          "arithmetic; bf16 and f16 (or fp16) store activations in 16 bits, auto is bf16 on a GPU and else f32",
+          "arithmetic; bf16 and f16 (or fp16) store activations in 16 bits, a CPU has f32 and, with AVX512_BF16 or "
+          "AMX, "
+          "bf16; auto is bf16 on a GPU and else f32",
           one_of({"auto", "f32", "tf32", "bf16", "f16", "fp16"})),
       row("train.graph", "--graph", kRun, &T::graph,
           "capture the device calls of a training step once and replay them; auto is on where the device can",

@@ -17,9 +17,13 @@ namespace {
 using Memory = dnnl::memory;  // `memory` is a member of the backend
 using Tag = Memory::format_tag;
 
-Memory::desc any_activation(const Shape& s) { return {{s.n, s.c, s.h, s.w}, Memory::data_type::f32, Tag::any}; }
+Memory::data_type onednn_type(DType type) {
+  return type == DType::bf16 ? Memory::data_type::bf16 : Memory::data_type::f32;
+}
 
-Memory::desc activation(const Shape& s, Format format) {
+Memory::desc any_activation(const Shape& s, DType type) { return {{s.n, s.c, s.h, s.w}, onednn_type(type), Tag::any}; }
+
+Memory::desc activation(const Shape& s, Format format, DType type) {
   Tag tag = Tag::nhwc;
   switch (format.block) {
     case 0:
@@ -40,16 +44,20 @@ Memory::desc activation(const Shape& s, Format format) {
     default:
       throw Error("cpu: no oneDNN format with channel blocks of " + std::to_string(format.block));
   }
-  return {{s.n, s.c, s.h, s.w}, Memory::data_type::f32, tag};
+  return {{s.n, s.c, s.h, s.w}, onednn_type(type), tag};
 }
 
 Memory::dims weight_dims(const ConvSpec& s) { return {s.k, s.x.c, s.r, s.s}; }
-Memory::desc plain_weight(const ConvSpec& s) { return {weight_dims(s), Memory::data_type::f32, Tag::ohwi}; }
+/// Gradients of weights are f32 whatever the activations are.
+DType weight_type(const ConvKey& key) { return key.kind == ConvKind::weight_grad ? DType::f32 : key.type; }
+Memory::desc plain_weight(const ConvKey& key) {
+  return {weight_dims(key.spec), onednn_type(weight_type(key)), Tag::ohwi};
+}
 
 /// The format a descriptor describes, if it is one of ours.
-std::optional<Format> format_of(const Memory::desc& d, const Shape& s) {
+std::optional<Format> format_of(const Memory::desc& d, const Shape& s, DType type) {
   for (int block : {0, 1, 8, 16, 4})
-    if ((block < 2 || s.c % block == 0) && d == activation(s, {block})) return Format{block};
+    if ((block < 2 || s.c % block == 0) && d == activation(s, {block}, type)) return Format{block};
   return std::nullopt;
 }
 
@@ -92,7 +100,7 @@ dnnl::convolution_forward::primitive_desc forward_desc(const dnnl::engine& engin
                                                        const ConvSpec& s, const Memory::desc& x, const Memory::desc& y,
                                                        bool has_bias, const dnnl::post_ops& epilogue = {}) {
   const Geometry g = geometry(s);
-  const Memory::desc w{weight_dims(s), Memory::data_type::f32, Tag::any};
+  const Memory::desc w{weight_dims(s), x.data_type(), Tag::any};
   const Memory::desc b = has_bias ? Memory::desc{{s.k}, Memory::data_type::f32, Tag::x} : Memory::desc{};
   const dnnl::convolution_forward::desc d(dnnl::prop_kind::forward_training, algorithm, x, w, b, y, g.strides,
                                           g.dilation, g.pad_begin, g.pad_end);
@@ -106,8 +114,8 @@ bool is_plain_loops(const std::string& implementation) { return implementation.f
 /// Errors (dnnl::error): oneDNN has no such algorithm for this shape, on this CPU.
 ConvPrimitive make_primitive(const dnnl::engine& engine, Algorithm algorithm, const ConvKey& key) {
   const ConvSpec& s = key.spec;
-  const Memory::desc x = activation(s.x, key.x), y = activation(s.y(), key.y);
-  const Memory::desc any{weight_dims(s), Memory::data_type::f32, Tag::any};
+  const Memory::desc x = activation(s.x, key.x, key.type), y = activation(s.y(), key.y, key.type);
+  const Memory::desc any{weight_dims(s), onednn_type(weight_type(key)), Tag::any};
   const Geometry g = geometry(s);
   const auto made = [&](const dnnl::convolution_forward::primitive_desc& pd, bool has_epilogue) -> ConvPrimitive {
     return {
@@ -123,9 +131,10 @@ ConvPrimitive make_primitive(const dnnl::engine& engine, Algorithm algorithm, co
   const auto forward = forward_desc(engine, algorithm, s, x, y, key.has_bias);
   if (key.kind == ConvKind::forward) return made(forward, false);
   if (key.kind == ConvKind::data_grad) {
-    const dnnl::convolution_backward_data::desc d(algorithm, x, any, y, g.strides, g.dilation, g.pad_begin, g.pad_end);
+    const Memory::desc dx = key.adds ? activation(s.x, key.x, DType::f32) : x;
+    const dnnl::convolution_backward_data::desc d(algorithm, dx, any, y, g.strides, g.dilation, g.pad_begin, g.pad_end);
     const dnnl::convolution_backward_data::primitive_desc pd(d, attributes(), engine, forward);
-    return {dnnl::convolution_backward_data(pd), x, y, pd.weights_desc(), pd.scratchpad_desc(), pd.impl_info_str()};
+    return {dnnl::convolution_backward_data(pd), dx, y, pd.weights_desc(), pd.scratchpad_desc(), pd.impl_info_str()};
   }
   const dnnl::convolution_backward_weights::desc d(algorithm, x, any, y, g.strides, g.dilation, g.pad_begin, g.pad_end);
   const dnnl::convolution_backward_weights::primitive_desc pd(d, attributes(), engine, forward);
@@ -177,16 +186,17 @@ decltype(auto) checked_making(const char* what, const ConvSpec& s, Fn&& fn) {
 
 }  // namespace
 
-ConvPrimitives::ConvPrimitives(bool uses_winograd)
-    : uses_winograd_(uses_winograd), engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
+ConvPrimitives::ConvPrimitives(bool uses_winograd, DType type)
+    : uses_winograd_(uses_winograd), type_(type), engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
 
 ConvFormats ConvPrimitives::formats(const ConvSpec& s) {
-  const ConvKey key{ConvKind::forward, s, {}, {}};
+  const ConvKey key{.kind = ConvKind::forward, .spec = s, .x = {}, .y = {}};
   if (const auto it = formats_.find(key); it != formats_.end()) return it->second;
   const auto pd = checked_making("conv_formats", s, [&] {
-    return forward_desc(engine_, Algorithm::convolution_direct, s, any_activation(s.x), any_activation(s.y()), false);
+    return forward_desc(engine_, Algorithm::convolution_direct, s, any_activation(s.x, type_),
+                        any_activation(s.y(), type_), false);
   });
-  const auto x = format_of(pd.src_desc(), s.x), y = format_of(pd.dst_desc(), s.y());
+  const auto x = format_of(pd.src_desc(), s.x, type_), y = format_of(pd.dst_desc(), s.y(), type_);
   const ConvFormats formats = x && y ? ConvFormats{*x, *y} : ConvFormats{kNhwc, kNhwc};
   return formats_.emplace(key, formats).first->second;
 }
@@ -194,8 +204,8 @@ ConvFormats ConvPrimitives::formats(const ConvSpec& s) {
 const ConvPrimitive& ConvPrimitives::get(const ConvKey& key) {
   if (const auto it = primitives_.find(key); it != primitives_.end()) return it->second;
   const ConvSpec& s = key.spec;
-  const bool may_transform = uses_winograd_ && s.r == 3 && s.s == 3 && s.stride_h == 1 && s.stride_w == 1 &&
-                             s.dilation_h == 1 && s.dilation_w == 1;
+  const bool may_transform = uses_winograd_ && key.type == DType::f32 && s.r == 3 && s.s == 3 && s.stride_h == 1 &&
+                             s.stride_w == 1 && s.dilation_h == 1 && s.dilation_w == 1;
   if (may_transform) try {
       require_memory_for_code();
       return primitives_.emplace(key, make_primitive(engine_, Algorithm::convolution_winograd, key)).first->second;
@@ -210,7 +220,7 @@ const ConvPrimitive& ConvPrimitives::get(const ConvKey& key) {
 const dnnl::reorder& ConvPrimitives::pack(const ConvKey& key, bool adds) {
   const PackKey pack_key{key, adds};
   if (const auto it = packs_.find(pack_key); it != packs_.end()) return it->second;
-  const Memory::desc packed = get(key).w, plain = plain_weight(key.spec);
+  const Memory::desc packed = get(key).w, plain = plain_weight(key);
   const bool unpacks = key.kind == ConvKind::weight_grad;
   dnnl::primitive_attr attr;
   if (adds) {
@@ -243,9 +253,9 @@ namespace {
 /// `temporary`.
 const void* packed_weights(CpuBackend& backend, ConvPrimitives& conv, const ConvKey& key, const ConvPrimitive& made,
                            const WeightView& w, std::unique_ptr<Scratch>& temporary) {
-  if (made.w == plain_weight(key.spec)) return w.value.data;
+  if (made.w == plain_weight(key)) return w.value.data;
   const auto fill = [&](Scratch& to) {
-    Memory from = wrap(plain_weight(key.spec), conv.engine(), w.value.data),
+    Memory from = wrap(plain_weight(key), conv.engine(), w.value.data),
            target = wrap(made.w, conv.engine(), to.as<void>());
     conv.pack(key, false).execute(conv.stream(), from, target);
   };
@@ -270,23 +280,37 @@ ConvFormats CpuBackend::conv_formats(const ConvSpec& spec) { return conv_->forma
 
 ConvWorkspace CpuBackend::conv_workspace(const ConvCall& call) {
   constexpr ConvKind kKinds[] = {ConvKind::forward, ConvKind::data_grad, ConvKind::weight_grad};
-  const ConvPrimitive& made =
-      conv_->get({kKinds[std::size_t(call.pass)], call.spec, call.formats.x, call.formats.y, call.has_bias});
-  const bool is_plain = made.w == plain_weight(call.spec);
+  if (is_product(call, activation_type())) return {.scratch = product_scratch(call)};
+  const bool is_weight = call.pass == ConvCall::Pass::weight_grad;
+  const bool adds_gradient = call.pass == ConvCall::Pass::data_grad && call.write == Write::add;
+  const ConvKey key{.kind = kKinds[std::size_t(call.pass)],
+                    .spec = call.spec,
+                    .x = call.formats.x,
+                    .y = call.formats.y,
+                    .type = activation_type(),
+                    .adds = adds_gradient,
+                    .has_bias = call.has_bias};
+  const ConvPrimitive& made = conv_->get(key);
+  const bool is_plain = made.w == plain_weight(key);
   ConvWorkspace need{.scratch = std::int64_t(made.scratch.get_size())};
-  if (call.pass == ConvCall::Pass::weight_grad) {
+  if (is_weight) {
     if (!is_plain || call.write == Write::add) need.sum = std::int64_t(made.w.get_size());
     return need;
   }
   if (!is_plain) need.packed_weights = std::int64_t(made.w.get_size());
-  if (call.pass == ConvCall::Pass::data_grad && call.write == Write::add) need.sum = call.spec.x.size() * 4;
+  if (adds_gradient) need.sum = call.spec.x.size() * 4;
   return need;
 }
 
 void CpuBackend::conv(const ConvSpec& spec, View y, ConstView x, WeightView w, const ConvEpilogue& epilogue) {
-  const ConvKey key{
-      ConvKind::forward, spec, x.format, y.format, epilogue.bias.data != nullptr, epilogue.residual.data != nullptr,
-      epilogue.relu};
+  const ConvKey key{.kind = ConvKind::forward,
+                    .spec = spec,
+                    .x = x.format,
+                    .y = y.format,
+                    .type = x.dtype,
+                    .has_bias = epilogue.bias.data != nullptr,
+                    .has_residual = epilogue.residual.data != nullptr,
+                    .has_relu = epilogue.relu};
   const ConvPrimitive& made = conv_->get(key);
   std::unique_ptr<Scratch> temporary;
   const void* weights = packed_weights(*this, *conv_, key, made, w, temporary);
@@ -307,7 +331,15 @@ void CpuBackend::conv(const ConvSpec& spec, View y, ConstView x, WeightView w, c
 }
 
 void CpuBackend::conv_data_grad(const ConvSpec& spec, View dx, Write write, ConstView dy, WeightView w) {
-  const ConvKey key{ConvKind::data_grad, spec, dx.format, dy.format};
+  const ConvFormats formats{dx.format, dy.format};
+  if (is_product({.pass = ConvCall::Pass::data_grad, .spec = spec, .formats = formats, .write = write}, dx.dtype))
+    return product_data_grad(spec, dx, write, dy, w);
+  const ConvKey key{.kind = ConvKind::data_grad,
+                    .spec = spec,
+                    .x = dx.format,
+                    .y = dy.format,
+                    .type = dy.dtype,
+                    .adds = write == Write::add};
   const ConvPrimitive& made = conv_->get(key);
   std::unique_ptr<Scratch> temporary, sum;
   const void* weights = packed_weights(*this, *conv_, key, made, w, temporary);
@@ -315,7 +347,7 @@ void CpuBackend::conv_data_grad(const ConvSpec& spec, View dx, Write write, Cons
   View target = dx;
   if (write == Write::add) {
     sum = std::make_unique<Scratch>(*this, dx.shape.size() * 4);
-    target.data = sum->as<void>();
+    target.data = sum->as<void>(), target.dtype = DType::f32;
   }
   const dnnl::engine& engine = conv_->engine();
   checked("conv2d data gradient", spec, [&] {
@@ -324,13 +356,15 @@ void CpuBackend::conv_data_grad(const ConvSpec& spec, View dx, Write write, Cons
                                              {DNNL_ARG_DIFF_SRC, wrap(made.x, engine, target.data)},
                                              {DNNL_ARG_SCRATCHPAD, wrap(made.scratch, engine, scratch.as<void>())}});
   });
-  if (write == Write::add) map(Identity{}, dx, Write::add, {target});
+  if (write == Write::add) copy(dx, Write::add, target);
 }
 
 void CpuBackend::conv_weight_grad(const ConvSpec& spec, View dw, Write write, ConstView dy, ConstView x) {
-  const ConvKey key{ConvKind::weight_grad, spec, x.format, dy.format};
+  if (is_product({.pass = ConvCall::Pass::weight_grad, .spec = spec, .formats = {x.format, dy.format}}, x.dtype))
+    return product_weight_grad(spec, dw, write, dy, x);
+  const ConvKey key{.kind = ConvKind::weight_grad, .spec = spec, .x = x.format, .y = dy.format, .type = x.dtype};
   const ConvPrimitive& made = conv_->get(key);
-  const bool is_plain = made.w == plain_weight(spec) && write == Write::overwrite;
+  const bool is_plain = made.w == plain_weight(key) && write == Write::overwrite;
   std::unique_ptr<Scratch> packed;
   if (!is_plain) packed = std::make_unique<Scratch>(*this, std::int64_t(made.w.get_size()));
   const Scratch scratch(*this, std::int64_t(made.scratch.get_size()));
@@ -342,7 +376,7 @@ void CpuBackend::conv_weight_grad(const ConvSpec& spec, View dw, Write write, Co
                                              {DNNL_ARG_DIFF_WEIGHTS, result},
                                              {DNNL_ARG_SCRATCHPAD, wrap(made.scratch, engine, scratch.as<void>())}});
     if (is_plain) return;
-    Memory plain = wrap(plain_weight(spec), engine, dw.data);
+    Memory plain = wrap(plain_weight(key), engine, dw.data);
     conv_->pack(key, write == Write::add).execute(conv_->stream(), result, plain);
   });
 }

@@ -17,6 +17,8 @@ struct ConvKey {
   ConvKind kind;
   ConvSpec spec;
   Format x, y;
+  DType type = DType::f32;  // of activations and of the weights they are multiplied with
+  bool adds = false;        // data_grad only: the result is added to another, so it comes in f32
   bool has_bias = false, has_residual = false, has_relu = false;  // forward only
   friend auto operator<=>(const ConvKey&, const ConvKey&) = default;
 };
@@ -38,7 +40,8 @@ struct PackKey {
 
 class ConvPrimitives {
  public:
-  explicit ConvPrimitives(bool uses_winograd);
+  /// `type`: of the activations for which formats are asked.
+  ConvPrimitives(bool uses_winograd, DType type);
   const ConvPrimitive& get(const ConvKey& key);
   /// Packs (forward, data_grad) or unpacks (weight_grad) weights.
   const dnnl::reorder& pack(const ConvKey& key, bool adds);
@@ -50,6 +53,7 @@ class ConvPrimitives {
 
  private:
   bool uses_winograd_;
+  DType type_;
   dnnl::engine engine_;
   dnnl::stream stream_;
   std::map<ConvKey, ConvPrimitive> primitives_;

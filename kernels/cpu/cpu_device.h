@@ -1,6 +1,6 @@
 // The CPU backend's class. Its calls are defined in one file per subject: memory.cpp, map.cpp, conv_onednn.cpp,
-// linear_onednn.cpp, norm.cpp, pool.cpp, softmax.cpp, update.cpp. Activations are blocked by 16 or 8 channels, as
-// oneDNN likes them on this machine, or NHWC; runs.h walks both with one set of loops.
+// conv_product.cpp, linear_onednn.cpp, norm.cpp, pool.cpp, softmax.cpp, update.cpp. Activations are blocked by 16 or 8
+// channels, as oneDNN likes them on this machine, or NHWC; runs.h walks both with one set of loops.
 #pragma once
 
 #include "kernels/device_memory.h"
@@ -16,6 +16,7 @@ class CpuBackend final : public Backend {
 
   Device device() const override { return {DeviceKind::cpu, 0}; }
   DType compute_type() const override { return DType::f32; }
+  DType activation_type() const override { return activation_type_; }
   std::string description() const override;
 
   void* allocate(std::int64_t bytes) override { return memory_.allocate(bytes); }
@@ -81,7 +82,14 @@ class CpuBackend final : public Backend {
   void run_map(const MapCall&) override;
 
  private:
+  /// Whether a convolution's gradient is computed as product_…_grad, for activations of this type.
+  static bool is_product(const ConvCall& call, DType type);
+  static std::int64_t product_scratch(const ConvCall& call);  // bytes
+  void product_data_grad(const ConvSpec&, View dx, Write, ConstView dy, WeightView w);
+  void product_weight_grad(const ConvSpec&, View dw, Write, ConstView dy, ConstView x);
+
   int threads_;
+  DType activation_type_;
   std::unique_ptr<MemorySource> source_;
   DeviceMemory memory_;
   std::unique_ptr<ConvPrimitives> conv_;

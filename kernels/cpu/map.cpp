@@ -1,9 +1,12 @@
 // Element-wise formulas and copies between formats on the CPU.
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <utility>
 
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/runs.h"
 
 namespace graft {
 namespace {
@@ -20,15 +23,39 @@ struct Rows {
 
 constexpr std::int64_t kChunk = 1 << 14;
 
+/// y = f(...) for neighbouring elements from `index` on. An element's inputs are read before it is written, so y may be
+/// one of them.
 template <class F>
+void map_run(const F& f, std::int64_t index, std::int64_t count, float* y, Write write, const float* a, const float* b,
+             const float* c) {
+  if (write == Write::add) {
+#pragma GCC ivdep
+    for (std::int64_t i = 0; i < count; ++i) y[i] += f(index + i, a[i], b[i], c[i]);
+  } else {
+#pragma GCC ivdep
+    for (std::int64_t i = 0; i < count; ++i) y[i] = f(index + i, a[i], b[i], c[i]);
+  }
+}
+template <class F>
+void map_run(const F& f, std::int64_t index, std::int64_t count, BFloat16* y, Write write, const BFloat16* a,
+             const BFloat16* b, const BFloat16* c) {
+  std::array<float, kFloatsOnTheWay> to, from_a, from_b, from_c;
+  for (std::int64_t begin = 0; begin < count; begin += kFloatsOnTheWay) {
+    const std::int64_t part = std::min(kFloatsOnTheWay, count - begin);
+    const auto read = [&](auto& floats, const BFloat16* from, bool is_used) {
+      if (is_used) read_run(floats.data(), from + begin, part);
+      return is_used ? floats.data() : from_a.data();
+    };
+    read(to, y, write == Write::add);
+    const float *const pa = read(from_a, a, true), *const pb = read(from_b, b, F::kInputs > 1),
+                       *const pc = read(from_c, c, F::kInputs > 2);
+    map_run(f, index + begin, part, to.data(), write, pa, pb, pc);
+    write_run(y + begin, to.data(), part);
+  }
+}
+
+template <class T, class F>
 void map_elements(const F& f, const View& out, Write write, const ConstView* in, int inputs) {
-  const auto apply = [&](std::int64_t index, std::int64_t count, float* y, const float* a, const float* b,
-                         const float* c) {
-    if (write == Write::add)
-      for (std::int64_t i = 0; i < count; ++i) y[i] += f(index + i, a[i], b[i], c[i]);
-    else
-      for (std::int64_t i = 0; i < count; ++i) y[i] = f(index + i, a[i], b[i], c[i]);
-  };
   const ConstView& a = in[0];
   const ConstView& b = inputs > 1 ? in[1] : in[0];
   const ConstView& c = inputs > 2 ? in[2] : in[0];
@@ -36,8 +63,7 @@ void map_elements(const F& f, const View& out, Write write, const ConstView* in,
     const std::int64_t size = out.shape.size();
 #pragma omp parallel for schedule(static)
     for (std::int64_t i = 0; i < size; i += kChunk)
-      apply(i, std::min(kChunk, size - i), out.as<float>() + i, a.as<float>() + i, b.as<float>() + i,
-            c.as<float>() + i);
+      map_run(f, i, std::min(kChunk, size - i), out.as<T>() + i, write, a.as<T>() + i, b.as<T>() + i, c.as<T>() + i);
     return;
   }
   const Rows rows(out);
@@ -47,8 +73,8 @@ void map_elements(const F& f, const View& out, Write write, const ConstView* in,
     for (std::int64_t g = 0; g < rows.groups; ++g)
       for (std::int64_t p = 0; p < rows.pixels; ++p) {
         const std::int64_t channel = g * rows.lanes;
-        apply(((n * rows.groups + g) * rows.pixels + p) * rows.lanes, rows.lanes, out.as<float>() + sy(n, channel, p),
-              a.as<float>() + sa(n, channel, p), b.as<float>() + sb(n, channel, p), c.as<float>() + sc(n, channel, p));
+        map_run(f, ((n * rows.groups + g) * rows.pixels + p) * rows.lanes, rows.lanes, out.as<T>() + sy(n, channel, p),
+                write, a.as<T>() + sa(n, channel, p), b.as<T>() + sb(n, channel, p), c.as<T>() + sc(n, channel, p));
       }
 }
 
@@ -57,12 +83,43 @@ using MapFn = void (*)(const void* functor, const View&, Write, const ConstView*
 template <std::size_t... I>
 constexpr std::array<MapFn, sizeof...(I)> map_table(std::index_sequence<I...>) {
   return {[](const void* functor, const View& out, Write write, const ConstView* in, int inputs) {
-    map_elements(*static_cast<const std::tuple_element_t<I, MapFunctors>*>(functor), out, write, in, inputs);
+    with_stored_type(out.dtype, [&](auto stored) {
+      map_elements<decltype(stored)>(*static_cast<const std::tuple_element_t<I, MapFunctors>*>(functor), out, write, in,
+                                     inputs);
+    });
   }...};
 }
 
 template <class To, class From>
+void copy_run(std::int64_t count, To* to, Write write, const From* from) {
+  using Sum = std::conditional_t<std::is_same_v<To, double> || std::is_same_v<From, double>, double, float>;
+  if constexpr (std::is_same_v<To, From>) {
+    if (write == Write::overwrite) return void(std::copy_n(from, count, to));
+  }
+  if constexpr (std::is_same_v<To, BFloat16> && std::is_same_v<Sum, float>) {
+    std::array<float, kFloatsOnTheWay> sums;
+    for (std::int64_t begin = 0; begin < count; begin += kFloatsOnTheWay) {
+      const std::int64_t part = std::min(kFloatsOnTheWay, count - begin);
+      for (std::int64_t i = 0; i < part; ++i)
+        sums[std::size_t(i)] = float(from[begin + i]) + (write == Write::add ? float(to[begin + i]) : 0.0f);
+      write_run(to + begin, sums.data(), part);
+    }
+  } else if (write == Write::add) {
+    for (std::int64_t i = 0; i < count; ++i) to[i] = To(Sum(to[i]) + Sum(from[i]));
+  } else {
+    for (std::int64_t i = 0; i < count; ++i) to[i] = To(Sum(from[i]));
+  }
+}
+
+template <class To, class From>
 void copy_elements(const View& y, Write write, const ConstView& x) {
+  if (y.format == x.format && y.is_dense() && x.is_dense()) {
+    const std::int64_t size = y.shape.size();
+#pragma omp parallel for schedule(static)
+    for (std::int64_t i = 0; i < size; i += kChunk)
+      copy_run(std::min(kChunk, size - i), y.as<To>() + i, write, x.as<From>() + i);
+    return;
+  }
   const Strides sy = strides_of(y), sx = strides_of(x);
   // The longest runs of channels that are neighbours on both sides.
   const std::int64_t lanes = std::min(sy.block, sx.block);
@@ -73,12 +130,8 @@ void copy_elements(const View& y, Write write, const ConstView& x) {
       const std::int64_t channel = g * lanes, count = std::min(lanes, y.shape.c - channel);
       To* to = y.as<To>() + sy(n, channel, 0);
       const From* from = x.as<From>() + sx(n, channel, 0);
-      for (std::int64_t p = 0; p < y.shape.pixels(); ++p, to += sy.pixel, from += sx.pixel) {
-        if (write == Write::add)
-          for (std::int64_t l = 0; l < count; ++l) to[l] += To(from[l]);
-        else
-          for (std::int64_t l = 0; l < count; ++l) to[l] = To(from[l]);
-      }
+      for (std::int64_t p = 0; p < y.shape.pixels(); ++p, to += sy.pixel, from += sx.pixel)
+        copy_run(count, to, write, from);
     }
 }
 
@@ -86,32 +139,29 @@ void copy_elements(const View& y, Write write, const ConstView& x) {
 
 void CpuBackend::run_map(const MapCall& call) {
   static constexpr auto kTable = map_table(std::make_index_sequence<std::tuple_size_v<MapFunctors>>());
-  if (call.out.dtype != DType::f32) throw Error("map: the cpu computes in f32");
   kTable[std::size_t(call.functor)](call.parameters, call.out, call.write, call.in, call.inputs);
 }
 
 void CpuBackend::copy(View y, Write write, ConstView x) {
   if (y.shape != x.shape) throw Error("copy: shapes differ: " + to_string(x.shape) + " to " + to_string(y.shape));
-  const bool from_double = x.dtype == DType::f64, to_double = y.dtype == DType::f64;
-  if (!from_double && !to_double && y.format == x.format && y.is_dense() && x.is_dense())
-    return map(Identity{}, y, write, {x});
-  if (to_double)
-    from_double ? copy_elements<double, double>(y, write, x) : copy_elements<double, float>(y, write, x);
-  else
-    from_double ? copy_elements<float, double>(y, write, x) : copy_elements<float, float>(y, write, x);
+  with_float_type(y.dtype, [&](auto to) {
+    with_float_type(x.dtype, [&](auto from) { copy_elements<decltype(to), decltype(from)>(y, write, x); });
+  });
 }
 
 bool CpuBackend::all_finite(ConstView x) {
   const Rows rows(x);
   const Strides s = strides_of(x);
   bool finite = true;
+  with_stored_type(x.dtype, [&](auto stored) {
 #pragma omp parallel for collapse(2) schedule(static) reduction(&& : finite)
-  for (std::int64_t n = 0; n < rows.images; ++n)
-    for (std::int64_t g = 0; g < rows.groups; ++g)
-      for (std::int64_t p = 0; p < rows.pixels; ++p) {
-        const float* v = x.as<float>() + s(n, g * rows.lanes, p);
-        for (std::int64_t l = 0; l < rows.lanes; ++l) finite = finite && std::isfinite(v[l]);
-      }
+    for (std::int64_t n = 0; n < rows.images; ++n)
+      for (std::int64_t g = 0; g < rows.groups; ++g)
+        for (std::int64_t p = 0; p < rows.pixels; ++p) {
+          const auto* v = x.as<decltype(stored)>() + s(n, g * rows.lanes, p);
+          for (std::int64_t l = 0; l < rows.lanes; ++l) finite = finite && std::isfinite(float(v[l]));
+        }
+  });
   return finite;
 }
 

@@ -34,16 +34,11 @@ template <int W>
 [[gnu::always_inline]] inline typename Lanes<W>::type load_inverse(const float* variance, double epsilon) {
   float inverse[W];
   for (int l = 0; l < W; ++l) inverse[l] = float(1.0 / std::sqrt(double(variance[l]) + epsilon));
-  return load<W>(inverse);
+  return load<W>(static_cast<const float*>(inverse));
 }
 
 const float* vector_at(const ConstView& v, std::int64_t channel) { return v.as<float>() + channel; }
 const float* row_at(const ConstView& v, int i, std::int64_t channel) { return v.as<float>() + i * v.pitch + channel; }
-
-template <int W>
-[[gnu::always_inline]] inline typename Lanes<W>::type masked(typename Lanes<W>::type dy, typename Lanes<W>::type y) {
-  return y > 0 ? dy : typename Lanes<W>::type{};
-}
 
 }  // namespace
 
@@ -51,15 +46,15 @@ void CpuBackend::batch_statistics(View stats, ConstView x) {
   const Runs runs(x);
   Partials partials(runs.parts(), x.shape.c);
   std::vector<std::int64_t> counts(std::size_t(runs.parts()));
-  for_each_run(runs, [&]<int W>(const Run& r) {
+  for_each_run(runs, [&]<int W, class T>(const Run& r) {
     using V = typename Lanes<W>::type;
-    const auto [p, stride] = cursor(x, r);
+    const auto in = cursor<T>(x, r);
     V sum{};
-    for (std::int64_t i = 0; i < r.pixels; ++i) sum += load<W>(p + i * stride);
+    for (std::int64_t i = 0; i < r.pixels; ++i) sum += load<W>(in.template at<W>(i));
     const V mean = sum / float(r.pixels);
     V squares{};  // about the run's own mean: no cancellation
     for (std::int64_t i = 0; i < r.pixels; ++i) {
-      const V d = load<W>(p + i * stride) - mean;
+      const V d = load<W>(in.template at<W>(i)) - mean;
       squares += d * d;
     }
     keep<W>(partials, runs.part(r), r.channel, mean, squares);
@@ -82,19 +77,19 @@ void CpuBackend::batch_statistics(View stats, ConstView x) {
 
 void CpuBackend::normalize(View y, ConstView x, const NormalizeArgs& a, ConstView residual) {
   const auto run = [&]<bool kResidual, bool kRelu>() {
-    for_each_run(Runs(x), [&]<int W>(const Run& r) {
+    for_each_run(Runs(x), [&]<int W, class T>(const Run& r) {
       using V = typename Lanes<W>::type;
       const V mean = load<W>(row_at(a.stats, 0, r.channel)), beta = load<W>(vector_at(a.beta, r.channel));
       const V scale =
           load_inverse<W>(row_at(a.stats, 1, r.channel), a.epsilon) * load<W>(vector_at(a.gamma, r.channel));
-      const auto in = cursor(x, r);
-      const auto out = cursor(y, r);
-      const auto extra = kResidual ? cursor(residual, r) : in;
+      const auto in = cursor<T>(x, r);
+      const auto out = cursor<T>(y, r);
+      const auto extra = kResidual ? cursor<T>(residual, r) : in;
       for (std::int64_t i = 0; i < r.pixels; ++i) {
-        V v = (load<W>(in.p + i * in.stride) - mean) * scale + beta;
-        if constexpr (kResidual) v += load<W>(extra.p + i * extra.stride);
-        if constexpr (kRelu) v = v < 0 ? V{} : v;
-        store<W>(out.p + i * out.stride, v);
+        V v = (load<W>(in.template at<W>(i)) - mean) * scale + beta;
+        if constexpr (kResidual) v += load<W>(extra.template at<W>(i));
+        if constexpr (kRelu) v = relu(v);
+        store<W>(out.template at<W>(i), v);
       }
     });
   };
@@ -106,32 +101,35 @@ void CpuBackend::normalize(View y, ConstView x, const NormalizeArgs& a, ConstVie
 
 void CpuBackend::fold_normalize(View folded, View shift, ConstView w, ConstView bias, const NormalizeArgs& a) {
   const std::int64_t rows = w.shape.n, row_size = w.shape.size() / rows;
+  with_stored_type(folded.dtype, [&](auto stored) {
+    using T = decltype(stored);
 #pragma omp parallel for schedule(static)
-  for (std::int64_t k = 0; k < rows; ++k) {
-    const float scale = float(1.0 / std::sqrt(double(*row_at(a.stats, 1, k)) + a.epsilon)) * *vector_at(a.gamma, k);
-    const float* from = w.as<float>() + k * row_size;
-    float* to = folded.as<float>() + k * row_size;
-    for (std::int64_t i = 0; i < row_size; ++i) to[i] = from[i] * scale;
-    const float offset = bias.data ? *vector_at(bias, k) : 0.0f;
-    shift.as<float>()[k] = (offset - *row_at(a.stats, 0, k)) * scale + *vector_at(a.beta, k);
-  }
+    for (std::int64_t k = 0; k < rows; ++k) {
+      const float scale = float(1.0 / std::sqrt(double(*row_at(a.stats, 1, k)) + a.epsilon)) * *vector_at(a.gamma, k);
+      const float* from = w.as<float>() + k * row_size;
+      T* to = folded.as<T>() + k * row_size;
+      for (std::int64_t i = 0; i < row_size; ++i) to[i] = T(from[i] * scale);
+      const float offset = bias.data ? *vector_at(bias, k) : 0.0f;
+      shift.as<float>()[k] = (offset - *row_at(a.stats, 0, k)) * scale + *vector_at(a.beta, k);
+    }
+  });
 }
 
 void CpuBackend::normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x, const NormalizeArgs& a) {
   const Runs runs(x);
   Partials partials(runs.parts(), x.shape.c);
-  for_each_run(runs, [&]<int W>(const Run& r) {
+  for_each_run(runs, [&]<int W, class T>(const Run& r) {
     using V = typename Lanes<W>::type;
     const V mean = load<W>(row_at(a.stats, 0, r.channel)),
             inverse = load_inverse<W>(row_at(a.stats, 1, r.channel), a.epsilon);
-    const auto g = cursor(dy, r), in = cursor(x, r);
-    const auto out = a.relu ? cursor(y, r) : in;
+    const auto g = cursor<T>(dy, r), in = cursor<T>(x, r);
+    const auto out = a.relu ? cursor<T>(y, r) : in;
     V sum{}, dot{};
     for (std::int64_t i = 0; i < r.pixels; ++i) {
-      V d = load<W>(g.p + i * g.stride);
-      if (a.relu) d = masked<W>(d, load<W>(out.p + i * out.stride));
+      V d = load<W>(g.template at<W>(i));
+      if (a.relu) d = masked(d, load<W>(out.template at<W>(i)));
       sum += d;
-      dot += d * ((load<W>(in.p + i * in.stride) - mean) * inverse);
+      dot += d * ((load<W>(in.template at<W>(i)) - mean) * inverse);
     }
     keep<W>(partials, runs.part(r), r.channel, sum, dot);
   });
@@ -147,7 +145,7 @@ void CpuBackend::normalize_grad(View dx, Write write, View dresidual, Write resi
                                 ConstView x, const NormalizeArgs& a, ConstView sums) {
   const float per_element = 1.0f / float(x.shape.n * x.shape.pixels());
   const auto run = [&]<bool kBatch, bool kRelu>() {
-    for_each_run(Runs(x), [&]<int W>(const Run& r) {
+    for_each_run(Runs(x), [&]<int W, class T>(const Run& r) {
       using V = typename Lanes<W>::type;
       const V mean = load<W>(row_at(a.stats, 0, r.channel)),
               inverse = load_inverse<W>(row_at(a.stats, 1, r.channel), a.epsilon);
@@ -157,22 +155,22 @@ void CpuBackend::normalize_grad(View dx, Write write, View dresidual, Write resi
         mean_g = load<W>(row_at(sums, 0, r.channel)) * per_element;
         mean_dot = load<W>(row_at(sums, 1, r.channel)) * per_element;
       }
-      const auto g = cursor(dy, r), in = cursor(x, r);
-      const auto out = kRelu ? cursor(y, r) : in;
-      const auto to = dx.data ? cursor(dx, r) : Cursor<float>{nullptr, 0};
-      const auto res = dresidual.data ? cursor(dresidual, r) : Cursor<float>{nullptr, 0};
+      const auto g = cursor<T>(dy, r), in = cursor<T>(x, r);
+      const auto out = kRelu ? cursor<T>(y, r) : in;
+      const auto to = dx.data ? cursor<T>(dx, r) : Cursor<T>{nullptr, 0};
+      const auto res = dresidual.data ? cursor<T>(dresidual, r) : Cursor<T>{nullptr, 0};
       for (std::int64_t i = 0; i < r.pixels; ++i) {
-        V d = load<W>(g.p + i * g.stride);
-        if constexpr (kRelu) d = masked<W>(d, load<W>(out.p + i * out.stride));
+        V d = load<W>(g.template at<W>(i));
+        if constexpr (kRelu) d = masked(d, load<W>(out.template at<W>(i)));
         if (res.p) {
-          float* q = res.p + i * res.stride;
+          T* q = res.template at<W>(i);
           store<W>(q, residual_write == Write::add ? load<W>(q) + d : d);
         }
         if (to.p) {
           V v = d;
-          if constexpr (kBatch) v -= mean_g + (load<W>(in.p + i * in.stride) - mean) * inverse * mean_dot;
+          if constexpr (kBatch) v -= mean_g + (load<W>(in.template at<W>(i)) - mean) * inverse * mean_dot;
           v *= scale;
-          float* q = to.p + i * to.stride;
+          T* q = to.template at<W>(i);
           store<W>(q, write == Write::add ? load<W>(q) + v : v);
         }
       }
@@ -186,17 +184,17 @@ void CpuBackend::normalize_grad(View dx, Write write, View dresidual, Write resi
 
 void CpuBackend::normalize_grad_correction(View dx, ConstView x, ConstView stats, double epsilon, ConstView weighted) {
   const float per_element = 1.0f / float(x.shape.n * x.shape.pixels());
-  for_each_run(Runs(x), [&]<int W>(const Run& r) {
+  for_each_run(Runs(x), [&]<int W, class T>(const Run& r) {
     using V = typename Lanes<W>::type;
     const V mean = load<W>(row_at(stats, 0, r.channel)),
             inverse = load_inverse<W>(row_at(stats, 1, r.channel), epsilon);
     const V first = load<W>(row_at(weighted, 0, r.channel)) * inverse * per_element;
     const V second = load<W>(row_at(weighted, 1, r.channel)) * inverse * inverse * per_element;
-    const auto in = cursor(x, r);
-    const auto to = cursor(dx, r);
+    const auto in = cursor<T>(x, r);
+    const auto to = cursor<T>(dx, r);
     for (std::int64_t i = 0; i < r.pixels; ++i) {
-      float* q = to.p + i * to.stride;
-      store<W>(q, load<W>(q) - first - (load<W>(in.p + i * in.stride) - mean) * second);
+      T* q = to.template at<W>(i);
+      store<W>(q, load<W>(q) - first - (load<W>(in.template at<W>(i)) - mean) * second);
     }
   });
 }
@@ -214,11 +212,11 @@ void CpuBackend::update_running(View running, ConstView stats, double momentum, 
 void CpuBackend::channel_sum(View db, Write write, ConstView dy) {
   const Runs runs(dy);
   Partials partials(runs.parts(), dy.shape.c);
-  for_each_run(runs, [&]<int W>(const Run& r) {
+  for_each_run(runs, [&]<int W, class T>(const Run& r) {
     using V = typename Lanes<W>::type;
-    const auto g = cursor(dy, r);
+    const auto g = cursor<T>(dy, r);
     V sum{};
-    for (std::int64_t i = 0; i < r.pixels; ++i) sum += load<W>(g.p + i * g.stride);
+    for (std::int64_t i = 0; i < r.pixels; ++i) sum += load<W>(g.template at<W>(i));
     keep<W>(partials, runs.part(r), r.channel, sum, V{});
   });
   for (std::int64_t c = 0; c < dy.shape.c; ++c) {

@@ -5,21 +5,25 @@
 #include <limits>
 
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/runs.h"
 
 namespace graft {
 namespace {
 
 constexpr std::int64_t kLanes = 64;  // channels handled together in NHWC
 
-/// Calls body(n, first channel, channels) in parallel for groups of channels that are neighbours in memory in all
-/// views.
+/// Calls body.template operator()<T>(n, first channel, channels) in parallel for groups of channels that are neighbours
+/// in memory in both views; T is what these hold.
 template <class Body>
 void for_each_group(const ConstView& a, const ConstView& b, const Body& body) {
   const std::int64_t lanes = std::min({strides_of(a).block, strides_of(b).block, kLanes});
   const std::int64_t groups = (a.shape.c + lanes - 1) / lanes;
+  with_stored_type(a.dtype, [&](auto stored) {
 #pragma omp parallel for collapse(2) schedule(static)
-  for (std::int64_t n = 0; n < a.shape.n; ++n)
-    for (std::int64_t g = 0; g < groups; ++g) body(n, g * lanes, std::min(lanes, a.shape.c - g * lanes));
+    for (std::int64_t n = 0; n < a.shape.n; ++n)
+      for (std::int64_t g = 0; g < groups; ++g)
+        body.template operator()<decltype(stored)>(n, g * lanes, std::min(lanes, a.shape.c - g * lanes));
+  });
 }
 
 /// The part of window i that lies inside [0, size).
@@ -38,10 +42,39 @@ std::int64_t adaptive_end(std::int64_t i, std::int64_t size, std::int64_t out) {
   return ((i + 1) * size + out - 1) / out;
 }
 
-void clear(const View& dx, std::int64_t n, std::int64_t channel, std::int64_t count) {
-  const Strides s = strides_of(dx);
-  for (std::int64_t p = 0; p < dx.shape.pixels(); ++p) std::fill_n(dx.as<float>() + s(n, channel, p), count, 0.0f);
-}
+/// Where a gradient's sums for some channels of an image are taken: in dx itself or, where that holds 16 bits, in
+/// floats that are rounded once, by `finish`.
+template <class T>
+class PlaneSums {
+ public:
+  PlaneSums(const View& dx, Write write, std::int64_t n, std::int64_t channel, std::int64_t count)
+      : pixels_(dx.shape.pixels()), count_(count), strides_(strides_of(dx)), to_(dx.as<T>() + strides_(n, channel, 0)) {
+    if constexpr (kInPlace) {
+      sums_ = to_;
+    } else {
+      static thread_local std::vector<float> memory;
+      memory.resize(std::max(memory.size(), std::size_t(pixels_ * count_)));
+      sums_ = memory.data();
+    }
+    if (kInPlace && write == Write::add) return;
+    for (std::int64_t p = 0; p < pixels_; ++p)
+      for (std::int64_t l = 0; l < count_; ++l)
+        at(p)[l] = write == Write::add ? float(to_[p * strides_.pixel + l]) : 0.0f;
+  }
+  float* at(std::int64_t pixel) { return sums_ + pixel * (kInPlace ? strides_.pixel : count_); }
+  void finish() {
+    if constexpr (!kInPlace)
+      for (std::int64_t p = 0; p < pixels_; ++p)
+        for (std::int64_t l = 0; l < count_; ++l) to_[p * strides_.pixel + l] = T(at(p)[l]);
+  }
+
+ private:
+  static constexpr bool kInPlace = std::is_same_v<T, float>;
+  std::int64_t pixels_, count_;
+  Strides strides_;
+  T* to_;
+  float* sums_ = nullptr;
+};
 
 // PyTorch divides by the window clipped to the padded input, or to the input alone.
 float average_divisor(const PoolSpec& spec, const Window& h, const Window& w) {
@@ -55,7 +88,7 @@ float average_divisor(const PoolSpec& spec, const Window& h, const Window& w) {
 
 void CpuBackend::max_pool(const PoolSpec& spec, View y, View index, ConstView x) {
   const Strides sx = strides_of(x), sy = strides_of(y), si = strides_of(index);
-  for_each_group(x, y, [&](std::int64_t n, std::int64_t channel, std::int64_t count) {
+  for_each_group(x, y, [&]<class T>(std::int64_t n, std::int64_t channel, std::int64_t count) {
     for (std::int64_t i = 0; i < y.shape.h; ++i)
       for (std::int64_t j = 0; j < y.shape.w; ++j) {
         const Window h(i, spec.stride_h, spec.pad_h, spec.window_h, spec.x.h),
@@ -66,40 +99,43 @@ void CpuBackend::max_pool(const PoolSpec& spec, View y, View index, ConstView x)
         std::fill_n(where, count, std::uint8_t((h.begin - h.unclipped) * spec.window_w + w.begin - w.unclipped));
         for (std::int64_t r = h.begin; r < h.end; ++r)
           for (std::int64_t c = w.begin; c < w.end; ++c) {
-            const float* from = x.as<float>() + sx(n, channel, r * spec.x.w + c);
+            const T* from = x.as<T>() + sx(n, channel, r * spec.x.w + c);
             const auto position = std::uint8_t((r - h.unclipped) * spec.window_w + c - w.unclipped);
             for (std::int64_t l = 0; l < count; ++l) {
-              const bool better = from[l] > best[l] || from[l] != from[l];  // a NaN wins and stays
-              best[l] = better ? from[l] : best[l];
+              const float v = float(from[l]);
+              const bool better = v > best[l] || v != v;  // a NaN wins and stays
+              best[l] = better ? v : best[l];
               where[l] = better ? position : where[l];
             }
           }
-        std::copy_n(best, count, y.as<float>() + sy(n, channel, i * y.shape.w + j));
+        T* to = y.as<T>() + sy(n, channel, i * y.shape.w + j);
+        for (std::int64_t l = 0; l < count; ++l) to[l] = T(best[l]);
         std::copy_n(where, count, index.as<std::uint8_t>() + si(n, channel, i * y.shape.w + j));
       }
   });
 }
 
 void CpuBackend::max_pool_grad(const PoolSpec& spec, View dx, Write write, ConstView dy, ConstView index) {
-  const Strides sx = strides_of(dx), sy = strides_of(dy), si = strides_of(index);
-  for_each_group(dx, dy, [&](std::int64_t n, std::int64_t channel, std::int64_t count) {
-    if (write == Write::overwrite) clear(dx, n, channel, count);
+  const Strides sy = strides_of(dy), si = strides_of(index);
+  std::vector<std::int64_t> offsets;  // of a window's positions from its first, in pixels
+  for (std::int64_t i = 0; i < spec.window_h * spec.window_w; ++i)
+    offsets.push_back(i / spec.window_w * spec.x.w + i % spec.window_w);
+  for_each_group(dx, dy, [&]<class T>(std::int64_t n, std::int64_t channel, std::int64_t count) {
+    PlaneSums<T> sums(dx, write, n, channel, count);
     for (std::int64_t i = 0; i < dy.shape.h; ++i)
       for (std::int64_t j = 0; j < dy.shape.w; ++j) {
-        const float* g = dy.as<float>() + sy(n, channel, i * dy.shape.w + j);
+        const T* g = dy.as<T>() + sy(n, channel, i * dy.shape.w + j);
         const std::uint8_t* where = index.as<std::uint8_t>() + si(n, channel, i * dy.shape.w + j);
-        const std::int64_t top = i * spec.stride_h - spec.pad_h, left = j * spec.stride_w - spec.pad_w;
-        for (std::int64_t l = 0; l < count; ++l) {
-          const std::int64_t r = top + where[l] / spec.window_w, c = left + where[l] % spec.window_w;
-          dx.as<float>()[sx(n, channel, r * spec.x.w + c) + l] += g[l];
-        }
+        const std::int64_t first = (i * spec.stride_h - spec.pad_h) * spec.x.w + j * spec.stride_w - spec.pad_w;
+        for (std::int64_t l = 0; l < count; ++l) sums.at(first + offsets[where[l]])[l] += float(g[l]);
       }
+    sums.finish();
   });
 }
 
 void CpuBackend::avg_pool(const PoolSpec& spec, View y, ConstView x) {
   const Strides sx = strides_of(x), sy = strides_of(y);
-  for_each_group(x, y, [&](std::int64_t n, std::int64_t channel, std::int64_t count) {
+  for_each_group(x, y, [&]<class T>(std::int64_t n, std::int64_t channel, std::int64_t count) {
     for (std::int64_t i = 0; i < y.shape.h; ++i)
       for (std::int64_t j = 0; j < y.shape.w; ++j) {
         const Window h(i, spec.stride_h, spec.pad_h, spec.window_h, spec.x.h),
@@ -107,38 +143,39 @@ void CpuBackend::avg_pool(const PoolSpec& spec, View y, ConstView x) {
         float sum[kLanes] = {};
         for (std::int64_t r = h.begin; r < h.end; ++r)
           for (std::int64_t c = w.begin; c < w.end; ++c) {
-            const float* from = x.as<float>() + sx(n, channel, r * spec.x.w + c);
-            for (std::int64_t l = 0; l < count; ++l) sum[l] += from[l];
+            const T* from = x.as<T>() + sx(n, channel, r * spec.x.w + c);
+            for (std::int64_t l = 0; l < count; ++l) sum[l] += float(from[l]);
           }
         const float scale = 1.0f / average_divisor(spec, h, w);
-        float* to = y.as<float>() + sy(n, channel, i * y.shape.w + j);
-        for (std::int64_t l = 0; l < count; ++l) to[l] = sum[l] * scale;
+        T* to = y.as<T>() + sy(n, channel, i * y.shape.w + j);
+        for (std::int64_t l = 0; l < count; ++l) to[l] = T(sum[l] * scale);
       }
   });
 }
 
 void CpuBackend::avg_pool_grad(const PoolSpec& spec, View dx, Write write, ConstView dy) {
-  const Strides sx = strides_of(dx), sy = strides_of(dy);
-  for_each_group(dx, dy, [&](std::int64_t n, std::int64_t channel, std::int64_t count) {
-    if (write == Write::overwrite) clear(dx, n, channel, count);
+  const Strides sy = strides_of(dy);
+  for_each_group(dx, dy, [&]<class T>(std::int64_t n, std::int64_t channel, std::int64_t count) {
+    PlaneSums<T> sums(dx, write, n, channel, count);
     for (std::int64_t i = 0; i < dy.shape.h; ++i)
       for (std::int64_t j = 0; j < dy.shape.w; ++j) {
         const Window h(i, spec.stride_h, spec.pad_h, spec.window_h, spec.x.h),
             w(j, spec.stride_w, spec.pad_w, spec.window_w, spec.x.w);
-        const float* g = dy.as<float>() + sy(n, channel, i * dy.shape.w + j);
+        const T* g = dy.as<T>() + sy(n, channel, i * dy.shape.w + j);
         const float scale = 1.0f / average_divisor(spec, h, w);
         for (std::int64_t r = h.begin; r < h.end; ++r)
           for (std::int64_t c = w.begin; c < w.end; ++c) {
-            float* to = dx.as<float>() + sx(n, channel, r * spec.x.w + c);
-            for (std::int64_t l = 0; l < count; ++l) to[l] += g[l] * scale;
+            float* to = sums.at(r * spec.x.w + c);
+            for (std::int64_t l = 0; l < count; ++l) to[l] += float(g[l]) * scale;
           }
       }
+    sums.finish();
   });
 }
 
 void CpuBackend::adaptive_avg_pool(View y, ConstView x) {
   const Strides sx = strides_of(x), sy = strides_of(y);
-  for_each_group(x, y, [&](std::int64_t n, std::int64_t channel, std::int64_t count) {
+  for_each_group(x, y, [&]<class T>(std::int64_t n, std::int64_t channel, std::int64_t count) {
     for (std::int64_t i = 0; i < y.shape.h; ++i)
       for (std::int64_t j = 0; j < y.shape.w; ++j) {
         const std::int64_t r0 = adaptive_begin(i, x.shape.h, y.shape.h), r1 = adaptive_end(i, x.shape.h, y.shape.h);
@@ -146,31 +183,32 @@ void CpuBackend::adaptive_avg_pool(View y, ConstView x) {
         float sum[kLanes] = {};
         for (std::int64_t r = r0; r < r1; ++r)
           for (std::int64_t c = c0; c < c1; ++c) {
-            const float* from = x.as<float>() + sx(n, channel, r * x.shape.w + c);
-            for (std::int64_t l = 0; l < count; ++l) sum[l] += from[l];
+            const T* from = x.as<T>() + sx(n, channel, r * x.shape.w + c);
+            for (std::int64_t l = 0; l < count; ++l) sum[l] += float(from[l]);
           }
-        float* to = y.as<float>() + sy(n, channel, i * y.shape.w + j);
-        for (std::int64_t l = 0; l < count; ++l) to[l] = sum[l] / float((r1 - r0) * (c1 - c0));
+        T* to = y.as<T>() + sy(n, channel, i * y.shape.w + j);
+        for (std::int64_t l = 0; l < count; ++l) to[l] = T(sum[l] / float((r1 - r0) * (c1 - c0)));
       }
   });
 }
 
 void CpuBackend::adaptive_avg_pool_grad(View dx, Write write, ConstView dy) {
-  const Strides sx = strides_of(dx), sy = strides_of(dy);
-  for_each_group(dx, dy, [&](std::int64_t n, std::int64_t channel, std::int64_t count) {
-    if (write == Write::overwrite) clear(dx, n, channel, count);
+  const Strides sy = strides_of(dy);
+  for_each_group(dx, dy, [&]<class T>(std::int64_t n, std::int64_t channel, std::int64_t count) {
+    PlaneSums<T> sums(dx, write, n, channel, count);
     for (std::int64_t i = 0; i < dy.shape.h; ++i)
       for (std::int64_t j = 0; j < dy.shape.w; ++j) {
         const std::int64_t r0 = adaptive_begin(i, dx.shape.h, dy.shape.h), r1 = adaptive_end(i, dx.shape.h, dy.shape.h);
         const std::int64_t c0 = adaptive_begin(j, dx.shape.w, dy.shape.w), c1 = adaptive_end(j, dx.shape.w, dy.shape.w);
-        const float* g = dy.as<float>() + sy(n, channel, i * dy.shape.w + j);
+        const T* g = dy.as<T>() + sy(n, channel, i * dy.shape.w + j);
         const float scale = 1.0f / float((r1 - r0) * (c1 - c0));
         for (std::int64_t r = r0; r < r1; ++r)
           for (std::int64_t c = c0; c < c1; ++c) {
-            float* to = dx.as<float>() + sx(n, channel, r * dx.shape.w + c);
-            for (std::int64_t l = 0; l < count; ++l) to[l] += g[l] * scale;
+            float* to = sums.at(r * dx.shape.w + c);
+            for (std::int64_t l = 0; l < count; ++l) to[l] += float(g[l]) * scale;
           }
       }
+    sums.finish();
   });
 }
 

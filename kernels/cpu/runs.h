@@ -1,18 +1,29 @@
 // One way to walk NHWC, NCHW and blocked activations: groups of W neighbouring channels ("lanes"), and for each group
-// the pixels of an image at a constant stride. Kernels are written once for W lanes and instantiated for 8 and 1. A
-// block of 16 channels is two groups of 8 that are walked one after the other, so the second finds its cache lines in
-// L2: GCC moves vectors wider than AVX2's through the stack, which made batch norm twice as slow.
+// the pixels of an image at a constant stride. Kernels are written once for W lanes and for both types in which
+// activations are stored, and instantiated for 32, 8 and 1. A block of 16 channels is two groups of 8 that are walked
+// one after the other, so the second finds its cache lines in L2: GCC moves vectors wider than AVX2's through the
+// stack, which made batch norm twice as slow. In NHWC the pixels of a group lie far apart, and 32 channels fill the
+// cache lines that each of them touches; they are four vectors.
 #pragma once
 
 #include <algorithm>
 #include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/half.h"
 
 // Vectors wider than the target's registers never cross a function boundary here: everything is inlined.
 #pragma GCC diagnostic ignored "-Wpsabi"
 
 namespace graft {
+
+/// Calls body(T{}) with the type in which the CPU stores activations of this type. Errors: it has no such type.
+template <class Body>
+decltype(auto) with_stored_type(DType type, const Body& body) {
+  if (type == DType::f32) return body(float{});
+  if (type == DType::bf16) return body(BFloat16{});
+  throw Error("cpu: activations are stored in f32 or bf16, not " + std::string(to_string(type)));
+}
 
 /// W floats that the compiler keeps in vector registers.
 template <int W>
@@ -24,16 +35,110 @@ struct Lanes<1> {
   using type = float;
 };
 
+/// Four vectors of 8 floats, with the operators that kernels use.
+struct FourVectors {
+  using V = Lanes<8>::type;
+  V a{}, b{}, c{}, d{};
+
+#define GRAFT_LANEWISE(op)                                                                                   \
+  [[gnu::always_inline]] friend inline FourVectors operator op(const FourVectors& x, const FourVectors& y) { \
+    return {x.a op y.a, x.b op y.b, x.c op y.c, x.d op y.d};                                                 \
+  }                                                                                                          \
+  [[gnu::always_inline]] friend inline FourVectors operator op(const FourVectors& x, float y) {              \
+    return {x.a op y, x.b op y, x.c op y, x.d op y};                                                         \
+  }                                                                                                          \
+  [[gnu::always_inline]] inline FourVectors& operator op##=(const FourVectors& y) { return *this = *this op y; }
+  GRAFT_LANEWISE(+)
+  GRAFT_LANEWISE(-)
+  GRAFT_LANEWISE(*)
+  GRAFT_LANEWISE(/)
+#undef GRAFT_LANEWISE
+};
+template <>
+struct Lanes<32> {
+  using type = FourVectors;
+};
+
+namespace detail {
+
+typedef std::uint16_t Bits16x8 __attribute__((vector_size(16), aligned(2), may_alias));
+typedef std::uint32_t Bits32x8 __attribute__((vector_size(32)));
+
+}  // namespace detail
+
 template <int W>
 [[gnu::always_inline]] inline typename Lanes<W>::type load(const float* p) {
-  return *reinterpret_cast<const typename Lanes<W>::type*>(p);
+  if constexpr (W == 32)
+    return {load<8>(p), load<8>(p + 8), load<8>(p + 16), load<8>(p + 24)};
+  else
+    return *reinterpret_cast<const typename Lanes<W>::type*>(p);
 }
 template <int W>
+[[gnu::always_inline]] inline typename Lanes<W>::type load(const BFloat16* p) {
+  if constexpr (W == 1) {
+    return *p;
+  } else if constexpr (W == 8) {
+    const auto bits = *reinterpret_cast<const detail::Bits16x8*>(p);
+    return reinterpret_cast<Lanes<8>::type>(__builtin_convertvector(bits, detail::Bits32x8) << 16);
+  } else {
+    return {load<8>(p), load<8>(p + 8), load<8>(p + 16), load<8>(p + 24)};
+  }
+}
+
+template <int W>
 [[gnu::always_inline]] inline void store(float* p, typename Lanes<W>::type v) {
-  *reinterpret_cast<typename Lanes<W>::type*>(p) = v;
+  if constexpr (W == 32)
+    store<8>(p, v.a), store<8>(p + 8, v.b), store<8>(p + 16, v.c), store<8>(p + 24, v.d);
+  else
+    *reinterpret_cast<typename Lanes<W>::type*>(p) = v;
+}
+/// Rounds as BFloat16 does, but what is too small for bf16's exponent becomes 0. By the instruction that every
+/// processor has which makes_cpu_backend lets compute in bf16: done without, it takes longer than the memory.
+template <int W>
+[[gnu::always_inline]] inline void store(BFloat16* p, typename Lanes<W>::type v) {
+  if constexpr (W == 1) {
+    *p = BFloat16(v);
+  } else if constexpr (W == 8) {
+    detail::Bits16x8 rounded;
+    asm("vcvtneps2bf16 %1, %0" : "=x"(rounded) : "x"(v));
+    *reinterpret_cast<detail::Bits16x8*>(p) = rounded;
+  } else {
+    store<8>(p, v.a), store<8>(p + 8, v.b), store<8>(p + 16, v.c), store<8>(p + 24, v.d);
+  }
+}
+
+/// Floats on their way from and to storage, for loops over neighbouring elements.
+inline void read_run(float* to, const BFloat16* from, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) to[i] = float(from[i]);
+}
+inline void write_run(BFloat16* to, const float* from, std::int64_t count) {
+  std::int64_t i = 0;
+  if (__builtin_cpu_supports("avx512bf16"))  // a device in f32 may be asked for a copy in bf16, on any processor
+    for (; i + 8 <= count; i += 8) store<8>(to + i, load<8>(from + i));
+  for (; i < count; ++i) store<1>(to + i, from[i]);
+}
+inline constexpr std::int64_t kFloatsOnTheWay = 512;
+
+/// max(v, 0); a NaN stays a NaN.
+template <class V>
+[[gnu::always_inline]] inline V relu(const V& v) {
+  if constexpr (std::is_same_v<V, FourVectors>)
+    return {relu(v.a), relu(v.b), relu(v.c), relu(v.d)};
+  else
+    return v < 0 ? V{} : v;
+}
+/// dy where y is positive, else 0.
+template <class V>
+[[gnu::always_inline]] inline V masked(const V& dy, const V& y) {
+  if constexpr (std::is_same_v<V, FourVectors>)
+    return {masked(dy.a, y.a), masked(dy.b, y.b), masked(dy.c, y.c), masked(dy.d, y.d)};
+  else
+    return y > 0 ? dy : V{};
 }
 
 inline constexpr std::int64_t kPixelsPerRun = 512;  // 32 KB of blocks of 16: five views of a run stay in L2
+
+inline constexpr std::int64_t kPixelsAhead = 16;
 
 /// A piece of work: `width` channels from `channel` on, `pixels` pixels from `pixel` on, of image n.
 struct Run {
@@ -41,20 +146,21 @@ struct Run {
   int width;
 };
 
-/// Cuts a shape into runs. All views of one call share shape and format, so one list serves them.
+/// Cuts a shape into runs. All activations of one call share shape, format and type, so one list serves them.
 class Runs {
  public:
-  explicit Runs(const ConstView& v) : shape_(v.shape), strides_(strides_of(v)) {
+  explicit Runs(const ConstView& v) : type_(v.dtype), shape_(v.shape), strides_(strides_of(v)) {
     const std::int64_t block = strides_.block;
     for (std::int64_t c = 0; c < shape_.c;) {
       const std::int64_t left = std::min(block - c % block, shape_.c - c);
-      const int width = left >= 8 ? 8 : 1;
+      const int width = left >= 32 ? 32 : left >= 8 ? 8 : 1;
       groups_.push_back({c, width});
       c += width;
     }
     chunks_ = (shape_.pixels() + kPixelsPerRun - 1) / kPixelsPerRun;
   }
 
+  DType type() const { return type_; }
   std::int64_t size() const { return shape_.n * chunks_ * std::int64_t(groups_.size()); }
   /// Which of the `parts()` pieces of a channel's pixels a run is: partial sums are kept per part and added in this
   /// order, so results do not depend on the number of threads.
@@ -73,6 +179,7 @@ class Runs {
     std::int64_t channel;
     int width;
   };
+  DType type_;
   Shape shape_;
   Strides strides_;
   std::vector<Group> groups_;
@@ -84,28 +191,41 @@ template <class T>
 struct Cursor {
   T* p;
   std::int64_t stride;
+  /// The run's pixel i. In NHWC the processor does not foresee the next ones, which lie far apart: they are sent for.
+  template <int W>
+  [[gnu::always_inline]] T* at(std::int64_t i) const {
+    if constexpr (W == 32) __builtin_prefetch(p + (i + kPixelsAhead) * stride);
+    return p + i * stride;
+  }
 };
-inline Cursor<const float> cursor(const ConstView& v, const Run& r) {
+template <class T>
+Cursor<const T> cursor(const ConstView& v, const Run& r) {
   const Strides s = strides_of(v);
-  return {v.as<float>() + s(r.n, r.channel, r.pixel), s.pixel};
+  return {v.as<T>() + s(r.n, r.channel, r.pixel), s.pixel};
 }
-inline Cursor<float> cursor(const View& v, const Run& r) {
+template <class T>
+Cursor<T> cursor(const View& v, const Run& r) {
   const Strides s = strides_of(v);
-  return {v.as<float>() + s(r.n, r.channel, r.pixel), s.pixel};
+  return {v.as<T>() + s(r.n, r.channel, r.pixel), s.pixel};
 }
 
-/// Calls kernel.template operator()<W>(run) for every run, in parallel.
+/// Calls kernel.template operator()<W, T>(run) for every run, in parallel; T is what the views of activations hold.
 template <class Kernel>
 void for_each_run(const Runs& runs, const Kernel& kernel) {
   const std::int64_t count = runs.size();
+  with_stored_type(runs.type(), [&](auto stored) {
+    using T = decltype(stored);
 #pragma omp parallel for schedule(static)
-  for (std::int64_t i = 0; i < count; ++i) {
-    const Run r = runs[i];
-    if (r.width == 8)
-      kernel.template operator()<8>(r);
-    else
-      kernel.template operator()<1>(r);
-  }
+    for (std::int64_t i = 0; i < count; ++i) {
+      const Run r = runs[i];
+      if (r.width == 32)
+        kernel.template operator()<32, T>(r);
+      else if (r.width == 8)
+        kernel.template operator()<8, T>(r);
+      else
+        kernel.template operator()<1, T>(r);
+    }
+  });
 }
 
 }  // namespace graft

@@ -4,6 +4,7 @@
 
 #include "kernels/batch_report.h"
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/runs.h"
 
 namespace graft {
 namespace {
@@ -24,20 +25,24 @@ double total_weight(const SoftmaxSpec& spec, const ConstView& labels) {
 void CpuBackend::softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
                                        const SoftmaxSpec& spec) {
   const std::int64_t classes = logits.shape.c;
+  std::vector<double> x(static_cast<std::size_t>(classes));
   double total = 0;
   for (std::int64_t n = 0; n < logits.shape.n; ++n) {
-    const float* x = logits.as<float>() + n * logits.pitch;
+    with_stored_type(logits.dtype, [&](auto stored) {
+      const auto* row = logits.as<decltype(stored)>() + n * logits.pitch;
+      for (std::int64_t c = 0; c < classes; ++c) x[std::size_t(c)] = double(float(row[c]));
+    });
     float* p = probabilities.as<float>() + n * probabilities.pitch;
-    const double largest = double(*std::max_element(x, x + classes));
+    const double largest = *std::ranges::max_element(x);
     double sum = 0;
-    for (std::int64_t c = 0; c < classes; ++c) sum += std::exp(double(x[c]) - largest);
+    for (const double v : x) sum += std::exp(v - largest);
     const double log_sum = std::log(sum) + largest;
-    for (std::int64_t c = 0; c < classes; ++c) p[c] = float(std::exp(double(x[c]) - log_sum));
+    for (std::int64_t c = 0; c < classes; ++c) p[c] = float(std::exp(x[std::size_t(c)] - log_sum));
     const std::int32_t label = labels.as<std::int32_t>()[n];
-    total += (1 - spec.label_smoothing) * weight_of(spec, label) * (log_sum - double(x[label]));
+    total += (1 - spec.label_smoothing) * weight_of(spec, label) * (log_sum - x[std::size_t(label)]);
     if (spec.label_smoothing > 0)
       for (std::int64_t c = 0; c < classes; ++c)
-        total += spec.label_smoothing / double(classes) * weight_of(spec, c) * (log_sum - double(x[c]));
+        total += spec.label_smoothing / double(classes) * weight_of(spec, c) * (log_sum - x[std::size_t(c)]);
   }
   loss.as<float>()[0] = float(total / total_weight(spec, labels));
 }
@@ -48,9 +53,8 @@ void CpuBackend::softmax_cross_entropy_grad(View dlogits, Write write, ConstView
   const double scale = double(dloss.as<float>()[0]) / total_weight(spec, labels), smoothing = spec.label_smoothing;
   double all_weights = 0;
   for (std::int64_t c = 0; c < classes; ++c) all_weights += weight_of(spec, c);
-  for (std::int64_t n = 0; n < dlogits.shape.n; ++n) {
+  const auto write_row = [&]<class T>(T* d, std::int64_t n) {
     const float* p = probabilities.as<float>() + n * probabilities.pitch;
-    float* d = dlogits.as<float>() + n * dlogits.pitch;
     const std::int32_t label = labels.as<std::int32_t>()[n];
     // loss_n = sum_c t_c * (log_sum - x_c), so d/dx_c = p_c * sum(t) - t_c.
     const double sum_t = (1 - smoothing) * weight_of(spec, label) + smoothing / double(classes) * all_weights;
@@ -58,9 +62,12 @@ void CpuBackend::softmax_cross_entropy_grad(View dlogits, Write write, ConstView
       const double t =
           (c == label ? (1 - smoothing) * weight_of(spec, c) : 0.0) + smoothing / double(classes) * weight_of(spec, c);
       const float g = float(scale * (double(p[c]) * sum_t - t));
-      d[c] = write == Write::add ? d[c] + g : g;
+      d[c] = T(write == Write::add ? float(d[c]) + g : g);
     }
-  }
+  };
+  with_stored_type(dlogits.dtype, [&](auto stored) {
+    for (std::int64_t n = 0; n < dlogits.shape.n; ++n) write_row(dlogits.as<decltype(stored)>() + n * dlogits.pitch, n);
+  });
 }
 
 void CpuBackend::report_batch(View report, ConstView loss, ConstView penalty, ConstView probabilities,

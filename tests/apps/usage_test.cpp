@@ -72,9 +72,12 @@ TEST(Usage, MistakesGetOneLineAndTheNearestName) {
   expect_error(graft({"predict", "m.h5", "i.png", "--json", "--csv"}), 2, "exclude each other");
   expect_error(graft({"evaluate", "m.h5", "d", "--split", "tset"}), 2, "did you mean 'test'?");
   expect_error(graft({"predict", "m.h5", "i.png", "--device", "gpu"}), 2, "choose auto, cpu, cuda");
-  for (const char* precision : {"tf32", "bf16", "f16", "fp16"})
+  for (const char* precision : {"tf32", "f16", "fp16"})
     expect_error(graft({"predict", "m.h5", "i.png", "--device", "cpu", "--precision", precision}), 2,
-                 "use --precision f32, or a GPU");
+                 "use --precision f32 or bf16, or a GPU");
+  expect_error(
+      graft({"train", "d", "-o", "r", "--from-scratch", "--device", "cpu", "--winograd", "--precision", "bf16"}), 2,
+      "train.winograd: an algorithm for f32");
   expect_error(graft({"predict", "m.h5", "i.png", "--device", "reference", "--precision", "tf32"}), 2,
                "use f32, bf16 or f16");
   expect_error(graft({"predict", "m.h5", "i.png", "--precision", "bf61"}), 2, "did you mean 'bf16'?");

@@ -120,15 +120,15 @@ TEST(Work, PrecisionIsSaidRecordedAndKept) {
   const TemporaryFolder folder;
   const std::string output = folder / "run";
   const Outcome first = graft(small_training(Workshop::get().images(), output,
-                                             {"--device", "reference", "--precision", "bf16", "--max-steps", "1"}));
+                                             {"--device", "reference", "--precision", "f16", "--max-steps", "1"}));
   ASSERT_EQ(first.exit_code, 0) << first.err;
-  EXPECT_NE(first.err.find("precision: bf16, float64 masters"), std::string::npos) << first.err;
-  EXPECT_NE(read_text(output + "/config.toml").find("precision = \"bf16\""), std::string::npos);
-  EXPECT_EQ(json::parse(read_text(output + "/summary.json"))["activations"], "bf16");
-  expect_error(graft({"train", "-o", output, "--resume", "--max-steps", "2", "--precision", "f16"}), 1,
-               "train.precision was \"bf16\" and is now \"f16\"");
+  EXPECT_NE(first.err.find("precision: f16, float64 masters"), std::string::npos) << first.err;
+  EXPECT_NE(read_text(output + "/config.toml").find("precision = \"f16\""), std::string::npos);
+  EXPECT_EQ(json::parse(read_text(output + "/summary.json"))["activations"], "f16");
+  expect_error(graft({"train", "-o", output, "--resume", "--max-steps", "2", "--precision", "bf16"}), 1,
+               "train.precision was \"f16\" and is now \"bf16\"");
   expect_error(graft({"train", "-o", output, "--resume", "--max-steps", "2", "--device", "cpu"}), 2,
-               "use --precision f32, or a GPU");
+               "use --precision f32 or bf16, or a GPU");
 
   const Outcome plain =
       graft(small_training(Workshop::get().images(), folder / "plain", {"--device", "cpu", "--max-steps", "1"}));

@@ -16,7 +16,7 @@ class Devices : public ::testing::TestWithParam<DeviceKind> {
  protected:
   void SetUp() override {
     const std::string reason = unusable(GetParam());
-    if (!reason.empty()) GTEST_SKIP() << "not run on a GPU: " << reason;
+    if (!reason.empty()) GTEST_SKIP() << reason;
     device_ = make_backend({GetParam(), 0}, {.threads = kTestThreads});
   }
 

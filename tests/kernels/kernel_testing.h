@@ -9,6 +9,7 @@
 #include <cstring>
 #include <memory>
 
+#include "kernels/cpu/cpu_backend.h"
 #include "kernels/half.h"
 #include "tests/support/op_cases.h"
 
@@ -33,11 +34,7 @@ struct CaseName {
 
 /// Whether a device ever sees such views: a GPU's activations are NHWC, and other formats reach it in copies alone.
 inline bool is_for(DeviceKind device, const OpCase& op) {
-  const auto is_half_copy = [&] {
-    return op.call == "copy" &&
-           std::ranges::any_of(op.operands, [](const Operand& o) { return o.dtype && is_half(*o.dtype); });
-  };
-  if (device == DeviceKind::cpu && (op.needs_relu_masks || is_half_copy())) return false;  // it has neither
+  if (device == DeviceKind::cpu && op.needs_relu_masks) return false;  // it has none
   if (device != DeviceKind::cuda || op.call == "copy") return true;
   return std::all_of(op.operands.begin(), op.operands.end(), [](const Operand& o) { return o.format == kNhwc; });
 }
@@ -53,19 +50,33 @@ inline std::vector<CaseOnDevice> cases_on(DeviceKind device, const std::vector<O
   return cases;
 }
 
-/// The cases of a device that has 16-bit types, with activations stored in each type.
-inline std::vector<CaseOnDevice> cases_in_every_type(DeviceKind device) {
+/// The cases of a device that has these 16-bit types (a GPU has both), with activations stored in each and in none of
+/// them.
+inline std::vector<CaseOnDevice> cases_in_every_type(DeviceKind device,
+                                                     std::initializer_list<DType> types = {DType::bf16, DType::f16}) {
   std::vector<CaseOnDevice> cases = cases_on(device);
-  for (const DType type : {DType::bf16, DType::f16})
+  for (const DType type : types)
     for (const CaseOnDevice& c : cases_on(device, op_cases_in(type))) cases.push_back(c);
   return cases;
 }
 
 inline constexpr int kTestThreads = 2;
 
-/// Why a device cannot be tested on this machine; empty when it can.
-inline std::string unusable(DeviceKind device) {
-  return device == DeviceKind::cuda ? cuda_unavailable_reason() : std::string{};
+/// The 16-bit type in which a case's activations are stored, if it is one of such a table.
+inline std::optional<DType> stored_type(const OpCase& op) {
+  for (const Operand& o : op.operands)
+    if (o.stored) return o.stored;
+  return std::nullopt;
+}
+
+/// Why a device cannot be tested on this machine, with activations of this type; empty when it can.
+inline std::string unusable(DeviceKind device, std::optional<DType> stored = {}) {
+  if (device == DeviceKind::cuda) {
+    const std::string reason = cuda_unavailable_reason();
+    return reason.empty() ? "" : "not run on a GPU: " + reason;
+  }
+  const std::string reason = device == DeviceKind::cpu && stored ? cpu_bf16_unavailable_reason() : "";
+  return reason.empty() ? "" : "not run in bf16 on the CPU: " + reason;
 }
 
 /// Tests on one device and the reference, each opened once per suite.
@@ -74,20 +85,24 @@ class DeviceCaseTest : public ::testing::TestWithParam<CaseOnDevice> {
   static void TearDownTestSuite() { devices().clear(); }
 
   void SetUp() override {
-    const std::string reason = unusable(GetParam().device);
-    if (!reason.empty()) GTEST_SKIP() << "not run on a GPU: " << reason;
+    const std::string reason = unusable(GetParam().device, stored_type(*GetParam().op));
+    if (!reason.empty()) GTEST_SKIP() << reason;
   }
 
-  static Backend& open(DeviceKind kind) {
-    std::unique_ptr<Backend>& device = devices()[kind];
-    if (!device) device = make_backend({kind, 0}, {.threads = kTestThreads});
+  /// A GPU takes every type whatever its precision is; the CPU's formats are those of its own.
+  static Backend& open(DeviceKind kind, std::optional<DType> stored = {}) {
+    const bool is_half = kind == DeviceKind::cpu && stored;
+    std::unique_ptr<Backend>& device = devices()[{kind, is_half}];
+    if (!device)
+      device =
+          make_backend({kind, 0}, {.threads = kTestThreads, .precision = is_half ? Precision::bf16 : Precision::f32});
     return *device;
   }
   static Backend& reference() { return open(DeviceKind::reference); }
 
  private:
-  static std::map<DeviceKind, std::unique_ptr<Backend>>& devices() {
-    static std::map<DeviceKind, std::unique_ptr<Backend>> open_devices;
+  static std::map<std::pair<DeviceKind, bool>, std::unique_ptr<Backend>>& devices() {
+    static std::map<std::pair<DeviceKind, bool>, std::unique_ptr<Backend>> open_devices;
     return open_devices;
   }
 };

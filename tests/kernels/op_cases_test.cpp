@@ -11,7 +11,7 @@ class OpCases : public DeviceCaseTest {};
 
 TEST_P(OpCases, EqualTheReference) {
   const auto& [kind, op, write] = GetParam();
-  Backend& device = open(kind);
+  Backend& device = open(kind, stored_type(*op));
   const std::vector<Format> formats = formats_of(*op, device);
   CaseOperands actual(device, *op, write, formats), expected(reference(), *op, write, formats);
   op->run(device, actual, write);
@@ -24,7 +24,8 @@ TEST_P(OpCases, EqualTheReference) {
   EXPECT_EQ(actual.damage(), "");
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, OpCases, ::testing::ValuesIn(cases_on(DeviceKind::cpu)), CaseName{});
+INSTANTIATE_TEST_SUITE_P(Cpu, OpCases, ::testing::ValuesIn(cases_in_every_type(DeviceKind::cpu, {DType::bf16})),
+                         CaseName{});
 INSTANTIATE_TEST_SUITE_P(Cuda, OpCases, ::testing::ValuesIn(cases_in_every_type(DeviceKind::cuda)), CaseName{});
 
 // Everything that a GPU is tested with in 16 bits runs here as well: on the reference that rounds what it stores.
@@ -101,7 +102,7 @@ class Determinism : public ::testing::TestWithParam<DeviceKind> {};
 
 TEST_P(Determinism, SameBitsAgain) {
   const std::string reason = unusable(GetParam());
-  if (!reason.empty()) GTEST_SKIP() << "not run on a GPU: " << reason;
+  if (!reason.empty()) GTEST_SKIP() << reason;
   const std::unique_ptr<Backend> device = make_backend({GetParam(), 0}, {.threads = kTestThreads});
   for (const CaseOnDevice& c : cases_on(GetParam()))
     EXPECT_TRUE(same_bits(results(*device, *c.op, c.write), results(*device, *c.op, c.write))) << test_name(c);

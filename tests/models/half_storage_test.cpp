@@ -1,12 +1,13 @@
-// Whole networks whose activations, gradients and weights are stored in 16 bits, on the reference device: against
+// Whole networks whose activations, gradients and weights are stored in 16 bits. On the reference device: against
 // PyTorch in float64 with values rounded at the same places (tests/reference/make_half_references.py), and against the
-// same network in float64 with a bound that follows from the number of roundings.
+// same network in float64 with a bound that follows from the number of roundings. On the CPU: against both.
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "kernels/cpu/cpu_backend.h"
 #include "kernels/half.h"
 #include "models_testing.h"
 #include "nn/losses.h"
@@ -32,8 +33,8 @@ struct Pass {
   std::vector<std::vector<double>> gradients;  // of every parameter
 };
 
-Pass run(const NetworkCase& c, Precision precision, double loss_scale) {
-  Context context(make_backend({DeviceKind::reference}, {.precision = precision}));
+Pass run(const NetworkCase& c, Precision precision, double loss_scale, DeviceKind device = DeviceKind::reference) {
+  Context context(make_backend({device}, {.precision = precision}));
   const auto network = make_network(context, {.architecture = c.architecture, .num_classes = kClasses, .head = c.head});
   network->set_dropout(0);
   fill_by_formula(*network);
@@ -55,15 +56,15 @@ Pass run(const NetworkCase& c, Precision precision, double loss_scale) {
     for (std::int64_t n = 0; n < c.batch; ++n) labels.push_back(std::int32_t(uniform(n) * double(kClasses)));
     const CrossEntropyResult result =
         TaskLoss(context, {.num_classes = kClasses})(y, labels_to_device(context, labels, kClasses));
-    EXPECT_EQ(result.probabilities.dtype(), DType::f64);
+    EXPECT_EQ(result.probabilities.dtype(), context.dtype());
     loss = result.loss;
   }
-  EXPECT_EQ(loss.dtype(), DType::f64);
+  EXPECT_EQ(loss.dtype(), context.dtype());
   context.tape().backward(loss, loss_scale);
   Pass pass{.logits = y.to_host(), .loss = loss.to_host()[0], .names = {}, .gradients = {}};
   for (const Parameter& p : network->parameters().parameters()) {
     if (!p.has_gradient()) continue;
-    EXPECT_EQ(p.gradient().dtype(), DType::f64) << p.name;
+    EXPECT_EQ(p.gradient().dtype(), context.dtype()) << p.name;
     std::vector<double> g = p.gradient().to_host();
     for (double& v : g) v /= loss_scale;
     pass.names.push_back(p.name);
@@ -173,6 +174,36 @@ TEST_P(HalfDistance, IsThatOfTheRoundings) {
     EXPECT_LT(logits, c.logits * u);
     EXPECT_LT(median, c.gradients * std::sqrt(u));
   }
+}
+
+/// What the CPU makes of a network in bf16 is as far from float64 as what the reference makes of it, where a truth in
+/// double is rounded at the same places: which numbers are rounded the other way is chance, how many is not.
+TEST_P(HalfDistance, OfTheCpuIsThatOfTheReference) {
+  if (const std::string reason = cpu_bf16_unavailable_reason(); !reason.empty())
+    GTEST_SKIP() << "not run in bf16 on the CPU: " << reason;
+  const NetworkCase& c = GetParam().network;
+  const Pass exact = run(c, Precision::f32, 1), reference = run(c, Precision::bf16, 1),
+             cpu = run(c, Precision::bf16, 1, DeviceKind::cpu);
+  const double logits = distance(cpu.logits, exact.logits), allowed = distance(reference.logits, exact.logits);
+  EXPECT_GT(logits, 0x1p-11) << "nothing was rounded";
+  EXPECT_LT(logits, 2 * allowed);
+  std::vector<double> off, expected;
+  for (std::size_t i = 0; i < cpu.names.size(); ++i) {
+    off.push_back(distance(cpu.gradients[i], exact.gradients[i]));
+    expected.push_back(distance(reference.gradients[i], exact.gradients[i]));
+  }
+  // A ReLU that turns for one of the two alone may move a few tensors further than their own roundings.
+  const double largest = *std::ranges::max_element(expected);
+  std::int64_t far = 0;
+  for (std::size_t i = 0; i < off.size(); ++i) {
+    EXPECT_LT(off[i], 2 * largest) << cpu.names[i];
+    far += off[i] > 2 * expected[i] + 0x1p-9;
+  }
+  EXPECT_LE(far, std::ssize(off) / 20);
+  std::printf(
+      "  %s: logits %.2g, the reference's %.2g; gradients at most %.2g, the reference's %.2g; %lld of %zu far off\n",
+      GetParam().name, logits, allowed, *std::ranges::max_element(off), largest, static_cast<long long>(far),
+      off.size());
 }
 
 INSTANTIATE_TEST_SUITE_P(

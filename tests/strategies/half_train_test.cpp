@@ -1,18 +1,19 @@
 // Runs in 16 bits, on the reference device: every kind of strategy trains, near what it does in float64; resuming and
-// kept features give the same bits as without; the loss scale is part of a checkpoint.
+// kept features give the same bits as without; the loss scale is part of a checkpoint. In bf16 on the CPU likewise.
 #include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "data/csv.h"
 #include "data/files.h"
+#include "kernels/cpu/cpu_backend.h"
 #include "tests/strategies/strategies_testing.h"
 
 namespace graft::testing {
 namespace {
 
 Ran run_in(Precision precision, const TrainSettings& settings,
-           const std::function<bool(const PassProgress&)>& stops = {}) {
-  Context context(make_backend({DeviceKind::reference}, {.threads = 2, .precision = precision}));
+           const std::function<bool(const PassProgress&)>& stops = {}, DeviceKind device = DeviceKind::reference) {
+  Context context(make_backend({device}, {.threads = 2, .precision = precision}));
   Ran ran;
   std::atomic<bool> stop = false;
   if (stops) ran.sink.on_advance = [&](const PassProgress& p) { stop = stop || stops(p); };
@@ -146,6 +147,60 @@ TEST(HalfTrain, FeatureFilesOfOneTypeAreNotTakenForAnothers) {
   EXPECT_TRUE(contains(notes(Precision::bf16, "a"), "is computed once"));
   EXPECT_TRUE(contains(notes(Precision::f16, "b"), "is computed once"));
   EXPECT_TRUE(contains(notes(Precision::bf16, "c"), "was computed by an earlier run"));
+}
+
+class HalfTrainOnTheCpu : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (const std::string reason = cpu_bf16_unavailable_reason(); !reason.empty())
+      GTEST_SKIP() << "not run in bf16 on the CPU: " << reason;
+  }
+  static Ran run_on_cpu(const TrainSettings& s, const std::function<bool(const PassProgress&)>& stops = {}) {
+    return run_in(Precision::bf16, s, stops, DeviceKind::cpu);
+  }
+};
+
+TEST_F(HalfTrainOnTheCpu, TrainsNearTheReference) {
+  const TemporaryFolder folder;
+  TrainSettings s = short_half_run(folder / "reference", "full");
+  s.batch = 14, s.epochs = 3;  // all images at once: statistics of four pixels amplify roundings
+  run_in(Precision::bf16, s);
+  s.output = (folder / "cpu").string();
+  const Ran ran = run_on_cpu(s);
+  EXPECT_EQ(nlohmann::json::parse(ran.result.summary_json).at("activations"), "bf16");
+  const std::vector<double> reference = losses(folder / "reference"), cpu = losses(folder / "cpu");
+  ASSERT_EQ(reference.size(), 3u);
+  ASSERT_EQ(cpu.size(), 3u);
+  for (std::size_t i = 0; i < 3; ++i) {  // the limits of HalfStrategies: both are that near to float64
+    std::printf("  step %zu: %.6f, on the CPU %.6f\n", i, reference[i], cpu[i]);
+    EXPECT_NEAR(cpu[i], reference[i], (i == 0 ? 40 : 200) * 0x1p-9 * reference[i]) << i;
+  }
+}
+
+TEST_F(HalfTrainOnTheCpu, ResumesToTheSameBits) {
+  const TemporaryFolder folder;
+  TrainSettings s = short_half_run(folder / "whole", "full");
+  s.epochs = 2, s.max_steps = -1;
+  run_on_cpu(s);
+  s.output = (folder / "parts").string();
+  const Ran stopped = run_on_cpu(s, [](const PassProgress& p) { return p.pass == "train" && p.epoch == 2; });
+  EXPECT_TRUE(stopped.result.was_interrupted);
+  s.resume = true;
+  run_on_cpu(s);
+  EXPECT_EQ(read_text(folder / "whole" / "predictions.csv"), read_text(folder / "parts" / "predictions.csv"));
+  EXPECT_TRUE(differing_tensors(folder / "whole" / "last.h5", folder / "parts" / "last.h5").empty());
+}
+
+TEST_F(HalfTrainOnTheCpu, KeptFeaturesGiveTheBitsOfImages) {
+  const TemporaryFolder folder;
+  TrainSettings s = short_half_run(folder / "kept", "linear-probe");
+  s.max_steps = -1, s.batch = 14;
+  EXPECT_TRUE(contains(run_on_cpu(s).sink.notes, "is computed once and kept, 1024 values for each of"));
+  s.output = (folder / "images").string();
+  s.feature_cache = false;
+  run_on_cpu(s);
+  EXPECT_EQ(losses(folder / "kept"), losses(folder / "images"));
+  EXPECT_EQ(read_text(folder / "kept" / "predictions.csv"), read_text(folder / "images" / "predictions.csv"));
 }
 
 }  // namespace

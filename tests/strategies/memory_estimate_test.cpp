@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/cpu/cpu_backend.h"
 #include "kernels/out_of_memory.h"
 #include "strategies/fit.h"
 #include "strategies/inference.h"
@@ -31,7 +32,7 @@ MemoryQuestion question(const std::string& architecture, const std::string& stra
 
 /// Three real updates, and an evaluation.
 MemoryUse measured(const MemoryQuestion& q) {
-  Context context(make_backend(q.device, {.threads = int(q.settings.threads)}));
+  Context context(make_backend(q.device, {.threads = int(q.settings.threads), .precision = q.precision}));
   const auto network = make_network(context, q.info);
   initialise_from_scratch(*network, 1);
   std::vector<Sample> samples(std::size_t(q.settings.batch * q.settings.accumulate));
@@ -52,8 +53,11 @@ struct Variant {
   const char* architecture;
   const char* strategy;
   const char* recompute;
+  Precision precision = Precision::f32;
 };
-void PrintTo(const Variant& v, std::ostream* out) { *out << v.architecture << " " << v.strategy << " " << v.recompute; }
+void PrintTo(const Variant& v, std::ostream* out) {
+  *out << v.architecture << " " << v.strategy << " " << v.recompute << " " << to_string(v.precision);
+}
 
 class EstimatedMemory : public ::testing::TestWithParam<Variant> {};
 
@@ -62,11 +66,16 @@ INSTANTIATE_TEST_SUITE_P(Cpu, EstimatedMemory,
                                            Variant{"densenet121", "full", "none"},
                                            Variant{"densenet121", "full", "norms"}, Variant{"vgg19", "full", "none"},
                                            Variant{"resnet50", "l2-sp", "none"}, Variant{"resnet50", "delta", "none"},
-                                           Variant{"resnet50", "linear-probe", "none"}));
+                                           Variant{"resnet50", "linear-probe", "none"},
+                                           Variant{"resnet50", "full", "none", Precision::bf16},
+                                           Variant{"densenet121", "full", "norms", Precision::bf16}));
 
 TEST_P(EstimatedMemory, IsWhatTheCpuTakes) {
   MemoryQuestion q = question(GetParam().architecture, GetParam().strategy);
   q.settings.recompute = GetParam().recompute;
+  q.precision = GetParam().precision;
+  if (const std::string reason = cpu_bf16_unavailable_reason(); !reason.empty() && q.precision == Precision::bf16)
+    GTEST_SKIP() << "not run in bf16 on the CPU: " << reason;
   const StageMemory estimate = largest(estimate_memory(q));
   const MemoryUse use = measured(q);
   EXPECT_NEAR(double(estimate.peak.total()) / double(use.peak_bytes), 1, 0.05);
