@@ -1,6 +1,7 @@
-// Convolutions by oneDNN in its own blocked formats: `conv_formats` asks with format `any` and takes what comes, and
-// weights are packed the same way. A packed copy lives with its parameter until the values change. 3 x 3 convolutions
-// use Winograd's F(4,3) where the options allow it and oneDNN has it (AVX-512): 2.2 times as fast, a digit less exact.
+// Convolutions by oneDNN in the formats that it prefers: `conv_formats` asks with format `any` and takes what comes,
+// and weights are packed the same way. A packed copy lives with its parameter until the values change. 3 x 3
+// convolutions use Winograd's F(4,3) where the options allow it and oneDNN has it (AVX-512): 2.2 times as fast, a digit
+// less exact.
 #include "kernels/cpu/conv_onednn.h"
 
 #include <fmt/format.h>

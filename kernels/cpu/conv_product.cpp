@@ -5,6 +5,7 @@
 #include <array>
 
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/product_onednn.h"
 #include "kernels/cpu/runs.h"
 
 namespace graft {
@@ -101,18 +102,41 @@ bool CpuBackend::is_product(const ConvCall& call, DType type) {
   return false;
 }
 
+namespace {
+
+/// Rows of y that one product takes, and what the call copies for it.
+struct Pieces {
+  std::int64_t rows, copied_bytes;
+};
+Pieces pieces(const ConvCall& call) {
+  const ConvSpec& s = call.spec;
+  const std::int64_t pixels = s.out_h() * s.out_w();
+  if (s.is_pointwise()) return {s.x.n * pixels, 0};
+  if (call.pass == ConvCall::Pass::data_grad) return {s.x.n * pixels, s.x.n * pixels * s.x.c * size_of(DType::f32)};
+  const std::int64_t rows = images_at_once(s) * pixels;
+  return {rows, rows * row_size(s) * size_of(DType::bf16)};
+}
+
+}  // namespace
+
 std::int64_t CpuBackend::product_scratch(const ConvCall& call) {
   const ConvSpec& s = call.spec;
-  if (s.is_pointwise()) return 0;
-  const std::int64_t pixels = s.out_h() * s.out_w();
-  if (call.pass == ConvCall::Pass::data_grad) return s.x.n * pixels * s.x.c * size_of(DType::f32);
-  return images_at_once(s) * pixels * row_size(s) * size_of(DType::bf16);
+  const auto [rows, copied_bytes] = pieces(call);
+  const ProductSpec product =
+      call.pass == ConvCall::Pass::data_grad
+          ? ProductSpec{.m = rows,
+                        .n = s.x.c,
+                        .k = s.k,
+                        .write = call.write,
+                        .result = s.is_pointwise() ? DType::bf16 : DType::f32}
+          : ProductSpec{.m = s.k, .n = row_size(s), .k = rows, .transpose_a = true, .result = DType::f32};
+  return copied_bytes + products_->scratch_bytes(product);
 }
 
 void CpuBackend::product_data_grad(const ConvSpec& s, View dx, Write write, ConstView dy, WeightView w) {
   w.value = weight_matrix(w.value, s);
   if (s.is_pointwise()) return linear_data_grad(rows_of(dx, 0, s.x.n), write, rows_of(dy, 0, s.x.n), w);
-  const Scratch scratch(*this, product_scratch({.pass = ConvCall::Pass::data_grad, .spec = s, .formats = {}}));
+  const Scratch scratch(*this, pieces({.pass = ConvCall::Pass::data_grad, .spec = s, .formats = {}}).copied_bytes);
   const Shape rows{s.y().n * s.y().pixels(), s.x.c, 1, 1};
   linear_data_grad({scratch.as<void>(), DType::f32, kNhwc, rows, rows.c}, Write::overwrite, rows_of(dy, 0, s.x.n), w);
   place(dx, write, s, scratch.as<float>());
@@ -121,7 +145,7 @@ void CpuBackend::product_data_grad(const ConvSpec& s, View dx, Write write, Cons
 void CpuBackend::product_weight_grad(const ConvSpec& s, View dw, Write write, ConstView dy, ConstView x) {
   const View matrix = weight_matrix(dw, s);
   if (s.is_pointwise()) return linear_weight_grad(matrix, write, rows_of(dy, 0, s.x.n), rows_of(x, 0, s.x.n));
-  const Scratch scratch(*this, product_scratch({.pass = ConvCall::Pass::weight_grad, .spec = s, .formats = {}}));
+  const Scratch scratch(*this, pieces({.pass = ConvCall::Pass::weight_grad, .spec = s, .formats = {}}).copied_bytes);
   const std::int64_t step = images_at_once(s);
   for (std::int64_t begin = 0; begin < s.x.n; begin += step) {
     const std::int64_t images = std::min(step, s.x.n - begin);

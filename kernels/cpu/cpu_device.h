@@ -7,7 +7,8 @@
 
 namespace graft {
 
-class ConvPrimitives;  // conv_onednn.cpp
+class ConvPrimitives;  // conv_onednn.h
+class Products;        // product_onednn.h
 
 class CpuBackend final : public Backend {
  public:
@@ -84,7 +85,7 @@ class CpuBackend final : public Backend {
  private:
   /// Whether a convolution's gradient is computed as product_…_grad, for activations of this type.
   static bool is_product(const ConvCall& call, DType type);
-  static std::int64_t product_scratch(const ConvCall& call);  // bytes
+  std::int64_t product_scratch(const ConvCall& call);  // bytes
   void product_data_grad(const ConvSpec&, View dx, Write, ConstView dy, WeightView w);
   void product_weight_grad(const ConvSpec&, View dw, Write, ConstView dy, ConstView x);
 
@@ -93,6 +94,7 @@ class CpuBackend final : public Backend {
   std::unique_ptr<MemorySource> source_;
   DeviceMemory memory_;
   std::unique_ptr<ConvPrimitives> conv_;
+  std::unique_ptr<Products> products_;
 };
 
 std::unique_ptr<MemorySource> make_cpu_memory();  // memory.cpp
