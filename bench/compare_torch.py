@@ -7,7 +7,7 @@
     bench/compare_torch.py predict --model MODEL.h5 --image FILE [--rounds 7]
 
 `step` times forward + backward + SGD update, `infer` a forward pass. Every contender is a process of its own that waits
-for its turn: graft's build/*/bin/graft_train_step (on a CPU with direct and with Winograd convolutions) and PyTorch under
+for its turn: graft's build/*/bin/graft_train_step (on a CPU in f32 with direct and with Winograd convolutions) and PyTorch under
 each --python, in its default and its channels_last memory format, and channels_last once more for every --compile mode.
 The ratios are against the fastest PyTorch. Peak memory is the process's (VmHWM), on a GPU the most that was in use.
 `predict` times whole processes, from start to exit, after one warm-up each. Medians over the rounds are printed, with the

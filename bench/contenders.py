@@ -20,7 +20,7 @@ TORCH_CONTENDER = os.path.join(HERE, "torch_contender.py")
 def cpu_model():
     text = open("/proc/cpuinfo").read()
     flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
-    isa = "AVX-512 with bf16" if "avx512_bf16" in flags else "AVX-512" if "avx512f" in flags else "AVX2"
+    isa = "AVX-512 with bf16, AMX" if "amx_bf16" in flags else "AVX-512 with bf16" if "avx512_bf16" in flags else "AVX-512" if "avx512f" in flags else "AVX2"
     name = next((line for line in text.splitlines() if line.startswith("model name")), ": unknown").split(":")[1]
     return f"{name.strip()}, {isa}, {os.cpu_count()} CPUs"
 

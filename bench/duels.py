@@ -50,6 +50,8 @@ class Duels:
         """graft in the first precision that it offers here: GPUs offer all, so that what fails there ends the stage."""
         if self.a.device.startswith("cuda"):
             precisions = precisions[:1]
+        elif self.a.rehearse:  # every CPU has it
+            precisions = precisions[-1:]
         for precision in precisions:
             try:
                 ours = Contender([self.program(program), *words] + self.common(precision=precision, **options),

@@ -204,17 +204,18 @@ demo() {
 
 run() {
   stage=$1 bin=$GPU_CHECK_ROOT/bin state=$GPU_CHECK_STATE source=$GPU_CHECK_SOURCE
-  suite=Cuda networks='Cuda*/*' curve_size=96 curve_batch=16 curve_steps=100 repeat_steps=30
+  suite=Cuda ops='Cuda*/*' networks='Cuda*/*' curve_size=96 curve_batch=16 curve_steps=100 repeat_steps=30
   threads=0  # all
   other_precisions="bf16 $(ours "$bin/graft" train --help 2>/dev/null | grep -owE 'fp16|f16' | head -1)"
   if [[ $GPU_CHECK_REHEARSE == yes ]]; then
-    suite=Cpu networks='*Parity*' curve_size=32 curve_batch=4 curve_steps=10 repeat_steps=2 threads=1
+    suite=Cpu ops='Cpu*/*-*bf16*' networks='*Parity*' curve_size=32 curve_batch=4 curve_steps=10 repeat_steps=2 threads=1
+    other_precisions=f16  # which no CPU has: so few images say nothing of a curve in 16 bits
   fi
   # What PyTorch compiles in one stage, later ones find, and the plans that graft chooses.
   export TORCHINDUCTOR_CACHE_DIR=$state/inductor TRITON_CACHE_DIR=$state/triton TORCHINDUCTOR_FX_GRAPH_CACHE=1 XDG_CACHE_HOME=$state/cache
   case $stage in
     device) device ;;
-    ops) tests graft_tests_kernels "$suite*/*" ;;
+    ops) tests graft_tests_kernels "$ops" ;;
     networks) tests graft_tests_models "$networks" ;;
     training) training resnet50 ;;
     training-*) training "${stage#training-}" ;;

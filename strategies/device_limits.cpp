@@ -10,6 +10,7 @@ namespace graft {
 namespace {
 
 constexpr double kLongEnough = 0.02;     // seconds of one call
+constexpr double kTooShort = 0.001;      // likewise
 constexpr double kMeasureSeconds = 0.4;  // of all calls of one kind
 constexpr int kFewestCalls = 5, kMostCalls = 50;
 
@@ -39,18 +40,20 @@ struct Rate {
   std::string name;
 };
 
-/// The rate of `work_of(size)` at the first size, doubled from `size` to `largest`, whose call is long enough.
+/// The best rate of `work_of(size)` at sizes doubled from `size` to `largest`, until a call is long enough. Larger ones
+/// may be slower, as where matrices leave a cache, but short ones cannot be timed.
 Rate best_rate(Backend& device, std::int64_t size, std::int64_t largest,
                const std::function<Work(std::int64_t)>& work_of) {
   const std::unique_ptr<DeviceTimer> timer = device.make_timer();
   std::optional<Work> work;
-  double seconds = 0;
+  double seconds = 0, best_seconds = 0;
   try {
     for (; size <= largest && seconds < kLongEnough; size *= 2) {
       Work larger = work_of(size);
       larger.call();  // the first call may choose and pack
       seconds = seconds_of(device, *timer, larger.call);
-      work = std::move(larger);
+      if (work && best_seconds >= kTooShort && work->amount / best_seconds >= larger.amount / seconds) continue;
+      work = std::move(larger), best_seconds = seconds;
     }
   } catch (const Error&) {
     if (!work) throw;  // not even the smallest fits

@@ -174,7 +174,7 @@ std::vector<Setting<T>> make_table() {
           "faster",
           one_of({"auto", "on", "off"})),
       row("train.winograd", "--winograd", kRun, &T::winograd,
-          "3 x 3 convolutions by Winograd's F(4,3), on CPUs with AVX-512: faster, rounds more"),
+          "3 x 3 convolutions by Winograd's F(4,3), on CPUs with AVX-512, in f32: faster, rounds more"),
       row("train.deterministic", "", kRun, &T::deterministic,
           "GPU: only algorithms of cuDNN that give the same bits every time"),
       row("train.cudnn_timing", "", kRun, &T::cudnn_timing,
@@ -278,6 +278,8 @@ void check(const TrainSettings& s) {
   if (s.output.empty() && !s.data.empty()) throw UsageError("train: no run directory given; add -o RUN");
   check_start(s, "train");
   if (s.resume && s.overwrite) throw UsageError("train: --resume and --overwrite exclude each other; give one");
+  if (s.winograd && s.precision != "auto" && s.precision != "f32")
+    throw UsageError("train.winograd: an algorithm for f32; leave it out or use --precision f32");
   if (s.schedule == "one-cycle" && s.warmup_epochs > 0)
     throw UsageError("train.warmup_epochs: one-cycle has its own climb; set train.one_cycle_pct_start instead");
   if (s.schedule == "slanted-triangular" && s.warmup_epochs > 0)

@@ -83,8 +83,8 @@ double Estimate::features(const StudyTask& task, const Course& course, const Sta
   const DatasetRates& data = rates_.datasets.at(task.cell.dataset);
   const auto [train, val, test] = this->images(task);
   const std::int64_t images = train + val;
-  const std::string key =
-      fmt::format("{}/{}/{}/{}", task.cell.network, task.cell.dataset, task.cell.fold, stage.feature_parts);
+  const std::string key = fmt::format("{}/{}/{}/{}/{}", task.cell.network, task.cell.dataset, task.cell.fold,
+                                      stage.feature_parts, course.settings.precision);
   const bool is_known = shares ? !shared_.insert(key).second : shared_.contains(key);
   const double n = double(images), bytes = n * double(stage.feature_bytes) / kFeatureBytesPerSecond;
   if (shares && !is_known) count_shared(task.cell, images * stage.feature_bytes);

@@ -98,14 +98,29 @@ TEST(ReferenceFormats, DoNotChangeResults) {
 // Results are the same bits run after run; on the reference, and for loops that are graft's own on the CPU, also for
 // every number of threads.
 
+/// The cases of a device in its usual precision; on the CPU also in bf16.
+struct Work {
+  std::unique_ptr<Backend> device;
+  std::vector<CaseOnDevice> cases;
+};
+std::vector<Work> works_on(DeviceKind kind, int threads) {
+  std::vector<Work> works;
+  works.push_back({make_backend({kind, 0}, {.threads = threads}), cases_on(kind)});
+  if (kind == DeviceKind::cpu && unusable(kind, DType::bf16).empty())
+    works.push_back({make_backend({kind, 0}, {.threads = threads, .precision = Precision::bf16}),
+                     cases_on(kind, op_cases_in(DType::bf16))});
+  return works;
+}
+
 class Determinism : public ::testing::TestWithParam<DeviceKind> {};
 
 TEST_P(Determinism, SameBitsAgain) {
   const std::string reason = unusable(GetParam());
   if (!reason.empty()) GTEST_SKIP() << reason;
-  const std::unique_ptr<Backend> device = make_backend({GetParam(), 0}, {.threads = kTestThreads});
-  for (const CaseOnDevice& c : cases_on(GetParam()))
-    EXPECT_TRUE(same_bits(results(*device, *c.op, c.write), results(*device, *c.op, c.write))) << test_name(c);
+  for (const Work& work : works_on(GetParam(), kTestThreads))
+    for (const CaseOnDevice& c : work.cases)
+      EXPECT_TRUE(same_bits(results(*work.device, *c.op, c.write), results(*work.device, *c.op, c.write)))
+          << test_name(c);
 }
 
 INSTANTIATE_TEST_SUITE_P(Reference, Determinism, ::testing::Values(DeviceKind::reference));
@@ -116,18 +131,18 @@ TEST(DeterminismOfThreads, SameBitsForOneTwoAndThree) {
   for (const DeviceKind kind : {DeviceKind::reference, DeviceKind::cpu}) {
     std::vector<std::vector<std::vector<double>>> by_case;
     for (const int threads : {1, 2, 3}) {  // one device after the other: the CPU's thread count is the process's
-      const std::unique_ptr<Backend> device = make_backend({kind, 0}, {.threads = threads});
       std::size_t i = 0;
-      for (const CaseOnDevice& c : cases_on(kind)) {
-        const bool is_vendors = c.op->call.starts_with("conv") || c.op->call.starts_with("linear");
-        if (kind == DeviceKind::cpu && is_vendors) continue;
-        std::vector<std::vector<double>> values = results(*device, *c.op, c.write);
-        if (threads == 1)
-          by_case.push_back(std::move(values));
-        else
-          EXPECT_TRUE(same_bits(by_case[i], values)) << to_string(device->device()) << " " << test_name(c);
-        ++i;
-      }
+      for (const auto& [device, cases] : works_on(kind, threads))
+        for (const CaseOnDevice& c : cases) {
+          const bool is_vendors = c.op->call.starts_with("conv") || c.op->call.starts_with("linear");
+          if (kind == DeviceKind::cpu && is_vendors) continue;
+          std::vector<std::vector<double>> values = results(*device, *c.op, c.write);
+          if (threads == 1)
+            by_case.push_back(std::move(values));
+          else
+            EXPECT_TRUE(same_bits(by_case[i], values)) << to_string(device->device()) << " " << test_name(c);
+          ++i;
+        }
     }
   }
 }

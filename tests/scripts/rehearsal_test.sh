@@ -25,7 +25,7 @@ has '^\| torch.compile.s kernels, compiled before anything is timed \| skipped \
 has '^- cpu '
 has '^\| G18 \| cost of the deterministic mode, training ResNet-50, batch 2, 32 px \| [0-9]+/s, f32 .* \| time [0-9.]+ '
 has '^- resnet50: 10 steps in f32: first loss .* Agrees\.$'
-has '^- resnet50 in bf16: not run: '
+has '^- resnet50 in f16: not run: '
 has '^- f32: two runs of 2 steps of ResNet-50, and one without captured steps, give the same weights, SHA-256 [0-9a-f]{64}$'
 has '^- bounds below take [0-9.e+-]+ TFLOP/s'
 has '^\| G11 \| Auto-RGN step, DenseNet-121 \| [0-9.]+ ms \| none '

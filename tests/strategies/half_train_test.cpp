@@ -191,6 +191,19 @@ TEST_F(HalfTrainOnTheCpu, ResumesToTheSameBits) {
   EXPECT_TRUE(differing_tensors(folder / "whole" / "last.h5", folder / "parts" / "last.h5").empty());
 }
 
+TEST_F(HalfTrainOnTheCpu, FeatureFilesOfOneTypeAreNotTakenForAnothers) {
+  const TemporaryFolder folder;
+  const auto notes = [&](Precision precision, const char* name) {
+    TrainSettings s = short_half_run(folder / name, "linear-probe");
+    s.max_steps = -1, s.feature_cache_dir = (folder / "features").string();
+    return run_in(precision, s, {}, DeviceKind::cpu).sink.notes;
+  };
+  EXPECT_TRUE(contains(notes(Precision::f32, "a"), "is computed once"));
+  EXPECT_TRUE(contains(notes(Precision::bf16, "b"), "is computed once"));
+  for (const auto& [precision, name] : {std::pair(Precision::f32, "c"), {Precision::bf16, "d"}})
+    EXPECT_TRUE(contains(notes(precision, name), "was computed by an earlier run"));
+}
+
 TEST_F(HalfTrainOnTheCpu, KeptFeaturesGiveTheBitsOfImages) {
   const TemporaryFolder folder;
   TrainSettings s = short_half_run(folder / "kept", "linear-probe");

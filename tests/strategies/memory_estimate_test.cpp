@@ -68,7 +68,8 @@ INSTANTIATE_TEST_SUITE_P(Cpu, EstimatedMemory,
                                            Variant{"resnet50", "l2-sp", "none"}, Variant{"resnet50", "delta", "none"},
                                            Variant{"resnet50", "linear-probe", "none"},
                                            Variant{"resnet50", "full", "none", Precision::bf16},
-                                           Variant{"densenet121", "full", "norms", Precision::bf16}));
+                                           Variant{"densenet121", "full", "norms", Precision::bf16},
+                                           Variant{"vgg19", "full", "none", Precision::bf16}));
 
 TEST_P(EstimatedMemory, IsWhatTheCpuTakes) {
   MemoryQuestion q = question(GetParam().architecture, GetParam().strategy);
