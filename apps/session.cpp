@@ -26,6 +26,25 @@ std::string precision_text(const Backend& backend, Precision precision) {
   throw Error("precision: unknown value");
 }
 
+/// Errors: make_backend's; where a run is to go on, a word on why no other precision helps.
+std::unique_ptr<Backend> open_backend(const TrainSettings& settings, const Device& device, Precision precision) {
+  try {
+    return make_backend(device, {.threads = static_cast<int>(settings.threads),
+                                 .allows_winograd = settings.winograd,
+                                 .precision = precision,
+                                 .plans = {.times = settings.cudnn_timing,
+                                           .keeps_on_disk = settings.cudnn_plan_cache,
+                                           .cache_file = {},
+                                           .workspace_bytes = settings.cudnn_workspace_mb << 20,
+                                           .deterministic = settings.deterministic,
+                                           .norm_fusion = parse_norm_fusion(settings.fused_norms)}});
+  } catch (const UsageError& error) {
+    if (!settings.resume || !std::string_view(error.what()).starts_with("precision:")) throw;
+    throw UsageError(
+        fmt::format("{}; this run goes on where there is {}, with which it began", error.what(), to_string(precision)));
+  }
+}
+
 }  // namespace
 
 Session open_session(TrainSettings& settings, DeviceObserver* observer) {
@@ -36,16 +55,7 @@ Session open_session(TrainSettings& settings, DeviceObserver* observer) {
   }
   const Precision precision = precision_on(settings, device);
   settings.precision = to_string(precision);
-  std::unique_ptr<Backend> backend =
-      make_backend(device, {.threads = static_cast<int>(settings.threads),
-                            .allows_winograd = settings.winograd,
-                            .precision = precision,
-                            .plans = {.times = settings.cudnn_timing,
-                                      .keeps_on_disk = settings.cudnn_plan_cache,
-                                      .cache_file = {},
-                                      .workspace_bytes = settings.cudnn_workspace_mb << 20,
-                                      .deterministic = settings.deterministic,
-                                      .norm_fusion = parse_norm_fusion(settings.fused_norms)}});
+  std::unique_ptr<Backend> backend = open_backend(settings, device, precision);
   if (observer) backend = std::make_unique<ObservedBackend>(std::move(backend), *observer);
   auto context = std::make_unique<Context>(std::move(backend));
   std::string heading = fmt::format("device: {}", context->backend().description());

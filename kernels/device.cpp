@@ -25,14 +25,10 @@ int parse_index(const std::string& text, std::size_t begin) {
 }
 
 void check_precision(const Device& device, Precision precision) {
-  const bool is_cpu = device.kind == DeviceKind::cpu;
-  if (is_cpu && (precision == Precision::tf32 || precision == Precision::f16))
+  if (device.kind == DeviceKind::cpu && (precision == Precision::tf32 || precision == Precision::f16))
     throw UsageError(
         fmt::format("precision: the cpu computes in f32 or bf16, not {}; use --precision f32 or bf16, or a GPU",
                     to_string(precision)));
-  if (const std::string reason = is_cpu && precision == Precision::bf16 ? cpu_bf16_unavailable_reason() : "";
-      !reason.empty())
-    throw UsageError(fmt::format("precision: no bf16 on the cpu: {}; use --precision f32, or a GPU", reason));
   if (device.kind == DeviceKind::reference && precision == Precision::tf32)
     throw UsageError("precision: the reference device computes in double and has no tf32; use f32, bf16 or f16");
 }

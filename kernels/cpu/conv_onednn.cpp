@@ -157,16 +157,6 @@ struct PackedWeights {
   std::vector<Entry> entries;
 };
 
-/// oneDNN 2.6 writes machine code for a primitive into memory that it maps, and where it gets none it writes all the
-/// same, which ends the program. So there must be enough of it, with a margin for other threads.
-/// Errors (std::bad_alloc): there is not.
-void require_memory_for_code() {
-  constexpr std::size_t kBytes = std::size_t{16} << 20;
-  void* block = mmap(nullptr, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (block == MAP_FAILED) throw std::bad_alloc();
-  munmap(block, kBytes);
-}
-
 template <class Fn>
 decltype(auto) checked(const char* what, const ConvSpec& s, Fn&& fn) {
   try {
@@ -186,6 +176,13 @@ decltype(auto) checked_making(const char* what, const ConvSpec& s, Fn&& fn) {
 }
 
 }  // namespace
+
+void require_memory_for_code() {
+  constexpr std::size_t kBytes = std::size_t{16} << 20;
+  void* block = mmap(nullptr, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (block == MAP_FAILED) throw std::bad_alloc();
+  munmap(block, kBytes);
+}
 
 ConvPrimitives::ConvPrimitives(bool uses_winograd, DType type)
     : uses_winograd_(uses_winograd), type_(type), engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
@@ -270,8 +267,9 @@ const void* packed_weights(CpuBackend& backend, ConvPrimitives& conv, const Conv
   if (kept.version != w.version) kept.entries.clear(), kept.version = w.version;
   for (const PackedWeights::Entry& e : kept.entries)
     if (e.desc == made.w) return e.data->as<void>();
-  kept.entries.push_back({made.w, std::make_unique<Scratch>(backend, std::int64_t(made.w.get_size()))});
-  fill(*kept.entries.back().data);
+  auto data = std::make_unique<Scratch>(backend, std::int64_t(made.w.get_size()));
+  fill(*data);  // may run out of memory, and then nothing is kept
+  kept.entries.push_back({made.w, std::move(data)});
   return kept.entries.back().data->as<void>();
 }
 
@@ -289,7 +287,7 @@ ConvWorkspace CpuBackend::conv_workspace(const ConvCall& call) {
                     .x = call.formats.x,
                     .y = call.formats.y,
                     .type = activation_type(),
-                    .adds = adds_gradient,
+                    .adds = adds_gradient && activation_type() != DType::f32,
                     .has_bias = call.has_bias};
   const ConvPrimitive& made = conv_->get(key);
   const bool is_plain = made.w == plain_weight(key);
@@ -340,7 +338,7 @@ void CpuBackend::conv_data_grad(const ConvSpec& spec, View dx, Write write, Cons
                     .x = dx.format,
                     .y = dy.format,
                     .type = dy.dtype,
-                    .adds = write == Write::add};
+                    .adds = write == Write::add && dy.dtype != DType::f32};
   const ConvPrimitive& made = conv_->get(key);
   std::unique_ptr<Scratch> temporary, sum;
   const void* weights = packed_weights(*this, *conv_, key, made, w, temporary);

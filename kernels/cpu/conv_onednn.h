@@ -18,7 +18,7 @@ struct ConvKey {
   ConvSpec spec;
   Format x, y;
   DType type = DType::f32;  // of activations and of the weights they are multiplied with
-  bool adds = false;        // data_grad only: the result is added to another, so it comes in f32
+  bool adds = false;        // data_grad in 16 bits: the result is added to another, so it comes in f32
   bool has_bias = false, has_residual = false, has_relu = false;  // forward only
   friend auto operator<=>(const ConvKey&, const ConvKey&) = default;
 };
@@ -37,6 +37,11 @@ struct PackKey {
   bool adds;
   friend auto operator<=>(const PackKey&, const PackKey&) = default;
 };
+
+/// oneDNN 2.6 writes machine code for a primitive into memory that it maps, and where it gets none it writes all the
+/// same, which ends the program. So there must be enough of it, with a margin for other threads, before one is made.
+/// Errors (std::bad_alloc): there is not.
+void require_memory_for_code();
 
 class ConvPrimitives {
  public:

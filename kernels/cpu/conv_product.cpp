@@ -2,7 +2,6 @@
 // gradients are at their slowest. Between pixels that a stride visits and the neighbours that a window reads lies a
 // copy of the input in the product's order, made for some images at a time.
 #include <algorithm>
-#include <array>
 
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/product_onednn.h"
@@ -19,22 +18,6 @@ std::int64_t row_size(const ConvSpec& s) { return s.r * s.s * s.x.c; }
 std::int64_t images_at_once(const ConvSpec& s) {
   constexpr std::int64_t kBytes = std::int64_t{16} << 20;
   return std::clamp<std::int64_t>(kBytes / (s.out_h() * s.out_w() * row_size(s) * size_of(DType::bf16)), 1, s.x.n);
-}
-
-/// Rows of a dense NHWC tensor in bf16, images [begin, begin + count), as a matrix.
-template <class V>
-V rows_of(const V& v, std::int64_t begin, std::int64_t count) {
-  const std::int64_t pixels = v.shape.pixels();
-  return {v.template as<BFloat16>() + begin * pixels * v.shape.c,
-          v.dtype,
-          kNhwc,
-          {count * pixels, v.shape.c, 1, 1},
-          v.shape.c};
-}
-
-template <class V>
-V weight_matrix(const V& w, const ConvSpec& s) {
-  return {w.data, w.dtype, kNhwc, {s.k, row_size(s), 1, 1}, row_size(s)};
 }
 
 /// Rows in the order of y's pixels, each with the numbers that its windows read, in the order of weights.
@@ -61,15 +44,6 @@ void unfold(BFloat16* to, const ConstView& x, const ConvSpec& s, std::int64_t be
 /// dx at the pixels that y's windows of one pixel read (=|+=) the rows of `from`; where it overwrites, others become 0.
 void place(const View& dx, Write write, const ConvSpec& s, const float* from) {
   const std::int64_t channels = s.x.c, out_h = s.out_h(), out_w = s.out_w();
-  const auto place_row = [&](BFloat16* to, const float* row) {
-    std::array<float, kFloatsOnTheWay> sums;
-    for (std::int64_t begin = 0; begin < channels; begin += kFloatsOnTheWay) {
-      const std::int64_t part = std::min(kFloatsOnTheWay, channels - begin);
-      for (std::int64_t c = 0; c < part; ++c)
-        sums[std::size_t(c)] = row[begin + c] + (write == Write::add ? float(to[begin + c]) : 0.0f);
-      write_run(to + begin, sums.data(), part);
-    }
-  };
 #pragma omp parallel for collapse(2) schedule(static)
   for (std::int64_t n = 0; n < s.x.n; ++n)
     for (std::int64_t h = 0; h < s.x.h; ++h)
@@ -78,10 +52,45 @@ void place(const View& dx, Write write, const ConvSpec& s, const float* from) {
         const std::int64_t i = h / s.stride_h, j = w / s.stride_w;
         const bool is_read = h % s.stride_h == 0 && w % s.stride_w == 0 && i < out_h && j < out_w;
         if (is_read)
-          place_row(to, from + ((n * out_h + i) * out_w + j) * channels);
+          add_run(to, write, from + ((n * out_h + i) * out_w + j) * channels, channels);
         else if (write == Write::overwrite)
           std::fill_n(to, channels, BFloat16{});
       }
+}
+
+using Pass = ConvCall::Pass;
+
+ProductSpec data_product(const ConvSpec& s, Write write) {
+  const bool in_place = s.is_pointwise();
+  return {.m = s.y().n * s.y().pixels(),
+          .n = s.x.c,
+          .k = s.k,
+          .write = in_place ? write : Write::overwrite,
+          .result = in_place ? DType::bf16 : DType::f32};
+}
+
+ProductSpec weight_product(const ConvSpec& s, std::int64_t images, Write write) {
+  return {.m = s.k,
+          .n = row_size(s),
+          .k = images * s.y().pixels(),
+          .transpose_a = true,
+          .write = write,
+          .result = DType::f32};
+}
+
+/// Of x in the products' order, or of their results before they are placed.
+std::int64_t copied_bytes(const ConvSpec& s, Pass pass) {
+  if (s.is_pointwise()) return 0;
+  if (pass == Pass::data_grad) return s.x.n * s.y().pixels() * s.x.c * size_of(DType::f32);
+  return images_at_once(s) * s.y().pixels() * row_size(s) * size_of(DType::bf16);
+}
+
+/// Calls body(first image, images, write) for the pieces in which a weight gradient is taken.
+template <class Body>
+void for_each_piece(const ConvSpec& s, Write write, const Body& body) {
+  const std::int64_t most = s.is_pointwise() ? s.x.n : images_at_once(s);
+  for (std::int64_t begin = 0; begin < s.x.n; begin += most)
+    body(begin, std::min(most, s.x.n - begin), begin == 0 ? write : Write::add);
 }
 
 }  // namespace
@@ -92,68 +101,43 @@ bool CpuBackend::is_product(const ConvCall& call, DType type) {
   const ConvSpec& s = call.spec;
   if (type != DType::bf16 || call.formats.x != kNhwc || call.formats.y != kNhwc) return false;
   switch (call.pass) {
-    case ConvCall::Pass::forward:
+    case Pass::forward:
       return false;
-    case ConvCall::Pass::data_grad:  // the product adds in place
+    case Pass::data_grad:  // the product adds in place
       return reads_one_pixel(s) && (!s.is_pointwise() || call.write == Write::add);
-    case ConvCall::Pass::weight_grad:
+    case Pass::weight_grad:
       return reads_one_pixel(s) || (s.out_h() * s.out_w() <= kFewPixels && s.k >= kManyChannels);
   }
   return false;
 }
 
-namespace {
-
-/// Rows of y that one product takes, and what the call copies for it.
-struct Pieces {
-  std::int64_t rows, copied_bytes;
-};
-Pieces pieces(const ConvCall& call) {
-  const ConvSpec& s = call.spec;
-  const std::int64_t pixels = s.out_h() * s.out_w();
-  if (s.is_pointwise()) return {s.x.n * pixels, 0};
-  if (call.pass == ConvCall::Pass::data_grad) return {s.x.n * pixels, s.x.n * pixels * s.x.c * size_of(DType::f32)};
-  const std::int64_t rows = images_at_once(s) * pixels;
-  return {rows, rows * row_size(s) * size_of(DType::bf16)};
-}
-
-}  // namespace
-
 std::int64_t CpuBackend::product_scratch(const ConvCall& call) {
   const ConvSpec& s = call.spec;
-  const auto [rows, copied_bytes] = pieces(call);
-  const ProductSpec product =
-      call.pass == ConvCall::Pass::data_grad
-          ? ProductSpec{.m = rows,
-                        .n = s.x.c,
-                        .k = s.k,
-                        .write = call.write,
-                        .result = s.is_pointwise() ? DType::bf16 : DType::f32}
-          : ProductSpec{.m = s.k, .n = row_size(s), .k = rows, .transpose_a = true, .result = DType::f32};
-  return copied_bytes + products_->scratch_bytes(product);
+  std::int64_t most = 0;
+  if (call.pass == Pass::data_grad)
+    most = products_->scratch_bytes(data_product(s, call.write));
+  else
+    for_each_piece(s, call.write, [&](std::int64_t, std::int64_t images, Write write) {
+      most = std::max(most, products_->scratch_bytes(weight_product(s, images, write)));
+    });
+  return copied_bytes(s, call.pass) + most;
 }
 
 void CpuBackend::product_data_grad(const ConvSpec& s, View dx, Write write, ConstView dy, WeightView w) {
-  w.value = weight_matrix(w.value, s);
-  if (s.is_pointwise()) return linear_data_grad(rows_of(dx, 0, s.x.n), write, rows_of(dy, 0, s.x.n), w);
-  const Scratch scratch(*this, pieces({.pass = ConvCall::Pass::data_grad, .spec = s, .formats = {}}).copied_bytes);
-  const Shape rows{s.y().n * s.y().pixels(), s.x.c, 1, 1};
-  linear_data_grad({scratch.as<void>(), DType::f32, kNhwc, rows, rows.c}, Write::overwrite, rows_of(dy, 0, s.x.n), w);
-  place(dx, write, s, scratch.as<float>());
+  const Scratch placed(*this, copied_bytes(s, Pass::data_grad));
+  void* result = s.is_pointwise() ? dx.data : placed.as<void>();
+  products_->run(*this, data_product(s, write), result, dy.data, w.value.data);
+  if (!s.is_pointwise()) place(dx, write, s, placed.as<float>());
 }
 
 void CpuBackend::product_weight_grad(const ConvSpec& s, View dw, Write write, ConstView dy, ConstView x) {
-  const View matrix = weight_matrix(dw, s);
-  if (s.is_pointwise()) return linear_weight_grad(matrix, write, rows_of(dy, 0, s.x.n), rows_of(x, 0, s.x.n));
-  const Scratch scratch(*this, pieces({.pass = ConvCall::Pass::weight_grad, .spec = s, .formats = {}}).copied_bytes);
-  const std::int64_t step = images_at_once(s);
-  for (std::int64_t begin = 0; begin < s.x.n; begin += step) {
-    const std::int64_t images = std::min(step, s.x.n - begin);
-    unfold(scratch.as<BFloat16>(), x, s, begin, images);
-    const Shape rows{images * s.y().pixels(), row_size(s), 1, 1};
-    const ConstView unfolded{scratch.as<void>(), DType::bf16, kNhwc, rows, rows.c};
-    linear_weight_grad(matrix, begin == 0 ? write : Write::add, rows_of(dy, begin, images), unfolded);
-  }
+  const Scratch unfolded(*this, copied_bytes(s, Pass::weight_grad));
+  for_each_piece(s, write, [&](std::int64_t begin, std::int64_t images, Write piece_write) {
+    if (!s.is_pointwise()) unfold(unfolded.as<BFloat16>(), x, s, begin, images);
+    products_->run(*this, weight_product(s, images, piece_write), dw.data,
+                   dy.as<BFloat16>() + begin * dy.shape.pixels() * s.k,
+                   s.is_pointwise() ? x.data : unfolded.as<void>());
+  });
 }
 
 }  // namespace graft

@@ -6,7 +6,7 @@
 
 namespace graft {
 
-/// Errors: the CPU lacks AVX2.
+/// Errors: the CPU lacks AVX2, or bf16 where that is asked for.
 std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options);
 
 /// Why activations cannot be bf16 here; empty where they can. Processors without instructions for it would be slower

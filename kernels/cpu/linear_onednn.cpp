@@ -45,6 +45,9 @@ CpuBackend::~CpuBackend() = default;
 std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options) {
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
     throw Error("cpu: this processor has no AVX2; build with -DGRAFT_MARCH=native, or use a newer machine");
+  const std::string no_bf16 = options.precision == Precision::bf16 ? cpu_bf16_unavailable_reason() : "";
+  if (!no_bf16.empty())
+    throw UsageError(fmt::format("precision: no bf16 on the cpu: {}; use --precision f32, or a GPU", no_bf16));
   return std::make_unique<CpuBackend>(options);
 }
 
@@ -58,7 +61,7 @@ std::string CpuBackend::description() const {
                     : has(dnnl::cpu_isa::avx512_core_bf16) ? "AVX-512 with bf16"
                     : has(dnnl::cpu_isa::avx512_core)      ? "AVX-512"
                                                            : "AVX2";
-  const bool transforms = conv_->uses_winograd() && has(dnnl::cpu_isa::avx512_core);
+  const bool transforms = conv_->uses_winograd() && activation_type_ == DType::f32 && has(dnnl::cpu_isa::avx512_core);
   return fmt::format("cpu, {}, oneDNN {}.{}.{}{}{}, {} thread{}", isa, v.major, v.minor, v.patch,
                      transforms ? " with Winograd" : "", activation_type_ == DType::bf16 ? ", activations in bf16" : "",
                      threads_, threads_ == 1 ? "" : "s");
@@ -66,7 +69,7 @@ std::string CpuBackend::description() const {
 
 void CpuBackend::linear(View y, ConstView x, WeightView w, ConstView bias) {
   const std::int64_t rows = y.shape.n, out = columns(y);
-  ProductSpec product{.m = rows, .n = out, .k = columns(x), .transpose_b = true};
+  ProductSpec product{.m = rows, .n = out, .k = columns(x), .transpose_b = true, .result = y.dtype};
   if (x.dtype == DType::bf16) {
     product.has_bias = bias.data != nullptr;
     return products_->run(*this, product, y.data, x.data, w.value.data, bias.data);

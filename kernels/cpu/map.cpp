@@ -42,14 +42,12 @@ void map_run(const F& f, std::int64_t index, std::int64_t count, BFloat16* y, Wr
   std::array<float, kFloatsOnTheWay> to, from_a, from_b, from_c;
   for (std::int64_t begin = 0; begin < count; begin += kFloatsOnTheWay) {
     const std::int64_t part = std::min(kFloatsOnTheWay, count - begin);
-    const auto read = [&](auto& floats, const BFloat16* from, bool is_used) {
-      if (is_used) read_run(floats.data(), from + begin, part);
-      return is_used ? floats.data() : from_a.data();
-    };
-    read(to, y, write == Write::add);
-    const float *const pa = read(from_a, a, true), *const pb = read(from_b, b, F::kInputs > 1),
-                       *const pc = read(from_c, c, F::kInputs > 2);
-    map_run(f, index + begin, part, to.data(), write, pa, pb, pc);
+    if (write == Write::add) read_run(to.data(), y + begin, part);
+    read_run(from_a.data(), a + begin, part);
+    if constexpr (F::kInputs > 1) read_run(from_b.data(), b + begin, part);
+    if constexpr (F::kInputs > 2) read_run(from_c.data(), c + begin, part);
+    map_run(f, index + begin, part, to.data(), write, from_a.data(), F::kInputs > 1 ? from_b.data() : from_a.data(),
+            F::kInputs > 2 ? from_c.data() : from_a.data());
     write_run(y + begin, to.data(), part);
   }
 }
@@ -96,19 +94,11 @@ void copy_run(std::int64_t count, To* to, Write write, const From* from) {
   if constexpr (std::is_same_v<To, From>) {
     if (write == Write::overwrite) return void(std::copy_n(from, count, to));
   }
-  if constexpr (std::is_same_v<To, BFloat16> && std::is_same_v<Sum, float>) {
-    std::array<float, kFloatsOnTheWay> sums;
-    for (std::int64_t begin = 0; begin < count; begin += kFloatsOnTheWay) {
-      const std::int64_t part = std::min(kFloatsOnTheWay, count - begin);
-      for (std::int64_t i = 0; i < part; ++i)
-        sums[std::size_t(i)] = float(from[begin + i]) + (write == Write::add ? float(to[begin + i]) : 0.0f);
-      write_run(to + begin, sums.data(), part);
-    }
-  } else if (write == Write::add) {
+  if constexpr (std::is_same_v<To, BFloat16> && std::is_same_v<From, float>) return add_run(to, write, from, count);
+  if (write == Write::add)
     for (std::int64_t i = 0; i < count; ++i) to[i] = To(Sum(to[i]) + Sum(from[i]));
-  } else {
+  else
     for (std::int64_t i = 0; i < count; ++i) to[i] = To(Sum(from[i]));
-  }
 }
 
 template <class To, class From>

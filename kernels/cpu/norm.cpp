@@ -1,4 +1,4 @@
-// Batch norm on the CPU. Every pass reads each activation once; sums are taken per run of at most 1024 pixels in float,
+// Batch norm on the CPU. Every pass reads each activation once; sums are taken per run of at most 512 pixels in float,
 // then combined in double in a fixed order, so results are the same bits for any number of threads.
 #include <cmath>
 

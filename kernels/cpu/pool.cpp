@@ -1,5 +1,7 @@
 // Pooling on the CPU: for each image and group of neighbouring channels, windows over pixels; the inner loop runs over
 // channels.
+#include <omp.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -10,19 +12,22 @@
 namespace graft {
 namespace {
 
-constexpr std::int64_t kLanes = 64;  // channels handled together in NHWC
+/// Channels handled together in NHWC: a cache line or more.
+template <class T>
+constexpr std::int64_t kLanes = std::is_same_v<T, float> ? 64 : 32;
 
 /// Calls body.template operator()<T>(n, first channel, channels) in parallel for groups of channels that are neighbours
 /// in memory in both views; T is what these hold.
 template <class Body>
 void for_each_group(const ConstView& a, const ConstView& b, const Body& body) {
-  const std::int64_t lanes = std::min({strides_of(a).block, strides_of(b).block, kLanes});
-  const std::int64_t groups = (a.shape.c + lanes - 1) / lanes;
   with_stored_type(a.dtype, [&](auto stored) {
+    using T = decltype(stored);
+    const std::int64_t lanes = std::min({strides_of(a).block, strides_of(b).block, kLanes<T>});
+    const std::int64_t groups = (a.shape.c + lanes - 1) / lanes;
 #pragma omp parallel for collapse(2) schedule(static)
     for (std::int64_t n = 0; n < a.shape.n; ++n)
       for (std::int64_t g = 0; g < groups; ++g)
-        body.template operator()<decltype(stored)>(n, g * lanes, std::min(lanes, a.shape.c - g * lanes));
+        body.template operator()<T>(n, g * lanes, std::min(lanes, a.shape.c - g * lanes));
   });
 }
 
@@ -42,20 +47,31 @@ std::int64_t adaptive_end(std::int64_t i, std::int64_t size, std::int64_t out) {
   return ((i + 1) * size + out - 1) / out;
 }
 
+/// Floats for the sums of one plane in every thread, where dx holds 16 bits.
+class PlaneMemory {
+ public:
+  PlaneMemory(Backend& backend, const View& dx)
+      : size_(dx.dtype == DType::f32 ? 0 : dx.shape.pixels() * kLanes<BFloat16>),
+        floats_(backend, omp_get_max_threads() * size_ * size_of(DType::f32)) {}
+  float* of_this_thread() const { return floats_.as<float>() + omp_get_thread_num() * size_; }
+
+ private:
+  std::int64_t size_;
+  Scratch floats_;
+};
+
 /// Where a gradient's sums for some channels of an image are taken: in dx itself or, where that holds 16 bits, in
 /// floats that are rounded once, by `finish`.
 template <class T>
 class PlaneSums {
  public:
-  PlaneSums(const View& dx, Write write, std::int64_t n, std::int64_t channel, std::int64_t count)
+  PlaneSums(const PlaneMemory& memory, const View& dx, Write write, std::int64_t n, std::int64_t channel,
+            std::int64_t count)
       : pixels_(dx.shape.pixels()), count_(count), strides_(strides_of(dx)), to_(dx.as<T>() + strides_(n, channel, 0)) {
-    if constexpr (kInPlace) {
+    if constexpr (kInPlace)
       sums_ = to_;
-    } else {
-      static thread_local std::vector<float> memory;
-      memory.resize(std::max(memory.size(), std::size_t(pixels_ * count_)));
-      sums_ = memory.data();
-    }
+    else
+      sums_ = memory.of_this_thread();
     if (kInPlace && write == Write::add) return;
     for (std::int64_t p = 0; p < pixels_; ++p)
       for (std::int64_t l = 0; l < count_; ++l)
@@ -64,8 +80,7 @@ class PlaneSums {
   float* at(std::int64_t pixel) { return sums_ + pixel * (kInPlace ? strides_.pixel : count_); }
   void finish() {
     if constexpr (!kInPlace)
-      for (std::int64_t p = 0; p < pixels_; ++p)
-        for (std::int64_t l = 0; l < count_; ++l) to_[p * strides_.pixel + l] = T(at(p)[l]);
+      for (std::int64_t p = 0; p < pixels_; ++p) write_run(to_ + p * strides_.pixel, at(p), count_);
   }
 
  private:
@@ -93,8 +108,8 @@ void CpuBackend::max_pool(const PoolSpec& spec, View y, View index, ConstView x)
       for (std::int64_t j = 0; j < y.shape.w; ++j) {
         const Window h(i, spec.stride_h, spec.pad_h, spec.window_h, spec.x.h),
             w(j, spec.stride_w, spec.pad_w, spec.window_w, spec.x.w);
-        float best[kLanes];
-        std::uint8_t where[kLanes];
+        float best[kLanes<T>];
+        std::uint8_t where[kLanes<T>];
         std::fill_n(best, count, -std::numeric_limits<float>::infinity());
         std::fill_n(where, count, std::uint8_t((h.begin - h.unclipped) * spec.window_w + w.begin - w.unclipped));
         for (std::int64_t r = h.begin; r < h.end; ++r)
@@ -120,8 +135,9 @@ void CpuBackend::max_pool_grad(const PoolSpec& spec, View dx, Write write, Const
   std::vector<std::int64_t> offsets;  // of a window's positions from its first, in pixels
   for (std::int64_t i = 0; i < spec.window_h * spec.window_w; ++i)
     offsets.push_back(i / spec.window_w * spec.x.w + i % spec.window_w);
+  const PlaneMemory memory(*this, dx);
   for_each_group(dx, dy, [&]<class T>(std::int64_t n, std::int64_t channel, std::int64_t count) {
-    PlaneSums<T> sums(dx, write, n, channel, count);
+    PlaneSums<T> sums(memory, dx, write, n, channel, count);
     for (std::int64_t i = 0; i < dy.shape.h; ++i)
       for (std::int64_t j = 0; j < dy.shape.w; ++j) {
         const T* g = dy.as<T>() + sy(n, channel, i * dy.shape.w + j);
@@ -140,7 +156,7 @@ void CpuBackend::avg_pool(const PoolSpec& spec, View y, ConstView x) {
       for (std::int64_t j = 0; j < y.shape.w; ++j) {
         const Window h(i, spec.stride_h, spec.pad_h, spec.window_h, spec.x.h),
             w(j, spec.stride_w, spec.pad_w, spec.window_w, spec.x.w);
-        float sum[kLanes] = {};
+        float sum[kLanes<T>] = {};
         for (std::int64_t r = h.begin; r < h.end; ++r)
           for (std::int64_t c = w.begin; c < w.end; ++c) {
             const T* from = x.as<T>() + sx(n, channel, r * spec.x.w + c);
@@ -155,8 +171,9 @@ void CpuBackend::avg_pool(const PoolSpec& spec, View y, ConstView x) {
 
 void CpuBackend::avg_pool_grad(const PoolSpec& spec, View dx, Write write, ConstView dy) {
   const Strides sy = strides_of(dy);
+  const PlaneMemory memory(*this, dx);
   for_each_group(dx, dy, [&]<class T>(std::int64_t n, std::int64_t channel, std::int64_t count) {
-    PlaneSums<T> sums(dx, write, n, channel, count);
+    PlaneSums<T> sums(memory, dx, write, n, channel, count);
     for (std::int64_t i = 0; i < dy.shape.h; ++i)
       for (std::int64_t j = 0; j < dy.shape.w; ++j) {
         const Window h(i, spec.stride_h, spec.pad_h, spec.window_h, spec.x.h),
@@ -180,7 +197,7 @@ void CpuBackend::adaptive_avg_pool(View y, ConstView x) {
       for (std::int64_t j = 0; j < y.shape.w; ++j) {
         const std::int64_t r0 = adaptive_begin(i, x.shape.h, y.shape.h), r1 = adaptive_end(i, x.shape.h, y.shape.h);
         const std::int64_t c0 = adaptive_begin(j, x.shape.w, y.shape.w), c1 = adaptive_end(j, x.shape.w, y.shape.w);
-        float sum[kLanes] = {};
+        float sum[kLanes<T>] = {};
         for (std::int64_t r = r0; r < r1; ++r)
           for (std::int64_t c = c0; c < c1; ++c) {
             const T* from = x.as<T>() + sx(n, channel, r * x.shape.w + c);
@@ -194,8 +211,9 @@ void CpuBackend::adaptive_avg_pool(View y, ConstView x) {
 
 void CpuBackend::adaptive_avg_pool_grad(View dx, Write write, ConstView dy) {
   const Strides sy = strides_of(dy);
+  const PlaneMemory memory(*this, dx);
   for_each_group(dx, dy, [&]<class T>(std::int64_t n, std::int64_t channel, std::int64_t count) {
-    PlaneSums<T> sums(dx, write, n, channel, count);
+    PlaneSums<T> sums(memory, dx, write, n, channel, count);
     for (std::int64_t i = 0; i < dy.shape.h; ++i)
       for (std::int64_t j = 0; j < dy.shape.w; ++j) {
         const std::int64_t r0 = adaptive_begin(i, dx.shape.h, dy.shape.h), r1 = adaptive_end(i, dx.shape.h, dy.shape.h);

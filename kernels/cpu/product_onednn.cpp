@@ -4,6 +4,8 @@
 
 #include <new>
 
+#include "kernels/cpu/conv_onednn.h"
+
 namespace graft {
 
 const Products::Made& Products::get(const ProductSpec& s) {
@@ -27,13 +29,14 @@ const Products::Made& Products::get(const ProductSpec& s) {
     ops.append_sum(1.0f);
     attributes.set_post_ops(ops);
   }
+  require_memory_for_code();
   try {
     const dnnl::matmul::primitive_desc pd(dnnl::matmul::desc(made.a, made.b, made.bias, made.c), attributes, engine_);
     made.primitive = dnnl::matmul(pd);
     made.scratch = pd.scratchpad_desc();
   } catch (const dnnl::error& e) {
     if (e.status == dnnl_out_of_memory) throw std::bad_alloc();
-    throw Error(fmt::format("linear: oneDNN has no product of {}x{}x{} in bf16 ({})", s.m, s.n, s.k, e.what()));
+    throw Error(fmt::format("oneDNN has no product of {}x{}x{} in bf16 ({})", s.m, s.n, s.k, e.what()));
   }
   return made_.emplace(s, std::move(made)).first->second;
 }
@@ -54,7 +57,9 @@ void Products::run(Backend& backend, const ProductSpec& spec, void* c, const voi
   try {
     made.primitive.execute(stream_, args);
   } catch (const dnnl::error& e) {
-    throw Error(fmt::format("linear: oneDNN failed ({}) for {}x{}x{} in bf16", e.what(), spec.m, spec.n, spec.k));
+    if (e.status == dnnl_out_of_memory) throw std::bad_alloc();
+    throw Error(
+        fmt::format("product of matrices: oneDNN failed ({}) for {}x{}x{} in bf16", e.what(), spec.m, spec.n, spec.k));
   }
 }
 

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 #include "kernels/backend.h"
@@ -92,15 +93,15 @@ template <int W>
   else
     *reinterpret_cast<typename Lanes<W>::type*>(p) = v;
 }
-/// Rounds as BFloat16 does, but what is too small for bf16's exponent becomes 0. By the instruction that every
-/// processor has which makes_cpu_backend lets compute in bf16: done without, it takes longer than the memory.
+/// Rounds as BFloat16 does, but W = 8 and more make 0 of what is too small for bf16's exponent, and need the
+/// instruction of the processors on which activations may be bf16: without it, rounding takes longer than the memory.
 template <int W>
 [[gnu::always_inline]] inline void store(BFloat16* p, typename Lanes<W>::type v) {
   if constexpr (W == 1) {
     *p = BFloat16(v);
   } else if constexpr (W == 8) {
     detail::Bits16x8 rounded;
-    asm("vcvtneps2bf16 %1, %0" : "=x"(rounded) : "x"(v));
+    asm volatile("vcvtneps2bf16 %1, %0" : "=v"(rounded) : "v"(v));
     *reinterpret_cast<detail::Bits16x8*>(p) = rounded;
   } else {
     store<8>(p, v.a), store<8>(p + 8, v.b), store<8>(p + 16, v.c), store<8>(p + 24, v.d);
@@ -119,9 +120,20 @@ inline void write_run(BFloat16* to, const float* from, std::int64_t count) {
 }
 inline constexpr std::int64_t kFloatsOnTheWay = 512;
 
+/// to (=|+=) from, rounded once.
+inline void add_run(BFloat16* to, Write write, const float* from, std::int64_t count) {
+  if (write == Write::overwrite) return write_run(to, from, count);
+  std::array<float, kFloatsOnTheWay> sums;
+  for (std::int64_t begin = 0; begin < count; begin += kFloatsOnTheWay) {
+    const std::int64_t part = std::min(kFloatsOnTheWay, count - begin);
+    for (std::int64_t i = 0; i < part; ++i) sums[std::size_t(i)] = float(to[begin + i]) + from[begin + i];
+    write_run(to + begin, sums.data(), part);
+  }
+}
+
 /// max(v, 0); a NaN stays a NaN.
 template <class V>
-[[gnu::always_inline]] inline V relu(const V& v) {
+[[gnu::always_inline]] inline V relu(V v) {
   if constexpr (std::is_same_v<V, FourVectors>)
     return {relu(v.a), relu(v.b), relu(v.c), relu(v.d)};
   else
@@ -129,7 +141,7 @@ template <class V>
 }
 /// dy where y is positive, else 0.
 template <class V>
-[[gnu::always_inline]] inline V masked(const V& dy, const V& y) {
+[[gnu::always_inline]] inline V masked(V dy, V y) {
   if constexpr (std::is_same_v<V, FourVectors>)
     return {masked(dy.a, y.a), masked(dy.b, y.b), masked(dy.c, y.c), masked(dy.d, y.d)};
   else

@@ -128,7 +128,7 @@ TEST(Work, PrecisionIsSaidRecordedAndKept) {
   expect_error(graft({"train", "-o", output, "--resume", "--max-steps", "2", "--precision", "bf16"}), 1,
                "train.precision was \"f16\" and is now \"bf16\"");
   expect_error(graft({"train", "-o", output, "--resume", "--max-steps", "2", "--device", "cpu"}), 2,
-               "use --precision f32 or bf16, or a GPU");
+               "or a GPU; this run goes on where there is f16, with which it began");
 
   const Outcome plain =
       graft(small_training(Workshop::get().images(), folder / "plain", {"--device", "cpu", "--max-steps", "1"}));

@@ -49,7 +49,7 @@ std::vector<NamedSpec> conv_specs(CaseSize size) {
           {"3x3_stride2",
            {.x = {2, 16, 10, 11}, .k = 32, .r = 3, .s = 3, .stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1}},
           {"3x3", {.x = {3, 32, 7, 6}, .k = 16, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}},
-          {"3x3_to_many", {.x = {3, 8, 5, 4}, .k = 128, .r = 3, .s = 3, .stride_w = 2, .pad_h = 1, .pad_w = 1}},
+          {"3x3_to_many", {.x = {2, 2, 5, 4}, .k = 128, .r = 3, .s = 3, .stride_w = 2, .pad_h = 1, .pad_w = 1}},
           {"1x1_stride2", {.x = {3, 32, 8, 7}, .k = 16, .stride_h = 2, .stride_w = 2}},
           {"1x1", {.x = {2, 16, 5, 7}, .k = 48}},
           {"5x3", {.x = {2, 24, 6, 9}, .k = 8, .r = 5, .s = 3, .pad_h = 2, .pad_w = 1}},
@@ -232,6 +232,7 @@ void add_linear_cases(std::vector<OpCase>& table, CaseSize size) {
   add_linear(table, {"odd", {5, 7, 1, 1}, 3});
   add_linear(table, {"flattened", {4, 6, 2, 3}, 5});
   add_linear(table, {"one_row", {1, 65, 1, 1}, 33});
+  add_linear(table, {"nearly_whole_tiles", {63, 72, 1, 1}, 67});
 }
 
 }  // namespace graft

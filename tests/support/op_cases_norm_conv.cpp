@@ -26,6 +26,10 @@ struct NormConv {
   }
 };
 
+/// Sizes that a GPU's kernels treat differently are one formula to the reference, and central differences run it twice
+/// for each element: those of the smaller layers, with and without slices, tell what there is to tell.
+bool claims_gradients(const NormConv& l) { return l.spec.x.size() < 10000; }
+
 std::vector<NormConv> layers(CaseSize size) {
   if (size == CaseSize::real)
     return {{"block1", {.x = {16, 128, 56, 56}, .k = 128}, 0, 128},
@@ -97,7 +101,7 @@ void add_weight_grad(std::vector<OpCase>& table, const NormConv& l) {
     d.norm_conv_weight_grad(s, o["dw"], w, o["dy"], o["x"], args(o));
   };
   c.forward = [s = l.spec](Backend& d, CaseOperands& o) { forward(s, d, o); };
-  c.claims = {{"dw", "w"}};
+  if (claims_gradients(l)) c.claims = {{"dw", "w"}};
   table.push_back(c);
 }
 
@@ -126,8 +130,10 @@ void add_data_grad(std::vector<OpCase>& table, const NormConv& l, bool has_dx) {
                           o["dy"], o["x"], args(o), o.weight("w"));
   };
   c.forward = [s = l.spec](Backend& d, CaseOperands& o) { forward(s, d, o); };
-  c.claims = {{"sums", "beta"}, {"sums", "gamma", channels}, {"dgamma", "gamma"}, {"dbeta", "beta"}};
-  if (has_dx) c.claims.push_back({"dx", "x"});
+  if (claims_gradients(l)) {
+    c.claims = {{"sums", "beta"}, {"sums", "gamma", channels}, {"dgamma", "gamma"}, {"dbeta", "beta"}};
+    if (has_dx) c.claims.push_back({"dx", "x"});
+  }
   table.push_back(c);
 }
 
