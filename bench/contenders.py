@@ -132,7 +132,20 @@ class Turns:
 
     def __init__(self, path):
         self._file = open(path, "w") if path else None
+        self._choice = open(path + ".choice", "w") if path else None
         self._lock(fcntl.LOCK_SH)
+
+    @contextlib.contextmanager
+    def choosing(self):
+        """While graft times plans: one process at a time, though others load."""
+        if not self._choice:
+            yield
+            return
+        fcntl.flock(self._choice, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._choice, fcntl.LOCK_UN)
 
     def _lock(self, kind):
         if self._file:

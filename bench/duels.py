@@ -54,9 +54,10 @@ class Duels:
             precisions = precisions[-1:]
         for precision in precisions:
             try:
-                ours = Contender([self.program(program), *words] + self.common(precision=precision, **options),
-                                 our_environment(self.threads))
-                ours.run(2, keep=False)
+                with self.turns.choosing():
+                    ours = Contender([self.program(program), *words] + self.common(precision=precision, **options),
+                                     our_environment(self.threads))
+                    ours.run(2, keep=False)
                 ours.precision = precision
                 return ours
             except LeftOut as reason:

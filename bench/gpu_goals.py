@@ -96,9 +96,10 @@ class Bench(Duels):
         """graft against the best of the configurations, as one row; in training also its memory against eager's.
         limits: number of the goal, floor, goal, goal as a share of the bound."""
         options = dict(arch=arch, batch=batch, size=self.size)
-        ours, best, eager = self.ours("graft_train_step", "--job", job, **options), None, None
+        best, eager = None, None
         row = what + (", remaining configurations" if self.a.all else "")
         loaded = self.load(job, configurations, **options)
+        ours = self.ours("graft_train_step", "--job", job, **options)
         for mode, name, opponent, ratio in self.duel(ours, what, batch, loaded):
             if job == "train" and mode == "" and not self.a.all:
                 eager = opponent.name, opponent.reply
@@ -171,8 +172,8 @@ class Bench(Duels):
         (job, arch, batch, configurations), = self.contests("latency")
         what = f"latency {NAMES[arch]}, batch {batch}, {self.size} px" + (", remaining configurations" if self.a.all else "")
         options = dict(arch=arch, batch=batch, size=self.size)
-        ours, best = self.ours("graft_train_step", "--job", job, **options), None
         loaded = self.load(job, configurations, limit_s=440 if self.a.all else 240, **options)
+        ours, best = self.ours("graft_train_step", "--job", job, **options), None
         for _, name, opponent, ratio in self.duel(ours, what, batch, loaded):
             if best is None or statistics.median(opponent.rounds) < best[0]:
                 best = (statistics.median(opponent.rounds), name, ratio)

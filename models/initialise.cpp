@@ -1,34 +1,28 @@
 #include "models/initialise.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <thread>
+#include <utility>
 
+#include "data/parallel.h"
 #include "kernels/philox.h"
 
 namespace graft {
 namespace {
 
-/// Box and Muller's pairs of normal numbers.
-class Normal {
- public:
-  Normal(const RandomPlace& at, double deviation) : random_(at), deviation_(deviation) {}
-  double operator()() {
-    if (has_spare_) {
-      has_spare_ = false;
-      return spare_;
-    }
-    const double radius = deviation_ * std::sqrt(-2 * std::log(1 - random_.uniform()));
-    const double angle = 2 * std::numbers::pi * random_.uniform();
-    spare_ = radius * std::sin(angle);
-    has_spare_ = true;
-    return radius * std::cos(angle);
-  }
+/// [0, 1) as Random::uniform draws it.
+double uniform(std::uint32_t high, std::uint32_t low) {
+  return double((std::uint64_t{high} << 32 | low) >> 11) * 0x1p-53;
+}
 
- private:
-  Random random_;
-  double deviation_, spare_ = 0;
-  bool has_spare_ = false;
-};
+/// Two normal numbers by Box and Muller, which take one block of the generator.
+std::pair<double, double> normal_pair(const PhiloxBlock& words, double deviation) {
+  const double radius = deviation * std::sqrt(-2 * std::log(1 - uniform(words.v0, words.v1)));
+  const double angle = 2 * std::numbers::pi * uniform(words.v2, words.v3);
+  return {radius * std::cos(angle), radius * std::sin(angle)};
+}
 
 /// Fills a parameter in the order of its file, C R S within K.
 template <class Draw>
@@ -42,6 +36,22 @@ void fill(Parameter& parameter, Draw&& draw) {
 void fill_uniform(Parameter& parameter, const RandomPlace& at, double bound) {
   Random random(at);
   fill(parameter, [&] { return random.uniform(-bound, bound); });
+}
+
+/// A large network has a hundred million of these: threads share them. Each depends on its place alone.
+void fill_normal(Parameter& parameter, const RandomPlace& at, double deviation) {
+  constexpr std::int64_t kPart = std::int64_t{1} << 16;  // numbers that a thread draws at a time; even
+  std::vector<double> values(parameter.shape.size());
+  const std::int64_t size = std::ssize(values);
+  parallel_for((size + kPart - 1) / kPart, int(std::thread::hardware_concurrency()), [&](std::int64_t part) {
+    for (std::int64_t i = part * kPart; i < std::min(size, (part + 1) * kPart); i += 2) {
+      const auto [first, second] = normal_pair(random_block(at, std::uint32_t(i / 2)), deviation);
+      values[std::size_t(i)] = first;
+      if (i + 1 < size) values[std::size_t(i + 1)] = second;
+    }
+  });
+  parameter.value.from_host(values);
+  ++parameter.version;
 }
 
 double inputs(const Parameter& weight) { return double(weight.shape.c * weight.shape.pixels()); }
@@ -66,13 +76,13 @@ void initialise_from_scratch(Network& network, std::uint64_t seed) {
     switch (p.role) {
       case Role::conv_weight: {
         const double fan = is_densenet ? inputs(p) : double(p.shape.n * p.shape.pixels());
-        fill(p, Normal(at, std::sqrt(2 / fan)));
+        fill_normal(p, at, std::sqrt(2 / fan));
         bias_bound = 0;
         break;
       }
       case Role::linear_weight:
         if (is_vgg) {
-          fill(p, Normal(at, 0.01));
+          fill_normal(p, at, 0.01);
         } else {
           fill_uniform(p, at, 1 / std::sqrt(inputs(p)));
           bias_bound = is_densenet ? 0 : 1 / std::sqrt(inputs(p));

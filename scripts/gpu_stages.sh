@@ -37,6 +37,7 @@ all-densenet121 470 Training DenseNet-121, every configuration of PyTorch
 all-vgg19 470 Training VGG-19, every configuration of PyTorch
 all-latency 470 Inference, batch 1, the configuration that takes PyTorch longest to compile
 demo 300 graft demo
+cpu-curves 3000 The CPU's loss curves, for another machine
 END
 }
 
@@ -114,18 +115,39 @@ train_run() {
     --no-leak-check --overwrite -o "$state/runs/$name" "$@"
 }
 
+# cpu_run <name> <arch> <threads>: a run to hold the device's against. It may have been made before, on another machine: one
+# of the same program, settings and images is taken as it is.
+cpu_run() {
+  local run=$state/runs/$1 data key
+  data=$(images) || return 1
+  key=$({ cat "$bin/graft" ${GPU_CHECK_WEIGHTS:+"$GPU_CHECK_WEIGHTS"}; echo "$2 $curve_size $curve_batch $curve_steps"
+    if [[ -d $data ]]; then cd "$data" && find . -type f -exec sha256sum {} + | sort; else cat "$data"; fi; } | sha256sum)
+  if [[ $(cat "$run/curve_of" 2>/dev/null) == "$key" ]]; then echo "$1 was there"; return; fi
+  train_run "$1" cpu f32 "$curve_steps" "$2" --threads "$3" || return
+  echo "$key" >"$run/curve_of"
+}
+# Other threads and narrower instructions: sums in another order, in another memory format.
+other_cpu_run() { DNNL_MAX_CPU_ISA=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 cpu_run "$@"; }
+
+# What later stages need of the CPU alone. A machine without a GPU can do it, for another to take over with --state.
+cpu_curves() {
+  local arch
+  images >/dev/null || return 1
+  for arch in resnet50 densenet121 vgg19; do
+    cpu_run "$arch-cpu" "$arch" "$quarter" || return 1
+    other_cpu_run "$arch-cpu-2" "$arch" "$half" || return 1
+  done
+}
+
 # training <arch>: the device's curve against CPU runs that differ from each other in rounding alone. All run at once.
 training() {
-  local arch=$1 precision run result=0 quarter=$((($(nproc) + 3) / 4)) half=$(($(nproc) / 2)) cpu_runs=()
-  ((half > quarter)) || half=$((quarter + 1))
+  local arch=$1 precision run result=0 cpu_runs=()
   need_python || return
   images >/dev/null || return 1
   local cpus=(--cpu "$state/runs/$arch-cpu/steps.csv" --cpu "$state/runs/$arch-cpu-2/steps.csv")
-  train_run "$arch-cpu" cpu f32 "$curve_steps" "$arch" --threads "$quarter" >"$state/$stage.cpu.log" 2>&1 &
+  cpu_run "$arch-cpu" "$arch" "$quarter" >"$state/$stage.cpu.log" 2>&1 &
   cpu_runs+=($!)
-  # Other threads and narrower instructions: sums in another order, in another memory format.
-  DNNL_MAX_CPU_ISA=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 train_run "$arch-cpu-2" cpu f32 "$curve_steps" "$arch" --threads "$half" \
-    >"$state/$stage.cpu-2.log" 2>&1 &
+  other_cpu_run "$arch-cpu-2" "$arch" "$half" >"$state/$stage.cpu-2.log" 2>&1 &
   cpu_runs+=($!)
   train_run "$arch-device" "$GPU_CHECK_DEVICE" f32 "$curve_steps" "$arch" --threads "$quarter" || result=1
   for run in "${cpu_runs[@]}"; do wait "$run" || result=1; done
@@ -206,6 +228,8 @@ run() {
   stage=$1 bin=$GPU_CHECK_ROOT/bin state=$GPU_CHECK_STATE source=$GPU_CHECK_SOURCE
   suite=Cuda ops='Cuda*/*' networks='Cuda*/*' curve_size=96 curve_batch=16 curve_steps=100 repeat_steps=30
   threads=0  # all
+  quarter=$((($(nproc) + 3) / 4)) half=$(($(nproc) / 2))
+  ((half > quarter)) || half=$((quarter + 1))
   other_precisions="bf16 $(ours "$bin/graft" train --help 2>/dev/null | grep -owE 'fp16|f16' | head -1)"
   if [[ $GPU_CHECK_REHEARSE == yes ]]; then
     suite=Cpu ops='Cpu*/*-*bf16*' networks='*Parity*' curve_size=32 curve_batch=4 curve_steps=10 repeat_steps=2 threads=1
@@ -217,6 +241,7 @@ run() {
     device) device ;;
     ops) tests graft_tests_kernels "$ops" ;;
     networks) tests graft_tests_models "$networks" ;;
+    cpu-curves) cpu_curves ;;
     training) training resnet50 ;;
     training-*) training "${stage#training-}" ;;
     determinism) determinism ;;

@@ -46,6 +46,7 @@ class TrialOnGpu final : public PlanTrial {
   TrialOnGpu(const PlanDevice& device, const GraphSpec& spec, CudnnGraph& graph, const GraphPointers& pointers)
       : device_(device), spec_(spec), graph_(graph), pointers_(pointers), stopwatch_(device.stream) {}
 
+  void prepare(std::span<const std::size_t> candidates) override { graph_.build_side_by_side(candidates); }
   void load(std::size_t candidate) override { graph_.build(candidate); }
   void unload(std::size_t candidate) noexcept override { graph_.unload(candidate); }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <thread>
 #include <unordered_map>
 
 #include <fmt/format.h>
@@ -331,6 +332,20 @@ void CudnnGraph::build(std::size_t candidate) {
   check(state_->listed->graph.get_workspace_size_plan_at_index(index, bytes), state_->spec);
   if (bytes > candidates()[candidate].workspace_bytes)  // it would write beyond what it is given
     throw Error(to_string(state_->spec) + ": the plan needs more workspace than its description said");
+}
+
+void CudnnGraph::build_side_by_side(std::span<const std::size_t> candidates) {
+  int gpu = 0;
+  if (candidates.size() < 2 || cudaGetDevice(&gpu) != cudaSuccess)
+    return;  // nothing to gain, or `build` says what it is
+  std::vector<std::jthread> builders;
+  for (const std::size_t candidate : candidates)
+    builders.emplace_back([this, candidate, gpu] {
+      try {
+        if (cudaSetDevice(gpu) == cudaSuccess) build(candidate);
+      } catch (const std::exception&) {
+      }
+    });
 }
 
 void CudnnGraph::unload(std::size_t candidate) noexcept {

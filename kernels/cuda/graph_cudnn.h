@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,9 @@ class CudnnGraph {
   const std::vector<PlanCandidate>& candidates() const { return candidates_; }
   /// Makes a plan ready to run. Errors: its engine refuses.
   void build(std::size_t candidate);
+  /// The same for several, each in a thread of its own on this GPU. One that its engine refuses is not made ready, in
+  /// silence: `build` says why.
+  void build_side_by_side(std::span<const std::size_t> candidates);
   /// Gives back what a built plan holds; nothing that the stream still does may use it. It can be built again.
   void unload(std::size_t candidate) noexcept;
   /// Starts a plan that was built on the library's stream. Only for conv, data_grad and weight_grad.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <set>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -18,29 +19,52 @@ struct Timed {
 
 void add_note(std::string& note, const std::string& text) { note += (note.empty() ? "" : "; ") + text; }
 
-/// Runs the candidates within the limits; those of engines not met yet are timed beyond the limits until there are two
-/// engines, since a choice needs a second one to be checked against.
+/// Which candidates are timed: those within the limits; those of engines not met yet beyond the limits until there are
+/// two engines, since a choice needs a second one to be checked against.
+class Selection {
+ public:
+  Selection(const std::vector<PlanCandidate>& candidates, const PlanLimits& limits)
+      : candidates_(candidates), limits_(limits) {}
+
+  bool takes(std::size_t i) const {
+    if (timed_ < limits_.timed && !(candidates_[i].compiles && compiled_ >= limits_.compiled)) return true;
+    return engines_.empty() || (engines_.size() == 1 && !engines_.contains(engine_of(candidates_[i].name)));
+  }
+  void tried(std::size_t i) { compiled_ += candidates_[i].compiles; }
+  void ran(std::size_t i) {
+    ++timed_;
+    engines_.insert(engine_of(candidates_[i].name));
+  }
+
+ private:
+  const std::vector<PlanCandidate>& candidates_;
+  const PlanLimits& limits_;
+  int timed_ = 0, compiled_ = 0;
+  std::set<std::string> engines_;
+};
+
 std::vector<Timed> time_candidates(const std::vector<PlanCandidate>& candidates, const PlanLimits& limits,
                                    PlanTrial& trial, std::string& note) {
+  std::vector<std::size_t> fitting, expected;
+  for (std::size_t i = 0; i < candidates.size(); ++i)
+    if (candidates[i].workspace_bytes <= limits.workspace_bytes) fitting.push_back(i);
+  Selection foretold(candidates, limits);
+  for (const std::size_t i : fitting)
+    if (foretold.takes(i)) {
+      expected.push_back(i);
+      foretold.tried(i);
+      foretold.ran(i);
+    }
+  trial.prepare(expected);
+
   std::vector<Timed> timed;
-  int too_large = 0, compiled = 0;
-  const auto has_second_engine = [&] {
-    return std::ranges::any_of(timed, [&](const Timed& t) {
-      return engine_of(candidates[t.index].name) != engine_of(candidates[timed.front().index].name);
-    });
-  };
-  for (std::size_t i = 0; i < candidates.size(); ++i) {
-    if (candidates[i].workspace_bytes > limits.workspace_bytes) {
-      ++too_large;
-      continue;
-    }
-    if (std::ssize(timed) >= limits.timed || (candidates[i].compiles && compiled >= limits.compiled)) {
-      if (has_second_engine()) continue;
-      if (!timed.empty() && engine_of(candidates[i].name) == engine_of(candidates[timed.front().index].name)) continue;
-    }
-    compiled += candidates[i].compiles;
+  Selection selection(candidates, limits);
+  for (const std::size_t i : fitting) {
+    if (!selection.takes(i)) continue;
+    selection.tried(i);
     try {
       timed.push_back({i, trial.time(i)});
+      selection.ran(i);
     } catch (const OutOfMemory&) {  // says nothing of the plan
       throw;
     } catch (const Error& error) {
@@ -48,9 +72,9 @@ std::vector<Timed> time_candidates(const std::vector<PlanCandidate>& candidates,
       add_note(note, fmt::format("{} does not run ({})", candidates[i].name, error.what()));
     }
   }
-  if (too_large > 0)
-    add_note(note, fmt::format("{} of {} plans need more than {} MiB of workspace", too_large, candidates.size(),
-                               limits.workspace_bytes >> 20));
+  if (fitting.size() < candidates.size())
+    add_note(note, fmt::format("{} of {} plans need more than {} MiB of workspace", candidates.size() - fitting.size(),
+                               candidates.size(), limits.workspace_bytes >> 20));
   return timed;
 }
 

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,9 @@ std::optional<PlanRecord> recorded_plan(const std::string& line);
 class PlanTrial {
  public:
   virtual ~PlanTrial() = default;
+  /// Makes several plans ready side by side where that saves time. One that cannot be built is left for `load`, which
+  /// says why.
+  virtual void prepare(std::span<const std::size_t> /*candidates*/) {}
   /// Makes a plan ready to run. Errors: it cannot be built here.
   virtual void load(std::size_t candidate) = 0;
   /// Gives back what a plan holds on the device, if it is loaded.

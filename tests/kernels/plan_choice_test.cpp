@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <set>
+#include <span>
 
 namespace graft {
 namespace {
@@ -25,6 +26,12 @@ class FakeGpu final : public PlanTrial {
  public:
   explicit FakeGpu(std::vector<FakePlan> plans) : plans_(std::move(plans)) {}
 
+  void prepare(std::span<const std::size_t> several) override {
+    for (const std::size_t i : several) {
+      prepared.push_back(plans_[i].name);
+      if (plans_[i].seconds != kRefuses) loaded.insert(plans_[i].name);
+    }
+  }
   void load(std::size_t i) override {
     loaded.insert(plans_[i].name);
     if (plans_[i].seconds == kRefuses) throw Error("no kernel image");
@@ -59,7 +66,7 @@ class FakeGpu final : public PlanTrial {
     return graft::choose_way("layer", {plans_[0].name, plans_[1].name}, {.tolerance = tolerance}, *this);
   }
 
-  std::vector<std::string> timed, notes;
+  std::vector<std::string> prepared, timed, notes;
   std::set<std::string> loaded;
   int comparisons = 0;
 
@@ -169,6 +176,18 @@ TEST(PlanChoice, OnlyTheChosenPlanStaysLoaded) {
   FakeGpu third({{"eng1", 0, 1e-3, 1.5}, {"eng2", 0, 2e-3, 1.001}, {"eng3", 0, 3e-3, 1.002}});
   EXPECT_EQ(third.choose().plan, "eng2");
   EXPECT_EQ(third.loaded, (std::set<std::string>{"eng2"}));
+}
+
+TEST(PlanChoice, WhatIsTimedWasMadeReadyBefore) {
+  FakeGpu all({{"eng1_a", 0, 1e-3}, {"eng1_b", 101, 1e-3}, {"eng2", 0, 2e-3}, {"eng3", 0, 3e-3}});
+  all.choose({.workspace_bytes = 100, .timed = 2, .tolerance = 0.01});
+  EXPECT_EQ(all.prepared, (std::vector<std::string>{"eng1_a", "eng2"}));
+  EXPECT_EQ(all.timed, all.prepared);
+  FakeGpu in_need({{"eng1", 0, kRefuses}, {"eng2", 0, 2e-3}, {"eng3", 0, 3e-3}});  // of one more when one does not run
+  in_need.choose({.workspace_bytes = 100, .timed = 2, .tolerance = 0.01});
+  EXPECT_EQ(in_need.prepared, (std::vector<std::string>{"eng1", "eng2"}));
+  EXPECT_EQ(in_need.timed, (std::vector<std::string>{"eng1", "eng2", "eng3"}));
+  EXPECT_EQ(in_need.loaded, std::set<std::string>{"eng2"});
 }
 
 TEST(PlanChoice, FewPlansAreCompiledAtRunTime) {
