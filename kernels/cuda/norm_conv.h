@@ -12,7 +12,7 @@ inline constexpr int kOut = int(kNormConvOut);
 inline constexpr int kPack = 8;  // channels that a thread moves at once
 /// Blocks of a grid at most: two or three for each of an H100's 132 multiprocessors.
 constexpr int at_most_enough(int blocks) { return blocks < kEnoughBlocks ? blocks : int(kEnoughBlocks); }
-inline constexpr int kBlocks = at_most_enough(264), kDataBlocks = at_most_enough(396);
+inline constexpr int kBlocks = at_most_enough(264), kDataBlocks = at_most_enough(528);
 inline constexpr int kPadding = 8;  // of rows in shared memory, so that those of a tile lie in different banks
 
 /// x as a matrix of pixels and channels, and the norm over it.
@@ -25,13 +25,14 @@ struct NormInput {
   float epsilon;
 };
 
-/// A norm's constants of W channels; what `normalize` computes with.
+/// A norm's constants of W channels. Its output is x * scale + shift: what is lost where the mean is large is far below
+/// the digits that 16 bits have of x.
 template <int W>
 struct NormConstants {
-  Pack<W> mean = {}, scale = {}, beta = {};
+  Pack<W> mean = {}, scale = {}, shift = {};
   __device__ __forceinline__ Pack<W> before_relu(const Pack<W>& x) const {
     Pack<W> v;
-    for (int l = 0; l < W; ++l) v.v[l] = (x.v[l] - mean.v[l]) * scale.v[l] + beta.v[l];
+    for (int l = 0; l < W; ++l) v.v[l] = x.v[l] * scale.v[l] + shift.v[l];
     return v;
   }
 };
@@ -40,8 +41,11 @@ template <int W, class T>
 __device__ __forceinline__ NormConstants<W> norm_constants(const NormInput<T>& in, std::int64_t channel) {
   Pack<W> c[4];
   load_constants<W>({in.stats.at(0, channel), in.stats.at(1, channel), in.gamma + channel, in.beta + channel}, c);
-  NormConstants<W> n{.mean = c[0], .scale = {}, .beta = c[3]};
-  for (int l = 0; l < W; ++l) n.scale.v[l] = inverse_deviation(c[1].v[l], in.epsilon) * c[2].v[l];
+  NormConstants<W> n{.mean = c[0]};
+  for (int l = 0; l < W; ++l) {
+    n.scale.v[l] = inverse_deviation(c[1].v[l], in.epsilon) * c[2].v[l];
+    n.shift.v[l] = c[3].v[l] - c[0].v[l] * n.scale.v[l];
+  }
   return n;
 }
 
@@ -53,11 +57,11 @@ struct SharedConstants {
 
   __device__ __forceinline__ void set(int channel, const NormConstants<1>& n) {
     const int at = channel % 8 / 4 * (Channels / 2) + channel / 8 * 4 + channel % 4;
-    values[0][at] = n.mean.v[0], values[1][at] = n.scale.v[0], values[2][at] = n.beta.v[0];
+    values[0][at] = n.mean.v[0], values[1][at] = n.scale.v[0], values[2][at] = n.shift.v[0];
   }
   __device__ __forceinline__ NormConstants<kPack> at(int channel) const {
     NormConstants<kPack> n;
-    Pack<kPack>* const to[3] = {&n.mean, &n.scale, &n.beta};
+    Pack<kPack>* const to[3] = {&n.mean, &n.scale, &n.shift};
     for (int i = 0; i < 3; ++i)
       for (int half = 0; half < 2; ++half) {
         const Pack<4> four = load<4>(&values[i][half * (Channels / 2) + channel / 2]);
@@ -86,14 +90,20 @@ __device__ __forceinline__ Waiting<T, kPack> load_often(const T* p) {
 }
 
 template <class T>
+__device__ __forceinline__ Pack<kPack> unpacked(const Waiting<T, kPack>& w) {
+  Pack<kPack> a;
+  for (int l = 0; l < kPack; l += 2) a.v[l] = low_of<T>(w.parts.v[l / 2]), a.v[l + 1] = high_of<T>(w.parts.v[l / 2]);
+  return a;
+}
+
+template <class T>
 __device__ __forceinline__ void store_shared(T* to, const Waiting<T, kPack>& v) {
   *reinterpret_cast<uint4*>(to) = std::bit_cast<uint4>(v);
 }
 template <class T>
 __device__ __forceinline__ void store_shared_relu(T* to, const Pack<kPack>& v) {
-  Elements<T, kPack> e;
-  for (int l = 0; l < kPack; ++l) e.v[l] = narrow<T>(v.v[l] < 0 ? 0.0f : v.v[l]);
-  *reinterpret_cast<uint4*>(to) = std::bit_cast<uint4>(e);
+  *reinterpret_cast<uint4*>(to) = make_uint4(narrow_pair_relu<T>(v.v[0], v.v[1]), narrow_pair_relu<T>(v.v[2], v.v[3]),
+                                             narrow_pair_relu<T>(v.v[4], v.v[5]), narrow_pair_relu<T>(v.v[6], v.v[7]));
 }
 
 template <class T>

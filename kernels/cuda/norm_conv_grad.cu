@@ -38,47 +38,64 @@ __global__ void __launch_bounds__(kThreads, 2) norm_conv_weight_grad_kernel(cons
   const std::int64_t begin = split * p.rows_per_split, end = min(p.in.rows, begin + p.rows_per_split);
   const bool has_channel = channel0 + column < p.in.channels, has_columns = channel0 + warp_column < p.in.channels;
 
-  Waiting<T, kPack> x[kWeightLoads], dy[kWeightLoads];
-  const auto load_step = [&](std::int64_t from) {
+  using Loads = Waiting<T, kPack>[kWeightLoads];
+  const T* x_at = p.in.x.at(begin + first, channel0 + column);
+  std::int64_t x_left = has_channel ? end - begin - first : 0;  // rows
+  const auto load_x = [&](Loads& x) {
 #pragma unroll
     for (int i = 0; i < kWeightLoads; ++i) {
-      x[i] = dy[i] = {};
-      const std::int64_t row = from + first + i * kWeightStep;
-      if (row >= end) continue;
-      dy[i] = load_often(p.dy.at(row, column));
-      if (has_channel) x[i] = load_once(p.in.x.at(row, channel0 + column));
+      x[i] = {};
+      if (i * kWeightStep < x_left) x[i] = load_once(x_at + i * kWeightStep * p.in.x.pitch);
     }
+    x_at += kWeightDepth * p.in.x.pitch, x_left -= kWeightDepth;
+  };
+  const T* dy_at = p.dy.at(begin + first, column);
+  std::int64_t dy_left = end - begin - first;
+  const auto begin_dy = [&](int buffer) {  // zeros beyond the end: what x is there does not matter
+#pragma unroll
+    for (int i = 0; i < kWeightLoads; ++i) {
+      const bool is_there = i * kWeightStep < dy_left;
+      begin_copy<true>(a[buffer] + (first + i * kWeightStep) * kWeightPitch + column,
+                       is_there ? dy_at + i * kWeightStep * p.dy.pitch : p.dy.data, is_there);
+    }
+    dy_at += kWeightDepth * p.dy.pitch, dy_left -= kWeightDepth;
   };
   SumTile product[4][2];
 
-  load_step(begin);
+  Loads even, odd;  // x of this step and of the next
+  begin_dy(0);
+  load_x(even);
+  load_x(odd);
   if (thread < kWeightChannels) constants.set(thread, constants_of(p.in, channel0 + thread));
   __syncthreads();
+  const NormConstants<kPack> n = constants.at(column);
   int buffer = 0;
-  for (std::int64_t from = begin; from < end; from += kWeightDepth, buffer ^= 1) {
-    const NormConstants<kPack> n = constants.at(column);
+  const auto step = [&](Loads& x, bool is_last) {
+    const T *const left_at = a[buffer], *const right_at = b[buffer];
 #pragma unroll
-    for (int i = 0; i < kWeightLoads; ++i) {
-      const int at = (first + i * kWeightStep) * kWeightPitch + column;
-      Pack<kPack> v = {};
-      if (from + first + i * kWeightStep < end) v = n.before_relu(widened(x[i]));
-      store_shared(a[buffer] + at, dy[i]);
-      store_shared_relu(b[buffer] + at, v);
-    }
+    for (int i = 0; i < kWeightLoads; ++i)
+      store_shared_relu(b[buffer] + (first + i * kWeightStep) * kWeightPitch + column, n.before_relu(unpacked(x[i])));
+    wait_for_copies();
     __syncthreads();  // whoever reads these operands passes the next barrier before they are overwritten
-    if (from + kWeightDepth < end) load_step(from + kWeightDepth);
-    if (!has_columns) continue;
+    buffer ^= 1;
+    if (!is_last) begin_dy(buffer);
+    load_x(x);
+    if (!has_columns) return;
 #pragma unroll
     for (int k = 0; k < kWeightDepth; k += kTileSize) {
       RightTile right[2];
       for (int j = 0; j < 2; ++j)
-        right[j] = load_right(b[buffer] + k * kWeightPitch + warp_column + j * kTileSize, kWeightPitch, lane);
+        right[j] = load_right(right_at + k * kWeightPitch + warp_column + j * kTileSize, kWeightPitch, lane);
       for (int i = 0; i < 4; ++i) {
         const LeftTile left =
-            load_left_of_transposed(a[buffer] + k * kWeightPitch + warp_row + i * kTileSize, kWeightPitch, lane);
+            load_left_of_transposed(left_at + k * kWeightPitch + warp_row + i * kTileSize, kWeightPitch, lane);
         for (int j = 0; j < 2; ++j) multiply_add<T>(product[i][j], left, right[j]);
       }
     }
+  };
+  for (std::int64_t next = begin + kWeightDepth; next < end + kWeightDepth; next += kWeightDepth) {
+    step(even, next >= end);
+    if ((next += kWeightDepth) < end + kWeightDepth) step(odd, next >= end);
   }
   if (!has_columns) return;
   float* const to = p.partials + split * kOut * p.in.channels + channel0 + warp_column;
@@ -131,30 +148,31 @@ struct DataGradParams {
 };
 
 template <class T>
-__global__ void __launch_bounds__(kDataThreads, 3) norm_conv_data_grad_kernel(const DataGradParams<T> p) {
+__global__ void __launch_bounds__(kDataThreads, 4) norm_conv_data_grad_kernel(const DataGradParams<T> p) {
   __shared__ __align__(16) T in[kDataRows * kDataPitch];
   __shared__ __align__(16) float out[kDataRows * kDataOutPitch];  // the product; first the weight, last the sums
   __shared__ SharedConstants<kDataChannels> constants;
   const int thread = int(threadIdx.x), warp = thread / 32, lane = thread % 32;
   const int in_column = thread % kDataInLanes * kPack, in_first = thread / kDataInLanes;
   const int column = thread % kDataLanes * kPack, first = thread / kDataLanes;
-  const std::int64_t tiles = (p.in.channels + kDataChannels - 1) / kDataChannels;
-  const std::int64_t channel0 = std::int64_t(blockIdx.x) % tiles * kDataChannels;
-  const std::int64_t row_block = std::int64_t(blockIdx.x) / tiles;
-  const std::int64_t channel = channel0 + column;
-  const bool has_channel = channel < p.in.channels, has_tile = channel0 + warp * kTileSize < p.in.channels;
+  const int channels = int(p.in.channels), rows = int(p.in.rows);
+  const int tiles = (channels + kDataChannels - 1) / kDataChannels;
+  const int channel0 = int(blockIdx.x) % tiles * kDataChannels;
+  const int row_block = int(blockIdx.x) / tiles;
+  const int channel = channel0 + column;
+  const bool has_channel = channel < channels, has_tile = channel0 + warp * kTileSize < channels;
 
-  const std::int64_t step = std::int64_t(p.row_blocks) * kDataRows;
-  Waiting<T, kPack> dy[kDataInLoads];
-  const auto load_dy = [&](std::int64_t tile) {
+  const int step = int(p.row_blocks) * kDataRows;
+  const auto begin_dy = [&](int tile) {  // zeros beyond the end
 #pragma unroll
     for (int i = 0; i < kDataInLoads; ++i) {
-      const std::int64_t row = tile + in_first + i * kDataInStep;
-      dy[i] = {};
-      if (row < p.in.rows) dy[i] = load_waiting<kPack>(p.dy.at(row, in_column));
+      const int row = tile + in_first + i * kDataInStep;
+      const bool is_there = row < rows;
+      begin_copy<true>(in + (in_first + i * kDataInStep) * kDataPitch + in_column,
+                       is_there ? p.dy.at(row, in_column) : p.dy.data, is_there);
     }
   };
-  load_dy(row_block * kDataRows);
+  begin_dy(row_block * kDataRows);
 
   // The weight's tiles stay with the warp.
   static_assert(sizeof out >= kOut * kDataOutPitch * sizeof(T));
@@ -170,21 +188,18 @@ __global__ void __launch_bounds__(kDataThreads, 3) norm_conv_data_grad_kernel(co
       w[k] = load_right(weight + k * kTileSize * kDataOutPitch + warp * kTileSize, kDataOutPitch, lane);
 
   float sum[kPack] = {}, dot[kPack] = {};
-  for (std::int64_t tile = row_block * kDataRows; tile < p.in.rows; tile += step) {
-#pragma unroll
-    for (int i = 0; i < kDataInLoads; ++i)  // its readers have passed the barrier behind the product
-      store_shared(in + (in_first + i * kDataInStep) * kDataPitch + in_column, dy[i]);
+  for (int tile = row_block * kDataRows; tile < rows; tile += step) {
+    wait_for_copies();
     __syncthreads();  // and `out` has been read
     Waiting<T, kPack> x[kDataLoads], dx[kDataLoads];
 #pragma unroll
     for (int i = 0; i < kDataLoads; ++i) {
-      const std::int64_t row = tile + first + i * kDataStep;
+      const int row = tile + first + i * kDataStep;
       x[i] = dx[i] = {};
-      if (row >= p.in.rows || !has_channel) continue;
+      if (row >= rows || !has_channel) continue;
       x[i] = load_waiting<kPack>(p.in.x.at(row, channel));
       if (p.dx.data && p.adds) dx[i] = load_waiting<kPack>(p.dx.at(row, channel));
     }
-    if (tile + step < p.in.rows) load_dy(tile + step);
     if (has_tile)
       for (int i = 0; i < kDataRows / kTileSize; ++i) {
         SumTile product;
@@ -194,15 +209,16 @@ __global__ void __launch_bounds__(kDataThreads, 3) norm_conv_data_grad_kernel(co
         store_sums(out + i * kTileSize * kDataOutPitch + warp * kTileSize, kDataOutPitch, product, lane);
       }
     __syncthreads();
+    if (tile + step < rows) begin_dy(tile + step);
     const NormConstants<kPack> n = constants.at(column);
 #pragma unroll
     for (int i = 0; i < kDataLoads; ++i) {
-      const std::int64_t row = tile + first + i * kDataStep;
-      if (row >= p.in.rows || !has_channel) break;
+      const int row = tile + first + i * kDataStep;
+      if (row >= rows || !has_channel) break;
       Pack<kPack> g = load<kPack>(out + (first + i * kDataStep) * kDataOutPitch + column);
-      const Pack<kPack> from = widened(x[i]);
+      const Pack<kPack> from = unpacked(x[i]);
       pass_gate(g, positive_bits(n.before_relu(from), kRoundsToZero<T>));
-      Pack<kPack> to = widened(dx[i]);
+      Pack<kPack> to = unpacked(dx[i]);
       for (int l = 0; l < kPack; ++l) {
         sum[l] += g.v[l];
         dot[l] += g.v[l] * (from.v[l] - n.mean.v[l]);
@@ -222,10 +238,10 @@ __global__ void __launch_bounds__(kDataThreads, 3) norm_conv_data_grad_kernel(co
   }
   __syncthreads();
   const int sum_column = thread % kDataChannels, which = thread / kDataChannels;
-  if (channel0 + sum_column >= p.in.channels) return;
+  if (channel0 + sum_column >= channels) return;
   double s = 0;
   for (int row = 0; row < kDataStep; ++row) s += double(out[(which * kDataStep + row) * kRow + sum_column]);
-  p.partials[(row_block * 2 + which) * p.in.channels + channel0 + sum_column] = s;
+  p.partials[(std::int64_t(row_block) * 2 + which) * channels + channel0 + sum_column] = s;
 }
 
 unsigned weight_tiles(const Shape& x) { return unsigned((x.c + kWeightChannels - 1) / kWeightChannels); }

@@ -167,7 +167,7 @@ inline RowTiling tile_pass(const Shape& shape, int width) {
 
 /// For sums over rows: at least 8 rows per thread, at most about kSumBlocks partial sums over all tiles.
 inline RowTiling tile_sum(const Shape& shape, int width) {
-  constexpr std::int64_t kSumBlocks = 792;  // twice three blocks for each of an H100's 132 multiprocessors
+  constexpr std::int64_t kSumBlocks = 396;  // three blocks for each of an H100's 132 multiprocessors: one wave
   const RowTiling t = detail::lanes_and_tiles(shape, width);
   const std::int64_t most = t.tiles < kSumBlocks ? kSumBlocks / t.tiles : 1;
   const std::int64_t rows = (t.rows + t.depth * most - 1) / (t.depth * most);

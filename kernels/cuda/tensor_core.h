@@ -52,6 +52,67 @@ __device__ __forceinline__ void multiply_add(float (&sum)[4], const std::uint32_
 #endif
 }
 
+/// Two numbers rounded as they are stored, the first in the lower half.
+template <class T>
+__device__ __forceinline__ std::uint32_t narrow_pair(float low, float high) {
+#ifdef GRAFT_TENSOR_CORE_PTX
+  std::uint32_t pair;
+  if constexpr (std::is_same_v<T, __nv_bfloat16>)
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  else
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+#else
+  return std::uint32_t(std::bit_cast<std::uint16_t>(narrow<T>(high))) << 16 |
+         std::bit_cast<std::uint16_t>(narrow<T>(low));
+#endif
+}
+/// The same with zero for what is below it; a NaN stays one.
+template <class T>
+__device__ __forceinline__ std::uint32_t narrow_pair_relu(float low, float high) {
+#ifdef GRAFT_TENSOR_CORE_PTX
+  std::uint32_t pair;
+  if constexpr (std::is_same_v<T, __nv_bfloat16>)
+    asm("cvt.rn.relu.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  else
+    asm("cvt.rn.relu.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+#else
+  return narrow_pair<T>(low < 0 ? 0.0f : low, high < 0 ? 0.0f : high);
+#endif
+}
+template <class T>
+__device__ __forceinline__ float low_of(std::uint32_t pair) {
+  if constexpr (std::is_same_v<T, __nv_bfloat16>) return std::bit_cast<float>(pair << 16);
+  return widen(std::bit_cast<T>(static_cast<std::uint16_t>(pair)));
+}
+template <class T>
+__device__ __forceinline__ float high_of(std::uint32_t pair) {
+  if constexpr (std::is_same_v<T, __nv_bfloat16>) return std::bit_cast<float>(pair & 0xffff0000u);
+  return widen(std::bit_cast<T>(static_cast<std::uint16_t>(pair >> 16)));
+}
+
+/// 16 bytes on their way from global to shared memory, or zeros: there for this thread once it has waited, for others
+/// behind a barrier after that. Both addresses are multiples of 16. `is_read_again` keeps them in the nearest cache.
+template <bool is_read_again>
+__device__ __forceinline__ void begin_copy(void* shared, const void* global, bool wanted = true) {
+#ifdef GRAFT_TENSOR_CORE_PTX
+  const unsigned to = unsigned(__cvta_generic_to_shared(shared)), bytes = wanted ? 16 : 0;
+  if constexpr (is_read_again)
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(bytes) : "memory");
+  else
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(bytes) : "memory");
+#else
+  *static_cast<uint4*>(shared) = wanted ? *static_cast<const uint4*>(global) : uint4{};
+#endif
+}
+/// For all that this thread has begun.
+__device__ __forceinline__ void wait_for_copies() {
+#ifdef GRAFT_TENSOR_CORE_PTX
+  asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+
 /// A tile as the left factor, 16 rows by 16 columns.
 struct LeftTile {
   std::uint32_t parts[4];
@@ -109,15 +170,24 @@ __device__ __forceinline__ void multiply_add(SumTile& sum, const LeftTile& a, co
   for (int h = 0; h < 2; ++h) multiply_add<T>(sum.halves[h], a.parts, b.parts[2 * h], b.parts[2 * h + 1]);
 }
 
-/// Rounded, in pairs, to shared memory with the pitch of tiles.
+/// A tile's sums as they are stored, in pairs: [h][r] of SumTile's halves[h][2 r] and the next.
+struct RoundedTile {
+  std::uint32_t pairs[2][2];
+};
 template <class T>
-__device__ __forceinline__ void store_tile(T* tile, int pitch, const SumTile& sum, int lane) {
+__device__ __forceinline__ RoundedTile rounded(const SumTile& sum) {
+  RoundedTile t;
   for (int h = 0; h < 2; ++h)
-    for (int r = 0; r < 2; ++r) {
-      Elements<T, 2> pair;
-      for (int l = 0; l < 2; ++l) pair.v[l] = narrow<T>(sum.halves[h][2 * r + l]);
-      *reinterpret_cast<Elements<T, 2>*>(tile + (lane / 4 + 8 * r) * pitch + lane % 4 * 2 + 8 * h) = pair;
-    }
+    for (int r = 0; r < 2; ++r) t.pairs[h][r] = narrow_pair<T>(sum.halves[h][2 * r], sum.halves[h][2 * r + 1]);
+  return t;
+}
+
+/// To shared memory with the pitch of tiles.
+template <class T>
+__device__ __forceinline__ void store_tile(T* tile, int pitch, const RoundedTile& t, int lane) {
+  for (int h = 0; h < 2; ++h)
+    for (int r = 0; r < 2; ++r)
+      *reinterpret_cast<std::uint32_t*>(tile + (lane / 4 + 8 * r) * pitch + lane % 4 * 2 + 8 * h) = t.pairs[h][r];
 }
 
 /// To rows `pitch` floats apart, in any memory that takes 8 bytes at once. In shared memory a pitch of 8 more than a
