@@ -121,7 +121,7 @@ cpu_run() {
   local run=$state/runs/$1 data key
   data=$(images) || return 1
   key=$({ cat "$bin/graft" ${GPU_CHECK_WEIGHTS:+"$GPU_CHECK_WEIGHTS"}; echo "$2 $curve_size $curve_batch $curve_steps"
-    if [[ -d $data ]]; then cd "$data" && find . -type f -exec sha256sum {} + | sort; else cat "$data"; fi; } | sha256sum)
+    if [[ -d $data ]]; then cd "$data" && find . -type f -exec sha256sum {} + | LC_ALL=C sort; else cat "$data"; fi; } | sha256sum)
   if [[ $(cat "$run/curve_of" 2>/dev/null) == "$key" ]]; then echo "$1 was there"; return; fi
   train_run "$1" cpu f32 "$curve_steps" "$2" --threads "$3" || return
   echo "$key" >"$run/curve_of"
