@@ -23,8 +23,6 @@ static_assert(kThreads == 2 * kOut);
 /// channels.
 template <int RowTiles>
 constexpr int kForwardRows = 2 * kTileSize* RowTiles;
-template <int RowTiles>  // blocks at once
-constexpr int kForwardPerMultiprocessor = RowTiles == 2 ? 3 : 2;
 
 template <class T>
 struct ForwardParams {
@@ -118,8 +116,7 @@ __device__ __forceinline__ LaneSums tile_sums(const RoundedTile (&y)[RowTiles][2
 }
 
 template <class T, int RowTiles>
-__global__ void __launch_bounds__(kThreads, kForwardPerMultiprocessor<RowTiles>)
-    norm_conv_kernel(const ForwardParams<T> p) {
+__global__ void __launch_bounds__(kThreads, 2) norm_conv_kernel(const ForwardParams<T> p) {
   using Cursor = XCursor<T, RowTiles>;
   constexpr int kRows = Cursor::kRows, kLeft = kRows * kForwardPitch, kOperands = kLeft + kWeightTile;
   __shared__ __align__(16) T memory[2 * kOperands];  // the operands of two steps; or y
@@ -280,8 +277,7 @@ __global__ void __launch_bounds__(kThreads, kForwardPerMultiprocessor<RowTiles>)
 
 template <int RowTiles>
 unsigned forward_blocks(const Shape& x) {
-  return at_most((rows_of_shape(x) + kForwardRows<RowTiles> - 1) / kForwardRows<RowTiles>,
-                 at_most_enough(132 * kForwardPerMultiprocessor<RowTiles>));
+  return at_most((rows_of_shape(x) + kForwardRows<RowTiles> - 1) / kForwardRows<RowTiles>, kBlocks);
 }
 /// Where every block would have but one or two tiles, smaller ones leave fewer multiprocessors waiting for the last.
 bool has_few_rows(const Shape& x) { return rows_of_shape(x) <= std::int64_t{2} * kBlocks * kForwardRows<4>; }

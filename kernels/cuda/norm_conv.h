@@ -12,7 +12,7 @@ inline constexpr int kOut = int(kNormConvOut);
 inline constexpr int kPack = 8;  // channels that a thread moves at once
 /// Blocks of a grid at most: two or three for each of an H100's 132 multiprocessors.
 constexpr int at_most_enough(int blocks) { return blocks < kEnoughBlocks ? blocks : int(kEnoughBlocks); }
-inline constexpr int kBlocks = at_most_enough(264), kDataBlocks = at_most_enough(528);
+inline constexpr int kBlocks = at_most_enough(264), kDataBlocks = at_most_enough(396);
 inline constexpr int kPadding = 8;  // of rows in shared memory, so that those of a tile lie in different banks
 
 /// x as a matrix of pixels and channels, and the norm over it.

@@ -148,31 +148,30 @@ struct DataGradParams {
 };
 
 template <class T>
-__global__ void __launch_bounds__(kDataThreads, 4) norm_conv_data_grad_kernel(const DataGradParams<T> p) {
+__global__ void __launch_bounds__(kDataThreads, 3) norm_conv_data_grad_kernel(const DataGradParams<T> p) {
   __shared__ __align__(16) T in[kDataRows * kDataPitch];
   __shared__ __align__(16) float out[kDataRows * kDataOutPitch];  // the product; first the weight, last the sums
   __shared__ SharedConstants<kDataChannels> constants;
   const int thread = int(threadIdx.x), warp = thread / 32, lane = thread % 32;
   const int in_column = thread % kDataInLanes * kPack, in_first = thread / kDataInLanes;
   const int column = thread % kDataLanes * kPack, first = thread / kDataLanes;
-  const int channels = int(p.in.channels), rows = int(p.in.rows);
-  const int tiles = (channels + kDataChannels - 1) / kDataChannels;
-  const int channel0 = int(blockIdx.x) % tiles * kDataChannels;
-  const int row_block = int(blockIdx.x) / tiles;
-  const int channel = channel0 + column;
-  const bool has_channel = channel < channels, has_tile = channel0 + warp * kTileSize < channels;
+  const std::int64_t tiles = (p.in.channels + kDataChannels - 1) / kDataChannels;
+  const std::int64_t channel0 = std::int64_t(blockIdx.x) % tiles * kDataChannels;
+  const std::int64_t row_block = std::int64_t(blockIdx.x) / tiles;
+  const std::int64_t channel = channel0 + column;
+  const bool has_channel = channel < p.in.channels, has_tile = channel0 + warp * kTileSize < p.in.channels;
 
-  const int step = int(p.row_blocks) * kDataRows;
-  const auto begin_dy = [&](int tile) {  // zeros beyond the end
+  const std::int64_t step = std::int64_t(p.row_blocks) * kDataRows;
+  Waiting<T, kPack> dy[kDataInLoads];
+  const auto load_dy = [&](std::int64_t tile) {
 #pragma unroll
     for (int i = 0; i < kDataInLoads; ++i) {
-      const int row = tile + in_first + i * kDataInStep;
-      const bool is_there = row < rows;
-      begin_copy<true>(in + (in_first + i * kDataInStep) * kDataPitch + in_column,
-                       is_there ? p.dy.at(row, in_column) : p.dy.data, is_there);
+      const std::int64_t row = tile + in_first + i * kDataInStep;
+      dy[i] = {};
+      if (row < p.in.rows) dy[i] = load_waiting<kPack>(p.dy.at(row, in_column));
     }
   };
-  begin_dy(row_block * kDataRows);
+  load_dy(row_block * kDataRows);
 
   // The weight's tiles stay with the warp.
   static_assert(sizeof out >= kOut * kDataOutPitch * sizeof(T));
@@ -188,18 +187,21 @@ __global__ void __launch_bounds__(kDataThreads, 4) norm_conv_data_grad_kernel(co
       w[k] = load_right(weight + k * kTileSize * kDataOutPitch + warp * kTileSize, kDataOutPitch, lane);
 
   float sum[kPack] = {}, dot[kPack] = {};
-  for (int tile = row_block * kDataRows; tile < rows; tile += step) {
-    wait_for_copies();
+  for (std::int64_t tile = row_block * kDataRows; tile < p.in.rows; tile += step) {
+#pragma unroll
+    for (int i = 0; i < kDataInLoads; ++i)  // its readers have passed the barrier behind the product
+      store_shared(in + (in_first + i * kDataInStep) * kDataPitch + in_column, dy[i]);
     __syncthreads();  // and `out` has been read
     Waiting<T, kPack> x[kDataLoads], dx[kDataLoads];
 #pragma unroll
     for (int i = 0; i < kDataLoads; ++i) {
-      const int row = tile + first + i * kDataStep;
+      const std::int64_t row = tile + first + i * kDataStep;
       x[i] = dx[i] = {};
-      if (row >= rows || !has_channel) continue;
+      if (row >= p.in.rows || !has_channel) continue;
       x[i] = load_waiting<kPack>(p.in.x.at(row, channel));
       if (p.dx.data && p.adds) dx[i] = load_waiting<kPack>(p.dx.at(row, channel));
     }
+    if (tile + step < p.in.rows) load_dy(tile + step);
     if (has_tile)
       for (int i = 0; i < kDataRows / kTileSize; ++i) {
         SumTile product;
@@ -209,12 +211,11 @@ __global__ void __launch_bounds__(kDataThreads, 4) norm_conv_data_grad_kernel(co
         store_sums(out + i * kTileSize * kDataOutPitch + warp * kTileSize, kDataOutPitch, product, lane);
       }
     __syncthreads();
-    if (tile + step < rows) begin_dy(tile + step);
     const NormConstants<kPack> n = constants.at(column);
 #pragma unroll
     for (int i = 0; i < kDataLoads; ++i) {
-      const int row = tile + first + i * kDataStep;
-      if (row >= rows || !has_channel) break;
+      const std::int64_t row = tile + first + i * kDataStep;
+      if (row >= p.in.rows || !has_channel) break;
       Pack<kPack> g = load<kPack>(out + (first + i * kDataStep) * kDataOutPitch + column);
       const Pack<kPack> from = unpacked(x[i]);
       pass_gate(g, positive_bits(n.before_relu(from), kRoundsToZero<T>));
@@ -238,10 +239,10 @@ __global__ void __launch_bounds__(kDataThreads, 4) norm_conv_data_grad_kernel(co
   }
   __syncthreads();
   const int sum_column = thread % kDataChannels, which = thread / kDataChannels;
-  if (channel0 + sum_column >= channels) return;
+  if (channel0 + sum_column >= p.in.channels) return;
   double s = 0;
   for (int row = 0; row < kDataStep; ++row) s += double(out[(which * kDataStep + row) * kRow + sum_column]);
-  p.partials[(std::int64_t(row_block) * 2 + which) * channels + channel0 + sum_column] = s;
+  p.partials[(row_block * 2 + which) * p.in.channels + channel0 + sum_column] = s;
 }
 
 unsigned weight_tiles(const Shape& x) { return unsigned((x.c + kWeightChannels - 1) / kWeightChannels); }
