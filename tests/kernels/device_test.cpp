@@ -119,6 +119,19 @@ TEST_P(Devices, FindWhatIsNotFinite) {
   }
 }
 
+TEST_P(Devices, FindWhatIsNotFiniteAtTheEndOfMany) {
+  constexpr std::int64_t kSize = 3 * 65536 + 5;
+  const auto o = operands({input("x", {1, kSize, 1, 1})});
+  EXPECT_TRUE(device_->all_finite((*o)["x"]));
+  for (const double bad : {kNaN, -kInfinity})
+    for (const std::int64_t at : {std::int64_t{65536}, kSize - 1}) {
+      std::vector<double> values(kSize, -1e30);
+      values[std::size_t(at)] = bad;
+      o->set("x", values);
+      EXPECT_FALSE(device_->all_finite((*o)["x"])) << bad << " at " << at;
+    }
+}
+
 TEST_P(Devices, CarryNaNThroughRelu) {
   const Shape s{1, 1, 1, 4}, vector{1, 1, 1, 1};
   const auto o = operands(

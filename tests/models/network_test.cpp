@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <numbers>
 #include <set>
 
+#include "kernels/philox.h"
 #include "models/initialise.h"
 #include "models/network_io.h"
 #include "models_testing.h"
@@ -151,6 +153,26 @@ TEST(Initialise, FromScratchHasTorchvisionsDeviations) {
     const Parameter& p = network->parameters().find(c.name);
     // Six deviations of a sample's deviation.
     EXPECT_NEAR(deviation(p) / c.deviation, 1, 6 / std::sqrt(2.0 * double(p.shape.size()))) << c.name;
+  }
+}
+
+TEST(Initialise, NormalNumbersAreOneSequenceWhoeverDrawsThem) {
+  Context context(make_backend(test_device(DeviceKind::cpu)));
+  const auto network = make_network(context, {.architecture = "resnet50"});
+  initialise_from_scratch(*network, 5);
+  std::uint32_t position = 0;
+  for (const Parameter& p : network->parameters().parameters()) {
+    const std::uint32_t at = position++;
+    if (p.name != "layer1.0.conv1.weight" && p.name != "layer4.2.conv2.weight") continue;
+    Random random({.seed = 5, .stream = RandomStream::other, .epoch = at});
+    const std::vector<double> values = p.value.to_host();
+    const double deviation = std::sqrt(2 / double(p.shape.n * p.shape.pixels()));
+    for (std::size_t i = 0; i < values.size(); i += 2) {
+      const double radius = deviation * std::sqrt(-2 * std::log(1 - random.uniform()));
+      const double angle = 2 * std::numbers::pi * random.uniform();
+      ASSERT_EQ(values[i], double(float(radius * std::cos(angle)))) << p.name << " " << i;
+      ASSERT_EQ(values[i + 1], double(float(radius * std::sin(angle)))) << p.name << " " << i + 1;
+    }
   }
 }
 
