@@ -15,6 +15,7 @@ class Duels:
 
     def __init__(self, a):
         self.a, self.report, self.turns = a, Report(a), Turns(a.turns)
+        self.started = []  # contenders, which end with the stage whatever happens to it
         self.rounds = 2 if a.rehearse else 5
         self.size = 32 if a.rehearse else 224
         self.threads = 1 if a.rehearse else 0
@@ -57,6 +58,7 @@ class Duels:
                 with self.turns.choosing():
                     ours = Contender([self.program(program), *words] + self.common(precision=precision, **options),
                                      our_environment(self.threads))
+                    self.started.append(ours)
                     ours.run(2, keep=False)
                 ours.precision = precision
                 return ours
@@ -67,7 +69,9 @@ class Duels:
                     self.report.note(f"graft does not take part in {precision}: {reason}")
 
     def theirs(self, job, *words, limit_s=240, **options):
-        return Contender([sys.executable, TORCH_CONTENDER, job, *words] + self.common(**options), limit_s=limit_s)
+        opponent = Contender([sys.executable, TORCH_CONTENDER, job, *words] + self.common(**options), limit_s=limit_s)
+        self.started.append(opponent)
+        return opponent
 
     def steps_for(self, ours):
         """So many that a round takes about half a second."""

@@ -489,6 +489,8 @@ def main():
         with contextlib.nullcontext() if loads_first else bench.turns.timing():
             getattr(bench, a.stage.replace("-", "_"))()
     except LeftOut as reason:
+        for contender in bench.started:  # before others are timed
+            contender.close()
         print(reason)
         cannot = a.stage == "compile" or (a.stage == "boundary" and a.rehearse)
         sys.exit(77 if cannot and not bench.report.rows else 1)

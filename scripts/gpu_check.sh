@@ -285,6 +285,7 @@ stages_together() {
 have_run=no  # the benchmarks, together
 while read -r name limit _; do
   wanted "$name" || continue
+  if [[ $name == cpu-curves && -z $only ]]; then continue; fi  # for another machine; here training stages make their own
   if [[ $together == yes ]] && is_benchmark "$name"; then
     if [[ $have_run == no ]]; then have_run=yes; stages_together; fi
     continue

@@ -120,9 +120,11 @@ train_run() {
 cpu_run() {
   local run=$state/runs/$1 data key
   data=$(images) || return 1
-  key=$({ cat "$bin/graft" ${GPU_CHECK_WEIGHTS:+"$GPU_CHECK_WEIGHTS"}; echo "$2 $curve_size $curve_batch $curve_steps"
-    if [[ -d $data ]]; then cd "$data" && find . -type f -exec sha256sum {} + | LC_ALL=C sort; else cat "$data"; fi; } | sha256sum)
-  if [[ $(cat "$run/curve_of" 2>/dev/null) == "$key" ]]; then echo "$1 was there"; return; fi
+  key=$({ cat "$bin/graft" ${GPU_CHECK_WEIGHTS:+"$GPU_CHECK_WEIGHTS"}; declare -f train_run
+    echo "$2 $curve_size $curve_batch $curve_steps"
+    if [[ -d $data ]]; then cd "$data" && find -L . -type f -exec sha256sum {} + | LC_ALL=C sort; else cat "$data"; fi; } | sha256sum)
+  if [[ -s $run/steps.csv && $(cat "$run/curve_of" 2>/dev/null) == "$key" ]]; then echo "$1 was there"; return; fi
+  rm -f "$run/curve_of"
   train_run "$1" cpu f32 "$curve_steps" "$2" --threads "$3" || return
   echo "$key" >"$run/curve_of"
 }

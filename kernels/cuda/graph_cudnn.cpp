@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <system_error>
 #include <thread>
 #include <unordered_map>
 
@@ -338,14 +339,19 @@ void CudnnGraph::build_side_by_side(std::span<const std::size_t> candidates) {
   int gpu = 0;
   if (candidates.size() < 2 || cudaGetDevice(&gpu) != cudaSuccess)
     return;  // nothing to gain, or `build` says what it is
+  // Threads on one graph, each at a place of its own in the list of plans, as in the front end's sample of parallel
+  // compilation. What they all write, the index of the plan built last, is never read here.
   std::vector<std::jthread> builders;
-  for (const std::size_t candidate : candidates)
-    builders.emplace_back([this, candidate, gpu] {
-      try {
-        if (cudaSetDevice(gpu) == cudaSuccess) build(candidate);
-      } catch (const std::exception&) {
-      }
-    });
+  try {
+    for (const std::size_t candidate : candidates)
+      builders.emplace_back([this, candidate, gpu] {
+        try {
+          if (cudaSetDevice(gpu) == cudaSuccess) build(candidate);
+        } catch (const std::exception&) {
+        }
+      });
+  } catch (const std::system_error&) {  // no more threads: `build` comes to the others
+  }
 }
 
 void CudnnGraph::unload(std::size_t candidate) noexcept {

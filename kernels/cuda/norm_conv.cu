@@ -35,7 +35,7 @@ struct ForwardParams {
   bool has_relu;
 };
 
-/// Of the sums of a warp's 64 x 32 tile of y, the column that a lane's value c stands in (c < 8).
+/// Of the sums of a warp's tile of y, 32 columns wide, the column that a lane's value c stands in (c < 8).
 __device__ __forceinline__ int column_of(int c, int lane) {
   return c / 4 * kTileSize + c / 2 % 2 * 8 + lane % 4 * 2 + c % 2;
 }
@@ -134,8 +134,8 @@ __global__ void __launch_bounds__(kThreads, 2) norm_conv_kernel(const ForwardPar
   const auto begin_weight = [&](int buffer, int depth) {
 #pragma unroll
     for (int i = 0; i < kOut / kForwardStride; ++i)
-      begin_copy<true>(memory + buffer * kOperands + kLeft + operand_at + i * kForwardStride * kForwardPitch,
-                       w_at + i * kForwardStride * p.w.pitch + depth);
+      begin_copy(memory + buffer * kOperands + kLeft + operand_at + i * kForwardStride * kForwardPitch,
+                 w_at + i * kForwardStride * p.w.pitch + depth);
   };
   // What thread t sums over the block's pixels: channel t % kOut of y, squared if t >= kOut; both about the shift.
   double total = 0;
@@ -147,8 +147,8 @@ __global__ void __launch_bounds__(kThreads, 2) norm_conv_kernel(const ForwardPar
   const auto begin_constants = [&](float(*to)[kForwardDepth], int depth) {
     if (thread >= 2 * kForwardDepth / 4) return;
     const int which = thread / (kForwardDepth / 4), four = thread % (kForwardDepth / 4);
-    begin_copy<true>(to[which] + four % 2 * (kForwardDepth / 2) + four / 2 * 4,
-                     own_constants + which * channels + depth + four * 4);
+    begin_copy(to[which] + four % 2 * (kForwardDepth / 2) + four / 2 * 4,
+               own_constants + which * channels + depth + four * 4);
   };
   const int all_rows = int(p.in.rows), tile_step = int(gridDim.x) * kRows;
   Cursor cursor(p.in, column, first);

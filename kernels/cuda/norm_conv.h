@@ -79,16 +79,11 @@ __device__ __forceinline__ NormConstants<1> constants_of(const NormInput<T>& in,
   return n;
 }
 
-/// What is read once: it leaves the nearest cache to what is read again.
+/// What is read once: it leaves the nearest cache to what is copied ahead again and again.
 template <class T>
 __device__ __forceinline__ Waiting<T, kPack> load_once(const T* p) {
   return std::bit_cast<Waiting<T, kPack>>(__ldcg(reinterpret_cast<const uint4*>(p)));
 }
-template <class T>
-__device__ __forceinline__ Waiting<T, kPack> load_often(const T* p) {
-  return load_waiting<kPack>(p);
-}
-
 template <class T>
 __device__ __forceinline__ Pack<kPack> unpacked(const Waiting<T, kPack>& w) {
   Pack<kPack> a;

@@ -149,7 +149,7 @@ bool CudaBackend::fuses_norm_conv(const ConvSpec& spec, ConstView x, const Norma
   };
   // The number tells apart what the kernels were when they were timed: raise it when they change.
   const auto name = [&](NormConvUse u) {
-    return "norm+" + graft::to_string(conv_graph(GraphKind::conv, of_image, x.dtype)) + to_string(u) + " kernels 2" +
+    return "norm+" + graft::to_string(conv_graph(GraphKind::conv, of_image, x.dtype)) + to_string(u) + " kernels 3" +
            (plan_options_.deterministic ? "" : " any-order");
   };
   if (use == NormConvUse::forward) {  // as training does it

@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(kThreads, 2) norm_conv_weight_grad_kernel(cons
 
   using Loads = Waiting<T, kPack>[kWeightLoads];
   const T* x_at = p.in.x.at(begin + first, channel0 + column);
-  std::int64_t x_left = has_channel ? end - begin - first : 0;  // rows
+  int x_left = has_channel ? int(end - begin) - first : 0;  // rows of the split from what is loaded next
   const auto load_x = [&](Loads& x) {
 #pragma unroll
     for (int i = 0; i < kWeightLoads; ++i) {
@@ -50,13 +50,13 @@ __global__ void __launch_bounds__(kThreads, 2) norm_conv_weight_grad_kernel(cons
     x_at += kWeightDepth * p.in.x.pitch, x_left -= kWeightDepth;
   };
   const T* dy_at = p.dy.at(begin + first, column);
-  std::int64_t dy_left = end - begin - first;
-  const auto begin_dy = [&](int buffer) {  // zeros beyond the end: what x is there does not matter
+  int dy_left = int(end - begin) - first;
+  const auto begin_dy = [&](int buffer) {  // zeros beyond the end
 #pragma unroll
     for (int i = 0; i < kWeightLoads; ++i) {
       const bool is_there = i * kWeightStep < dy_left;
-      begin_copy<true>(a[buffer] + (first + i * kWeightStep) * kWeightPitch + column,
-                       is_there ? dy_at + i * kWeightStep * p.dy.pitch : p.dy.data, is_there);
+      begin_copy(a[buffer] + (first + i * kWeightStep) * kWeightPitch + column,
+                 is_there ? dy_at + i * kWeightStep * p.dy.pitch : p.dy.data, is_there);
     }
     dy_at += kWeightDepth * p.dy.pitch, dy_left -= kWeightDepth;
   };
@@ -73,8 +73,12 @@ __global__ void __launch_bounds__(kThreads, 2) norm_conv_weight_grad_kernel(cons
   const auto step = [&](Loads& x, bool is_last) {
     const T *const left_at = a[buffer], *const right_at = b[buffer];
 #pragma unroll
-    for (int i = 0; i < kWeightLoads; ++i)
-      store_shared_relu(b[buffer] + (first + i * kWeightStep) * kWeightPitch + column, n.before_relu(unpacked(x[i])));
+    for (int i = 0; i < kWeightLoads; ++i) {
+      Pack<kPack> v =
+          {};  // beyond the end too, where a shift that is infinite in 16 bits would make a NaN of dy's zeros
+      if (i * kWeightStep < dy_left + kWeightDepth) v = n.before_relu(unpacked(x[i]));
+      store_shared_relu(b[buffer] + (first + i * kWeightStep) * kWeightPitch + column, v);
+    }
     wait_for_copies();
     __syncthreads();  // whoever reads these operands passes the next barrier before they are overwritten
     buffer ^= 1;
@@ -97,6 +101,7 @@ __global__ void __launch_bounds__(kThreads, 2) norm_conv_weight_grad_kernel(cons
     step(even, next >= end);
     if ((next += kWeightDepth) < end + kWeightDepth) step(odd, next >= end);
   }
+  wait_for_copies();  // also where there was no step
   if (!has_columns) return;
   float* const to = p.partials + split * kOut * p.in.channels + channel0 + warp_column;
   for (int i = 0; i < 4; ++i)

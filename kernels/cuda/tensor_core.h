@@ -1,6 +1,6 @@
 // The instructions of tensor cores, a warp's products of small tiles of 16-bit numbers with sums in float. How a tile's
 // elements lie in the lanes' registers is PTX's "matrix fragments for mma.m16n8k16"; kernels need to know it of sums
-// alone. On the host, where tests run kernels, each instruction has a twin: tests/host_model/tensor_core.h.
+// alone. On the host, where tests run kernels, those of a warp have twins in tests/host_model/tensor_core.h.
 #pragma once
 
 #include "kernels/cuda/packs.h"
@@ -93,15 +93,12 @@ __device__ __forceinline__ float high_of(std::uint32_t pair) {
 }
 
 /// 16 bytes on their way from global to shared memory, or zeros: there for this thread once it has waited, for others
-/// behind a barrier after that. Both addresses are multiples of 16. `is_read_again` keeps them in the nearest cache.
-template <bool is_read_again>
+/// behind a barrier after that. Both addresses are multiples of 16. On the host they are there at once, so that tests
+/// see a missing barrier, not a missing wait.
 __device__ __forceinline__ void begin_copy(void* shared, const void* global, bool wanted = true) {
 #ifdef GRAFT_TENSOR_CORE_PTX
   const unsigned to = unsigned(__cvta_generic_to_shared(shared)), bytes = wanted ? 16 : 0;
-  if constexpr (is_read_again)
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(bytes) : "memory");
-  else
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(bytes) : "memory");
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(bytes) : "memory");
 #else
   *static_cast<uint4*>(shared) = wanted ? *static_cast<const uint4*>(global) : uint4{};
 #endif

@@ -27,6 +27,10 @@ TEST_P(OpCases, EqualTheReference) {
 INSTANTIATE_TEST_SUITE_P(Cpu, OpCases, ::testing::ValuesIn(cases_in_every_type(DeviceKind::cpu, {DType::bf16})),
                          CaseName{});
 INSTANTIATE_TEST_SUITE_P(Cuda, OpCases, ::testing::ValuesIn(cases_in_every_type(DeviceKind::cuda)), CaseName{});
+INSTANTIATE_TEST_SUITE_P(CudaLargeInBf16, OpCases,
+                         ::testing::ValuesIn(cases_on(DeviceKind::cuda, large_cases_in(DType::bf16))), CaseName{});
+INSTANTIATE_TEST_SUITE_P(CudaLargeInF16, OpCases,
+                         ::testing::ValuesIn(cases_on(DeviceKind::cuda, large_cases_in(DType::f16))), CaseName{});
 
 // Everything that a GPU is tested with in 16 bits runs here as well: on the reference that rounds what it stores.
 TEST(RoundedReference, EqualsTheReferenceInEveryCaseOfSixteenBits) {

@@ -161,6 +161,7 @@ TEST(Initialise, NormalNumbersAreOneSequenceWhoeverDrawsThem) {
   const auto network = make_network(context, {.architecture = "resnet50"});
   initialise_from_scratch(*network, 5);
   std::uint32_t position = 0;
+  int layers = 0;
   for (const Parameter& p : network->parameters().parameters()) {
     const std::uint32_t at = position++;
     if (p.name != "layer1.0.conv1.weight" && p.name != "layer4.2.conv2.weight") continue;
@@ -173,7 +174,9 @@ TEST(Initialise, NormalNumbersAreOneSequenceWhoeverDrawsThem) {
       ASSERT_EQ(values[i], double(float(radius * std::cos(angle)))) << p.name << " " << i;
       ASSERT_EQ(values[i + 1], double(float(radius * std::sin(angle)))) << p.name << " " << i + 1;
     }
+    ++layers;
   }
+  EXPECT_EQ(layers, 2);
 }
 
 /// Files of the networks, in a folder of their own.

@@ -22,22 +22,38 @@ const std::vector<OpCase>& op_cases() {
   return table;
 }
 
-const std::vector<OpCase>& op_cases_in(DType type) {
-  static const auto stored_in = [](DType stored) {
-    std::vector<OpCase> table;
-    for (OpCase c : op_cases()) {
-      bool has_activations = false;
-      for (Operand& o : c.operands) {
-        if (o.is_activation) o.stored = stored, has_activations = true;
-        if (o.may_pass_activation) o.passed = stored;
-      }
-      if (!has_activations) continue;
-      c.name += "_" + std::string(to_string(stored));
-      table.push_back(std::move(c));
+namespace {
+
+/// Those with activations, stored in a type.
+std::vector<OpCase> stored_in(DType stored, const std::vector<OpCase>& cases) {
+  std::vector<OpCase> table;
+  for (OpCase c : cases) {
+    bool has_activations = false;
+    for (Operand& o : c.operands) {
+      if (o.is_activation) o.stored = stored, has_activations = true;
+      if (o.may_pass_activation) o.passed = stored;
     }
-    return table;
-  };
-  static const std::vector<OpCase> bf16 = stored_in(DType::bf16), f16 = stored_in(DType::f16);
+    if (!has_activations) continue;
+    c.name += "_" + std::string(to_string(stored));
+    table.push_back(std::move(c));
+  }
+  return table;
+}
+
+}  // namespace
+
+const std::vector<OpCase>& op_cases_in(DType type) {
+  static const std::vector<OpCase> bf16 = stored_in(DType::bf16, op_cases()), f16 = stored_in(DType::f16, op_cases());
+  return type == DType::bf16 ? bf16 : f16;
+}
+
+const std::vector<OpCase>& large_cases_in(DType type) {
+  static const std::vector<OpCase> cases = [] {
+    std::vector<OpCase> t;
+    add_norm_conv_cases(t, CaseSize::large);
+    return t;
+  }();
+  static const std::vector<OpCase> bf16 = stored_in(DType::bf16, cases), f16 = stored_in(DType::f16, cases);
   return type == DType::bf16 ? bf16 : f16;
 }
 

@@ -153,9 +153,11 @@ const std::vector<OpCase>& speed_cases();
 /// The small cases that have activations, which a device holds in bf16 or f16. The reference holds the same values,
 /// that is rounded ones, in double: its results are the truth before rounding.
 const std::vector<OpCase>& op_cases_in(DType type);
+/// Cases of sizes at which a GPU's kernels go other ways, and which take the reference seconds; likewise.
+const std::vector<OpCase>& large_cases_in(DType type);
 
 /// The parts of the table.
-enum class CaseSize { small, real };
+enum class CaseSize { small, real, large };
 void add_conv_cases(std::vector<OpCase>& table, CaseSize size);
 void add_linear_cases(std::vector<OpCase>& table, CaseSize size);
 void add_norm_cases(std::vector<OpCase>& table, CaseSize size);
