@@ -19,10 +19,9 @@ constexpr int kOutLanes = kOut / kPack;                   // threads over a row 
 constexpr int kOutStride = kThreads / kOutLanes;
 static_assert(kThreads == 2 * kOut);
 
-/// Pixels of a block's tile, by all of the output's channels. Its eight warps have 16 * RowTiles of them by 32
-/// channels.
+/// Pixels of a block's tile, by all of the output's channels: 16 * RowTiles of them by 32 channels for each of 8 warps.
 template <int RowTiles>
-constexpr int kForwardRows = 2 * kTileSize* RowTiles;
+constexpr int kForwardRows = (2 * kTileSize) * RowTiles;
 
 template <class T>
 struct ForwardParams {

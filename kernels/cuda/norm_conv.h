@@ -97,8 +97,8 @@ __device__ __forceinline__ void store_shared(T* to, const Waiting<T, kPack>& v) 
 }
 template <class T>
 __device__ __forceinline__ void store_shared_relu(T* to, const Pack<kPack>& v) {
-  *reinterpret_cast<uint4*>(to) = make_uint4(narrow_pair_relu<T>(v.v[0], v.v[1]), narrow_pair_relu<T>(v.v[2], v.v[3]),
-                                             narrow_pair_relu<T>(v.v[4], v.v[5]), narrow_pair_relu<T>(v.v[6], v.v[7]));
+  const auto pair = [&](int l) { return narrow_pair<T, true>(v.v[l], v.v[l + 1]); };
+  *reinterpret_cast<uint4*>(to) = make_uint4(pair(0), pair(2), pair(4), pair(6));
 }
 
 template <class T>

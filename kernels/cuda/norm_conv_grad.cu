@@ -74,8 +74,8 @@ __global__ void __launch_bounds__(kThreads, 2) norm_conv_weight_grad_kernel(cons
     const T *const left_at = a[buffer], *const right_at = b[buffer];
 #pragma unroll
     for (int i = 0; i < kWeightLoads; ++i) {
-      Pack<kPack> v =
-          {};  // beyond the end too, where a shift that is infinite in 16 bits would make a NaN of dy's zeros
+      // Zeros beyond the end too: a shift that is infinite in 16 bits would make a NaN of dy's.
+      Pack<kPack> v = {};
       if (i * kWeightStep < dy_left + kWeightDepth) v = n.before_relu(unpacked(x[i]));
       store_shared_relu(b[buffer] + (first + i * kWeightStep) * kWeightPitch + column, v);
     }

@@ -52,33 +52,22 @@ __device__ __forceinline__ void multiply_add(float (&sum)[4], const std::uint32_
 #endif
 }
 
-/// Two numbers rounded as they are stored, the first in the lower half.
-template <class T>
+/// Two numbers rounded as they are stored, the first in the lower half. With a ReLU negative ones are zero; a NaN
+/// stays.
+template <class T, bool HasRelu = false>
 __device__ __forceinline__ std::uint32_t narrow_pair(float low, float high) {
 #ifdef GRAFT_TENSOR_CORE_PTX
+  constexpr bool kIsBf16 = std::is_same_v<T, __nv_bfloat16>;
   std::uint32_t pair;
-  if constexpr (std::is_same_v<T, __nv_bfloat16>)
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-  else
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  if constexpr (kIsBf16 && HasRelu) asm("cvt.rn.relu.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  if constexpr (kIsBf16 && !HasRelu) asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  if constexpr (!kIsBf16 && HasRelu) asm("cvt.rn.relu.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  if constexpr (!kIsBf16 && !HasRelu) asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
   return pair;
 #else
+  if (HasRelu) low = low < 0 ? 0.0f : low, high = high < 0 ? 0.0f : high;
   return std::uint32_t(std::bit_cast<std::uint16_t>(narrow<T>(high))) << 16 |
          std::bit_cast<std::uint16_t>(narrow<T>(low));
-#endif
-}
-/// The same with zero for what is below it; a NaN stays one.
-template <class T>
-__device__ __forceinline__ std::uint32_t narrow_pair_relu(float low, float high) {
-#ifdef GRAFT_TENSOR_CORE_PTX
-  std::uint32_t pair;
-  if constexpr (std::is_same_v<T, __nv_bfloat16>)
-    asm("cvt.rn.relu.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-  else
-    asm("cvt.rn.relu.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-  return pair;
-#else
-  return narrow_pair<T>(low < 0 ? 0.0f : low, high < 0 ? 0.0f : high);
 #endif
 }
 template <class T>
