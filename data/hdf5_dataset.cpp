@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "data/fletcher32.h"
 #include "data/hdf5_file.h"
 
 namespace graft {
@@ -96,6 +97,7 @@ void Hdf5File::write_raw(const std::string& path, const Dimensions& shape, std::
       shape.empty() ? H5Screate(H5S_SCALAR) : H5Screate_simple(static_cast<int>(sizes.size()), sizes.data(), nullptr),
       H5Sclose);
   const Hdf5Handle plan(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
+  bool is_one_chunk = false;
   if (!shape.empty() && count > 0) {  // a scalar or empty dataset cannot be chunked
     std::vector<hsize_t> chunk = sizes;
     constexpr std::int64_t kMaxChunkBytes = 0xffff0000;  // the library's limit is 2^32 - 1
@@ -104,15 +106,33 @@ void Hdf5File::write_raw(const std::string& path, const Dimensions& shape, std::
       if (row_bytes > kMaxChunkBytes) throw Error(fmt::format("hdf5 {}: dataset {} has rows over 4 GB", name_, path));
       chunk[0] = static_cast<hsize_t>(kMaxChunkBytes / row_bytes);
     }
+    is_one_chunk = chunk[0] == sizes[0];
     H5Pset_chunk(plan.id(), static_cast<int>(chunk.size()), chunk.data());
     H5Pset_fletcher32(plan.id());
   }
   const Hdf5Handle dataset(
       H5Dcreate2(file_.id(), path.c_str(), file_type, space.id(), H5P_DEFAULT, plan.id(), H5P_DEFAULT), H5Dclose);
   if (dataset.id() < 0) fail(fmt::format("dataset {} cannot be created", path));
-  if (count > 0 && H5Dwrite(dataset.id(), memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0) {
+  if (count == 0) return;
+  if (is_one_chunk && H5Tequal(file_type, memory_type) > 0)
+    return write_chunk(dataset, path, sizes.size(), values, count * item_bytes);
+  if (H5Dwrite(dataset.id(), memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0) {
     fail(fmt::format("dataset {} cannot be written; check free space", path));
   }
+}
+
+/// As the library's filter would have it, without its copies: values, then their checksum.
+void Hdf5File::write_chunk(const Hdf5Handle& dataset, const std::string& path, std::size_t rank, const void* values,
+                           std::int64_t bytes) {
+  const auto* const begin = static_cast<const std::uint8_t*>(values);
+  const std::uint32_t checksum = fletcher32({begin, std::size_t(bytes)});
+  chunk_.resize(std::max(chunk_.size(), std::size_t(bytes) + sizeof checksum));
+  std::memcpy(chunk_.data(), begin, std::size_t(bytes));
+  std::memcpy(chunk_.data() + bytes, &checksum, sizeof checksum);
+  const std::vector<hsize_t> origin(rank);
+  if (H5Dwrite_chunk(dataset.id(), H5P_DEFAULT, 0, origin.data(), std::size_t(bytes) + sizeof checksum, chunk_.data()) <
+      0)
+    fail(fmt::format("dataset {} cannot be written; check free space", path));
 }
 
 namespace {

@@ -81,17 +81,24 @@ void Hdf5File::fail(const std::string& what) const {
   throw Error(fmt::format("hdf5 {}: {}: {}", name_, what, library_reason()));
 }
 
-Hdf5File Hdf5File::open(const std::filesystem::path& path) {
+Hdf5File::Lock Hdf5File::lock_library() {
+  static std::recursive_mutex library;
+  Lock lock(library);
   silence_library();  // the library's constants start it, with its work at exit
-  return open_as(path, H5F_ACC_RDONLY);
+  return lock;
+}
+
+Hdf5File Hdf5File::open(const std::filesystem::path& path) {
+  Lock library = lock_library();
+  return open_as(std::move(library), path, H5F_ACC_RDONLY);
 }
 
 Hdf5File Hdf5File::open_to_append(const std::filesystem::path& path) {
-  silence_library();
-  return open_as(path, H5F_ACC_RDWR);
+  Lock library = lock_library();
+  return open_as(std::move(library), path, H5F_ACC_RDWR);
 }
 
-Hdf5File Hdf5File::open_as(const std::filesystem::path& path, unsigned mode) {
+Hdf5File Hdf5File::open_as(Lock library, const std::filesystem::path& path, unsigned mode) {
   const std::string name = path.string();
   std::error_code failure;
   if (!std::filesystem::is_regular_file(path, failure)) {
@@ -119,11 +126,11 @@ Hdf5File Hdf5File::open_as(const std::filesystem::path& path, unsigned mode) {
   if (file.id() < 0) {
     throw Error(fmt::format("hdf5 {}: cannot be opened ({}); it is damaged or truncated", name, library_reason()));
   }
-  return Hdf5File(std::move(file), name);
+  return Hdf5File(std::move(library), std::move(file), name);
 }
 
 Hdf5File Hdf5File::create(const std::filesystem::path& path) {
-  silence_library();
+  Lock library = lock_library();
   const std::string name = path.string();
   Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   // The 1.10 format has checksummed metadata, attributes beyond 64 KB, and a plain index for datasets of one chunk.
@@ -133,12 +140,13 @@ Hdf5File Hdf5File::create(const std::filesystem::path& path) {
   if (file.id() < 0) {
     throw Error(fmt::format("hdf5 {}: cannot be created ({}); choose a writable place", name, library_reason()));
   }
-  return Hdf5File(std::move(file), name);
+  return Hdf5File(std::move(library), std::move(file), name);
 }
 
 void Hdf5File::close() {
   if (file_.id() >= 0 && H5Fflush(file_.id(), H5F_SCOPE_LOCAL) < 0) fail("writing failed; check free space");
   file_.close();
+  if (library_) library_.unlock();
 }
 
 Hdf5Handle Hdf5File::open_object(const std::string& path) const {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <mutex>
 #include <span>
 #include <string>
 #include <variant>
@@ -48,6 +49,7 @@ struct Hdf5DatasetInfo {
 using NumberArray = std::variant<std::vector<float>, std::vector<double>, std::vector<std::int64_t>>;
 
 /// One open file. Reading calls take any HDF5 file; writing calls need `create`, those of rows also `open_to_append`.
+/// The library serves one thread at a time: another that opens a file waits until this one is closed.
 class Hdf5File {
  public:
   /// Errors: missing, not HDF5, truncated.
@@ -106,8 +108,11 @@ class Hdf5File {
   Chunk single_chunk(const std::string& path, const Hdf5DatasetInfo& info) const;
 
  private:
-  Hdf5File(Hdf5Handle file, std::string name) : file_(std::move(file)), name_(std::move(name)) {}
-  static Hdf5File open_as(const std::filesystem::path& path, unsigned access);
+  using Lock = std::unique_lock<std::recursive_mutex>;
+  Hdf5File(Lock library, Hdf5Handle file, std::string name)
+      : library_(std::move(library)), file_(std::move(file)), name_(std::move(name)) {}
+  static Lock lock_library();
+  static Hdf5File open_as(Lock library, const std::filesystem::path& path, unsigned access);
   Hdf5Handle open_object(const std::string& path) const;
   Hdf5Handle open_attribute(const std::string& object, const std::string& name) const;
   Hdf5Handle open_dataset(const std::string& path) const;
@@ -115,12 +120,16 @@ class Hdf5File {
   Hdf5DatasetInfo info_of(const Hdf5Handle& dataset, const std::string& path) const;
   void write_raw(const std::string& path, const Dimensions& shape, std::int64_t file_type, std::int64_t memory_type,
                  const void* values, std::int64_t item_bytes);
+  void write_chunk(const Hdf5Handle& dataset, const std::string& path, std::size_t rank, const void* values,
+                   std::int64_t bytes);
   void append_raw(const std::string& path, std::int64_t memory_type, const void* values, std::int64_t count);
   void write_attribute(const std::string& object, const std::string& name, std::int64_t type, std::int64_t count,
                        const void* values);
 
+  Lock library_;  // released after the file
   Hdf5Handle file_;
   std::string name_;
+  std::vector<std::uint8_t> chunk_;  // being written
 };
 
 }  // namespace graft

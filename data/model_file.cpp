@@ -3,17 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstring>
-#include <exception>
-#include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 
 #include "data/files.h"
 #include "data/fletcher32.h"
 #include "data/mapped_file.h"
+#include "data/parallel.h"
 
 namespace graft {
 namespace {
@@ -102,33 +101,35 @@ ModelInfo info_from(const Hdf5File& file, const std::string& path) {
   return info;
 }
 
-/// HDF5 says where each tensor lies; checking and copying, the bulk of the time, then run on several threads.
-WeightTable weights_from(const Hdf5File& file, const std::filesystem::path& path) {
-  struct Item {
-    WeightTensor tensor;
-    Hdf5File::Chunk chunk;
-  };
-  std::vector<Item> items;
-  for (const std::string& name : file.children("/weights")) {
-    const std::string dataset = "/weights/" + name;
-    const Hdf5DatasetInfo info = file.dataset_info(dataset);
-    const Hdf5File::Chunk chunk =
-        info.type == Hdf5Type::floating ? file.single_chunk(dataset, info) : Hdf5File::Chunk{};
-    if (chunk.offset < 0) {  // rewritten by another program: the library reads and checks it
-      items.push_back({file.read_tensor(dataset, name), chunk});
-    } else {
-      items.push_back({WeightTensor{name, info.shape, info.dtype, {}, {}}, chunk});
-    }
-  }
+/// An array of floating-point numbers as write_array left it, and where it lies.
+struct StoredArray {
+  std::string name;
+  Hdf5DatasetInfo info;
+  Hdf5File::Chunk chunk;
+};
+
+/// Nothing of integers, and of arrays in another layout, which were rewritten by another program: the library reads and
+/// checks those.
+std::optional<StoredArray> stored_array(const Hdf5File& file, const std::string& group, const std::string& name) {
+  const std::string path = group + "/" + name;
+  const Hdf5DatasetInfo info = file.dataset_info(path);
+  if (info.type != Hdf5Type::floating) return {};
+  const Hdf5File::Chunk chunk = file.single_chunk(path, info);
+  return chunk.offset < 0 ? std::nullopt : std::optional(StoredArray{name, info, chunk});
+}
+
+/// Calls decode(i, bytes) for every array, on several threads: HDF5 has said where arrays lie, checking and copying
+/// them is the bulk of the time. Errors: a checksum that is wrong.
+template <class Decode>
+void decode_stored(const std::filesystem::path& path, const std::vector<StoredArray>& arrays, const Decode& decode) {
   const MappedFile mapped(path);
   const auto bytes = mapped.bytes();
-  const auto load = [&](Item& item) {
-    const Hdf5File::Chunk chunk = item.chunk;
-    if (chunk.offset < 0) return;
+  const int threads = int(std::min(4U, std::max(1U, std::thread::hardware_concurrency())));
+  parallel_for(std::ssize(arrays), threads, [&](std::int64_t i) {
+    const auto& [name, info, chunk] = arrays[std::size_t(i)];
     const auto size = static_cast<std::int64_t>(bytes.size());
     if (chunk.offset > size || chunk.bytes + 4 > size - chunk.offset) {
-      throw Error(
-          fmt::format("model file {}: {} lies beyond the end; the file is truncated", path.string(), item.tensor.name));
+      throw Error(fmt::format("model file {}: {} lies beyond the end; the file is truncated", path.string(), name));
     }
     const auto values = bytes.subspan(static_cast<std::size_t>(chunk.offset), static_cast<std::size_t>(chunk.bytes));
     std::uint32_t stored = 0;
@@ -136,33 +137,30 @@ WeightTable weights_from(const Hdf5File& file, const std::filesystem::path& path
     if (fletcher32(values) != stored) {
       throw Error(
           fmt::format("model file {}: the checksum of {} is wrong; the file is damaged, import or copy it again",
-                      path.string(), item.tensor.name));
+                      path.string(), name));
     }
-    item.tensor =
-        decode_tensor(std::move(item.tensor.name), std::move(item.tensor.shape), item.tensor.stored_dtype, values);
-  };
-  std::atomic<std::size_t> next{0};
-  std::exception_ptr failure;
-  std::mutex failure_mutex;
-  const auto work = [&] {
-    for (std::size_t i = next++; i < items.size(); i = next++) {
-      try {
-        load(items[i]);
-      } catch (...) {
-        const std::lock_guard lock(failure_mutex);
-        if (!failure) failure = std::current_exception();
-      }
+    decode(static_cast<std::size_t>(i), values);
+  });
+}
+
+WeightTable weights_from(const Hdf5File& file, const std::filesystem::path& path) {
+  const std::vector<std::string> names = file.children("/weights");
+  std::vector<WeightTensor> tensors(names.size());
+  std::vector<StoredArray> arrays;
+  std::vector<WeightTensor*> places;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (std::optional<StoredArray> array = stored_array(file, "/weights", names[i])) {
+      arrays.push_back(*std::move(array));
+      places.push_back(&tensors[i]);
+    } else {
+      tensors[i] = file.read_tensor("/weights/" + names[i], names[i]);
     }
-  };
-  {
-    std::vector<std::jthread> threads;
-    const unsigned count = std::min(4U, std::max(1U, std::thread::hardware_concurrency()));
-    for (unsigned i = 1; i < count; ++i) threads.emplace_back(work);
-    work();
   }
-  if (failure) std::rethrow_exception(failure);
+  decode_stored(path, arrays, [&](std::size_t i, std::span<const std::uint8_t> values) {
+    *places[i] = decode_tensor(arrays[i].name, arrays[i].info.shape, arrays[i].info.dtype, values);
+  });
   WeightTable table;
-  for (Item& item : items) table.add(std::move(item.tensor));
+  for (WeightTensor& tensor : tensors) table.add(std::move(tensor));
   return table;
 }
 
@@ -186,10 +184,30 @@ void write_arrays(Hdf5File& file, const std::string& path, const StateGroup& gro
   }
 }
 
-StateGroup read_group(const Hdf5File& file, const std::string& path) {
+template <class T>
+NumberArray numbers_of(std::span<const std::uint8_t> bytes) {
+  std::vector<T> numbers(bytes.size() / sizeof(T));
+  std::memcpy(numbers.data(), bytes.data(), bytes.size());
+  return numbers;
+}
+
+StateGroup read_group(const Hdf5File& file, const std::string& path, const std::filesystem::path& file_path) {
   StateGroup group;
   if (!file.has_group(path)) return group;
-  for (const std::string& name : file.children(path)) group.arrays[name] = file.read_array(path + "/" + name);
+  std::vector<StoredArray> arrays;
+  std::vector<NumberArray*> places;
+  for (const std::string& name : file.children(path)) {
+    NumberArray& place = group.arrays[name];
+    if (std::optional<StoredArray> array = stored_array(file, path, name)) {
+      arrays.push_back(*std::move(array));
+      places.push_back(&place);
+    } else {
+      place = file.read_array(path + "/" + name);
+    }
+  }
+  decode_stored(file_path, arrays, [&](std::size_t i, std::span<const std::uint8_t> values) {
+    *places[i] = arrays[i].info.dtype == DType::f64 ? numbers_of<double>(values) : numbers_of<float>(values);
+  });
   for (const std::string& name : file.attribute_names(path)) group.texts[name] = file.read_text(path, name);
   return group;
 }
@@ -253,7 +271,7 @@ ModelFile read_model_file(const std::filesystem::path& path) {
 Checkpoint read_checkpoint(const std::filesystem::path& path) {
   const Hdf5File file = Hdf5File::open(path);
   info_from(file, path.string());
-  return {read_group(file, "/optimizer"), read_group(file, "/state")};
+  return {read_group(file, "/optimizer", path), read_group(file, "/state", path)};
 }
 
 }  // namespace graft
