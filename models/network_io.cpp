@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <thread>
 
+#include "data/parallel.h"
 #include "models/initialise.h"
 
 namespace graft {
@@ -38,15 +40,57 @@ void clear(Parameter& p) {
 /// The halves of [2,C]: running mean and variance.
 Tensor half(const RunningStatistics& s, int row) { return s.value.window(row * s.channels, {1, s.channels, 1, 1}); }
 
-WeightTensor tensor_of(std::string name, Dimensions shape, const Tensor& value) {
-  WeightTensor tensor{std::move(name), std::move(shape), value.dtype(), {}, {}};
-  if (value.dtype() == DType::f64) {
-    tensor.exact = value.to_host();
-    tensor.values.assign(tensor.exact.begin(), tensor.exact.end());
-  } else {
-    tensor.values = value.to_host_floats();
-  }
+/// A tensor as a file has it.
+struct FileTensor {
+  std::string name;
+  Dimensions shape;
+  Tensor value;
+};
+
+WeightTensor exact_tensor(const FileTensor& from) {
+  WeightTensor tensor{from.name, from.shape, DType::f64, {}, from.value.to_host()};
+  tensor.values.assign(tensor.exact.begin(), tensor.exact.end());
   return tensor;
+}
+
+/// From K R S C to the K C R S of files.
+void reorder(const float* from, const Shape& s, float* to) {
+  const std::int64_t pixels = s.pixels();
+  for (std::int64_t k = 0; k < s.n; ++k, from += pixels * s.c)
+    for (std::int64_t c = 0; c < s.c; ++c)
+      for (std::int64_t i = 0; i < pixels; ++i) *to++ = from[i * s.c + c];
+}
+
+/// The device copies one tensor after another, threads do the rest.
+std::vector<WeightTensor> to_host(const std::vector<FileTensor>& from) {
+  std::vector<WeightTensor> tensors(from.size());
+  std::vector<std::vector<float>> unordered(from.size());  // as the device has them
+  const int threads = int(std::max(1U, std::thread::hardware_concurrency()));
+  const auto is_unordered = [](const Tensor& value) {
+    return value.format() == kNhwc && value.shape().c > 1 && value.shape().pixels() > 1;
+  };
+  parallel_for(std::ssize(from), threads, [&](std::int64_t i) {
+    const auto& [name, shape, value] = from[std::size_t(i)];
+    if (value.dtype() != DType::f32) return;
+    tensors[std::size_t(i)] = {name, shape, DType::f32, std::vector<float>(std::size_t(value.shape().size())), {}};
+    if (is_unordered(value)) unordered[std::size_t(i)].resize(std::size_t(value.shape().size()));
+  });
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    const Tensor& value = from[i].value;
+    if (value.dtype() != DType::f32) {
+      tensors[i] = exact_tensor(from[i]);
+      continue;
+    }
+    std::vector<float>& to = is_unordered(value) ? unordered[i] : tensors[i].values;
+    value.backend().copy_out(to.data(), value.view().data, value.shape().size() * std::int64_t(sizeof(float)));
+  }
+  parallel_for(std::ssize(from), threads, [&](std::int64_t i) {
+    std::vector<float>& values = unordered[std::size_t(i)];
+    if (values.empty()) return;
+    reorder(values.data(), from[std::size_t(i)].value.shape(), tensors[std::size_t(i)].values.data());
+    values = {};
+  });
+  return tensors;
 }
 
 constexpr const char* kStatisticsSuffix[2] = {".running_mean", ".running_var"};
@@ -90,15 +134,17 @@ WeightComparison load_weights(Network& network, const WeightTable& weights, cons
 WeightTable weights_of(const Network& network) {
   const auto& statistics = network.parameters().statistics();
   std::size_t next = 0;
-  WeightTable table;
+  std::vector<FileTensor> from;
   const NoGrad no_grad(network.context());
   for (const Parameter& p : network.parameters().parameters()) {
     if (p.role == Role::adapter) continue;
-    table.add(tensor_of(p.name, file_shape(p), p.adapter.up ? low_rank_sum(p) : p.value));
+    from.push_back({p.name, file_shape(p), p.adapter.up ? low_rank_sum(p) : p.value});
     if (p.role != Role::norm_shift) continue;  // a norm's statistics follow its bias
     const RunningStatistics& s = statistics[next++];
-    for (int i : {0, 1}) table.add(tensor_of(s.name + kStatisticsSuffix[i], {s.channels}, half(s, i)));
+    for (int i : {0, 1}) from.push_back({s.name + kStatisticsSuffix[i], {s.channels}, half(s, i)});
   }
+  WeightTable table;
+  for (WeightTensor& tensor : to_host(from)) table.add(std::move(tensor));
   return table;
 }
 
@@ -129,12 +175,11 @@ std::unique_ptr<Network> load_backbone(Context& context, const std::filesystem::
 }
 
 void save_network(const std::filesystem::path& path, const Network& network, const Checkpoint& checkpoint) {
-  save_network(path, network, weights_of(network), checkpoint);
+  save_network(path, network.info(), weights_of(network), checkpoint);
 }
 
-void save_network(const std::filesystem::path& path, const Network& network, const WeightTable& weights,
+void save_network(const std::filesystem::path& path, ModelInfo info, const WeightTable& weights,
                   const Checkpoint& checkpoint) {
-  ModelInfo info = network.info();
   info.random_tensors.clear();  // drawn or trained, every tensor has its values now
   write_model_file(path, info, weights, checkpoint);
 }

@@ -43,9 +43,9 @@ struct NewHead {
 /// Errors: those of read_model_file; a head that the architecture does not have.
 std::unique_ptr<Network> load_backbone(Context& context, const std::filesystem::path& path, const NewHead& head);
 
-/// Writes a model file, or a checkpoint; atomically. With `weights`, what weights_of gave earlier.
+/// Writes a model file, or a checkpoint; atomically. With `weights`, what weights_of gave earlier of such a network.
 void save_network(const std::filesystem::path& path, const Network& network, const Checkpoint& checkpoint = {});
-void save_network(const std::filesystem::path& path, const Network& network, const WeightTable& weights,
+void save_network(const std::filesystem::path& path, ModelInfo info, const WeightTable& weights,
                   const Checkpoint& checkpoint = {});
 
 }  // namespace graft

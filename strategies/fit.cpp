@@ -75,34 +75,70 @@ void Fit::resume(const Checkpoint& checkpoint) {
     const std::unique_ptr<Network> start = spec_.starting_network();
     restore_adapters(checkpoint, start->parameters(), parameters_);
   }
-  saved_steps_ = state_.steps;
-  saved_best_epoch_ = state_.best_epoch;
+  saved_ = present();
   resumed_ = checkpoint;
 }
 
 void Fit::save() {
+  take_saved();
   if (recorder_) recorder_->flush();
   state_.strategy = strategy_->state();
   // The best weights carry no moments: nothing continues from them but a strategy's next stage, which starts afresh.
-  if (kept_best_) save_network(spec_.directory.next_best(state_.best_epoch, state_.steps), spec_.network, *kept_best_);
-  save_network(spec_.directory.last(), spec_.network, make_checkpoint(state_, parameters_, optimizer_));
-  if (kept_best_) spec_.directory.settle_best(state_.best_epoch, state_.steps);
-  kept_best_.reset();
+  auto write = [&directory = spec_.directory, what = present(), info = spec_.network.info(),
+                best = has_unsaved_best() ? kept_best_ : nullptr, weights = weights_of(spec_.network),
+                checkpoint = make_checkpoint(state_, parameters_, optimizer_)] {
+    if (best) save_network(directory.next_best(what.best_epoch, what.steps), info, *best);
+    save_network(directory.last(), info, weights, checkpoint);
+    if (best) directory.settle_best(what.best_epoch, what.steps);
+  };
+  const bool is_asynchronous = context_.backend().is_asynchronous();
+  saving_ = {std::async(is_asynchronous ? std::launch::async : std::launch::deferred, std::move(write)), present()};
   saved_at_ = Clock::now();
-  saved_steps_ = state_.steps;
-  saved_best_epoch_ = state_.best_epoch;
+  if (!is_asynchronous) take_saved();
+}
+
+void Fit::take_saved() {
+  if (!saving_) return;
+  Saving saving = *std::move(saving_);
+  saving_.reset();
+  saving.done.get();
+  saved_ = saving.what;
+}
+
+void Fit::finish_saving() try { take_saved(); } catch (...) {
+  save_kept_best();
+  throw;
+}
+
+void Fit::keep_best() {
+  kept_best_.reset();  // before there is another
+  kept_best_ = std::make_shared<WeightTable>(weights_of(spec_.network));
+  ++best_number_;
+}
+
+void Fit::load_best() {
+  if (kept_best_) {
+    load_weights(spec_.network, *kept_best_);
+  } else {
+    finish_saving();
+    load_weights(spec_.network, read_model_file(spec_.directory.best()).weights);
+  }
 }
 
 /// When training has failed: for whoever uses best.h5 now. One that continues finds that of its checkpoint beside it.
 /// What failed is told, not that this cannot be written either.
 void Fit::save_kept_best() noexcept try {
-  if (!kept_best_ || saved_steps_ < 0) return;
+  try {
+    take_saved();
+  } catch (const std::exception&) {  // the files are as they were
+  }
+  if (!kept_best_ || !has_unsaved_best() || saved_.steps < 0) return;
   const std::filesystem::path best = spec_.directory.best(),
-                              before = spec_.directory.next_best(saved_best_epoch_, saved_steps_);
+                              before = spec_.directory.next_best(saved_.best_epoch, saved_.steps);
   const bool had_best = spec_.directory.has("best.h5");
   if (had_best) rename_file(best, before);
   try {
-    save_network(best, spec_.network, *kept_best_);
+    save_network(best, spec_.network.info(), *kept_best_);
   } catch (const std::exception&) {
     if (had_best) rename_file(before, best);
   }
@@ -141,7 +177,11 @@ void Fit::open_logs() {
   if (state_.steps == 0) optimizer_.keep_anchors();  // later the checkpoint has them
 }
 
-bool Fit::run() try { return train(); } catch (...) {
+bool Fit::run() try {
+  const bool is_complete = train();
+  if (!is_complete) take_saved();
+  return is_complete;
+} catch (...) {
   save_kept_best();
   throw;
 }
@@ -161,7 +201,7 @@ bool Fit::train() {
     if (end == EpochEnd::out_of_steps) break;
   }
   verify_frozen();
-  if (saved_steps_ != state_.steps || kept_best_) save();
+  if ((saving_ ? saving_->what : saved_) != present()) save();
   if (state_.frozen_tensors > 0)
     progress_.note(fmt::format(
         "frozen tensors and statistics: {} of {} unchanged, bit for bit ({}SHA-256, {} comparison{})",
@@ -421,7 +461,7 @@ bool Fit::finish_epoch(bool is_partial) {
   if (report.is_best) {
     state_.best_epoch = report.epoch;
     state_.best_value = report.val_macro_accuracy;
-    kept_best_ = weights_of(spec_.network);
+    keep_best();
   }
   if (!is_partial) {
     // Only the last stage may stop early, and its patience begins with it.
@@ -439,7 +479,7 @@ bool Fit::finish_epoch(bool is_partial) {
                       state_.best_value, state_.best_epoch, patience));
   }
   // Epochs on a GPU or on kept features last milliseconds, less than writing a checkpoint. The first is always written.
-  if (saved_steps_ < 0 || seconds_since(saved_at_) > kCheckpointSeconds) save();
+  if ((saved_.steps < 0 && !saving_) || seconds_since(saved_at_) > kCheckpointSeconds) save();
   if (tensorboard_ && report.is_best && report.has_validation)
     show("val/surest_errors", [&](const Transform& t) { return error_sheet(spec_.dataset, answers, t); });
   return true;

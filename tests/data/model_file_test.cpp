@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "data/parallel.h"
 #include "tests/data/weight_testing.h"
 
 namespace graft {
@@ -195,6 +196,28 @@ TEST(ModelFile, ReadsFilesRewrittenInAnotherLayout) {
   EXPECT_GT(file.single_chunk(name, file.dataset_info(name)).offset, 0);
   const Hdf5File keras = Hdf5File::open(fixture("keras_resnet50_old.h5"));
   EXPECT_EQ(keras.single_chunk("/conv1/conv1_W:0", keras.dataset_info("/conv1/conv1_W:0")).offset, -1);
+}
+
+TEST(ModelFile, TheLibrarysOwnFilterFindsTheChecksumsRight) {
+  const TemporaryFolder folder;
+  const WeightTable weights = formula_weights(unusual_info().network());
+  write_model_file(folder / "m.h5", unusual_info(), weights);
+  const Hdf5File file = Hdf5File::open(folder / "m.h5");
+  for (const WeightTensor& tensor : weights.tensors())
+    EXPECT_EQ(file.read_tensor("/weights/" + tensor.name, tensor.name).values, tensor.values) << tensor.name;
+}
+
+TEST(ModelFile, ThreadsWriteAndReadFilesOfTheirOwn) {
+  const TemporaryFolder folder;
+  const WeightTable weights = formula_weights(unusual_info().network());
+  parallel_for(4, 4, [&](std::int64_t i) {
+    const auto path = folder / ("m" + std::to_string(i) + ".h5");
+    for (int time = 0; time < 3; ++time) {
+      write_model_file(path, unusual_info(), weights);
+      const ModelFile back = read_model_file(path);
+      EXPECT_EQ(back.weights.at("classifier.weight").values, weights.at("classifier.weight").values);
+    }
+  });
 }
 
 TEST(ModelFile, UnwritablePlacesLeaveNothing) {
