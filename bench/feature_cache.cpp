@@ -84,6 +84,7 @@ Times fit_once(Context& context, const Dataset& dataset, TrainSettings s, const 
   Fit fit({*model.network, dataset, s, batches, directory, nullptr}, times, std::move(strategy));
   const Seconds begin = Seconds::now();
   fit.run();
+  fit.finish_saving();
   times.fit = Seconds::now() - begin;
   if (s.feature_cache == times.kept.empty())
     throw Error("bench: features were kept where they must not be, or the reverse");

@@ -5,6 +5,8 @@
 #include <chrono>
 #include <deque>
 #include <functional>
+#include <future>
+#include <memory>
 #include <optional>
 
 #include "nn/losses.h"
@@ -60,11 +62,16 @@ class Fit {
 
   /// Continues from a checkpoint whose weights the network already holds.
   void resume(const Checkpoint& checkpoint);
-  /// Writes last.h5 as things are, and best.h5 if there is a better one than it holds.
+  /// Writes last.h5 as things are, and best.h5 if there is a better one than it holds; where the device works by
+  /// itself, on a thread of its own.
   void save();
-  /// Trains until epochs, steps or patience are used up; afterwards last.h5 exists and, once an epoch was validated,
-  /// best.h5. False when `stop` was raised: last.h5 continues from there. Whole epochs compete for the best; one that
-  /// max_steps cuts short is validated, but is the best only if none was completed, until the run continues.
+  /// Returns when the files are there. Errors: they could not be written.
+  void finish_saving();
+  /// Takes the weights of the best epoch, from memory if it was one of this process.
+  void load_best();
+  /// Trains until epochs, steps or patience are used up; after finish_saving() last.h5 exists and, once an epoch was
+  /// validated, best.h5. False when `stop` was raised: last.h5 continues from there. Whole epochs compete for the best;
+  /// one that max_steps cuts short is validated, but is the best only if none was completed, until the run continues.
   /// Errors: a loss or weight that is not finite (the step, the first layer with a bad value); a frozen tensor that
   /// changed. After any error last.h5 is as it was, and best.h5 has the best weights so far.
   bool run();
@@ -82,6 +89,16 @@ class Fit {
 
  private:
   enum class EpochEnd { complete, out_of_steps, stopped };
+  /// Of what the files are.
+  struct Saved {
+    std::int64_t steps = -1, best_epoch = 0;
+    std::int64_t best_number = 0;
+    bool operator==(const Saved&) const = default;
+  };
+  struct Saving {
+    std::future<void> done;
+    Saved what;
+  };
   /// The batches of one update.
   struct Window {
     std::int64_t batches = 0;
@@ -103,6 +120,10 @@ class Fit {
   void find_gradients(const DeviceBatch& batch, std::int64_t position, double& loss_scale);
   void restore_best();
   bool train();
+  Saved present() const { return {state_.steps, state_.best_epoch, best_number_}; }
+  bool has_unsaved_best() const { return best_number_ != saved_.best_number; }
+  void keep_best();
+  void take_saved();
   void save_kept_best() noexcept;
   void show(std::string_view tag, const std::function<Image(const Transform&)>& sheet);
   bool adopt(const FreezePlan& freeze);
@@ -139,12 +160,14 @@ class Fit {
   TaskLoss loss_;
 
   TrainState state_;
-  std::optional<Checkpoint> resumed_;     // until its moments are restored
-  std::optional<WeightTable> kept_best_;  // of state_.best_epoch, until best.h5 has them
+  std::optional<Checkpoint> resumed_;             // until its moments are restored
+  std::shared_ptr<const WeightTable> kept_best_;  // of state_.best_epoch, if that was one of this process
+  std::int64_t best_number_ = 0;                  // counts what was kept
   std::optional<EpochPlan> plan_;
   std::optional<FreezePlan> adopted_;               // what the parameters follow
-  std::chrono::steady_clock::time_point saved_at_;  // last.h5, and how many steps it knows of
-  std::int64_t saved_steps_ = -1, saved_best_epoch_ = 0;
+  std::chrono::steady_clock::time_point saved_at_;  // begun then
+  Saved saved_;
+  std::optional<Saving> saving_;
   std::int64_t skipped_before_epoch_ = 0;  // updates, by loss scaling
   std::string truth_table_;                // as last shown
   FrozenPrefix prefix_;                    // of adopted_

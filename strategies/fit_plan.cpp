@@ -133,7 +133,7 @@ bool Fit::adopt(const FreezePlan& freeze) {
 
 void Fit::restore_best() {
   verify_frozen();
-  load_weights(spec_.network, kept_best_ ? *kept_best_ : read_model_file(spec_.directory.best()).weights);
+  load_best();
   proof_ = {};
   adopted_.reset();  // the plan is the same, what it freezes is not
 }

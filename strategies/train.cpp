@@ -243,6 +243,7 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
   RunResult result;
   if (settings.max_steps == 0 && !resumes) {
     fit.save();
+    fit.finish_saving();
     progress.note("no steps asked for: the initial model is " + directory.last().string());
   } else if (!fit.run()) {
     record_plans(directory, context.backend());
@@ -260,13 +261,15 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
                     fit.state().best_epoch, settings.epochs));
   summary["leaks"] = Json::parse(leaks_summary(leaks, settings));
   if (fit.state().best_epoch > 0) {
-    load_weights(network, read_model_file(directory.best()).weights);
+    fit.load_best();
     if (batches.has_features()) batches.keep_features_of(FrozenProof::take(network.parameters()).digest());
     if (!measure(network, dataset, batches, call, directory, progress, result, summary)) {
+      fit.finish_saving();
       result.was_interrupted = true;
       return result;
     }
   }
+  fit.finish_saving();
   result.summary_json = summary.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";  // paths may be anything
   directory.write("summary.json", result.summary_json);
   return result;

@@ -389,7 +389,7 @@ StageRates Measurement::measure_stage(const Probe& probe, Context& context, std:
     pass();  // decodes the images, prepares the device
     rates.validation_seconds = std::min(seconds_of(pass), seconds_of(pass)) / double(count);
   }
-  rates.last_seconds = seconds_of([&] { fit.save(); });
+  rates.last_seconds = seconds_of([&] { fit.save(), fit.finish_saving(); });
   rates.last_bytes = std::int64_t(fs::file_size(directory.last()));
   return rates;
 }

@@ -5,6 +5,7 @@
 #include "strategies/checkpoint.h"
 #include "strategies/fit.h"
 #include "tests/strategies/strategies_testing.h"
+#include "tests/support/capturing_device.h"
 
 namespace graft {
 namespace {
@@ -26,11 +27,25 @@ class Late : public Strategy {
 
 using Hook = std::function<void(const PassProgress&)>;
 
+/// The CPU, and with `works_by_itself` one that training does not wait for: files are then written beside it.
+std::unique_ptr<Backend> device(bool works_by_itself, testing::CapturingDevice& observer) {
+  std::unique_ptr<Backend> cpu = make_backend({DeviceKind::cpu}, {.threads = 2});
+  if (!works_by_itself) return cpu;
+  return std::make_unique<ObservedBackend>(std::move(cpu), observer);
+}
+
+class Failure : public ::testing::TestWithParam<bool> {
+ protected:
+  std::vector<std::int64_t> fit(const std::filesystem::path& output, std::int64_t epochs, const Hook& hook = {}) const;
+};
+
 /// Continues where last.h5 is. Gives the epochs that were the best.
-std::vector<std::int64_t> fit(const std::filesystem::path& output, std::int64_t epochs, const Hook& hook = {}) {
+std::vector<std::int64_t> Failure::fit(const std::filesystem::path& output, std::int64_t epochs,
+                                       const Hook& hook) const {
   TrainSettings s = testing::short_run(output);
   s.epochs = epochs, s.lr = 1e-3, s.batch = 4, s.schedule = "constant", s.feature_cache = false;
-  Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
+  testing::CapturingDevice observer;
+  Context context(device(GetParam(), observer));
   const Dataset dataset = Dataset::open({.path = Workshop::get().images(), .threads = 2});
   const RunDirectory directory(s.output);
   directory.prepare(RunDirectory::Existing::resume);
@@ -44,6 +59,7 @@ std::vector<std::int64_t> fit(const std::filesystem::path& output, std::int64_t 
   Fit fit({*network, dataset, s, batches, directory, nullptr}, sink, std::make_unique<Late>());
   if (resumes) fit.resume(read_checkpoint(directory.last()));
   fit.run();
+  fit.finish_saving();
   std::vector<std::int64_t> best;
   for (const EpochReport& epoch : sink.epochs)
     if (epoch.is_best) best.push_back(epoch.epoch);
@@ -60,7 +76,7 @@ void expect_same(const std::filesystem::path& one, const std::filesystem::path& 
   EXPECT_EQ(read_text(one / "steps.csv"), read_text(other / "steps.csv"));
 }
 
-TEST(Failure, LeavesTheBestWeightsAndContinuesWithThoseOfTheCheckpoint) {
+TEST_P(Failure, LeavesTheBestWeightsAndContinuesWithThoseOfTheCheckpoint) {
   TemporaryFolder folder;
   const auto in = [&](const char* name) { return std::filesystem::path(folder / name); };
   ASSERT_EQ(fit(in("one"), 1), std::vector<std::int64_t>{1});
@@ -82,7 +98,7 @@ TEST(Failure, LeavesTheBestWeightsAndContinuesWithThoseOfTheCheckpoint) {
     EXPECT_FALSE(entry.path().filename().string().starts_with("best.epoch-")) << entry.path();
 }
 
-TEST(Failure, BeforeTheFirstCheckpointLeavesNoWeights) {
+TEST_P(Failure, BeforeTheFirstCheckpointLeavesNoWeights) {
   TemporaryFolder folder;
   EXPECT_TRUE(contains(
       testing::error_of([&] { fit(folder / "run", 2, [](const PassProgress&) { throw Error("too early"); }); }),
@@ -90,6 +106,18 @@ TEST(Failure, BeforeTheFirstCheckpointLeavesNoWeights) {
   EXPECT_FALSE(std::filesystem::exists(folder / "run" / "best.h5"));
   EXPECT_FALSE(std::filesystem::exists(folder / "run" / "last.h5"));
 }
+
+TEST_P(Failure, OfWritingEndsTheRun) {
+  TemporaryFolder folder;
+  const std::filesystem::path output = folder / "run";
+  const auto block = [&](const PassProgress&) { std::filesystem::create_directories(output / "last.h5" / "full"); };
+  EXPECT_TRUE(contains(testing::error_of([&] { fit(output, 2, block); }), "last.h5"));
+  EXPECT_FALSE(std::filesystem::exists(output / "best.h5"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Device, Failure, ::testing::Bool(), [](const auto& works_by_itself) {
+  return works_by_itself.param ? "WorksByItself" : "IsWaitedFor";
+});
 
 }  // namespace
 }  // namespace graft
