@@ -1,5 +1,7 @@
 #include "strategies/batch_source.h"
 
+#include <algorithm>
+
 namespace graft {
 
 Tensor place_for(Context& context, const Shape& shape, const Tensor& x) {
@@ -14,6 +16,22 @@ Tensor images_to_device(Context& context, std::span<const float> pixels, const S
   context.backend().copy_in(floats.view().data, pixels.data(), shape.size() * size_of(DType::f32));
   if (converts) context.backend().copy(place.view(), Write::overwrite, floats.view());
   return place;
+}
+
+std::int64_t rows_beside(const Backend& device, std::int64_t n, std::int64_t others) {
+  return device.is_asynchronous() ? std::max(n, others) : n;
+}
+
+Tensor filled_up(const Tensor& x, std::int64_t rows) {
+  if (x.shape().n >= rows) return x;
+  Shape shape = x.shape();
+  shape.n = rows;
+  const Tensor all(x.context(), shape, kNhwc, x.dtype());
+  const std::int64_t begin = x.shape().size();
+  const Tensor rest = all.window(begin, {shape.size() - begin, 1, 1, 1});
+  x.backend().copy(all.window(0, x.shape()).view(), Write::overwrite, x.view());
+  x.backend().zero(rest.view().data, rest.shape().size() * size_of(rest.dtype()));
+  return all;
 }
 
 bool ImageBatches::next(DeviceBatch& batch) {

@@ -34,6 +34,12 @@ Tensor place_for(Context& context, const Shape& shape, const Tensor& x);
 /// into `x` where it fits.
 Tensor images_to_device(Context& context, std::span<const float> pixels, const Shape& shape, const Tensor& x = {});
 
+/// Rows for a batch of `n` images in evaluation, beside batches of `others` images. A GPU chooses and builds plans for
+/// every size, for which it takes longer than for images that nobody asks about: it gets `others` rows.
+std::int64_t rows_beside(const Backend& device, std::int64_t n, std::int64_t others);
+/// `x` with rows of zeros after its own, `rows` in all.
+Tensor filled_up(const Tensor& x, std::int64_t rows);
+
 class ImageBatches : public BatchSource {
  public:
   ImageBatches(Context& context, const Dataset& dataset, const LoaderSpec& spec)

@@ -26,7 +26,9 @@ bool FeatureCache::add(BatchSource& images, ProgressSink& progress) {
   images.start(kListingOrder);
   for (DeviceBatch batch; images.next(batch);) {
     if (spec_.stop && *spec_.stop) return false;
-    const Tensor features = to_nhwc(spec_.network.run_parts(batch.x, batch.part, spec_.parts));
+    computed_rows_ = rows_beside(context.backend(), batch.n(), computed_rows_);
+    const Tensor x = filled_up(batch.x, computed_rows_);
+    const Tensor features = to_nhwc(spec_.network.run_parts(x, batch.part, spec_.parts));
     if (rows_ == 0) reserve(features);
     rows.resize(std::size_t(row_bytes_ * batch.n()));
     features.backend().copy_out(rows.data(), features.view().data, std::int64_t(rows.size()));

@@ -65,6 +65,7 @@ class FeatureCache {
   FeatureCacheSpec spec_;
   Shape shape_;  // of one image's features
   std::int64_t row_bytes_ = 0, rows_ = 0;
+  std::int64_t computed_rows_ = 0;  // in a batch
   std::vector<std::byte> memory_;
   std::optional<ScratchFile> file_;
   std::optional<MappedFile> taken_;

@@ -438,7 +438,13 @@ bool Fit::finish_epoch(bool is_partial) {
   if (report.has_validation) {
     const std::int64_t count = spec_.batches.count(Split::val);
     answers = answer(spec_.network, spec_.batches.evaluation(Split::val),
-                     {"validate", report.epoch, report.epochs, count, spec_.stop}, progress_);
+                     {.pass = "validate",
+                      .epoch = report.epoch,
+                      .epochs = report.epochs,
+                      .count = count,
+                      .stop = spec_.stop,
+                      .rows = spec_.batches.rows()},
+                     progress_);
     if (answers.n() < count) return false;
     const EvaluationResult result = evaluate_answers(answers, spec_.dataset.class_names(), "val");
     report.val_loss = result.loss;

@@ -25,13 +25,15 @@ Answers answer(const Network& network, BatchSource& batches, const AnswerCall& c
   PassProgress report{.pass = call.pass, .epoch = call.epoch, .epochs = call.epochs, .total = call.count};
   const auto begin = std::chrono::steady_clock::now();
   batches.start(0);
+  std::int64_t rows = call.rows;
   for (DeviceBatch batch; batches.next(batch);) {
     if (call.stop && *call.stop) break;
-    const std::vector<double> rows = [&] {
-      const PlannedStep step(context.backend(), -1 - batch.n() * network.parts() - batch.part);
-      return network.run_parts(batch.x, batch.part, network.parts()).to_host();
+    rows = rows_beside(context.backend(), batch.n(), rows);
+    const std::vector<double> logits = [&] {
+      const PlannedStep step(context.backend(), -1 - rows * network.parts() - batch.part);
+      return network.run_parts(filled_up(batch.x, rows), batch.part, network.parts()).to_host();
     }();
-    answers.logits.insert(answers.logits.end(), rows.begin(), rows.end());
+    answers.logits.insert(answers.logits.end(), logits.begin(), logits.begin() + batch.n() * answers.classes);
     answers.labels.insert(answers.labels.end(), batch.labels.begin(), batch.labels.end());
     answers.samples.insert(answers.samples.end(), batch.samples.begin(), batch.samples.end());
     report.done = answers.n();

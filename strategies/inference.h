@@ -40,6 +40,7 @@ struct AnswerCall {
   std::string_view pass = "test";  // for the progress display
   std::int64_t epoch = 0, epochs = 0, count = 0;
   const std::atomic<bool>* stop = nullptr;
+  std::int64_t rows = 0;  // of the batches of other passes; see rows_beside
 };
 /// One epoch of `batches` through the network. Fewer answers than `count` when `stop` was raised.
 Answers answer(const Network& network, BatchSource& batches, const AnswerCall& call, ProgressSink& progress);

@@ -165,7 +165,8 @@ PredictResult predict(Context& context, const PredictSettings& s, ProgressSink& 
   const std::int64_t total = std::int64_t(files.size()), side = transform.crop;
   for (std::int64_t first = 0; first < total; first += s.batch) {
     const std::int64_t n = std::min(s.batch, total - first);
-    std::vector<float> pixels(std::size_t(n * side * side * 3));
+    const std::int64_t rows = rows_beside(context.backend(), n, first > 0 ? s.batch : 0);
+    std::vector<float> pixels(std::size_t(rows * side * side * 3));
     std::vector<std::string> reasons(static_cast<std::size_t>(n));
     parallel_for(n, loader_threads(0, s.threads), [&](std::int64_t i) {
       try {
@@ -179,9 +180,10 @@ PredictResult predict(Context& context, const PredictSettings& s, ProgressSink& 
     for (std::int64_t i = 0; i < n; ++i)
       if (!reasons[std::size_t(i)].empty()) result.unreadable.push_back({name(i), reasons[std::size_t(i)]});
     if (std::ranges::none_of(reasons, &std::string::empty)) continue;
-    x = images_to_device(context, pixels, {n, 3, side, side}, x);
-    const std::vector<double> logits = answer_to(x).to_host();
+    x = images_to_device(context, pixels, {rows, 3, side, side}, x);
     const std::int64_t classes = network->num_classes();
+    std::vector<double> logits = answer_to(x).to_host();
+    logits.resize(std::size_t(n * classes));
     const std::vector<double> probabilities = softmax(logits, classes);
     for (std::int64_t i = 0; i < n; ++i) {
       const auto row = [&](const std::vector<double>& all) {

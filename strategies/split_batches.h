@@ -2,6 +2,7 @@
 // computed once when nothing random touches the images.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <string>
 
@@ -42,6 +43,8 @@ class SplitBatches {
   /// Where images lie that the device makes its batches of, for people; empty: the host makes them.
   std::string images_note();
   std::int64_t count(Split split) const { return std::int64_t(samples_[index(split)].size()); }
+  /// Of a whole training batch.
+  std::int64_t rows() const { return std::min(spec_.settings.batch, count(Split::train)); }
 
   /// From now on training and validation start behind the frozen prefix, if it is worth while and possible; else from
   /// images. Computes features that are not at hand, those of another request are dropped. Tells `progress` what is

@@ -44,8 +44,9 @@ bool measure(const Network& network, const Dataset& dataset, SplitBatches& batch
   for (Split split : {Split::val, Split::test}) {
     const std::int64_t count = batches.count(split);
     if (count == 0) continue;
-    const Answers answers = answer(network, batches.evaluation(split),
-                                   {.pass = to_string(split), .count = count, .stop = call.stop}, progress);
+    const Answers answers =
+        answer(network, batches.evaluation(split),
+               {.pass = to_string(split), .count = count, .stop = call.stop, .rows = batches.rows()}, progress);
     if (answers.n() < count) return false;
     const EvaluationResult scores = evaluate_answers(answers, dataset.class_names(), to_string(split));
     summary[std::string(to_string(split))] = Json::parse(to_json(scores));

@@ -1,0 +1,102 @@
+// A device that chooses plans for every size, as a GPU does, gets the last images of an evaluation in a batch as large
+// as the others.
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "kernels/observed_backend.h"
+#include "tests/strategies/strategies_testing.h"
+
+namespace graft {
+namespace {
+
+using testing::TemporaryFolder;
+using testing::Workshop;
+
+constexpr std::int64_t kBatch = 7;  // divides no split's number of images
+
+class Sizes : public DeviceObserver {
+ public:
+  explicit Sizes(bool works_by_itself) : works_by_itself_(works_by_itself) {}
+  void call(const DeviceCall& call, const std::function<void()>& run) override {
+    // "7x7 3->64 /2 [4,64,16,16]"
+    if (call.op == "conv") seen.insert(std::stoll(call.detail.substr(call.detail.rfind('[') + 1)));
+    run();
+  }
+  bool is_asynchronous(const Backend&) const override { return works_by_itself_; }
+  std::set<std::int64_t> seen;
+
+ private:
+  bool works_by_itself_;
+};
+
+/// What `work` gives on such a device and on one that does not; checks the sizes of all batches.
+template <class Work>
+auto on_both(const Work& work) {
+  const auto on = [&](bool works_by_itself) {
+    Sizes sizes(works_by_itself);
+    Context context(std::make_unique<ObservedBackend>(make_backend({DeviceKind::cpu}, {.threads = 2}), sizes));
+    auto result = work(context);
+    if (works_by_itself)
+      EXPECT_EQ(sizes.seen, std::set{kBatch});
+    else
+      EXPECT_GT(sizes.seen.size(), 1u) << "no last batch was smaller";
+    return result;
+  };
+  return std::pair(on(true), on(false));
+}
+
+TEST(LastBatch, OfAnEvaluationIsFilledUp) {
+  const auto [filled, plain] = on_both([](Context& context) {
+    testing::RecordingSink sink;
+    return evaluate(context,
+                    {.model = Workshop::get().model().string(),
+                     .data = Workshop::get().images().string(),
+                     .split = "all",
+                     .batch = kBatch,
+                     .threads = 2},
+                    sink);
+  });
+  EXPECT_EQ(filled.n, plain.n);
+  EXPECT_NEAR(filled.loss, plain.loss, 1e-6 * plain.loss);  // batches may round otherwise
+  EXPECT_EQ(filled.confusion, plain.confusion);
+}
+
+TEST(LastBatch, OfAPredictionIsFilledUp) {
+  const auto [filled, plain] = on_both([](Context& context) {
+    testing::RecordingSink sink;
+    return predict(context,
+                   {.model = Workshop::get().model().string(),
+                    .images = {Workshop::get().images().string()},
+                    .batch = kBatch,
+                    .threads = 2},
+                   sink);
+  });
+  ASSERT_EQ(filled.images.size(), plain.images.size());
+  for (std::size_t i = 0; i < plain.images.size(); ++i) {
+    EXPECT_EQ(filled.images[i].path, plain.images[i].path);
+    ASSERT_EQ(filled.images[i].probabilities.size(), plain.images[i].probabilities.size());
+    for (std::size_t c = 0; c < plain.images[i].probabilities.size(); ++c)
+      EXPECT_NEAR(filled.images[i].probabilities[c], plain.images[i].probabilities[c], 1e-5);
+  }
+}
+
+/// Features of the training and the validation images, and the test.
+TEST(LastBatch, OfKeptFeaturesIsFilledUp) {
+  TemporaryFolder folder;
+  int number = 0;
+  const auto [filled, plain] = on_both([&](Context& context) {
+    TrainSettings s = testing::short_run(folder / std::to_string(number++));
+    s.batch = kBatch;
+    testing::RecordingSink sink;
+    RunResult result = train(context, s, {.config_toml = "", .command_line = "graft train"}, sink);
+    EXPECT_TRUE(testing::contains(sink.notes, "computed once and kept")) << sink.notes;
+    return result;
+  });
+  EXPECT_EQ(filled.test.n, plain.test.n);
+  EXPECT_NEAR(filled.test.loss, plain.test.loss, 1e-4 * plain.test.loss);
+  EXPECT_EQ(filled.best_epoch, plain.best_epoch);
+}
+
+}  // namespace
+}  // namespace graft
