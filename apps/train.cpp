@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <new>
 
 #include "apps/follow_weights.h"
@@ -40,6 +41,21 @@ RunResult train_or_say_what_is_kept(Context& context, const TrainSettings& setti
   } catch (const std::bad_alloc&) {
     throw Error(fmt::format("{}; {}", host_out_of_memory_text(), kept()));
   }
+}
+
+/// "13.3 s: features 5.7, images 3.5, saving 1.1, other 3.0": the longest first, what is too short to show left out.
+std::string seconds_text(const std::map<std::string, double>& seconds) {
+  double all = 0;
+  std::vector<std::pair<double, std::string>> parts;
+  for (const auto& [name, s] : seconds) {
+    all += s;
+    if (s >= 0.05) parts.emplace_back(s, name);
+  }
+  std::ranges::sort(parts, std::greater{});
+  std::string text = fmt::format("{:.1f} s", all);
+  for (std::size_t i = 0; i < parts.size(); ++i)
+    text += fmt::format("{} {} {:.1f}", i == 0 ? ":" : ",", parts[i].second, parts[i].first);
+  return text;
 }
 
 int run_train(TrainOptions& options) {
@@ -83,6 +99,7 @@ int run_train(TrainOptions& options) {
     text += evaluation_text(result.test);
   else
     text += result.best_epoch > 0 ? "no test images: nothing was tested\n" : "no steps: nothing was tested\n";
+  if (!result.seconds.empty()) progress.note(seconds_text(result.seconds));
   print_result(text + fmt::format("run: {}\n", settings.output));
   return 0;
 }

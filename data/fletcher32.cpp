@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstring>
 
 namespace graft {
+
+static_assert(std::endian::native == std::endian::little, "words are swapped, and files hold the checksum so");
 
 std::uint32_t fletcher32(std::span<const std::uint8_t> bytes) {
   // The filter sums big-endian 16-bit words w: a = sum of w, b = sum of the running a, both in ones' complement. Words

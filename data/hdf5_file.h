@@ -60,6 +60,9 @@ class Hdf5File {
   /// Errors: the folder cannot be written. An existing file is replaced.
   static Hdf5File create(const std::filesystem::path& path);
 
+  Hdf5File(Hdf5File&&) = default;  // stays with its thread
+  Hdf5File& operator=(Hdf5File&&) = delete;
+
   void close();  // Errors: the data could not be written
 
   bool has_group(const std::string& path) const;

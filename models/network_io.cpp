@@ -45,10 +45,11 @@ struct FileTensor {
   std::string name;
   Dimensions shape;
   Tensor value;
+  const Parameter* adapted = nullptr;  // the file has its sum with its adapters in place of `value`
 };
 
-WeightTensor exact_tensor(const FileTensor& from) {
-  WeightTensor tensor{from.name, from.shape, DType::f64, {}, from.value.to_host()};
+WeightTensor exact_tensor(const FileTensor& from, const Tensor& value) {
+  WeightTensor tensor{from.name, from.shape, value.dtype(), {}, value.to_host()};
   tensor.values.assign(tensor.exact.begin(), tensor.exact.end());
   return tensor;
 }
@@ -65,20 +66,18 @@ void reorder(const float* from, const Shape& s, float* to) {
 std::vector<WeightTensor> to_host(const std::vector<FileTensor>& from) {
   std::vector<WeightTensor> tensors(from.size());
   std::vector<std::vector<float>> unordered(from.size());  // as the device has them
-  const int threads = int(std::max(1U, std::thread::hardware_concurrency()));
-  const auto is_unordered = [](const Tensor& value) {
-    return value.format() == kNhwc && value.shape().c > 1 && value.shape().pixels() > 1;
-  };
+  const int threads = int(std::clamp(std::thread::hardware_concurrency(), 1U, 8U));
+  const auto is_unordered = [](const Tensor& value) { return value.shape().c > 1 && value.shape().pixels() > 1; };
   parallel_for(std::ssize(from), threads, [&](std::int64_t i) {
-    const auto& [name, shape, value] = from[std::size_t(i)];
+    const auto& [name, shape, value, adapted] = from[std::size_t(i)];
     if (value.dtype() != DType::f32) return;
     tensors[std::size_t(i)] = {name, shape, DType::f32, std::vector<float>(std::size_t(value.shape().size())), {}};
     if (is_unordered(value)) unordered[std::size_t(i)].resize(std::size_t(value.shape().size()));
   });
   for (std::size_t i = 0; i < from.size(); ++i) {
-    const Tensor& value = from[i].value;
+    const Tensor value = from[i].adapted ? low_rank_sum(*from[i].adapted) : from[i].value;
     if (value.dtype() != DType::f32) {
-      tensors[i] = exact_tensor(from[i]);
+      tensors[i] = exact_tensor(from[i], value);
       continue;
     }
     std::vector<float>& to = is_unordered(value) ? unordered[i] : tensors[i].values;
@@ -138,7 +137,7 @@ WeightTable weights_of(const Network& network) {
   const NoGrad no_grad(network.context());
   for (const Parameter& p : network.parameters().parameters()) {
     if (p.role == Role::adapter) continue;
-    from.push_back({p.name, file_shape(p), p.adapter.up ? low_rank_sum(p) : p.value});
+    from.push_back({p.name, file_shape(p), p.value, p.adapter.up ? &p : nullptr});
     if (p.role != Role::norm_shift) continue;  // a norm's statistics follow its bias
     const RunningStatistics& s = statistics[next++];
     for (int i : {0, 1}) from.push_back({s.name + kStatisticsSuffix[i], {s.channels}, half(s, i)});

@@ -9,6 +9,7 @@
 #include "data/fletcher32.h"
 #include "data/parallel.h"
 #include "kernels/build_info.h"
+#include "strategies/batch_source.h"
 
 namespace graft {
 namespace {
@@ -38,13 +39,15 @@ std::string feature_key(const FeatureKeyInput& in) {
     pixels[std::size_t(i)] = fmt::format("{}x{} {}\n", image.width, image.height, sha256_hex(image.rgb));
   });
   const ModelInfo& info = in.network.info();
+  const Backend& device = in.network.context().backend();
   const Transform& t = in.transform;
   std::string text = fmt::format(
-      "{} {}\n{} stride on {} epsilon {} head {} parts {}\n{}\n{}\nbatch {}\nresize {} crop {} scale {} mean {} std {} "
+      "{} {}\n{} stride on {} epsilon {} head {} parts {}\n{}\n{}\nbatch {}{}\nresize {} crop {} scale {} mean {} std "
+      "{} "
       "bgr {}\n",
       kMagic, build_info().version, info.architecture, info.stride_on, info.bn_epsilon, info.head, in.parts, in.digest,
-      in.network.context().backend().description(), in.batch, t.resize, t.crop, t.scale, fmt::join(t.mean, " "),
-      fmt::join(t.std, " "), t.is_bgr);
+      device.description(), in.batch, rows_beside(device, 1, 2) == 2 ? " each" : "", t.resize, t.crop, t.scale,
+      fmt::join(t.mean, " "), fmt::join(t.std, " "), t.is_bgr);
   for (const std::string& line : pixels) text += line;
   return hash_of_text(text);
 }

@@ -48,6 +48,7 @@ std::vector<double> balanced_class_weights(const Dataset& dataset) {
 
 Fit::Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> strategy)
     : spec_(spec),
+      clock_(spec.clock ? *spec.clock : own_clock_),
       progress_(progress),
       context_(spec.network.context()),
       parameters_(spec.network.parameters()),
@@ -75,43 +76,55 @@ void Fit::resume(const Checkpoint& checkpoint) {
     const std::unique_ptr<Network> start = spec_.starting_network();
     restore_adapters(checkpoint, start->parameters(), parameters_);
   }
-  saved_ = present();
+  on_disk_ = present();
   resumed_ = checkpoint;
 }
 
 void Fit::save() {
-  take_saved();
+  const RunClock::Part saving = part("saving");
+  await_writing();
   if (recorder_) recorder_->flush();
   state_.strategy = strategy_->state();
   // The best weights carry no moments: nothing continues from them but a strategy's next stage, which starts afresh.
-  auto write = [&directory = spec_.directory, what = present(), info = spec_.network.info(),
+  auto write = [&directory = spec_.directory, state = present(), info = spec_.network.info(),
                 best = has_unsaved_best() ? kept_best_ : nullptr, weights = weights_of(spec_.network),
-                checkpoint = make_checkpoint(state_, parameters_, optimizer_)] {
-    if (best) save_network(directory.next_best(what.best_epoch, what.steps), info, *best);
+                checkpoint = make_checkpoint(state_, parameters_, optimizer_)]() mutable {
+    if (best) save_network(directory.next_best(state.best_epoch, state.steps), info, *best);
     save_network(directory.last(), info, weights, checkpoint);
-    if (best) directory.settle_best(what.best_epoch, what.steps);
+    if (best) directory.settle_best(state.best_epoch, state.steps);
+    best = {}, weights = {}, checkpoint = {};  // the future keeps what was captured until somebody asks
   };
   const bool is_asynchronous = context_.backend().is_asynchronous();
-  saving_ = {std::async(is_asynchronous ? std::launch::async : std::launch::deferred, std::move(write)), present()};
+  writing_ = {std::async(is_asynchronous ? std::launch::async : std::launch::deferred, std::move(write)), present()};
   saved_at_ = Clock::now();
-  if (!is_asynchronous) take_saved();
+  if (!is_asynchronous) await_writing();
 }
 
-void Fit::take_saved() {
-  if (!saving_) return;
-  Saving saving = *std::move(saving_);
-  saving_.reset();
-  saving.done.get();
-  saved_ = saving.what;
+void Fit::await_writing() {
+  if (!writing_) return;
+  const RunClock::Part waiting = part("saving");
+  Writing writing = *std::move(writing_);
+  writing_.reset();
+  writing.done.get();
+  on_disk_ = writing.state;
 }
 
-void Fit::finish_saving() try { take_saved(); } catch (...) {
+/// A disk that is full is not found out an epoch later.
+void Fit::notice_written() {
+  if (writing_ && writing_->done.wait_for(std::chrono::seconds(0)) == std::future_status::ready) await_writing();
+}
+
+Fit::~Fit() {
+  if (writing_) save_kept_best();
+}
+
+void Fit::finish_saving() try { await_writing(); } catch (...) {
   save_kept_best();
   throw;
 }
 
 void Fit::keep_best() {
-  kept_best_.reset();  // before there is another
+  const RunClock::Part saving = part("saving");
   kept_best_ = std::make_shared<WeightTable>(weights_of(spec_.network));
   ++best_number_;
 }
@@ -129,12 +142,12 @@ void Fit::load_best() {
 /// What failed is told, not that this cannot be written either.
 void Fit::save_kept_best() noexcept try {
   try {
-    take_saved();
+    await_writing();
   } catch (const std::exception&) {  // the files are as they were
   }
-  if (!kept_best_ || !has_unsaved_best() || saved_.steps < 0) return;
+  if (!kept_best_ || !has_unsaved_best() || on_disk_.steps < 0) return;
   const std::filesystem::path best = spec_.directory.best(),
-                              before = spec_.directory.next_best(saved_.best_epoch, saved_.steps);
+                              before = spec_.directory.next_best(on_disk_.best_epoch, on_disk_.steps);
   const bool had_best = spec_.directory.has("best.h5");
   if (had_best) rename_file(best, before);
   try {
@@ -179,7 +192,7 @@ void Fit::open_logs() {
 
 bool Fit::run() try {
   const bool is_complete = train();
-  if (!is_complete) take_saved();
+  if (!is_complete) await_writing();
   return is_complete;
 } catch (...) {
   save_kept_best();
@@ -201,7 +214,7 @@ bool Fit::train() {
     if (end == EpochEnd::out_of_steps) break;
   }
   verify_frozen();
-  if ((saving_ ? saving_->what : saved_) != present()) save();
+  if ((writing_ ? writing_->state : on_disk_) != present()) save();
   if (state_.frozen_tensors > 0)
     progress_.note(fmt::format(
         "frozen tensors and statistics: {} of {} unchanged, bit for bit ({}SHA-256, {} comparison{})",
@@ -253,6 +266,7 @@ void Fit::check_has_batches() const {
 }
 
 Fit::EpochEnd Fit::train_epoch() {
+  const RunClock::Part training = part("training");
   check_has_batches();
   skipped_before_epoch_ = optimizer_.skipped_steps();
   BatchSource& source = spec_.batches.training();
@@ -317,6 +331,7 @@ bool Fit::sweep_epoch(const SweepSpec& sweep) {
 
 /// One update.
 void Fit::train_window(BatchSource& source, const Window& window, double lr) {
+  notice_written();
   const bool records = recorder_ && recorder_->wants(state_.steps + 1);
   const NamedRange step(context_.backend(), "step");
   for (std::int64_t b = 0; b < window.batches; ++b) {
@@ -436,6 +451,7 @@ bool Fit::finish_epoch(bool is_partial) {
   const Clock::time_point begin = Clock::now();
   Answers answers;
   if (report.has_validation) {
+    const RunClock::Part validation = part("validation");
     const std::int64_t count = spec_.batches.count(Split::val);
     answers = answer(spec_.network, spec_.batches.evaluation(Split::val),
                      {.pass = "validate",
@@ -485,7 +501,7 @@ bool Fit::finish_epoch(bool is_partial) {
                       state_.best_value, state_.best_epoch, patience));
   }
   // Epochs on a GPU or on kept features last milliseconds, less than writing a checkpoint. The first is always written.
-  if ((saved_.steps < 0 && !saving_) || seconds_since(saved_at_) > kCheckpointSeconds) save();
+  if ((on_disk_.steps < 0 && !writing_) || seconds_since(saved_at_) > kCheckpointSeconds) save();
   if (tensorboard_ && report.is_best && report.has_validation)
     show("val/surest_errors", [&](const Transform& t) { return error_sheet(spec_.dataset, answers, t); });
   return true;

@@ -15,6 +15,7 @@
 #include "strategies/frozen_proof.h"
 #include "strategies/internals_recorder.h"
 #include "strategies/run.h"
+#include "strategies/run_clock.h"
 #include "strategies/run_directory.h"
 #include "strategies/split_batches.h"
 #include "strategies/tensorboard.h"
@@ -30,6 +31,7 @@ struct FitSpec {
   const RunDirectory& directory;
   const std::atomic<bool>* stop = nullptr;
   StartingNetwork starting_network = {};  // for strategies that compare with it
+  RunClock* clock = nullptr;              // gets the parts of run(); null: nobody asks
 };
 
 /// The task's loss, or its gradient where that is measured, was NaN or infinite; the message names the step and, of a
@@ -59,6 +61,9 @@ class Fit {
  public:
   /// `strategy`: another than the one that the settings name.
   Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> strategy = nullptr);
+  ~Fit();
+  Fit(const Fit&) = delete;
+  Fit& operator=(const Fit&) = delete;
 
   /// Continues from a checkpoint whose weights the network already holds.
   void resume(const Checkpoint& checkpoint);
@@ -73,7 +78,7 @@ class Fit {
   /// validated, best.h5. False when `stop` was raised: last.h5 continues from there. Whole epochs compete for the best;
   /// one that max_steps cuts short is validated, but is the best only if none was completed, until the run continues.
   /// Errors: a loss or weight that is not finite (the step, the first layer with a bad value); a frozen tensor that
-  /// changed. After any error last.h5 is as it was, and best.h5 has the best weights so far.
+  /// changed. After any error last.h5 is as the last save() left it, and best.h5 has the best weights so far.
   bool run();
   /// Trains the network as it is, pass after pass over the training images. Writes no file and validates nothing; the
   /// network is left as the last update made it. Takes the place of run(). False when `stop` was raised.
@@ -89,15 +94,15 @@ class Fit {
 
  private:
   enum class EpochEnd { complete, out_of_steps, stopped };
-  /// Of what the files are.
-  struct Saved {
+  /// What last.h5 and best.h5 hold.
+  struct FileState {
     std::int64_t steps = -1, best_epoch = 0;
     std::int64_t best_number = 0;
-    bool operator==(const Saved&) const = default;
+    bool operator==(const FileState&) const = default;
   };
-  struct Saving {
+  struct Writing {
     std::future<void> done;
-    Saved what;
+    FileState state;
   };
   /// The batches of one update.
   struct Window {
@@ -120,10 +125,12 @@ class Fit {
   void find_gradients(const DeviceBatch& batch, std::int64_t position, double& loss_scale);
   void restore_best();
   bool train();
-  Saved present() const { return {state_.steps, state_.best_epoch, best_number_}; }
-  bool has_unsaved_best() const { return best_number_ != saved_.best_number; }
+  RunClock::Part part(const char* name) { return {clock_, name}; }
+  FileState present() const { return {state_.steps, state_.best_epoch, best_number_}; }
+  bool has_unsaved_best() const { return best_number_ != on_disk_.best_number; }
   void keep_best();
-  void take_saved();
+  void await_writing();
+  void notice_written();
   void save_kept_best() noexcept;
   void show(std::string_view tag, const std::function<Image(const Transform&)>& sheet);
   bool adopt(const FreezePlan& freeze);
@@ -151,6 +158,8 @@ class Fit {
   bool is_stopping() const { return spec_.stop && *spec_.stop; }
 
   FitSpec spec_;
+  RunClock own_clock_;
+  RunClock& clock_;
   ProgressSink& progress_;
   Context& context_;
   ParameterSet& parameters_;
@@ -166,8 +175,8 @@ class Fit {
   std::optional<EpochPlan> plan_;
   std::optional<FreezePlan> adopted_;               // what the parameters follow
   std::chrono::steady_clock::time_point saved_at_;  // begun then
-  Saved saved_;
-  std::optional<Saving> saving_;
+  FileState on_disk_;
+  std::optional<Writing> writing_;         // what save() has begun
   std::int64_t skipped_before_epoch_ = 0;  // updates, by loss scaling
   std::string truth_table_;                // as last shown
   FrozenPrefix prefix_;                    // of adopted_

@@ -57,6 +57,7 @@ bool Fit::best_is_of_earlier_stage() {
 }
 
 bool Fit::probe() {
+  const RunClock::Part probing = part("probing");
   const EpochPlan plan = plan_epoch(*strategy_, spec_.settings,
                                     {.epoch = state_.epoch,
                                      .epochs = spec_.settings.epochs,
@@ -124,7 +125,10 @@ bool Fit::adopt(const FreezePlan& freeze) {
   if (is_new) verify_frozen();
   if (freeze.apply(parameters_)) optimizer_.prepare();
   if (is_new) step_.forget();
-  if (is_new) proof_ = FrozenProof::take(parameters_);
+  if (is_new) {
+    const RunClock::Part proving = part("proof");
+    proof_ = FrozenProof::take(parameters_);
+  }
   if (resumed_) restore_optimizer(*resumed_, parameters_, optimizer_);
   resumed_.reset();
   adopted_ = freeze;
@@ -140,6 +144,7 @@ void Fit::restore_best() {
 
 /// Features of the frozen prefix instead of images, where that is possible; false if the run was stopped meanwhile.
 bool Fit::start_behind_prefix() {
+  const RunClock::Part features = part("features");
   prefix_ = frozen_prefix(spec_.network, *adopted_);
   // What a strategy freezes by its gradients has values of its own in every epoch: no other run has use for them.
   const bool may_share = strategy_->probe_batches() == 0;
@@ -148,6 +153,7 @@ bool Fit::start_behind_prefix() {
 
 void Fit::verify_frozen() {
   if (proof_.is_empty()) return;
+  const RunClock::Part proving = part("proof");
   proof_.verify(parameters_);
   state_.frozen_tensors = std::max(state_.frozen_tensors, proof_.tensors());
   ++state_.frozen_checks;

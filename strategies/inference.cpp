@@ -29,9 +29,10 @@ Answers answer(const Network& network, BatchSource& batches, const AnswerCall& c
   for (DeviceBatch batch; batches.next(batch);) {
     if (call.stop && *call.stop) break;
     rows = rows_beside(context.backend(), batch.n(), rows);
+    const Tensor x = filled_up(batch.x, rows);  // a step's plan is of every allocation in it
     const std::vector<double> logits = [&] {
       const PlannedStep step(context.backend(), -1 - rows * network.parts() - batch.part);
-      return network.run_parts(filled_up(batch.x, rows), batch.part, network.parts()).to_host();
+      return network.run_parts(x, batch.part, network.parts()).to_host();
     }();
     answers.logits.insert(answers.logits.end(), logits.begin(), logits.begin() + batch.n() * answers.classes);
     answers.labels.insert(answers.labels.end(), batch.labels.begin(), batch.labels.end());

@@ -45,7 +45,7 @@ TrainSettings without_files(const MemoryQuestion& question) {
   return s;
 }
 
-/// Files hold weights in another order, so that writing and reading one makes a copy of it.
+/// Files hold weights in another order, so that reading one, or writing its moments, makes a copy of it.
 void copy_largest_weight(const ParameterSet& parameters) {
   const auto size = [](const Parameter& p) { return p.shape.size(); };
   (void)std::ranges::max_element(parameters.parameters(), {}, size)->value.to_host_floats();

@@ -5,7 +5,9 @@
 
 #include <atomic>
 #include <filesystem>
+#include <map>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "data/dataset.h"
@@ -40,7 +42,8 @@ struct RunResult {
   double best_val_macro_accuracy = 0;
   bool has_test = false;
   EvaluationResult test;
-  std::string summary_json;  // the contents of RUN/summary.json
+  std::map<std::string, double> seconds;  // of this process, by part (run_clock.h)
+  std::string summary_json;               // the contents of RUN/summary.json
 };
 
 /// `graft train`. Errors (graft::Error): see check() and check_leaks(); an existing run directory without resume or

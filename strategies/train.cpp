@@ -34,10 +34,10 @@ void add_predictions(std::string& csv, const Answers& answers, const Dataset& da
   }
 }
 
-/// Validation and test with the network's present weights: predictions.csv and the parts of summary.json. False when
-/// `stop` was raised.
-bool measure(const Network& network, const Dataset& dataset, SplitBatches& batches, const RunCall& call,
-             const RunDirectory& directory, ProgressSink& progress, RunResult& result, Json& summary) {
+/// Validation and test with the network's present weights: the contents of predictions.csv and the parts of
+/// summary.json. Nothing when `stop` was raised.
+std::optional<std::string> measure(const Network& network, const Dataset& dataset, SplitBatches& batches,
+                                   const RunCall& call, ProgressSink& progress, RunResult& result, Json& summary) {
   std::vector<std::string> header{"path", "split", "label", "predicted"};
   for (const std::string& name : dataset.class_names()) header.push_back("p_" + name);
   std::string csv = csv_line(header);
@@ -47,7 +47,7 @@ bool measure(const Network& network, const Dataset& dataset, SplitBatches& batch
     const Answers answers =
         answer(network, batches.evaluation(split),
                {.pass = to_string(split), .count = count, .stop = call.stop, .rows = batches.rows()}, progress);
-    if (answers.n() < count) return false;
+    if (answers.n() < count) return {};
     const EvaluationResult scores = evaluate_answers(answers, dataset.class_names(), to_string(split));
     summary[std::string(to_string(split))] = Json::parse(to_json(scores));
     add_predictions(csv, answers, dataset);
@@ -56,8 +56,7 @@ bool measure(const Network& network, const Dataset& dataset, SplitBatches& batch
       result.test = scores;
     }
   }
-  directory.write("predictions.csv", csv);
-  return true;
+  return csv;
 }
 
 void fill(RunResult& result, const TrainState& state) {
@@ -173,6 +172,8 @@ Json summary_head(const TrainSettings& s, const Network& network, Fit& fit) {
 
 RunResult train(Context& context, const TrainSettings& settings, const RunCall& call, ProgressSink& progress) {
   check(settings);
+  RunClock clock;
+  const auto part = [&](const char* name) { return RunClock::Part(clock, name); };
   const RunDirectory directory(settings.output);
   const bool resumes = settings.resume && directory.has("last.h5");
   if (settings.resume && !resumes) progress.note("nothing to resume in " + settings.output + ": starting");
@@ -183,12 +184,21 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
   directory.check(existing);
   if (!resumes) check_without_images(settings);
 
-  const Dataset dataset = open_dataset(settings, settings.leak_check);
+  const Dataset dataset = [&] {
+    const RunClock::Part images = part("images");
+    return open_dataset(settings, settings.leak_check);
+  }();
   for (const std::string& line : dataset.notes()) progress.note(line);
   for (const BadImage& bad : dataset.skipped()) progress.note("skipped " + bad.path + ": " + bad.reason);
-  const std::optional<LeakageReport> leaks = check_leaks(dataset, settings, progress);
-  StartingModel model =
-      resumes ? resumed_model(context, directory.last()) : starting_model(context, settings, dataset.class_names());
+  const std::optional<LeakageReport> leaks = [&] {
+    const RunClock::Part images = part("images");
+    return check_leaks(dataset, settings, progress);
+  }();
+  StartingModel model = [&] {
+    const RunClock::Part opening = part("model");
+    return resumes ? resumed_model(context, directory.last())
+                   : starting_model(context, settings, dataset.class_names());
+  }();
   if (settings.dropout >= 0) model.network->set_dropout(settings.dropout);
   for (const std::string& line : model.notes) progress.note(line);
   Network& network = *model.network;
@@ -230,7 +240,7 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
     if (resumes) check_same_weights(directory, start.sha256);
     return std::move(start.network);
   };
-  Fit fit({network, dataset, settings, batches, directory, call.stop, starting_network}, progress);
+  Fit fit({network, dataset, settings, batches, directory, call.stop, starting_network, &clock}, progress);
   if (resumes || takes_probe) fit.resume(read_checkpoint(directory.last()));
   if (resumes) {
     if (fit.is_done() && directory.has("summary.json"))
@@ -262,15 +272,20 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
                     fit.state().best_epoch, settings.epochs));
   summary["leaks"] = Json::parse(leaks_summary(leaks, settings));
   if (fit.state().best_epoch > 0) {
+    const RunClock::Part testing = part("test");
     fit.load_best();
     if (batches.has_features()) batches.keep_features_of(FrozenProof::take(network.parameters()).digest());
-    if (!measure(network, dataset, batches, call, directory, progress, result, summary)) {
-      fit.finish_saving();
+    const auto predictions = measure(network, dataset, batches, call, progress, result, summary);
+    fit.finish_saving();  // predictions are those of weights that are there
+    if (!predictions) {
       result.was_interrupted = true;
       return result;
     }
+    directory.write("predictions.csv", *predictions);
   }
   fit.finish_saving();
+  result.seconds = clock.seconds();
+  summary["seconds"] = result.seconds;
   result.summary_json = summary.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";  // paths may be anything
   directory.write("summary.json", result.summary_json);
   return result;

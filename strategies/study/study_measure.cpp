@@ -384,12 +384,13 @@ StageRates Measurement::measure_stage(const Probe& probe, Context& context, std:
       rates.feature_bytes = std::int64_t(file.file_size()) / images.size();
   }
   if (const std::int64_t count = batches.count(Split::val); count > 0) {
-    const AnswerCall call{.pass = "validate", .count = count, .stop = call_.stop};
+    const AnswerCall call{.pass = "validate", .count = count, .stop = call_.stop, .rows = batches.rows()};
     const auto pass = [&] { answer(network, batches.evaluation(Split::val), call, passes); };
     pass();  // decodes the images, prepares the device
     rates.validation_seconds = std::min(seconds_of(pass), seconds_of(pass)) / double(count);
   }
-  rates.last_seconds = seconds_of([&] { fit.save(), fit.finish_saving(); });
+  rates.last_seconds = seconds_of([&] { fit.save(); });  // without what is written beside training
+  fit.finish_saving();
   rates.last_bytes = std::int64_t(fs::file_size(directory.last()));
   return rates;
 }

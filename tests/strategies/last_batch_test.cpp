@@ -5,6 +5,9 @@
 #include <set>
 
 #include "kernels/observed_backend.h"
+#include "models/network_io.h"
+#include "strategies/device_images.h"
+#include "strategies/inference.h"
 #include "tests/strategies/strategies_testing.h"
 
 namespace graft {
@@ -24,7 +27,13 @@ class Sizes : public DeviceObserver {
     run();
   }
   bool is_asynchronous(const Backend&) const override { return works_by_itself_; }
+  bool end_step(Backend& device) override {
+    const bool followed = device.end_step();
+    unplanned += !followed;
+    return followed;
+  }
   std::set<std::int64_t> seen;
+  int unplanned = 0;  // steps that did not keep to a plan of their memory
 
  private:
   bool works_by_itself_;
@@ -60,6 +69,28 @@ TEST(LastBatch, OfAnEvaluationIsFilledUp) {
   EXPECT_EQ(filled.n, plain.n);
   EXPECT_NEAR(filled.loss, plain.loss, 1e-6 * plain.loss);  // batches may round otherwise
   EXPECT_EQ(filled.confusion, plain.confusion);
+}
+
+TEST(LastBatch, FollowsThePlanOfTheOthersMemory) {
+  Sizes sizes(true);
+  Context context(std::make_unique<ObservedBackend>(make_backend({DeviceKind::cpu}, {.threads = 2}), sizes));
+  const auto network = load_network(context, Workshop::get().model());
+  const Dataset dataset = Dataset::open({.path = Workshop::get().images(), .threads = 2});
+  const auto batches = image_batches(context, dataset,
+                                     {.indices = dataset.indices(Split::train),
+                                      .batch = kBatch,
+                                      .transform = {.resize = 32, .crop = 32},
+                                      .augmentation = {},
+                                      .threads = 2},
+                                     0);
+  testing::RecordingSink sink;
+  const AnswerCall call{.count = std::ssize(dataset.indices(Split::train))};
+  answer(*network, *batches, call, sink);
+  EXPECT_GT(sizes.unplanned, 0) << "the first batch has no plan to keep to";
+  sizes.unplanned = 0;
+  answer(*network, *batches, call, sink);
+  EXPECT_EQ(sizes.unplanned, 0);
+  EXPECT_EQ(sizes.seen, std::set{kBatch});
 }
 
 TEST(LastBatch, OfAPredictionIsFilledUp) {
