@@ -12,7 +12,7 @@
 namespace graft {
 namespace {
 
-struct InspectOptions {
+struct DataInspectOptions {
   std::string data;
   double val_fraction = 0.2, test_fraction = 0.2;
   std::int64_t seed = 0, threads = 0;
@@ -125,7 +125,7 @@ std::string plain_text(const Dataset& data, const DataReport& report, const std:
   return text;
 }
 
-int run_inspect(const InspectOptions& options) {
+int run_inspect(const DataInspectOptions& options) {
   if (options.data.empty()) throw UsageError("data inspect: no data given; name a folder, a CSV or an .npz");
   const int threads = options.threads > 0 ? static_cast<int>(options.threads)
                                           : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
@@ -147,7 +147,7 @@ int run_inspect(const InspectOptions& options) {
 
 void add_data_inspect_verb(Command& data) {
   Command verb = data.verb("inspect", "Count classes and splits; find duplicates, leaks and unreadable files");
-  auto options = std::make_shared<InspectOptions>();
+  auto options = std::make_shared<DataInspectOptions>();
   verb.argument("DATA", "Folder, CSV or .npz", options->data);
   const auto share = [](const char* flag, const char* help) {
     return SettingInfo{.flag = flag, .group = "Data", .help = help, .min = 0, .max = 1, .excludes_max = true};

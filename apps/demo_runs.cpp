@@ -13,6 +13,7 @@
 #include "apps/terminal.h"
 #include "data/files.h"
 #include "data/model_file.h"
+#include "strategies/seconds.h"
 #include "strategies/study/study_directory.h"
 #include "strategies/study/study_lock.h"
 
@@ -65,7 +66,7 @@ DemoResult run_step(DemoStep step, const fs::path& folder, TrainSettings setting
   DemoResult result{.step = std::move(step)};
   result.run = train(context, settings,
                      {.config_toml = to_toml(settings, true), .command_line = command, .stop = &stop}, progress);
-  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.seconds = seconds_since(start);
   return result;
 }
 

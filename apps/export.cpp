@@ -46,7 +46,7 @@ std::vector<std::string> differences(const ModelInfo& info) {
   return lines;
 }
 
-struct Format {
+struct FileFormat {
   std::string_view suffix, name;
   void (*write)(const std::filesystem::path&, const ModelFile&);
 };
@@ -59,14 +59,14 @@ void write_tensors(const std::filesystem::path& path, const ModelFile& file) {
 }
 void write_state_dict(const std::filesystem::path& path, const ModelFile& file) { write_pth(path, file.weights); }
 
-constexpr Format kFormats[] = {{".onnx", "onnx", write_graph},
-                               {".safetensors", "safetensors", write_tensors},
-                               {".pth", "pth", write_state_dict},
-                               {".pt", "pth", write_state_dict}};
+constexpr FileFormat kFormats[] = {{".onnx", "onnx", write_graph},
+                                   {".safetensors", "safetensors", write_tensors},
+                                   {".pth", "pth", write_state_dict},
+                                   {".pt", "pth", write_state_dict}};
 
-const Format& format_of(const std::string& output) {
+const FileFormat& format_of(const std::string& output) {
   const std::string suffix = std::filesystem::path(output).extension().string();
-  for (const Format& format : kFormats)
+  for (const FileFormat& format : kFormats)
     if (format.suffix == suffix) return format;
   throw UsageError(
       fmt::format("export: {} does not say a format; end the name in .onnx, .safetensors or .pth", output));
@@ -100,7 +100,7 @@ int run_export(const ExportOptions& options) {
     throw UsageError(fmt::format("export: no folder given; add -o DIR for --to {}", options.to));
   if (options.output.empty()) throw UsageError("export: no output given; add -o FILE.onnx, .safetensors or .pth");
   if (options.to != "file") return export_results(options);
-  const Format& format = format_of(options.output);
+  const FileFormat& format = format_of(options.output);
   if (std::filesystem::is_directory(options.output))
     throw UsageError(fmt::format("export: {} is a folder; -o expects a file name", options.output));
   const std::filesystem::path path = model_file_of(options.model);

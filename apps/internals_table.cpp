@@ -30,9 +30,9 @@ double last(const std::vector<double>& values) {
   return found == values.rend() ? kNaN : *found;
 }
 
-std::string number_text(double value) { return std::isnan(value) ? "-" : fmt::format("{:.1e}", value); }
+std::string scientific_text(double value) { return std::isnan(value) ? "-" : fmt::format("{:.1e}", value); }
 std::string drift_text(double value) { return std::isnan(value) ? "-" : fmt::format("{:.3f}", value); }
-std::string csv_number(double value) { return std::isnan(value) ? "" : fmt::format("{:.9g}", value); }
+std::string csv_value(double value) { return std::isnan(value) ? "" : fmt::format("{:.9g}", value); }
 
 std::string heading_text(const Internals& internals) {
   const InternalsHeader& h = internals.header;
@@ -87,9 +87,9 @@ std::string internals_table(const Internals& internals, const std::vector<Intern
     bool has_rows = false;
     for (const InternalsSeries& s : all) {
       if (s.level != level) continue;
-      table.add({s.name, number_text(median(s.gradient_norm)), number_text(last(s.weight_norm)),
-                 number_text(median(s.relative_gradient_norm)), sparkline(s.relative_gradient_norm, kSparkColumns),
-                 number_text(median(s.update_ratio)), number_text(last(s.anchor_distance)),
+      table.add({s.name, scientific_text(median(s.gradient_norm)), scientific_text(last(s.weight_norm)),
+                 scientific_text(median(s.relative_gradient_norm)), sparkline(s.relative_gradient_norm, kSparkColumns),
+                 scientific_text(median(s.update_ratio)), scientific_text(last(s.anchor_distance)),
                  drift_text(last(s.mean_drift)), drift_text(last(s.variance_drift))});
       has_rows = true;
     }
@@ -110,7 +110,7 @@ std::string internals_csv(const Internals& internals, const std::vector<Internal
       csv += fmt::format("{},{},{},{}", when, s.level, csv_field(s.name), s.size);
       for (const std::vector<double>* values : {&s.gradient_norm, &s.weight_norm, &s.relative_gradient_norm,
                                                 &s.update_ratio, &s.anchor_distance, &s.mean_drift, &s.variance_drift})
-        csv += "," + csv_number((*values)[r]);
+        csv += "," + csv_value((*values)[r]);
       csv += "\n";
     }
   }

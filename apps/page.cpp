@@ -9,7 +9,7 @@
 namespace graft {
 namespace {
 
-constexpr const char* kStyle = R"css(
+constexpr const char* kPageStyle = R"css(
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5a6675; --line: #dfe4ea; --page: #f6f7f9; --card: #fff;
   --focus: #1f77b4; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --soft: #9aa7b6; --line: #323b47; --page: #14181d;
@@ -54,7 +54,7 @@ tfoot td { font-weight: 600; border-bottom: 0; }
 )css";
 
 // Sorts tables by a click on a heading, shows a dot's figures where the pointer is, and opens what is folded for paper.
-constexpr const char* kScript = R"js(
+constexpr const char* kPageScript = R"js(
 for (const table of document.querySelectorAll('table.sortable')) {
   const body = table.tBodies[0];
   [...table.tHead.rows[0].cells].forEach((th, column) => {
@@ -101,7 +101,7 @@ std::string html_page(const PageParts& parts) {
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{0}</title>\n"
       "<style>{1}{2}</style></head>\n<body>\n<h1>{0}</h1>\n<p class=\"soft\">{3}</p>\n{4}<script>{5}{6}</script>\n"
       "</body></html>\n",
-      escaped_markup(parts.title), kStyle, parts.style, escaped_markup(parts.subtitle), parts.body, kScript,
+      escaped_markup(parts.title), kPageStyle, parts.style, escaped_markup(parts.subtitle), parts.body, kPageScript,
       parts.script);
 }
 

@@ -13,7 +13,7 @@
 namespace graft {
 namespace {
 
-constexpr const char* kStyle = R"css(
+constexpr const char* kProfileStyle = R"css(
 :root { --data: #9a6fb0; --forward: #1f77b4; --backward: #d9731a; --update: #2a9d5c; --between: #a9b2bd; }
 @media (prefers-color-scheme: dark) { :root { --data: #c49ad6; --forward: #62aee8; --backward: #f0994d; --update: #5cc98d;
   --between: #606c7a; } }
@@ -30,8 +30,6 @@ svg .dot.update { fill: var(--update); stroke: var(--update); }
 )css";
 
 bool has_kernels(const Profile& p) { return p.kernels_per_step > 0; }
-
-double rate(double amount, double seconds) { return seconds > 0 ? amount / seconds : 0; }
 
 std::string figures(const Profile& p) {
   const Cost all = p.layer_total();
@@ -83,10 +81,10 @@ std::string short_cell(double value) { return number_cell(value, short_number(va
 
 std::string cost_cells(const Profile& p, const Cost& c) {
   const Bound bound = bound_of(c, p.limits);
-  const double of_bound = rate(bound.seconds, c.seconds);
+  const double of_bound = ratio_or_zero(bound.seconds, c.seconds);
   return number_cell(c.seconds, fmt::format("{:.1f}", 100 * c.seconds / p.seconds)) + short_cell(c.flops / 1e9) +
-         short_cell(c.bytes / 1e6) + short_cell(rate(c.flops, c.seconds) / 1e9) +
-         short_cell(rate(c.bytes, c.seconds) / 1e9) +
+         short_cell(c.bytes / 1e6) + short_cell(ratio_or_zero(c.flops, c.seconds) / 1e9) +
+         short_cell(ratio_or_zero(c.bytes, c.seconds) / 1e9) +
          number_cell(of_bound, c.bytes + c.flops > 0
                                    ? fmt::format("{:.0f}% {}", 100 * of_bound, bound.is_compute ? "compute" : "memory")
                                    : "-") +
@@ -185,7 +183,7 @@ std::string notes(const Profile& p) {
 std::string profile_page(const Profile& p) {
   return html_page({.title = profile_title(p),
                     .subtitle = p.device,
-                    .style = kStyle,
+                    .style = kProfileStyle,
                     .body = figures(p) + time_split(p) + charts(p) + operations(p) + layer_table(p) + notes(p)});
 }
 

@@ -39,8 +39,6 @@ std::string limit_text(const Cost& cost, const DeviceLimits& limits) {
   return fmt::format("{:.0f}% {}", 100 * bound.seconds / cost.seconds, bound.is_compute ? 'c' : 'm');
 }
 
-double rate(double amount, double seconds) { return seconds > 0 ? amount / seconds : 0; }
-
 class LayerTable {
  public:
   explicit LayerTable(const Profile& profile)
@@ -52,8 +50,8 @@ class LayerTable {
     row.push_back(percent(total.seconds / profile_.seconds));
     row.push_back(short_number(total.flops / unit_.size));
     row.push_back(short_number(total.bytes / 1e6));
-    row.push_back(short_number(rate(total.flops, total.seconds) / unit_.size));
-    row.push_back(short_number(rate(total.bytes, total.seconds) / 1e9));
+    row.push_back(short_number(ratio_or_zero(total.flops, total.seconds) / unit_.size));
+    row.push_back(short_number(ratio_or_zero(total.bytes, total.seconds) / 1e9));
     row.push_back(limit_text(total, profile_.limits));
     if (has_kernels()) row.push_back(total.kernels > 0 ? std::to_string(total.kernels) : "-");
     table_.add(std::move(row));
@@ -131,6 +129,8 @@ std::string head_text(const Profile& p) {
 
 }  // namespace
 
+double ratio_or_zero(double amount, double of) { return of > 0 ? amount / of : 0; }
+
 std::string short_number(double value) {
   if (value == 0) return "-";
   const double size = std::abs(value);
@@ -194,7 +194,7 @@ nlohmann::ordered_json json_of(const Profile& p, const Cost& cost) {
           {"calls", cost.calls},
           {"kernels", cost.kernels},
           {"bound", bound.is_compute ? "compute" : "memory"},
-          {"of_bound", rate(bound.seconds, cost.seconds)}};
+          {"of_bound", ratio_or_zero(bound.seconds, cost.seconds)}};
 }
 
 }  // namespace
@@ -250,9 +250,10 @@ std::string profile_csv(const Profile& p) {
       const Bound bound = bound_of(c, p.limits);
       csv += csv_line({layer.name, pass, fmt::format("{:.9g}", c.seconds), fmt::format("{:.9g}", c.seconds / p.seconds),
                        fmt::format("{:.0f}", c.flops), fmt::format("{:.0f}", c.bytes), std::to_string(c.calls),
-                       fmt::format("{:.6g}", rate(c.flops, c.seconds) / 1e9),
-                       fmt::format("{:.6g}", rate(c.bytes, c.seconds) / 1e9), bound.is_compute ? "compute" : "memory",
-                       fmt::format("{:.4g}", rate(bound.seconds, c.seconds)), std::to_string(c.kernels)});
+                       fmt::format("{:.6g}", ratio_or_zero(c.flops, c.seconds) / 1e9),
+                       fmt::format("{:.6g}", ratio_or_zero(c.bytes, c.seconds) / 1e9),
+                       bound.is_compute ? "compute" : "memory",
+                       fmt::format("{:.4g}", ratio_or_zero(bound.seconds, c.seconds)), std::to_string(c.kernels)});
     }
   }
   const auto add_time = [&](const char* name, double seconds) {

@@ -30,6 +30,9 @@ std::string profile_calls_csv(const Profile& profile);
 /// At most five characters: "0.012", "1.23", "12.3", "1234"; "-" for nothing.
 std::string short_number(double value);
 
+/// amount / of; 0 of 0.
+double ratio_or_zero(double amount, double of);
+
 /// "resnet50, full with adam: 8 images of 224 px" and the like.
 std::string profile_title(const Profile& profile);
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "apps/terminal.h"
+#include "strategies/seconds.h"
 
 namespace graft {
 
@@ -88,7 +89,7 @@ void ProgressDisplay::advance(const PassProgress& pass) {
 void ProgressDisplay::end_pass() {
   erase_bar();
   if (features_.done == 0 || features_.done < features_.total) return;  // those of another split follow
-  const double seconds = std::chrono::duration<double>(Clock::now() - features_.begin).count();
+  const double seconds = seconds_since(features_.begin);
   note(fmt::format("features: {} images in {:.1f} s", features_.total, seconds));
   features_ = {};
 }

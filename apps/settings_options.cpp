@@ -16,7 +16,7 @@ namespace {
 constexpr std::string_view kStrategyName = "strategy.name", kSetOrigin = "--set";
 
 /// A text as a TOML basic string, whose escapes are JSON's.
-std::string quoted(const std::string& text) {
+std::string toml_text(const std::string& text) {
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -25,7 +25,7 @@ std::string toml_line(std::string_view key, const SettingInfo& info, const Setti
   for (std::string_view choice : info.choices) choices += (choices.empty() ? "" : ", ") + std::string(choice);
   const bool is_text = std::holds_alternative<std::string>(value);
   return fmt::format("# {}{}\n{} = {}\n", info.help, choices.empty() ? "" : ": " + choices, key,
-                     is_text ? quoted(to_string(value)) : to_string(value));
+                     is_text ? toml_text(to_string(value)) : to_string(value));
 }
 
 std::string origin_of(const std::string& path, const toml::source_region& place) {

@@ -88,7 +88,7 @@ ordered_json json_of(const StudyEstimate& e, const StudyRates& rates, const Done
           {"reductions", std::move(smaller)}};
 }
 
-std::string range_text(double shortest, double longest) {
+std::string duration_range_text(double shortest, double longest) {
   // Below a twentieth nobody would see it.
   if (shortest > 0.95 * longest) return duration_text(longest);
   return duration_text(shortest) + " to " + duration_text(longest);
@@ -101,7 +101,7 @@ std::string plain_text(const StudyEstimate& e, const StudyRates& rates, const Do
   for (const KindEstimate& kind : e.kinds) {
     tasks += kind.tasks;
     table.add({kind.kind, std::to_string(kind.tasks), std::to_string(kind.epochs),
-               range_text(kind.shortest.total(), kind.each.total()), duration_text(kind.seconds),
+               duration_range_text(kind.shortest.total(), kind.each.total()), duration_text(kind.seconds),
                bytes_text(kind.memory_bytes), bytes_text(kind.disk_bytes)});
   }
   std::string text = table.text() + "\n";
@@ -110,7 +110,7 @@ std::string plain_text(const StudyEstimate& e, const StudyRates& rates, const Do
         "shared by all strategies, seeds and trials of {}, {}: outputs of frozen blocks, {} file{}, {}\n",
         shared.network, shared.dataset, shared.files, shared.files == 1 ? "" : "s", bytes_text(shared.bytes));
   text += fmt::format("{} trainings, {} at once: about {} (measured in {} with {} kinds of step)\n", tasks, e.jobs,
-                      range_text(e.shortest_seconds, e.seconds), duration_text(rates.seconds), rates.probes);
+                      duration_range_text(e.shortest_seconds, e.seconds), duration_text(rates.seconds), rates.probes);
   if (!done.finished.empty())
     text +=
         fmt::format("{} of them are finished: about {} left\n", done.finished.size(), duration_text(done.seconds_left));

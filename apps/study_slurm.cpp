@@ -13,7 +13,7 @@ namespace {
 namespace fs = std::filesystem;
 
 /// For a shell, in single quotes.
-std::string quoted(const std::string& word) {
+std::string shell_word(const std::string& word) {
   std::string text = "'";
   for (char c : word) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
   return text + "'";
@@ -29,16 +29,16 @@ set -eu
 id=$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" {2})
 exec "${{GRAFT:-{3}}}" study run {4} -o {5} --cell "$id"{6}
 )",
-                     name, count, quoted((folder / (name + ".txt")).string()),
-                     fs::read_symlink("/proc/self/exe").string(), quoted(fs::absolute(study.file).string()),
-                     quoted(directory.path().string()), study.overwrites ? " --overwrite" : "");
+                     name, count, shell_word((folder / (name + ".txt")).string()),
+                     fs::read_symlink("/proc/self/exe").string(), shell_word(fs::absolute(study.file).string()),
+                     shell_word(directory.path().string()), study.overwrites ? " --overwrite" : "");
 }
 
 std::string submit_script(const fs::path& folder, bool has_trials) {
   // A directive in a script takes no path with a blank in it; an option does.
   const auto script = [&](const std::string& name) {
-    return fmt::format("--output={} \"$@\" {}", quoted((folder / (name + "-%a.out")).string()),
-                       quoted((folder / (name + ".sbatch")).string()));
+    return fmt::format("--output={} \"$@\" {}", shell_word((folder / (name + "-%a.out")).string()),
+                       shell_word((folder / (name + ".sbatch")).string()));
   };
   std::string text = R"(#!/bin/bash
 # Gives the study to Slurm. Arguments go to sbatch: submit.sh --cpus-per-task=8 --gres=gpu:1. Submitting again runs what

@@ -52,7 +52,7 @@ TimeLeft time_left(const StudyResults& results) {
 
 std::string state_text(CellState state, bool runs) { return runs ? "running" : std::string(to_string(state)); }
 
-std::string rate_text(double lr) { return lr > 0 ? fmt::format("{:.3g}", lr) : "-"; }
+std::string lr_text(double lr) { return lr > 0 ? fmt::format("{:.3g}", lr) : "-"; }
 
 double best_validation(const CellResult& cell) {
   double best = std::numeric_limits<double>::quiet_NaN();
@@ -78,8 +78,8 @@ std::string tuning_text(const StudyResults& results) {
       const std::string score = trial->diverged                       ? "diverged"
                                 : trial->state == CellState::finished ? fmt::format("{:.3f}", trial->score)
                                                                       : std::string(to_string(trial->state));
-      tried += fmt::format("{}{} ({})", tried.empty() ? "" : ", ", rate_text(trial->trial.lr), score);
-      if (trial->is_chosen) chosen = rate_text(trial->trial.lr);
+      tried += fmt::format("{}{} ({})", tried.empty() ? "" : ", ", lr_text(trial->trial.lr), score);
+      if (trial->is_chosen) chosen = lr_text(trial->trial.lr);
     }
     table.add({group, tried, chosen});
   }
@@ -96,7 +96,7 @@ std::string plain_text(const StudyResults& results) {
     ++counts[cell.state];
     const std::int64_t epochs = cell_settings(results.spec, directory, cell.cell, 0).epochs;
     table.add({cell.cell.id(), state_text(cell.state, cell.runs), fmt::format("{}/{}", cell.epochs, epochs),
-               rate_text(cell.lr), score_text(best_validation(cell))});
+               lr_text(cell.lr), score_text(best_validation(cell))});
     if (cell.state == CellState::failed) failures += fmt::format("{}: {}\n", cell.cell.id(), cell.error);
   }
   for (const TrialResult& trial : results.trials)

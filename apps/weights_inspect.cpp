@@ -10,7 +10,7 @@
 namespace graft {
 namespace {
 
-struct InspectOptions {
+struct WeightsInspectOptions {
   std::string file;
   bool is_json = false, is_quiet = false;
 };
@@ -121,7 +121,7 @@ std::string plain_text(const WeightFileReport& report, const std::string& file) 
 
 void add_weights_inspect_verb(Command& weights) {
   Command verb = weights.verb("inspect", "Show what a weight file holds and what is missing");
-  auto options = std::make_shared<InspectOptions>();
+  auto options = std::make_shared<WeightsInspectOptions>();
   verb.argument("FILE", "Weight file: .pth, safetensors, Keras .h5 or graft model file", options->file);
   verb.output_options(options->is_json, options->is_quiet);
   verb.example("  graft weights inspect resnet50.h5");

@@ -13,7 +13,7 @@ set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
 option(GRAFT_BUILD_TESTS "Build the tests" ON)
 option(GRAFT_BUILD_BENCH "Build the benchmarks" ON)
 option(GRAFT_WERROR "Treat warnings as errors" OFF)
-option(GRAFT_PRECOMPILE "Compile headers that the large libraries share once; a missing #include then goes unnoticed" OFF)
+option(GRAFT_GROUP_SOURCES "Compile source files in groups, for builds from nothing; a missing #include then goes unnoticed" OFF)
 set(GRAFT_SANITIZE "" CACHE STRING "Sanitizers to build with, such as \"address;undefined\"")
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")

@@ -14,7 +14,7 @@ namespace {
 constexpr std::array<std::string_view, 3> kArchitectures = {"resnet50", "densenet121", "vgg19"};
 
 /// Collects names and shapes layer by layer.
-class Listing {
+class TensorList {
  public:
   void conv(const std::string& name, std::int64_t out, std::int64_t in, std::int64_t window) {
     add(name + ".weight", {out, in, window, window});
@@ -32,7 +32,7 @@ class Listing {
 };
 
 std::vector<NamedShape> resnet50(std::int64_t num_classes) {
-  Listing list;
+  TensorList list;
   list.conv("conv1", 64, 3, 7);
   list.batch_norm("bn1", 64);
   constexpr std::array<int, 4> kBlocks = {3, 4, 6, 3};
@@ -60,7 +60,7 @@ std::vector<NamedShape> resnet50(std::int64_t num_classes) {
 
 std::vector<NamedShape> densenet121(std::int64_t num_classes) {
   constexpr std::int64_t kGrowth = 32, kBottleneck = 128;
-  Listing list;
+  TensorList list;
   list.conv("features.conv0", 64, 3, 7);
   list.batch_norm("features.norm0", 64);
   constexpr std::array<int, 4> kLayers = {6, 12, 24, 16};
@@ -87,7 +87,7 @@ std::vector<NamedShape> densenet121(std::int64_t num_classes) {
 }
 
 std::vector<NamedShape> vgg19(std::int64_t num_classes, bool has_gap_head) {
-  Listing list;
+  TensorList list;
   constexpr std::array<int, 5> kConvolutions = {2, 2, 4, 4, 4};
   std::int64_t in = 3;
   int index = 0;  // in torchvision's sequence of convolution, ReLU, ..., pooling

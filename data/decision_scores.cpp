@@ -1,14 +1,11 @@
 #include "data/decision_scores.h"
 
-#include <limits>
 #include <numeric>
 
 namespace graft {
 namespace {
 
-constexpr double kUndefined = std::numeric_limits<double>::quiet_NaN();
-
-double ratio_or_undefined(double part, double whole) { return whole > 0.0 ? part / whole : kUndefined; }
+double ratio_or_undefined(double part, double whole) { return whole > 0.0 ? part / whole : kUndefinedScore; }
 
 }  // namespace
 
@@ -48,7 +45,7 @@ DecisionScores decision_scores(std::span<const double> confusion, std::size_t cl
   scores.macro_f1 = ratio_or_undefined(f1_sum, occurring);
   scores.weighted_f1 = weighted_f1_sum / n;
   const double expected = by_chance / (n * n);
-  scores.kappa = expected < 1.0 ? (scores.accuracy - expected) / (1.0 - expected) : kUndefined;
+  scores.kappa = expected < 1.0 ? (scores.accuracy - expected) / (1.0 - expected) : kUndefinedScore;
   if (classes != 2) {
     scores.sensitivity = scores.macro_accuracy;
     scores.specificity = ratio_or_undefined(specificity_sum, contrasted);

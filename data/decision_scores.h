@@ -3,11 +3,15 @@
 #pragma once
 
 #include <cstddef>
+#include <limits>
 #include <span>
 
 namespace graft {
 
-/// As the fields of Metrics; NaN where undefined.
+/// What a score is that its cases leave undefined.
+inline constexpr double kUndefinedScore = std::numeric_limits<double>::quiet_NaN();
+
+/// As the fields of Metrics.
 struct DecisionScores {
   double accuracy = 0.0, macro_accuracy = 0.0, macro_f1 = 0.0, weighted_f1 = 0.0, kappa = 0.0, sensitivity = 0.0,
          specificity = 0.0;

@@ -15,7 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::span<const std::uint8_t> bytes_of(std::string_view text) {
+std::span<const std::uint8_t> raw_bytes(std::string_view text) {
   return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
 }
 
@@ -85,8 +85,8 @@ std::uint32_t crc32c(std::span<const std::uint8_t> bytes) {
 
 std::string event_record(std::string_view contents) {
   const std::string length = little_endian(std::uint64_t(contents.size()));
-  return length + little_endian(masked(crc32c(bytes_of(length)))) + std::string(contents) +
-         little_endian(masked(crc32c(bytes_of(contents))));
+  return length + little_endian(masked(crc32c(raw_bytes(length)))) + std::string(contents) +
+         little_endian(masked(crc32c(raw_bytes(contents))));
 }
 
 EventFile::EventFile(const fs::path& folder, std::int64_t first_step) {

@@ -106,18 +106,16 @@ const std::vector<Place>& places() {
   return table;
 }
 
-constexpr std::size_t kPaddedWaves = 24;  // whole vectors for the compiler
-
 /// exp(-2πi k a / kPoints) as (point a, wave k).
 struct Turns {
-  std::array<std::array<float, kPaddedWaves>, kPoints> re{}, im{};
+  std::array<std::array<float, RingSpectrum::kPaddedWaves>, kPoints> re{}, im{};
 };
 
 const Turns& turns() {
   static const Turns table = [] {
     Turns made;
     for (std::size_t a = 0; a < kPoints; ++a) {
-      for (std::size_t k = 0; k < kPaddedWaves; ++k) {
+      for (std::size_t k = 0; k < RingSpectrum::kPaddedWaves; ++k) {
         const double angle = -2 * std::numbers::pi * static_cast<double>(k * a % kPoints) / double(kPoints);
         made.re[a][k] = static_cast<float>(std::cos(angle)), made.im[a][k] = static_cast<float>(std::sin(angle));
       }

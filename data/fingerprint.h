@@ -4,6 +4,7 @@
 
 #include <array>
 #include <complex>
+#include <cstddef>
 #include <cstdint>
 
 #include "data/image.h"
@@ -19,6 +20,7 @@ namespace graft {
 class RingSpectrum {
  public:
   static constexpr std::int64_t kRings = 32, kWaves = 21, kAngles = 64;  // kWaves: from 0 to 20 per turn
+  static constexpr std::size_t kPaddedWaves = 24;                        // in whole vectors for the compiler
   static constexpr double kGrowth = 1.0847;                              // radius of a ring over that of the one inside
 
   /// No structure: nothing is like it.

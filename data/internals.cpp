@@ -12,8 +12,8 @@
 namespace graft {
 namespace {
 
-constexpr const char* kFormat = "graft-internals";
-constexpr std::int64_t kFormatVersion = 1;
+constexpr const char* kInternalsFormat = "graft-internals";
+constexpr std::int64_t kInternalsFormatVersion = 1;
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 /// Calls visit(path, width, values) for every dataset that has a row per record.
@@ -58,12 +58,12 @@ std::vector<InternalsHeader::Member> read_members(const Hdf5File& file, const st
 }
 
 InternalsHeader read_header(const Hdf5File& file, const std::string& source) {
-  if (!file.has_attribute("/", "format") || file.read_text("/", "format") != kFormat)
+  if (!file.has_attribute("/", "format") || file.read_text("/", "format") != kInternalsFormat)
     throw Error(
         fmt::format("{}: not a file of graft's recorder; name a run that was trained with --record-internals", source));
-  if (const std::int64_t version = file.read_integer("/", "format_version"); version > kFormatVersion)
+  if (const std::int64_t version = file.read_integer("/", "format_version"); version > kInternalsFormatVersion)
     throw Error(fmt::format("{}: format version {} is newer than this program reads ({}); update graft", source,
-                            version, kFormatVersion));
+                            version, kInternalsFormatVersion));
   InternalsHeader header;
   header.architecture = file.read_text("/", "architecture");
   header.strategy = file.read_text("/", "strategy");
@@ -181,8 +181,8 @@ void create_internals(const std::filesystem::path& path, const InternalsHeader& 
                       std::span<const double> initial_statistics) {
   AtomicFile target(path);
   Hdf5File file = Hdf5File::create(target.temporary());
-  file.write_text("/", "format", kFormat);
-  file.write_integer("/", "format_version", kFormatVersion);
+  file.write_text("/", "format", kInternalsFormat);
+  file.write_integer("/", "format_version", kInternalsFormatVersion);
   file.write_text("/", "architecture", header.architecture);
   file.write_text("/", "strategy", header.strategy);
   file.write_integer("/", "record_every", header.record_every);

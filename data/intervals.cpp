@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
+#include "data/decision_scores.h"
 #include "data/distributions.h"
 #include "data/resampled_bounds.h"
 #include "data/scored_runs.h"
@@ -13,10 +13,12 @@
 namespace graft {
 namespace {
 
-constexpr double kUndefined = std::numeric_limits<double>::quiet_NaN();
 constexpr std::int64_t kFewCases = 10;
-constexpr Interval kUndefinedInterval{
-    .estimate = kUndefined, .low = kUndefined, .high = kUndefined, .method = "undefined", .is_doubtful = true};
+constexpr Interval kUndefinedInterval{.estimate = kUndefinedScore,
+                                      .low = kUndefinedScore,
+                                      .high = kUndefinedScore,
+                                      .method = "undefined",
+                                      .is_doubtful = true};
 
 double upper_z(double level) { return normal_quantile(0.5 + 0.5 * level); }
 
@@ -190,7 +192,7 @@ Interval mean_interval(Score score, std::span<const Cases> cases, const Bootstra
   if (runs.classes() == 2 && score == Score::specificity) return recall_interval(0, cases, spec);
   Interval result = interval_of(runs);
   if (std::isnan(result.estimate)) {
-    set_bounds(result, {kUndefined, kUndefined}, "undefined");
+    set_bounds(result, {kUndefinedScore, kUndefinedScore}, "undefined");
   } else if (is_mean_of_recalls(score, runs.classes())) {
     result = proportion_interval(runs, spec.level);
   } else if (score == Score::log_loss) {

@@ -13,8 +13,6 @@
 namespace graft {
 namespace {
 
-constexpr double kUndefined = std::numeric_limits<double>::quiet_NaN();
-
 /// Walks from the highest score down; `visit(positives, negatives, score)` once per distinct score.
 template <typename Visit>
 void by_descending_score(std::span<const double> scores, std::span<const std::uint8_t> is_positive, Visit visit) {
@@ -32,7 +30,7 @@ void by_descending_score(std::span<const double> scores, std::span<const std::ui
 }
 
 double mean_or_undefined(double sum, std::int64_t count) {
-  return count > 0 ? sum / static_cast<double>(count) : kUndefined;
+  return count > 0 ? sum / static_cast<double>(count) : kUndefinedScore;
 }
 
 /// What the probabilities themselves decide.
@@ -101,7 +99,7 @@ double roc_auc(std::span<const double> scores, std::span<const std::uint8_t> is_
     positives_above += p;
     negatives += q;
   });
-  return positives_above > 0.0 && negatives > 0.0 ? ordered_pairs / (positives_above * negatives) : kUndefined;
+  return positives_above > 0.0 && negatives > 0.0 ? ordered_pairs / (positives_above * negatives) : kUndefinedScore;
 }
 
 double average_precision(std::span<const double> scores, std::span<const std::uint8_t> is_positive) {
@@ -111,7 +109,7 @@ double average_precision(std::span<const double> scores, std::span<const std::ui
     seen += p + q;
     sum += p * (positives / seen);
   });
-  return positives > 0.0 ? sum / positives : kUndefined;
+  return positives > 0.0 ? sum / positives : kUndefinedScore;
 }
 
 std::vector<RocPoint> roc_curve(std::span<const double> scores, std::span<const std::uint8_t> is_positive) {
@@ -121,8 +119,8 @@ std::vector<RocPoint> roc_curve(std::span<const double> scores, std::span<const 
     points.push_back({score, negatives += q, positives += p});
   });
   for (RocPoint& point : points) {
-    point.false_positive_rate = negatives > 0.0 ? point.false_positive_rate / negatives : kUndefined;
-    point.true_positive_rate = positives > 0.0 ? point.true_positive_rate / positives : kUndefined;
+    point.false_positive_rate = negatives > 0.0 ? point.false_positive_rate / negatives : kUndefinedScore;
+    point.true_positive_rate = positives > 0.0 ? point.true_positive_rate / positives : kUndefinedScore;
   }
   return points;
 }
@@ -136,7 +134,8 @@ std::vector<PrecisionRecallPoint> precision_recall_curve(std::span<const double>
     seen += p + q;
     points.push_back({score, positives / seen, positives});
   });
-  for (PrecisionRecallPoint& point : points) point.recall = positives > 0.0 ? point.recall / positives : kUndefined;
+  for (PrecisionRecallPoint& point : points)
+    point.recall = positives > 0.0 ? point.recall / positives : kUndefinedScore;
   return points;
 }
 

@@ -17,8 +17,8 @@
 namespace graft {
 namespace {
 
-constexpr std::int64_t kFormatVersion = 1;
-constexpr const char* kFormat = "graft-model";
+constexpr std::int64_t kModelFormatVersion = 1;
+constexpr const char* kModelFormat = "graft-model";
 
 void check_info(const ModelInfo& info, const std::string& file) {
   const auto expect = [&](bool is_right, const std::string& what) {
@@ -77,9 +77,9 @@ ModelInfo info_from(const Hdf5File& file, const std::string& path) {
         "model file {}: not a graft model file; make one with: graft weights import {} -o OUT.h5 --arch ...", path,
         path));
   }
-  if (const auto version = file.read_integer("/", "format_version"); version != kFormatVersion) {
+  if (const auto version = file.read_integer("/", "format_version"); version != kModelFormatVersion) {
     throw Error(fmt::format("model file {}: format_version {}, this program reads {}; use a matching version of graft",
-                            path, version, kFormatVersion));
+                            path, version, kModelFormatVersion));
   }
   ModelInfo info;
   info.architecture = file.read_text("/", "architecture");
@@ -215,7 +215,7 @@ StateGroup read_group(const Hdf5File& file, const std::string& path, const std::
 }  // namespace
 
 bool is_model_file(const Hdf5File& file) {
-  return file.has_attribute("/", "format") && file.read_texts("/", "format") == std::vector<std::string>{kFormat};
+  return file.has_attribute("/", "format") && file.read_texts("/", "format") == std::vector<std::string>{kModelFormat};
 }
 
 void write_model_file(const std::filesystem::path& path, const ModelInfo& info, const WeightTable& weights,
@@ -224,8 +224,8 @@ void write_model_file(const std::filesystem::path& path, const ModelInfo& info, 
   check_weights(info, weights, path.string());
   AtomicFile target(path);
   Hdf5File file = Hdf5File::create(target.temporary());
-  file.write_text("/", "format", kFormat);
-  file.write_integer("/", "format_version", kFormatVersion);
+  file.write_text("/", "format", kModelFormat);
+  file.write_integer("/", "format_version", kModelFormatVersion);
   file.write_text("/", "architecture", info.architecture);
   file.write_text("/", "stride_on", info.stride_on);
   file.write_number("/", "bn_epsilon", info.bn_epsilon);

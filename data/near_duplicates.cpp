@@ -13,13 +13,12 @@ namespace {
 
 constexpr auto kRings = static_cast<std::size_t>(RingSpectrum::kRings);
 constexpr auto kWaves = static_cast<std::size_t>(RingSpectrum::kWaves);
-constexpr std::size_t kPaddedWaves = 24;  // whole vectors for the compiler; what is added is zero
 constexpr auto kAngles = static_cast<std::size_t>(RingSpectrum::kAngles);
 constexpr std::int64_t kMaxShift = 4;  // rings; 1.0847^4 = 1.38
 
-/// A spectrum as floats, rings contiguous, with its energy up to each ring.
+/// A spectrum as floats, rings contiguous and waves padded with zeros, with its energy up to each ring.
 struct Wide {
-  std::array<std::array<float, kPaddedWaves>, kRings> re{}, im{};
+  std::array<std::array<float, RingSpectrum::kPaddedWaves>, kRings> re{}, im{};
   std::array<float, kRings + 1> energy_below{};
 
   explicit Wide(const RingSpectrum& spectrum) {
@@ -54,7 +53,7 @@ const Waves& waves() {
   return table;
 }
 
-using WaveSums = std::array<float, kPaddedWaves>;
+using WaveSums = std::array<float, RingSpectrum::kPaddedWaves>;
 
 /// The largest correlation over all turns, if it exceeds `result`'s.
 void try_turns(const WaveSums& re, const WaveSums& im, float norm, const Likeness& as, Likeness& result) {
@@ -88,7 +87,7 @@ Likeness compare(const Wide& a, const Wide& b, double at_least) {
     WaveSums rr{}, ii{}, ri{}, ir{};
     for (std::size_t r = begin; r < end; ++r) {
       const auto &ar = a.re[r], &ai = a.im[r], &br = b.re[moved(r)], &bi = b.im[moved(r)];
-      for (std::size_t k = 0; k < kPaddedWaves; ++k) {
+      for (std::size_t k = 0; k < RingSpectrum::kPaddedWaves; ++k) {
         rr[k] += ar[k] * br[k], ii[k] += ai[k] * bi[k], ri[k] += ar[k] * bi[k], ir[k] += ai[k] * br[k];
       }
     }
@@ -97,7 +96,8 @@ Likeness compare(const Wide& a, const Wide& b, double at_least) {
     WaveSums re, im;
     for (const bool is_mirrored : {false, true}) {  // conj(a) * b, or conj(a * b)
       const float sign = is_mirrored ? -1.0F : 1.0F;
-      for (std::size_t k = 0; k < kPaddedWaves; ++k) re[k] = rr[k] + sign * ii[k], im[k] = sign * ri[k] - ir[k];
+      for (std::size_t k = 0; k < RingSpectrum::kPaddedWaves; ++k)
+        re[k] = rr[k] + sign * ii[k], im[k] = sign * ri[k] - ir[k];
       try_turns(re, im, norm, {.zoom = zoom, .is_mirrored = is_mirrored}, result);
     }
   }

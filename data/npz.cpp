@@ -5,9 +5,9 @@
 
 #include <charconv>
 #include <cstring>
-#include <memory>
 #include <optional>
 
+#include "data/zip_handles.h"
 #include "kernels/core.h"
 
 namespace graft {
@@ -47,14 +47,6 @@ std::vector<std::int64_t> widen(const std::vector<std::uint8_t>& bytes) {
   if (!values.empty()) std::memcpy(values.data(), bytes.data(), values.size() * sizeof(T));
   return {values.begin(), values.end()};
 }
-
-struct CloseZip {
-  void operator()(zip_t* archive) const { zip_discard(archive); }
-};
-struct CloseEntry {
-  void operator()(zip_file_t* file) const { zip_fclose(file); }
-};
-using Zip = std::unique_ptr<zip_t, CloseZip>;
 
 Zip open_zip(const std::filesystem::path& path) {
   int code = 0;
@@ -151,7 +143,7 @@ NpyArray read_npz(const std::filesystem::path& path, const std::string& array) {
   const std::string name = fmt::format("{}:{}", path.string(), array);
   zip_stat_t stat;
   if (zip_stat(archive.get(), entry.c_str(), 0, &stat) != 0) throw Error(fmt::format("{}: no such array", name));
-  const std::unique_ptr<zip_file_t, CloseEntry> file(zip_fopen(archive.get(), entry.c_str(), 0));
+  const ZipEntry file(zip_fopen(archive.get(), entry.c_str(), 0));
   if (!file) throw Error(fmt::format("cannot read {}: {}", name, zip_strerror(archive.get())));
   std::vector<std::uint8_t> bytes;
   // Grown as data comes: a damaged size field must not ask for all memory at once.

@@ -15,6 +15,7 @@
 
 #include "data/mapped_file.h"
 #include "data/pickle.h"
+#include "data/zip_handles.h"
 
 namespace graft {
 namespace {
@@ -174,13 +175,6 @@ WeightTable table_from(const Document& document, const StorageBytes& storages, c
   return table;
 }
 
-struct CloseZip {
-  void operator()(zip_t* archive) const { zip_discard(archive); }
-};
-struct CloseEntry {
-  void operator()(zip_file_t* entry) const { zip_fclose(entry); }
-};
-
 /// Reads a zip's stored entries; libzip verifies each one's CRC at its end.
 class Archive {
  public:
@@ -222,7 +216,7 @@ class Archive {
     }
     if (status.size > file_bytes_)
       throw Error(fmt::format("pth {}: the entry {} is larger than the file", file_, name));
-    const std::unique_ptr<zip_file_t, CloseEntry> entry(zip_fopen(archive_.get(), name.c_str(), ZIP_FL_ENC_RAW));
+    const ZipEntry entry(zip_fopen(archive_.get(), name.c_str(), ZIP_FL_ENC_RAW));
     std::vector<std::uint8_t> contents(status.size + 1);  // one more: reaching the end triggers the CRC check
     std::size_t filled = 0;
     while (entry != nullptr && filled < contents.size()) {
@@ -243,7 +237,7 @@ class Archive {
  private:
   const std::string& file_;
   std::size_t file_bytes_;
-  std::unique_ptr<zip_t, CloseZip> archive_;
+  Zip archive_;
 };
 
 WeightTable read_zip(std::span<const std::uint8_t> bytes, const std::string& file) {

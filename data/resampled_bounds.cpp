@@ -3,15 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 #include <utility>
 
+#include "data/decision_scores.h"
 #include "data/distributions.h"
 
 namespace graft {
 namespace {
-
-constexpr double kUndefined = std::numeric_limits<double>::quiet_NaN();
 
 /// Where `probability` of sorted values lies below: the expected place of order statistics.
 double quantile(std::span<const double> sorted, double probability) {
@@ -39,7 +37,7 @@ Bounds bca_bounds(const ScoredRuns& runs, const BootstrapSpec& spec) {
     const double value = runs.score_of(counts, weights);
     if (!std::isnan(value)) values.push_back(value);
   }
-  if (values.empty()) return {kUndefined, kUndefined};
+  if (values.empty()) return {kUndefinedScore, kUndefinedScore};
   std::sort(values.begin(), values.end());
   const auto [first, last] = std::equal_range(values.begin(), values.end(), jackknife.estimate);
   const auto size = static_cast<double>(values.size());

@@ -15,7 +15,7 @@ namespace {
 constexpr int kPrecisionBits = 32 - 8 - 2;
 
 /// For one direction: which source pixels make an output pixel, with which fixed-point weights.
-struct Taps {
+struct TapTable {
   std::vector<std::int64_t> first;    // per output pixel
   std::vector<std::int64_t> count;    // per output pixel
   std::vector<std::int32_t> weights;  // per output pixel `stride` values, zeros after `count`
@@ -24,11 +24,11 @@ struct Taps {
 };
 
 /// Pillow's precompute_coeffs and normalize_coeffs_8bpc for the triangle filter, for outputs begin .. begin+length-1.
-Taps make_taps(std::int64_t in_size, std::int64_t out_size, std::int64_t begin, std::int64_t length) {
+TapTable make_taps(std::int64_t in_size, std::int64_t out_size, std::int64_t begin, std::int64_t length) {
   const double scale = static_cast<double>(in_size) / static_cast<double>(out_size);
   const double filter_scale = std::max(scale, 1.0);
   const double support = filter_scale;  // the triangle's support is 1
-  Taps taps;
+  TapTable taps;
   taps.stride = static_cast<std::int64_t>(std::ceil(support)) * 2 + 1;
   taps.first.resize(static_cast<std::size_t>(length));
   taps.count.resize(static_cast<std::size_t>(length));
@@ -75,7 +75,7 @@ inline std::uint8_t clip8(std::int32_t sum) {
 }
 
 /// One row. `in` must be readable for one byte after the last pixel.
-void horizontal_row(std::uint8_t* out, const std::uint8_t* in, const Taps& taps) {
+void horizontal_row(std::uint8_t* out, const std::uint8_t* in, const TapTable& taps) {
   constexpr std::int32_t kHalf = 1 << (kPrecisionBits - 1);
   const auto width = static_cast<std::int64_t>(taps.first.size());
   for (std::int64_t x = 0; x < width; ++x) {
@@ -157,7 +157,7 @@ Image resize_part(const Image& image, const ResizeSpec& spec) {
 
   // Rows of the source that the wanted part needs, from..from+rows.
   std::int64_t first_row = part.y, rows = part.height;
-  Taps vertical;
+  TapTable vertical;
   if (changes_height) {
     vertical = make_taps(from.height, spec.size.height, part.y, part.height);
     first_row = vertical.first.front();
@@ -170,7 +170,7 @@ Image resize_part(const Image& image, const ResizeSpec& spec) {
   std::int64_t pitch = image.width * 3;
   if (changes_width) {
     wide = Image::blank(rows, part.width);
-    const Taps horizontal = make_taps(from.width, spec.size.width, part.x, part.width);
+    const TapTable horizontal = make_taps(from.width, spec.size.width, part.x, part.width);
     // load_pixel reads one byte past a pixel: the image's last row goes through a copy that has that byte.
     std::vector<std::uint8_t> last_row;
     for (std::int64_t y = 0; y < rows; ++y) {

@@ -16,15 +16,16 @@
 namespace graft {
 namespace {
 
-struct Group {
+/// Samples that are held out together or not at all.
+struct Candidate {
   std::uint64_t draw = 0;
   std::vector<std::size_t> members;
   std::map<std::size_t, std::int64_t> parts;  // class -> members
   bool is_held = false;
 };
 
-std::vector<Group> groups_of_training(const std::vector<Sample>& samples, const HoldOutSpec& spec) {
-  std::vector<Group> groups;
+std::vector<Candidate> groups_of_training(const std::vector<Sample>& samples, const HoldOutSpec& spec) {
+  std::vector<Candidate> groups;
   std::unordered_map<std::string, std::size_t> by_name;
   for (std::size_t i = 0; i < samples.size(); ++i) {
     if (samples[i].split != Split::train) continue;
@@ -41,7 +42,8 @@ std::vector<Group> groups_of_training(const std::vector<Sample>& samples, const 
                              .index = i})
                          .bits64();
   }
-  std::stable_sort(groups.begin(), groups.end(), [](const Group& a, const Group& b) { return a.draw < b.draw; });
+  std::stable_sort(groups.begin(), groups.end(),
+                   [](const Candidate& a, const Candidate& b) { return a.draw < b.draw; });
   return groups;
 }
 
@@ -62,12 +64,12 @@ void hold_out(std::vector<Sample>& samples, const HoldOutSpec& spec) {
     const auto share = static_cast<std::int64_t>(std::nearbyint(spec.fraction * static_cast<double>(available[c])));
     target[c] = available[c] < 2 ? 0 : std::clamp<std::int64_t>(share, 1, available[c] - 1);
   }
-  std::vector<Group> groups = groups_of_training(samples, spec);
+  std::vector<Candidate> groups = groups_of_training(samples, spec);
   constexpr int kMaxPasses = 20;
   bool has_changed = true;
   for (int pass = 0; pass < kMaxPasses && has_changed; ++pass) {
     has_changed = false;
-    for (Group& group : groups) {
+    for (Candidate& group : groups) {
       const std::int64_t direction = group.is_held ? -1 : 1;
       double change = 0.0;
       bool empties_a_class = false;
@@ -84,7 +86,7 @@ void hold_out(std::vector<Sample>& samples, const HoldOutSpec& spec) {
       has_changed = true;
     }
   }
-  for (const Group& group : groups) {
+  for (const Candidate& group : groups) {
     if (!group.is_held) continue;
     for (const std::size_t member : group.members) samples[member].split = spec.into;
   }

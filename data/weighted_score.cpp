@@ -3,15 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 #include <numeric>
 
 #include "data/decision_scores.h"
 
 namespace graft {
 namespace {
-
-constexpr double kUndefined = std::numeric_limits<double>::quiet_NaN();
 
 double of_decisions(Score score, const DecisionScores& d) {
   switch (score) {
@@ -30,7 +27,7 @@ double of_decisions(Score score, const DecisionScores& d) {
     case Score::specificity:
       return d.specificity;
     default:
-      return kUndefined;
+      return kUndefinedScore;
   }
 }
 
@@ -89,7 +86,7 @@ double WeightedScore::auc(const Ranking& ranking, std::span<const double> weight
     above += positives;
     positives = negatives = 0.0;
   }
-  return above > 0.0 && seen > above ? sum / (above * (seen - above)) : kUndefined;
+  return above > 0.0 && seen > above ? sum / (above * (seen - above)) : kUndefinedScore;
 }
 
 double WeightedScore::average_precision(const Ranking& ranking, std::span<const double> weights) const {
@@ -103,7 +100,7 @@ double WeightedScore::average_precision(const Ranking& ranking, std::span<const 
     sum += positives * (above / seen);
     positives = 0.0;
   }
-  return above > 0.0 ? sum / above : kUndefined;
+  return above > 0.0 ? sum / above : kUndefinedScore;
 }
 
 double WeightedScore::mean_ranking_score(std::span<const double> weights) const {
@@ -114,7 +111,7 @@ double WeightedScore::mean_ranking_score(std::span<const double> weights) const 
     sum += value;
     ++defined;
   }
-  return defined > 0.0 ? sum / defined : kUndefined;
+  return defined > 0.0 ? sum / defined : kUndefinedScore;
 }
 
 double WeightedScore::binned_gap(std::span<const double> weights) const {

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 scripts/install_deps.sh
-cmake --preset cpu -DGRAFT_BUILD_TESTS=OFF -DGRAFT_BUILD_BENCH=OFF >/dev/null
+cmake --preset cpu -DGRAFT_GROUP_SOURCES=ON -DGRAFT_BUILD_TESTS=OFF -DGRAFT_BUILD_BENCH=OFF >/dev/null
 cmake --build --preset cpu -j "$(nproc)"
 echo
 exec build/cpu/bin/graft demo "$@"

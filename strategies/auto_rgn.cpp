@@ -79,7 +79,7 @@ class AutoRgn : public GradientProbe {
   RelativeRates relative_;
 };
 
-std::vector<StrategySetting> settings() {
+std::vector<StrategySetting> auto_rgn_settings() {
   std::vector<StrategySetting> all{
       {{.key = "every",
         .help = "when rates are measured: before each epoch on its first batches, or at each step from its gradient",
@@ -102,7 +102,7 @@ StrategyInfo auto_rgn_strategy() {
   return {.name = "auto-rgn",
           .summary = "Each tensor's rate follows its relative gradient norm",
           .source = "Auto-RGN in Davila, Colan, Hasegawa 2024; Lee et al. 2023 (surgical fine-tuning) and its code",
-          .settings = settings(),
+          .settings = auto_rgn_settings(),
           .defaults = {{"train.weight_decay", 1e-4}},
           .create = create_strategy<AutoRgn>};
 }

@@ -57,7 +57,7 @@ class AutoSnr : public GradientProbe {
   double threshold_;
 };
 
-std::vector<StrategySetting> settings() {
+std::vector<StrategySetting> auto_snr_settings() {
   std::vector<StrategySetting> all{
       {{.key = "threshold", .help = "score from which on a tensor trains in an epoch", .min = 0}, 0.95}};
   for (StrategySetting& s : gradient_probe_settings()) all.push_back(std::move(s));
@@ -70,7 +70,7 @@ StrategyInfo auto_snr_strategy() {
   return {.name = "auto-snr",
           .summary = "In each epoch those tensors train whose gradients stand out of their noise",
           .source = "Auto-SNR in Lee et al. 2023 (surgical fine-tuning), its code's eb-criterion",
-          .settings = settings(),
+          .settings = auto_snr_settings(),
           .defaults = {{"train.weight_decay", 1e-4}},
           .create = create_strategy<AutoSnr>};
 }

@@ -22,7 +22,7 @@ double seconds_of(Backend& device, DeviceTimer& timer, const std::function<void(
   return timer.take().back();
 }
 
-double median(std::vector<double> values) {
+double upper_median(std::vector<double> values) {
   const auto middle = values.begin() + std::ssize(values) / 2;
   std::ranges::nth_element(values, middle);
   return *middle;
@@ -63,7 +63,7 @@ Rate best_rate(Backend& device, std::int64_t size, std::int64_t largest,
     all.push_back(seconds_of(device, *timer, work->call));
     sum += all.back();
   }
-  return {work->amount / median(all), work->name};
+  return {work->amount / upper_median(all), work->name};
 }
 
 /// A tensor of noise: with zeros alone some devices save power and run faster than they could otherwise.

@@ -7,6 +7,7 @@
 
 #include "data/parallel.h"
 #include "strategies/inference.h"
+#include "strategies/seconds.h"
 
 namespace graft {
 namespace {
@@ -35,8 +36,7 @@ bool FeatureCache::add(BatchSource& images, ProgressSink& progress) {
     write(rows_, bytes_of(rows));
     for (std::int64_t sample : batch.samples) row_of_sample_[std::size_t(sample)] = rows_++;
     report.done = rows_;
-    report.images_per_second =
-        double(rows_ - rows_before) / std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    report.images_per_second = double(rows_ - rows_before) / seconds_since(begin);
     progress.advance(report);
   }
   progress.end_pass();

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "strategies/fit.h"
+#include "strategies/seconds.h"
 #include "strategies/stages.h"
 #include "strategies/starting_model.h"
 
@@ -112,8 +113,7 @@ RangeTest find_lr(Context& context, const TrainSettings& given, const RangeTestS
     test.points.push_back({test.last_lr, loss, smoothed});
     lowest = std::min(lowest, smoothed);
     report.done = (step + 1) * test.batch, report.loss = smoothed;
-    report.images_per_second =
-        double(report.done) / std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    report.images_per_second = double(report.done) / seconds_since(begin);
     progress.advance(report);
     if (smoothed > spec.divergence * lowest) return test.end = RangeEnd::diverged, false;
     return true;

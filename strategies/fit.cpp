@@ -9,12 +9,12 @@
 #include "models/network_io.h"
 #include "strategies/image_sheets.h"
 #include "strategies/inference.h"
+#include "strategies/seconds.h"
 
 namespace graft {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
 OptimizerSpec optimizer_spec(const TrainSettings& s, const Context& context) {
   return {.kind = parse_optimizer(s.optimizer),

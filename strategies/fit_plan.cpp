@@ -8,6 +8,7 @@
 
 #include "models/network_io.h"
 #include "strategies/fit.h"
+#include "strategies/seconds.h"
 #include "strategies/truth_table.h"
 
 namespace graft {
@@ -86,7 +87,7 @@ bool Fit::probe() {
     find_gradients(batch, state_.epoch * usable_batches() + b, loss_scale);
     strategy_->observe(parameters_);
     // The epoch's time includes its probe.
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    const double seconds = seconds_since(begin);
     state_.epoch_seconds = seconds_before + seconds;
     report.done += batch.n();
     report.images_per_second = double(report.done) / seconds;

@@ -8,7 +8,7 @@
 namespace graft {
 namespace {
 
-constexpr const char* kKey = "train.freeze_channels: ";
+constexpr const char* kFreezeChannels = "train.freeze_channels: ";
 
 std::string_view trimmed(std::string_view text) {
   while (text.starts_with(' ')) text.remove_prefix(1);
@@ -26,7 +26,7 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
 }
 
 [[noreturn]] void bad_entry(std::string_view entry) {
-  throw UsageError(std::string(kKey) + "expects PATTERN=CHANNELS, such as layer1.*.weight=0-15,20, got '" +
+  throw UsageError(std::string(kFreezeChannels) + "expects PATTERN=CHANNELS, such as layer1.*.weight=0-15,20, got '" +
                    std::string(entry) + "'; entries are separated by semicolons");
 }
 
@@ -47,7 +47,7 @@ FrozenChannels parse_entry(std::string_view entry) {
     const std::int64_t first = channel(trimmed(text.substr(0, dash)), entry);
     const std::int64_t last = dash == std::string_view::npos ? first : channel(trimmed(text.substr(dash + 1)), entry);
     if (first > last)
-      throw UsageError(std::string(kKey) + "the range " + std::string(text) + " of '" + std::string(entry) +
+      throw UsageError(std::string(kFreezeChannels) + "the range " + std::string(text) + " of '" + std::string(entry) +
                        "' ends before it begins; write the smaller number first");
     frozen.channels.push_back({first, last});
   }
@@ -75,14 +75,14 @@ void freeze_channels(FreezePlan& freeze, const ParameterSet& parameters, const s
     try {
       selected = freeze.freeze_channels(parameters, {.name = f.pattern}, f.channels);
     } catch (const UsageError& e) {
-      throw UsageError(kKey + f.pattern + ": " + e.what());
+      throw UsageError(kFreezeChannels + f.pattern + ": " + e.what());
     }
     if (selected == 0)
-      throw UsageError(kKey + std::string("no parameter matches '") + f.pattern + "'; names are like '" +
+      throw UsageError(kFreezeChannels + std::string("no parameter matches '") + f.pattern + "'; names are like '" +
                        parameters.parameters().front().name + "', graft weights inspect lists them");
   }
   if (trained_before && !anything_trains())
-    throw UsageError(std::string(kKey) + "nothing is left to train; name fewer channels");
+    throw UsageError(std::string(kFreezeChannels) + "nothing is left to train; name fewer channels");
 }
 
 }  // namespace graft

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "strategies/seconds.h"
+
 namespace graft {
 
 std::vector<double> softmax(std::span<const double> logits, std::int64_t classes) {
@@ -38,8 +40,7 @@ Answers answer(const Network& network, BatchSource& batches, const AnswerCall& c
     answers.labels.insert(answers.labels.end(), batch.labels.begin(), batch.labels.end());
     answers.samples.insert(answers.samples.end(), batch.samples.begin(), batch.samples.end());
     report.done = answers.n();
-    report.images_per_second =
-        double(report.done) / std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    report.images_per_second = double(report.done) / seconds_since(begin);
     progress.advance(report);
   }
   progress.end_pass();

@@ -14,11 +14,9 @@
 namespace graft {
 namespace {
 
-using Json = nlohmann::json;
+constexpr const char* kProbeFrom = "train.probe_from: ";
 
-constexpr const char* kKey = "train.probe_from: ";
-
-[[noreturn]] void refuse(const std::string& what) { throw Error(kKey + what); }
+[[noreturn]] void refuse(const std::string& what) { throw Error(kProbeFrom + what); }
 
 /// Of another program, library or number of threads the last bits differ.
 constexpr std::array<const char*, 8> kMachine{"graft", "device", "compiler", "compile_flags",
@@ -31,7 +29,7 @@ bool is_free(std::string_view key) {
 }
 
 std::string unquoted(const std::string& value) {
-  const Json json = Json::parse(value, nullptr, false);  // a TOML basic string has JSON's escapes
+  const nlohmann::json json = nlohmann::json::parse(value, nullptr, false);  // a TOML basic string has JSON's escapes
   return json.is_string() ? json.get<std::string>() : value;
 }
 
@@ -112,15 +110,15 @@ void Probe::check_settings() const {
 void Probe::check_start() const {
   if (read_text(directory_.file("split.csv")) != spec_.dataset.split_csv())
     refuse(fmt::format("the images or their splits are not those of {}", directory_.file("split.csv").string()));
-  const Json before = Json::parse(read_text(directory_.file("environment.json")), nullptr, false);
-  const Json now = Json::parse(spec_.environment_json, nullptr, false);
+  const nlohmann::json before = nlohmann::json::parse(read_text(directory_.file("environment.json")), nullptr, false);
+  const nlohmann::json now = nlohmann::json::parse(spec_.environment_json, nullptr, false);
   if (!before.is_object()) refuse(fmt::format("{} is damaged", directory_.file("environment.json").string()));
   if (before.value("model_sha256", std::string()) != now.value("model_sha256", std::string()))
     refuse(fmt::format("{} started from other weights (environment.json has their SHA-256)", text()));
   for (const char* name : kMachine)
-    if (before.value(name, Json()) != now.value(name, Json()))
+    if (before.value(name, nlohmann::json()) != now.value(name, nlohmann::json()))
       refuse(fmt::format("{} was made with {} {}, this run has {}; train it again, or without --probe-from", text(),
-                         name, before.value(name, Json()).dump(), now.value(name, Json()).dump()));
+                         name, before.value(name, nlohmann::json()).dump(), now.value(name, nlohmann::json()).dump()));
 }
 
 /// Those of the probe, as far as its plans and rates depend on them; all others are the run's.

@@ -37,7 +37,7 @@ constexpr auto kMayChange = std::to_array<std::string_view>({"epochs",
                                                              "cudnn_plan_cache",
                                                              "cudnn_workspace_mb"});
 
-std::string trimmed(std::string_view text) {
+std::string without_blanks(std::string_view text) {
   const std::size_t begin = text.find_first_not_of(" \t\r");
   if (begin == std::string_view::npos) return {};
   return std::string(text.substr(begin, text.find_last_not_of(" \t\r") - begin + 1));
@@ -50,7 +50,7 @@ std::map<std::string, std::string> keys_of(std::string_view toml) {
   std::istringstream lines{std::string(toml)};
   std::string line, section;
   while (std::getline(lines, line)) {
-    const std::string text = trimmed(line);
+    const std::string text = without_blanks(line);
     if (text.empty() || text[0] == '#') continue;
     if (text[0] == '[') {
       section = text.substr(1, text.find(']') - 1) + ".";
@@ -58,9 +58,9 @@ std::map<std::string, std::string> keys_of(std::string_view toml) {
     }
     const std::size_t equals = text.find('=');
     if (equals == std::string::npos) continue;
-    const std::string name = trimmed(std::string_view(text).substr(0, equals));
-    std::string value = trimmed(std::string_view(text).substr(equals + 1));
-    if (!value.empty() && value[0] != '"' && value[0] != '\'') value = trimmed(value.substr(0, value.find('#')));
+    const std::string name = without_blanks(std::string_view(text).substr(0, equals));
+    std::string value = without_blanks(std::string_view(text).substr(equals + 1));
+    if (!value.empty() && value[0] != '"' && value[0] != '\'') value = without_blanks(value.substr(0, value.find('#')));
     keys[section + name] = value;
   }
   return keys;

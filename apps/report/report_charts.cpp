@@ -12,7 +12,7 @@
 namespace graft {
 namespace {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr double kNoPoint = std::numeric_limits<double>::quiet_NaN();  // a gap in the curve
 constexpr ChartSize kPanel{.width = 260, .height = 170, .font = 11};
 
 std::string plain(double v) { return fmt::format("{:.4g}", v); }
@@ -208,7 +208,7 @@ SeedBand cut_at(const SeedBand& band, double limit) {
     for (double share : crossings) add(i, share);
   }
   const double above = limit + 1e-9 * std::abs(limit);  // a crossing itself is rounded
-  for (double& v : cut.mean) v = v > above ? kNaN : std::min(v, limit);
+  for (double& v : cut.mean) v = v > above ? kNoPoint : std::min(v, limit);
   for (double& v : cut.low) v = std::min(v, limit);
   for (double& v : cut.high) v = std::min(v, limit);
   return cut;
@@ -329,7 +329,7 @@ InternalsMap internals_map(const Internals& internals) {
         std::int64_t count = 0;
         for (std::size_t r = 0; r < from->size(); ++r)
           if (internals.records.epoch[r] == epoch && std::isfinite((*from)[r])) sum += (*from)[r], ++count;
-        to->back().push_back(count > 0 ? sum / double(count) : kNaN);
+        to->back().push_back(count > 0 ? sum / double(count) : kNoPoint);
       }
     }
   }
@@ -353,7 +353,7 @@ std::string internals_svg(const InternalsMap& map, std::vector<std::vector<doubl
   std::array<std::string, kShades> shades;
   std::string frozen, crosses, words;
   for (std::size_t r = 0; r < rows.size(); ++r) {
-    double first = kNaN, last = kNaN;
+    double first = kNoPoint, last = kNoPoint;
     for (std::size_t e = 0; e < rows[r].size(); ++e) {
       const double x = left + cell_width * double(e), y = top + row_height * double(r), v = rows[r][e];
       const std::string box =

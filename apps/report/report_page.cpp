@@ -14,7 +14,7 @@ namespace {
 
 // Strategies: Okabe and Ito's colours, darkened or lightened until each has a contrast of 3 and more with its card.
 // h0 to h5: shades of the score map, text on them has a contrast of 5 and more. q0 to q8: cividis.
-constexpr const char* kStyle = R"css(
+constexpr const char* kReportStyle = R"css(
 :root { --s0: #0072b2; --s1: #c04a00; --s2: #00805d; --s3: #a8508a; --s4: #3182bd; --s5: #946200; --s6: #1c2430;
   --s7: #6b6bb5; --h0: #fff; --h1: #eaf3fb; --h2: #d3e5f4; --h3: #b8d6eb; --h4: #9ac6e2; --h5: #79b4d9; --bad: #a3282a;
   --band: .16; }
@@ -72,7 +72,7 @@ svg .line, svg .thin { stroke: var(--c); } svg .band { fill: var(--c); } svg .ma
 )css";
 
 // A table that goes on to the right fades out there. Nothing but the hint is lost without the script.
-constexpr const char* kScript = R"js(
+constexpr const char* kReportScript = R"js(
 for (const box of document.querySelectorAll('.scroll')) {
   const mark = () => box.classList.toggle('more', box.scrollWidth - box.clientWidth - box.scrollLeft > 2);
   box.addEventListener('scroll', mark, { passive: true });
@@ -317,9 +317,9 @@ std::string report_page(const StudyReport& report, const PageMaterial& material)
                     .subtitle = fmt::format("{} on {}", counted(std::ssize(spec.strategies), "strategy", "strategies"),
                                             counted(std::ssize(spec.datasets), "data set", "data sets")) +
                                 ": " + listed(networks),
-                    .style = kStyle,
+                    .style = kReportStyle,
                     .body = body,
-                    .script = kScript});
+                    .script = kReportScript});
 }
 
 }  // namespace graft

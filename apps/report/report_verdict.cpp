@@ -10,7 +10,7 @@
 namespace graft {
 namespace {
 
-std::string percent(double level) { return fmt::format("{:.4g} %", 100 * level); }
+std::string level_text(double level) { return fmt::format("{:.4g} %", 100 * level); }
 
 std::string strategies_text(const ReportGroup& group, const std::vector<std::size_t>& entries) {
   constexpr std::size_t kListed = 4;
@@ -27,7 +27,7 @@ std::size_t compared(const ReportGroup& group) {
 /// "0.820 (95 % interval 0.757–0.877)"; of equal scores whose intervals differ, what these span together.
 std::string best_score_text(const StudyReport& report, const ReportGroup& group) {
   const Interval& first = group.entries[*group.best].interval(report.score);
-  const std::string level = percent(report.bootstrap.level);
+  const std::string level = level_text(report.bootstrap.level);
   double low = first.low, high = first.high;
   bool is_one = true;
   for (std::size_t i : group.best_entries(report.score)) {

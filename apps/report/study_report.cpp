@@ -12,7 +12,7 @@
 namespace graft {
 namespace {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr double kNotMeasured = std::numeric_limits<double>::quiet_NaN();
 
 /// The finished cells of one seed, if no fold is missing.
 std::vector<const CellResult*> whole_seed(const ReportEntry& entry, std::int64_t seed) {
@@ -102,7 +102,7 @@ void add_facts(ReportEntry& entry) {
   double seconds = 0;
   for (const SeedAnswers& seed : entry.seeds)
     for (const CellResult* cell : seed.cells) seconds += cell->train_seconds;
-  entry.train_seconds = entry.seeds.empty() ? kNaN : seconds / double(entry.seeds.size());
+  entry.train_seconds = entry.seeds.empty() ? kNotMeasured : seconds / double(entry.seeds.size());
 }
 
 ReportGroup group_of(const StudyResults& results, const std::string& network, const std::string& dataset) {
@@ -112,8 +112,8 @@ ReportGroup group_of(const StudyResults& results, const std::string& network, co
     for (const CellResult& cell : results.cells)
       if (cell.cell.network == network && cell.cell.dataset == dataset && cell.cell.strategy == strategy.name)
         entry.cells.push_back(&cell);
-    entry.intervals.fill({.estimate = kNaN, .low = kNaN, .high = kNaN});
-    entry.variance = {kNaN, kNaN, kNaN};
+    entry.intervals.fill({.estimate = kNotMeasured, .low = kNotMeasured, .high = kNotMeasured});
+    entry.variance = {kNotMeasured, kNotMeasured, kNotMeasured};
     add_seeds(group, entry, results.spec);
     add_facts(entry);
     group.entries.push_back(std::move(entry));
@@ -128,7 +128,11 @@ Interval interval_or_score(Score which, const std::vector<Cases>& runs, const Bo
   } catch (const Error&) {
     double sum = 0;
     for (const Cases& cases : runs) sum += score(which, cases);
-    return {.estimate = sum / double(runs.size()), .low = kNaN, .high = kNaN, .method = "none", .is_doubtful = true};
+    return {.estimate = sum / double(runs.size()),
+            .low = kNotMeasured,
+            .high = kNotMeasured,
+            .method = "none",
+            .is_doubtful = true};
   }
 }
 

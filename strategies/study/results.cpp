@@ -19,7 +19,6 @@ namespace graft {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::json;
 
 /// The heading of a class's column as parse_csv() gives it, without blanks at its end.
 std::string column_of(const std::string& class_name) {
@@ -47,7 +46,7 @@ CellPredictions predictions_of(const CsvTable& table, const std::vector<std::str
 }
 
 /// Scores of all kinds from the predictions; those that the summary has are taken from there, before any rounding.
-Metrics metrics_of(const CellPredictions& p, std::int64_t classes, const Json& recorded) {
+Metrics metrics_of(const CellPredictions& p, std::int64_t classes, const nlohmann::json& recorded) {
   if (p.labels.empty()) return {};
   Metrics m = compute_metrics(p.probabilities, p.labels, classes);
   const std::pair<const char*, double*> scores[] = {{"loss", &m.loss},
@@ -71,7 +70,7 @@ void read_groups(const fs::path& split_csv, CellPredictions& predictions) {
 }
 
 void read_finished(CellResult& cell, bool reads_predictions) {
-  const Json summary = Json::parse(read_text(cell.directory / "summary.json"));
+  const nlohmann::json summary = nlohmann::json::parse(read_text(cell.directory / "summary.json"));
   summary.at("class_names").get_to(cell.class_names);
   summary.at("best_epoch").get_to(cell.best_epoch);
   summary.at("stopped_early").get_to(cell.stopped_early);
@@ -82,9 +81,10 @@ void read_finished(CellResult& cell, bool reads_predictions) {
   const fs::path file = cell.directory / "predictions.csv";
   const CsvTable table = parse_csv(read_text(file), file.string());
   const std::int64_t classes = std::ssize(cell.class_names);
-  cell.val = metrics_of(predictions_of(table, cell.class_names, Split::val), classes, summary.value("val", Json()));
+  cell.val =
+      metrics_of(predictions_of(table, cell.class_names, Split::val), classes, summary.value("val", nlohmann::json()));
   cell.predictions = predictions_of(table, cell.class_names, Split::test);
-  cell.test = metrics_of(cell.predictions, classes, summary.value("test", Json()));
+  cell.test = metrics_of(cell.predictions, classes, summary.value("test", nlohmann::json()));
   read_groups(cell.directory / "split.csv", cell.predictions);
 }
 

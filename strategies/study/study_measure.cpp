@@ -13,6 +13,7 @@
 #include "strategies/frozen_prefix.h"
 #include "strategies/inference.h"
 #include "strategies/memory_estimate.h"
+#include "strategies/seconds.h"
 #include "strategies/starting_model.h"
 #include "strategies/study/child_process.h"
 #include "strategies/study/study_estimate.h"
@@ -23,7 +24,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 double between(Clock::time_point a, Clock::time_point b) { return std::chrono::duration<double>(b - a).count(); }
 
 template <class Work>

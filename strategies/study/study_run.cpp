@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "data/files.h"
+#include "strategies/seconds.h"
 #include "strategies/study/child_process.h"
 #include "strategies/study/study_probe.h"
 #include "strategies/study/study_state.h"
@@ -337,7 +338,7 @@ void Runner::take_end(const Running& run, const ChildProcess::End& end) {
   if (end.signal == 0 && end.exit_code == 0 && fs::exists(where / "summary.json")) {
     finish(entry);
     auto& [seconds, tasks] = measured_[kind_of(entry.task)];
-    seconds += std::chrono::duration<double>(Clock::now() - run.begin).count(), ++tasks;
+    seconds += seconds_since(run.begin), ++tasks;
     return progress_.ended(entry.task, "", tally());
   }
   if ((has_stopped_ || is_stopping()) && (end.exit_code == kExitInterrupted || end.signal != 0)) {
@@ -414,8 +415,7 @@ StudyTally Runner::tally() const {
   }
   for (const Running& run : running_) {
     t.running.push_back(entries_[run.entry].task.id());
-    left -= std::min(std::chrono::duration<double>(Clock::now() - run.begin).count(),
-                     expected_seconds(entries_[run.entry]));
+    left -= std::min(seconds_since(run.begin), expected_seconds(entries_[run.entry]));
   }
   if (is_known) t.seconds_left = std::max(0.0, left / double(slots_.size()));
   return t;
