@@ -27,12 +27,6 @@ StudyResults with_single_seeds() {
   return results;
 }
 
-std::size_t count_of(const std::string& text, std::string_view part) {
-  std::size_t count = 0;
-  for (std::size_t at = 0; (at = text.find(part, at)) != std::string::npos; at += part.size()) ++count;
-  return count;
-}
-
 TEST(StudyReportCaveats, StrategiesWithOneSeedAreNamed) {
   const StudyResults results = with_single_seeds();
   const std::string notes = listed(caveats(quick_report(results)));

@@ -22,8 +22,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-
 // Charts.
 
 TEST(StudyReportCharts, BarsJoinWhatNemenyiDoesNotTellApart) {

@@ -25,8 +25,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-
 /// Two strategies on one data set, with numbers put in by hand.
 struct HandMade {
   StudyResults results = made_up_results({.datasets = {{"chest_x", {"clear", "pneu|monia"}, 10}}, .seeds = 1});
@@ -372,12 +370,6 @@ TEST(StudyReportTables, LatexExactly) {
       contains(report_latex(hand.report),
                "\na\\textbackslash{}b\\_\\{50\\%\\}\\textasciitilde{}\\textasciicircum{}\\textless{}\\&\\$\\# & "))
       << report_latex(hand.report);
-}
-
-std::size_t count_of(const std::string& text, const std::string& part) {
-  std::size_t count = 0;
-  for (std::size_t at = 0; (at = text.find(part, at)) != std::string::npos; at += part.size()) ++count;
-  return count;
 }
 
 TEST(StudyReportTables, EveryFormMarksAllThatAreBest) {

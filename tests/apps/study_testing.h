@@ -2,13 +2,17 @@
 #pragma once
 
 #include <filesystem>
+#include <limits>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "apps/report/study_report.h"
 #include "strategies/study/results.h"
 
 namespace graft::testing {
+
+inline constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 struct MadeUpDataset {
   std::string name;
@@ -36,6 +40,13 @@ CellResult& cell_of(StudyResults& results, const std::string& id);
 void write_study(const StudyResults& results, const std::filesystem::path& folder);
 
 inline bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+
+/// How often it holds the part.
+inline std::size_t count_of(std::string_view text, std::string_view part) {
+  std::size_t count = 0;
+  for (std::size_t at = 0; (at = text.find(part, at)) != std::string_view::npos; at += part.size()) ++count;
+  return count;
+}
 
 /// With few resamples.
 StudyReport quick_report(const StudyResults& results);

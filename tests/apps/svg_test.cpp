@@ -5,14 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <limits>
 
 #include "apps/page.h"
 
 namespace graft::testing {
 namespace {
-
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 TEST(Svg, TextIsEscapedAndHoldsNoControlCharacters) {
   EXPECT_EQ(escaped_markup("a<b>&\"c\"\x01\x7f\n"), "a&lt;b&gt;&amp;&quot;c&quot;\n");
@@ -49,14 +46,14 @@ TEST(Svg, TicksAreRound) {
 }
 
 TEST(Svg, AnAxisHoldsItsValuesAndNothingElse) {
-  const Axis axis = Axis::around({2, kNaN, 4, INFINITY});
+  const Axis axis = Axis::around({2, NAN, 4, INFINITY});
   EXPECT_DOUBLE_EQ(axis.low, 1.9);
   EXPECT_DOUBLE_EQ(axis.high, 4.1);
   const Axis decades = Axis::around({10, 0, -3, 1000}, true);
   EXPECT_NEAR(std::log10(decades.low), 0.88, 1e-12);
   EXPECT_NEAR(std::log10(decades.high), 3.12, 1e-12);
   for (bool is_log : {false, true})
-    for (const std::vector<double>& values : {std::vector<double>{}, {kNaN}, {0.0}, {3, 3}}) {
+    for (const std::vector<double>& values : {std::vector<double>{}, {NAN}, {0.0}, {3, 3}}) {
       const Axis odd = Axis::around(values, is_log);
       EXPECT_LT(odd.low, odd.high);
       EXPECT_TRUE(std::isfinite(odd.share(0.5)));
@@ -64,15 +61,15 @@ TEST(Svg, AnAxisHoldsItsValuesAndNothingElse) {
 }
 
 TEST(Svg, APathIsInterruptedWhereThereIsNothing) {
-  EXPECT_EQ(svg_path({0, 1, 2, 3, 4}, {0, 1, kNaN, 3, 4}, "c"),
+  EXPECT_EQ(svg_path({0, 1, 2, 3, 4}, {0, 1, NAN, 3, 4}, "c"),
             "<path class=\"c\" d=\"M0.0 0.0L1.0 1.0M3.0 3.0L4.0 4.0\"/>\n");
   EXPECT_EQ(svg_path({0}, {0}, "c"), "");
-  EXPECT_EQ(svg_path({0, 1, 2}, {0, kNaN, 2}, "c"), "");
+  EXPECT_EQ(svg_path({0, 1, 2}, {0, NAN, 2}, "c"), "");
 }
 
 TEST(Page, CellsSortByTheirNumber) {
   EXPECT_EQ(number_cell(0.25, "1/4"), "<td data-v=\"0.25\">1/4</td>");
-  EXPECT_EQ(number_cell(kNaN, "-", "odd"), "<td data-v=\"-1e99\" class=\"odd\">-</td>");
+  EXPECT_EQ(number_cell(NAN, "-", "odd"), "<td data-v=\"-1e99\" class=\"odd\">-</td>");
 }
 
 }  // namespace

@@ -12,13 +12,11 @@ using testing::digest;
 using testing::error_of;
 using testing::expect_names;
 using testing::reference;
-using testing::reference_folder;
-
-Image picture() { return decode_image(reference_folder() / "png_rgb.png"); }
+using testing::reference_picture;
 
 TEST(Augment, RotationEqualsPillowsBytes) {
   for (const auto& expected : reference()["rotate"]) {
-    EXPECT_EQ(digest(rotate(picture(), expected["degrees"])), expected["sha256"]) << expected.dump();
+    EXPECT_EQ(digest(rotate(reference_picture(), expected["degrees"])), expected["sha256"]) << expected.dump();
   }
 }
 
@@ -26,7 +24,7 @@ TEST(Augment, ColourEqualsPillowsBytes) {
   const auto compare = [](const char* kind, void (*adjust)(Image&, float)) {
     ASSERT_FALSE(reference()[kind].empty());
     for (const auto& expected : reference()[kind]) {
-      Image image = picture();
+      Image image = reference_picture();
       adjust(image, expected["factor"]);
       EXPECT_EQ(digest(image), expected["sha256"]) << kind << " " << expected.dump();
     }
@@ -37,7 +35,7 @@ TEST(Augment, ColourEqualsPillowsBytes) {
 }
 
 TEST(Augment, FlipsMovePixelsAndUndoThemselves) {
-  const Image image = picture();
+  const Image image = reference_picture();
   Image flipped = image;
   flip_horizontally(flipped);
   EXPECT_TRUE(std::equal(image.row(5), image.row(5) + 3, flipped.row(5) + 3 * (image.width - 1)));
@@ -52,7 +50,8 @@ TEST(Augment, FlipsMovePixelsAndUndoThemselves) {
 
 TEST(Augment, NoneIsResizeAndCentreCrop) {
   EXPECT_TRUE(augmentation_preset("none").is_none());
-  EXPECT_EQ(augment(picture(), {}, {.resize = 30, .crop = 24}, {.seed = 1}), resize_and_crop(picture(), 30, 24));
+  EXPECT_EQ(augment(reference_picture(), {}, {.resize = 30, .crop = 24}, {.seed = 1}),
+            resize_and_crop(reference_picture(), 30, 24));
 }
 
 TEST(Augment, IsAFunctionOfItsPlace) {
@@ -63,8 +62,8 @@ TEST(Augment, IsAFunctionOfItsPlace) {
     for (std::uint64_t i = 0; i < 6; ++i) {
       for (std::uint32_t epoch = 0; epoch < 3; ++epoch) {
         const RandomPlace place{.seed = 4, .stream = RandomStream::augment, .epoch = epoch, .index = i};
-        const Image image = augment(picture(), preset, size, place);
-        EXPECT_EQ(image, augment(picture(), preset, size, place));
+        const Image image = augment(reference_picture(), preset, size, place);
+        EXPECT_EQ(image, augment(reference_picture(), preset, size, place));
         EXPECT_EQ(image.height, 32);
         EXPECT_EQ(image.width, 32);
         seen.insert(digest(image));
@@ -75,10 +74,12 @@ TEST(Augment, IsAFunctionOfItsPlace) {
 }
 
 TEST(Augment, HalfOfTheImagesAreFlipped) {
-  const Image plain = resize_and_crop(picture(), 20, 16);
+  const Image plain = resize_and_crop(reference_picture(), 20, 16);
   int flips = 0;
   for (std::uint64_t i = 0; i < 400; ++i) {
-    flips += augment(picture(), {.horizontal_flip = 0.5}, {.resize = 20, .crop = 16}, {.index = i}) == plain ? 0 : 1;
+    flips += augment(reference_picture(), {.horizontal_flip = 0.5}, {.resize = 20, .crop = 16}, {.index = i}) == plain
+                 ? 0
+                 : 1;
   }
   EXPECT_NEAR(flips, 200, 50);  // five standard deviations
 }

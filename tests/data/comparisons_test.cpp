@@ -3,6 +3,7 @@
 #include <iterator>
 #include <numbers>
 
+#include "cases_testing.h"
 #include "data/statistics.h"
 #include "data_testing.h"
 #include "kernels/philox.h"
@@ -12,15 +13,12 @@ namespace graft {
 namespace {
 
 using testing::CaseDesign;
+using testing::cases_of;
 using testing::error_of;
 using testing::simulate;
 using testing::SimulatedCases;
 using testing::SimulatedModel;
 using testing::statistics_reference;
-
-Cases cases_of(const SimulatedCases& from, std::int64_t classes, std::size_t model) {
-  return {from.probabilities[model], from.labels, from.clusters, classes};
-}
 
 /// Two contenders of 40 cases; a alone is right in the first `only_a`, b alone in the next `only_b`, both in the rest.
 struct Duel {

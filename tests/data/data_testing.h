@@ -4,10 +4,12 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,6 +30,20 @@ inline const nlohmann::json& reference() {
   return stored;
 }
 
+/// The picture that most of the reference is about.
+inline const Image& reference_picture() {
+  static const Image image = decode_image(reference_folder() / "png_rgb.png");
+  return image;
+}
+
+inline Image transposed(const Image& image) {
+  Image result = Image::blank(image.width, image.height);
+  for (std::int64_t y = 0; y < image.height; ++y) {
+    for (std::int64_t x = 0; x < image.width; ++x) std::copy_n(image.row(y) + 3 * x, 3, result.row(x) + 3 * y);
+  }
+  return result;
+}
+
 /// What scikit-learn and SciPy say; written by tests/reference/make_statistics.py.
 inline const nlohmann::json& statistics_reference() {
   static const nlohmann::json stored = nlohmann::json::parse(read_text(reference_folder() / "statistics.json"));
@@ -38,6 +54,10 @@ inline const nlohmann::json& statistics_reference() {
 inline std::filesystem::path real_data() {
   if (const char* folder = std::getenv("GRAFT_TEST_DATA")) return folder;
   return std::filesystem::path(GRAFT_SOURCE_DIR).parent_path() / "shared" / "data";
+}
+
+inline std::span<const std::uint8_t> bytes_of(std::string_view text) {
+  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
 }
 
 inline std::string digest(const Image& image) { return sha256_hex(image.rgb); }

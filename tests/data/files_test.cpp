@@ -7,13 +7,10 @@
 namespace graft {
 namespace {
 
+using testing::bytes_of;
 using testing::error_of;
 using testing::expect_names;
 using testing::TemporaryFolder;
-
-std::span<const std::uint8_t> bytes_of(std::string_view text) {
-  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
-}
 
 std::size_t entries(const std::filesystem::path& folder) {
   std::size_t count = 0;

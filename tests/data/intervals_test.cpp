@@ -3,6 +3,7 @@
 #include <cmath>
 #include <map>
 
+#include "cases_testing.h"
 #include "data/statistics.h"
 #include "data_testing.h"
 #include "tests/support/simulated_cases.h"
@@ -11,6 +12,7 @@ namespace graft {
 namespace {
 
 using testing::CaseDesign;
+using testing::cases_of;
 using testing::error_of;
 using testing::simulate;
 using testing::SimulatedCases;
@@ -18,10 +20,6 @@ using testing::SimulatedModel;
 using testing::statistics_reference;
 
 const std::vector<SimulatedModel> kOneModel(1);
-
-Cases cases_of(const SimulatedCases& from, std::int64_t classes, std::size_t model = 0) {
-  return {from.probabilities[model], from.labels, from.clusters, classes};
-}
 
 void expect_same(const Interval& a, const Interval& b) {
   EXPECT_EQ(a.estimate, b.estimate);

@@ -69,15 +69,15 @@ TEST(KerasH5, Vgg19WithItsFlattenedFirstLayer) {
 
 TEST(KerasH5, RefusesOtherFilesWithAdvice) {
   const TemporaryFolder folder;
-  EXPECT_SAYS(error_of([&] { read_keras_h5(fixture("keras3.weights.h5")); }), "Keras 3");
-  EXPECT_SAYS(error_of([&] { read_keras_h5(fixture("zip.pth")); }), "not an HDF5 file");
+  EXPECT_SAYS(error_lines_of([&] { read_keras_h5(fixture("keras3.weights.h5")); }), "Keras 3");
+  EXPECT_SAYS(error_lines_of([&] { read_keras_h5(fixture("zip.pth")); }), "not an HDF5 file");
   {
     Hdf5File file = Hdf5File::create(folder / "theano.h5");
     file.write_texts("/", "layer_names", {"conv1"});
     file.write_text("/", "backend", "theano");
     file.close();
   }
-  EXPECT_SAYS(error_of([&] { read_keras_h5(folder / "theano.h5"); }), "mirrored");
+  EXPECT_SAYS(error_lines_of([&] { read_keras_h5(folder / "theano.h5"); }), "mirrored");
   {
     Hdf5File file = Hdf5File::create(folder / "shape.h5");
     file.write_texts("/", "layer_names", {"block1_conv1", "block3_conv4"});
@@ -86,7 +86,7 @@ TEST(KerasH5, RefusesOtherFilesWithAdvice) {
     file.write_array("/block1_conv1/W", {2, 3}, std::span<const float>(kSix));
     file.close();
   }
-  EXPECT_SAYS(error_of([&] { read_keras_h5(folder / "shape.h5"); }), "[2,3]");
+  EXPECT_SAYS(error_lines_of([&] { read_keras_h5(folder / "shape.h5"); }), "[2,3]");
 }
 
 TEST(KerasH5, UnknownLayersKeepTheirNames) {

@@ -16,6 +16,7 @@ namespace {
 
 using testing::error_of;
 using testing::TemporaryFolder;
+using testing::transposed;
 
 /// Blobs of many sizes at random places: no two seeds are alike.
 Image blobs(std::uint64_t seed, std::int64_t side = 160) {
@@ -37,14 +38,6 @@ Image blobs(std::uint64_t seed, std::int64_t side = 160) {
     }
   }
   return image;
-}
-
-Image transposed(const Image& image) {
-  Image result = Image::blank(image.width, image.height);
-  for (std::int64_t y = 0; y < image.height; ++y) {
-    for (std::int64_t x = 0; x < image.width; ++x) std::copy_n(image.row(y) + 3 * x, 3, result.row(x) + 3 * y);
-  }
-  return result;
 }
 
 /// The middle after turning, without the corners that turning leaves black.

@@ -104,7 +104,7 @@ TEST(ModelFile, ExactDoublesAndCheckpointGroups) {
   write_model_file(folder / "c.h5", info, weights);
   EXPECT_TRUE(read_checkpoint(folder / "c.h5").state.is_empty()) << "the old file was replaced as a whole";
   checkpoint.state.arrays["a/b"] = std::vector<float>{1};
-  EXPECT_SAYS(error_of([&] { write_model_file(folder / "c.h5", info, weights, checkpoint); }), "a/b");
+  EXPECT_SAYS(error_lines_of([&] { write_model_file(folder / "c.h5", info, weights, checkpoint); }), "a/b");
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
 }
 
@@ -113,7 +113,7 @@ TEST(ModelFile, RefusesWhatDoesNotFit) {
   const auto refused = [&](auto change, const std::string& part) {
     ModelInfo info = unusual_info();
     change(info);
-    EXPECT_SAYS(error_of([&] { write_model_file(folder / "m.h5", info, WeightTable{}); }), part);
+    EXPECT_SAYS(error_lines_of([&] { write_model_file(folder / "m.h5", info, WeightTable{}); }), part);
     EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
   };
   refused([](ModelInfo& i) { i.architecture = "alexnet"; }, "alexnet");
@@ -124,15 +124,15 @@ TEST(ModelFile, RefusesWhatDoesNotFit) {
   refused([](ModelInfo& i) { i.class_names.pop_back(); }, "2 class names for 3 classes");
   refused([](ModelInfo& i) { i.head = "gap"; }, "no head");
   refused([](ModelInfo&) {}, "missing     features.conv0.weight");
-  EXPECT_SAYS(error_of([&] { read_model_info(fixture("keras_vgg19.h5")); }), "graft weights import");
-  EXPECT_SAYS(error_of([&] { read_model_info(folder / "absent.h5"); }), "no such file");
+  EXPECT_SAYS(error_lines_of([&] { read_model_info(fixture("keras_vgg19.h5")); }), "graft weights import");
+  EXPECT_SAYS(error_lines_of([&] { read_model_info(folder / "absent.h5"); }), "no such file");
   {
     Hdf5File file = Hdf5File::create(folder / "newer.h5");
     file.write_text("/", "format", "graft-model");
     file.write_integer("/", "format_version", 2);
     file.close();
   }
-  EXPECT_SAYS(error_of([&] { read_model_info(folder / "newer.h5"); }), "format_version 2");
+  EXPECT_SAYS(error_lines_of([&] { read_model_info(folder / "newer.h5"); }), "format_version 2");
 }
 
 TEST(ModelFile, PartialFilesNameWhatIsRandom) {
@@ -142,7 +142,7 @@ TEST(ModelFile, PartialFilesNameWhatIsRandom) {
   for (WeightTensor& tensor : formula_weights(info.network()).release()) {
     if (!tensor.name.starts_with("classifier.")) weights.add(std::move(tensor));
   }
-  EXPECT_SAYS(error_of([&] { write_model_file(folder / "m.h5", info, weights); }), "classifier.weight");
+  EXPECT_SAYS(error_lines_of([&] { write_model_file(folder / "m.h5", info, weights); }), "classifier.weight");
   info.random_tensors = {"classifier.weight", "classifier.bias"};
   write_model_file(folder / "m.h5", info, weights);
   EXPECT_EQ(read_model_file(folder / "m.h5").info.random_tensors, info.random_tensors);
@@ -175,10 +175,11 @@ TEST(ModelFile, DamageIsNoticedAndNamed) {
   std::string flipped = bytes;
   flipped[at + 77] = static_cast<char>(flipped[at + 77] ^ 1);
   write_bytes(folder / "flipped.h5", flipped);
-  EXPECT_SAYS(error_of([&] { read_model_file(folder / "flipped.h5"); }), "features.norm5.weight");
+  EXPECT_SAYS(error_lines_of([&] { read_model_file(folder / "flipped.h5"); }), "features.norm5.weight");
   // HDF5 itself, as h5py uses it, notices too.
-  EXPECT_SAYS(error_of([&] { Hdf5File::open(folder / "flipped.h5").read_array("/weights/features.norm5.weight"); }),
-              "damaged");
+  EXPECT_SAYS(
+      error_lines_of([&] { Hdf5File::open(folder / "flipped.h5").read_array("/weights/features.norm5.weight"); }),
+      "damaged");
   for (const double part : {0.0, 0.001, 0.3, 0.9, 0.99999}) {
     write_bytes(folder / "short.h5",
                 bytes.substr(0, static_cast<std::size_t>(static_cast<double>(bytes.size()) * part)));

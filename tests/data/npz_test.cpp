@@ -8,6 +8,7 @@
 namespace graft {
 namespace {
 
+using testing::bytes_of;
 using testing::error_of;
 using testing::expect_names;
 using testing::TemporaryFolder;
@@ -39,10 +40,6 @@ std::filesystem::path write_zip(const std::filesystem::path& path, const std::ve
   }
   EXPECT_EQ(zip_close(archive), 0);
   return path;
-}
-
-std::span<const std::uint8_t> bytes_of(const std::string& text) {
-  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
 }
 
 TEST(Npy, ReadsTypesShapesAndVersions) {

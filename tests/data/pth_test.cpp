@@ -58,7 +58,7 @@ TEST(Pth, ForeignGlobalsAreNamedAndNeverExecuted) {
   const std::filesystem::path proof = "/tmp/graft_pickle_was_executed";
   ASSERT_FALSE(std::filesystem::exists(proof)) << "remove this file first";
   for (const char* file : {"foreign.pth", "foreign_legacy.pth"}) {
-    const std::string text = error_of([&] { read_pth(fixture(file)); });
+    const std::string text = error_lines_of([&] { read_pth(fixture(file)); });
     EXPECT_SAYS(text, "posix.system");
     EXPECT_SAYS(text, "nothing was executed");
     EXPECT_EQ(text.find('\n'), std::string::npos);
@@ -68,14 +68,14 @@ TEST(Pth, ForeignGlobalsAreNamedAndNeverExecuted) {
 
 TEST(Pth, RefusesOtherFilesWithAdvice) {
   const TemporaryFolder folder;
-  EXPECT_SAYS(error_of([&] { read_pth(fixture("plain_pickle.pth")); }), "plain Python pickle");
-  EXPECT_SAYS(error_of([&] { read_pth(fixture("mixed.safetensors")); }), "neither a zip nor");
-  EXPECT_SAYS(error_of([&] { read_pth(folder / "absent.pth"); }), "absent.pth");
-  EXPECT_SAYS(error_of([&] { read_pth(folder.path()); }), "regular file");
+  EXPECT_SAYS(error_lines_of([&] { read_pth(fixture("plain_pickle.pth")); }), "plain Python pickle");
+  EXPECT_SAYS(error_lines_of([&] { read_pth(fixture("mixed.safetensors")); }), "neither a zip nor");
+  EXPECT_SAYS(error_lines_of([&] { read_pth(folder / "absent.pth"); }), "absent.pth");
+  EXPECT_SAYS(error_lines_of([&] { read_pth(folder.path()); }), "regular file");
   std::string tar(1024, '\0');
   std::memcpy(tar.data() + 257, "ustar", 5);
   write_bytes(folder / "old.pth", tar);
-  EXPECT_SAYS(error_of([&] { read_pth(folder / "old.pth"); }), "0.1.10");
+  EXPECT_SAYS(error_lines_of([&] { read_pth(folder / "old.pth"); }), "0.1.10");
 }
 
 /// Runs a program of raw opcodes.
@@ -91,7 +91,7 @@ TEST(Pickle, RefusesEveryOpcodeOutsideTheSubset) {
       33);
   for (int opcode = 0; opcode < 256; ++opcode) {
     if (allowed.find(static_cast<char>(opcode)) != std::string::npos) continue;
-    EXPECT_SAYS(error_of([&] { run(std::string(1, static_cast<char>(opcode)) + std::string(300, '\0')); }),
+    EXPECT_SAYS(error_lines_of([&] { run(std::string(1, static_cast<char>(opcode)) + std::string(300, '\0')); }),
                 "is not one that");
   }
 }

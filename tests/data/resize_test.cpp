@@ -12,25 +12,13 @@ using testing::digest;
 using testing::error_of;
 using testing::expect_names;
 using testing::reference;
-using testing::reference_folder;
-
-const Image& picture() {
-  static const Image image = decode_image(reference_folder() / "png_rgb.png");
-  return image;
-}
-
-Image transposed(const Image& image) {
-  Image result = Image::blank(image.width, image.height);
-  for (std::int64_t y = 0; y < image.height; ++y) {
-    for (std::int64_t x = 0; x < image.width; ++x) std::copy_n(image.row(y) + 3 * x, 3, result.row(x) + 3 * y);
-  }
-  return result;
-}
+using testing::reference_picture;
+using testing::transposed;
 
 TEST(Resize, EqualsPillowsBytes) {
   for (const auto& expected : reference()["resize"]) {
     SCOPED_TRACE(expected.dump());
-    EXPECT_EQ(digest(resize(picture(), Size{expected["height"], expected["width"]})), expected["sha256"]);
+    EXPECT_EQ(digest(resize(reference_picture(), Size{expected["height"], expected["width"]})), expected["sha256"]);
   }
 }
 
@@ -39,8 +27,9 @@ TEST(Resize, ResizedCropsEqualTorchvisions) {
     SCOPED_TRACE(expected.dump());
     const auto& box = expected["box"];
     const std::int64_t size = expected["size"];
-    const Image result = resize_part(
-        picture(), {.from = {box[0], box[1], box[2], box[3]}, .size = {size, size}, .part = {0, 0, size, size}});
+    const Image result =
+        resize_part(reference_picture(),
+                    {.from = {box[0], box[1], box[2], box[3]}, .size = {size, size}, .part = {0, 0, size, size}});
     EXPECT_EQ(digest(result), expected["sha256"]);
   }
 }
@@ -48,7 +37,7 @@ TEST(Resize, ResizedCropsEqualTorchvisions) {
 TEST(Resize, ResizeAndCropEqualsTorchvision) {
   for (const auto& expected : reference()["resize_and_crop"]) {
     SCOPED_TRACE(expected.dump());
-    const Image source = expected["turned"] ? transposed(picture()) : picture();
+    const Image source = expected["turned"] ? transposed(reference_picture()) : reference_picture();
     const Image fused = resize_and_crop(source, expected["resize"], expected["crop"]);
     EXPECT_EQ(digest(fused), expected["sha256"]);
     EXPECT_EQ(fused, center_crop(resize_shorter_side(source, expected["resize"]), expected["crop"]));
@@ -64,17 +53,18 @@ TEST(Resize, ShorterSideIsTruncatedAsInTorchvision) {
 
 TEST(Resize, APartIsTheSameAsCroppingTheWhole) {
   const Size size{61, 23};
-  const Image whole = resize(picture(), size);
+  const Image whole = resize(reference_picture(), size);
   for (const Box& part : {Box{0, 0, 1, 1}, Box{60, 22, 1, 1}, Box{7, 3, 40, 11}, Box{0, 5, 61, 2}, Box{30, 0, 4, 23}}) {
-    EXPECT_EQ(resize_part(picture(), {.from = {0, 0, 37, 53}, .size = size, .part = part}), crop(whole, part));
+    EXPECT_EQ(resize_part(reference_picture(), {.from = {0, 0, 37, 53}, .size = size, .part = part}),
+              crop(whole, part));
   }
 }
 
 TEST(Resize, RefusesRectanglesOutside) {
-  expect_names(error_of([] { crop(picture(), {0, 50, 5, 5}); }), {"5x5", "37x53"});
-  error_of([] { resize(picture(), Size{0, 5}); });
-  error_of([] { resize_shorter_side(picture(), 0); });
-  error_of([] { resize_and_crop(picture(), 10, 0); });
+  expect_names(error_of([] { crop(reference_picture(), {0, 50, 5, 5}); }), {"5x5", "37x53"});
+  error_of([] { resize(reference_picture(), Size{0, 5}); });
+  error_of([] { resize_shorter_side(reference_picture(), 0); });
+  error_of([] { resize_and_crop(reference_picture(), 10, 0); });
 }
 
 TEST(Resize, RealPhotographsReachTheNetworkAsThroughTorchvision) {
@@ -98,8 +88,8 @@ TEST(Normalise, EqualsTorchvisionsBits) {
       transform.mean[c] = expected["mean"][c];
       transform.std[c] = expected["std"][c];
     }
-    std::vector<float> floats(picture().rgb.size());
-    Normalizer{transform}(floats.data(), picture());
+    std::vector<float> floats(reference_picture().rgb.size());
+    Normalizer{transform}(floats.data(), reference_picture());
     EXPECT_EQ(digest(floats), expected["sha256"]);
   }
 }

@@ -52,7 +52,7 @@ TEST(Safetensors, RefusesWhatTheFormatForbids) {
   const TemporaryFolder folder;
   const auto refused = [&](const std::string& bytes, const std::string& part) {
     write_bytes(folder / "bad", bytes);
-    EXPECT_SAYS(error_of([&] { read_safetensors(folder / "bad"); }), part);
+    EXPECT_SAYS(error_lines_of([&] { read_safetensors(folder / "bad"); }), part);
   };
   const std::string eight(8, '\0');
   const auto entry = [](const std::string& name, int begin, int end) {

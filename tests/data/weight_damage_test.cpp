@@ -105,7 +105,7 @@ TEST(DamagedWeights, GlobalHeapsAreWalkedBeforeHdf5SeesThem) {
     std::string damaged = bytes;
     damaged.replace(heap + at, patch.size(), patch);
     write_bytes(folder / "h.h5", damaged);
-    EXPECT_SAYS(error_of([&] { read_keras_h5(folder / "h.h5"); }), "heap");
+    EXPECT_SAYS(error_lines_of([&] { read_keras_h5(folder / "h.h5"); }), "heap");
   };
   refused(8, std::string(8, '\0'));     // the heap's size
   refused(16, std::string(16, '\0'));   // free space of no size

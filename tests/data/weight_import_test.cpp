@@ -113,7 +113,7 @@ TEST_F(ImportTest, DefaultsAndSettings) {
   write_model_file(folder_ / "changed.h5", other.info, changed);
   EXPECT_NE(inspect_weights(folder_ / "changed.h5").values_sha256, report.values_sha256);
   request.path = folder_ / "m.h5";
-  EXPECT_SAYS(error_of([&] { import_weights(request); }), "already a graft model file");
+  EXPECT_SAYS(error_lines_of([&] { import_weights(request); }), "already a graft model file");
 }
 
 TEST_F(ImportTest, DifferencesAreATable) {
@@ -127,7 +127,7 @@ TEST_F(ImportTest, DifferencesAreATable) {
   ImportRequest request = request_for(table);
   for (const bool is_partial : {false, true}) {
     request.is_partial = is_partial;
-    const std::string text = error_of([&] { import_weights(request); });
+    const std::string text = error_lines_of([&] { import_weights(request); });
     EXPECT_SAYS(text, "1 missing, 1 extra, 1 mismatched");
     EXPECT_SAYS(text, "features.norm0.bias");
     EXPECT_SAYS(text, "extra.weight");
@@ -141,7 +141,7 @@ TEST_F(ImportTest, PartialFilesSayWhatStaysRandom) {
     if (!tensor.name.starts_with("classifier")) table.add(std::move(tensor));
   }
   ImportRequest request = request_for(table);
-  EXPECT_SAYS(error_of([&] { import_weights(request); }), "--partial");
+  EXPECT_SAYS(error_lines_of([&] { import_weights(request); }), "--partial");
   request.is_partial = true;
   ImportedWeights result = import_weights(request);
   EXPECT_EQ(result.info.random_tensors, (std::vector<std::string>{"classifier.weight", "classifier.bias"}));
@@ -156,7 +156,7 @@ TEST_F(ImportTest, ClearErrors) {
   const auto refused = [&](auto change, const std::string& part) {
     ImportRequest changed = request;
     change(changed);
-    EXPECT_SAYS(error_of([&] { import_weights(changed); }), part);
+    EXPECT_SAYS(error_lines_of([&] { import_weights(changed); }), part);
   };
   refused([](ImportRequest& r) { r.architecture = "resnet50"; }, "give --arch densenet121");
   refused([](ImportRequest& r) { r.architecture = "resnet5"; }, "unknown architecture");
@@ -227,7 +227,7 @@ TEST(RealWeights, Vgg19IsPartial) {
   const auto file = real_data() / "weights/vgg19_blocks1to3_f32.safetensors";
   if (!std::filesystem::exists(file)) GTEST_SKIP() << "no " << file;
   ImportRequest request{.path = file, .architecture = "vgg19", .preprocess = "caffe"};
-  EXPECT_SAYS(error_of([&] { import_weights(request); }), "--partial");
+  EXPECT_SAYS(error_lines_of([&] { import_weights(request); }), "--partial");
   request.is_partial = true;
   EXPECT_EQ(import_weights(request).info.random_tensors.size(),
             8U + 6U);  // kernels of blocks 4 and 5, three linear layers

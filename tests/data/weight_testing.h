@@ -52,8 +52,8 @@ inline void write_bytes(const std::filesystem::path& path, const std::string& by
       .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
-/// The text of the Error that `action` throws; anything else fails the test.
-inline std::string error_of(const std::function<void()>& action) {
+/// The text, often a table, of the Error that `action` throws; anything else fails the test.
+inline std::string error_lines_of(const std::function<void()>& action) {
   try {
     action();
   } catch (const Error& error) {

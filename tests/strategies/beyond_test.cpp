@@ -29,7 +29,7 @@ TrainSettings few_steps(const std::filesystem::path& output, const std::string& 
   return s;
 }
 
-std::vector<double> column(const std::filesystem::path& run, std::string_view name) {
+std::vector<double> step_column(const std::filesystem::path& run, std::string_view name) {
   return testing::column(testing::csv(run / "steps.csv"), name);
 }
 
@@ -46,12 +46,12 @@ TEST(Delta, WithoutStrengthIsFullFineTuning) {
   s.strategy = "delta", s.output = (folder / "zero").string(), s.strategy_settings["alpha"] = 0.0;
   run(s, DeviceKind::reference);
   // A network that runs block by block adds its gradients in another order.
-  expect_near(column(folder / "zero", "loss"), column(folder / "full", "loss"), 1e-8);
-  EXPECT_EQ(column(folder / "zero", "penalty"), (std::vector<double>{0, 0}));
+  expect_near(step_column(folder / "zero", "loss"), step_column(folder / "full", "loss"), 1e-8);
+  EXPECT_EQ(step_column(folder / "zero", "penalty"), (std::vector<double>{0, 0}));
   s.output = (folder / "strong").string(), s.strategy_settings["alpha"] = 1.0;
   run(s, DeviceKind::reference);
-  EXPECT_EQ(column(folder / "zero", "loss")[0], column(folder / "strong", "loss")[0]);
-  for (double penalty : column(folder / "strong", "penalty")) EXPECT_GT(penalty, 0);
+  EXPECT_EQ(step_column(folder / "zero", "loss")[0], step_column(folder / "strong", "loss")[0]);
+  for (double penalty : step_column(folder / "strong", "penalty")) EXPECT_GT(penalty, 0);
 }
 
 TEST(Delta, AccumulationEqualsABiggerBatch) {
@@ -65,8 +65,8 @@ TEST(Delta, AccumulationEqualsABiggerBatch) {
     s.output = (folder / "small").string(), s.batch = 2, s.accumulate = 2;
     run(s, DeviceKind::reference);
     for (const char* name : {"loss", "penalty"})
-      expect_near(column(folder / "small", name), column(folder / "big", name), 1e-10);
-    EXPECT_GT(column(folder / "big", "penalty")[1], 0);
+      expect_near(step_column(folder / "small", name), step_column(folder / "big", name), 1e-10);
+    EXPECT_GT(step_column(folder / "big", "penalty")[1], 0);
   }
 }
 
@@ -92,12 +92,12 @@ TEST(Bss, IsASettingOfEveryStrategyAndIsLeftOutWhereFeaturesAreFixed) {
   s.bss = 1e-3;
   run(s);
   EXPECT_EQ(differing_tensors(folder / "bss" / "last.h5", folder / "full" / "last.h5"), std::vector<std::string>{});
-  for (double penalty : column(folder / "bss", "penalty")) EXPECT_GT(penalty, 0);
+  for (double penalty : step_column(folder / "bss", "penalty")) EXPECT_GT(penalty, 0);
   s = few_steps(folder / "probe", "linear-probe");
   s.bss = 1e-3;
   const Ran ran = run(s);
   EXPECT_TRUE(contains(ran.sink.notes, "train.bss: the features cannot change")) << ran.sink.notes;
-  EXPECT_EQ(column(folder / "probe", "penalty"), (std::vector<double>{0, 0, 0}));
+  EXPECT_EQ(step_column(folder / "probe", "penalty"), (std::vector<double>{0, 0, 0}));
 }
 
 TEST(Bss, ARunThatDivergesNamesItsStep) {
@@ -120,8 +120,9 @@ TEST(StochNorm, WithCertaintyIsFullFineTuningAndOtherwiseDrawsByTheSeed) {
   const Ran half = (s.output = (folder / "half").string(), run(s));
   EXPECT_TRUE(contains(half.sink.notes, "batch 0.5, updated")) << half.sink.notes;
   const Ran again = (s.output = (folder / "again").string(), s.threads = 1, run(s));
-  EXPECT_NE(column(folder / "half", "loss")[0], column(folder / "full", "loss")[0]);
-  expect_near(column(folder / "again", "loss"), column(folder / "half", "loss"), 1e-4);  // vendors' sums by threads
+  EXPECT_NE(step_column(folder / "half", "loss")[0], step_column(folder / "full", "loss")[0]);
+  // Vendors' sums differ by threads.
+  expect_near(step_column(folder / "again", "loss"), step_column(folder / "half", "loss"), 1e-4);
 }
 
 TEST(StochNorm, NeedsBatchNorm) {

@@ -13,11 +13,6 @@
 namespace graft {
 namespace {
 
-class BlankImages final : public ImageSource {
- public:
-  Image load(std::int64_t, ImageInfo*) const override { return Image::blank(64, 64); }
-};
-
 MemoryQuestion question(const std::string& architecture, const std::string& strategy = "full") {
   MemoryQuestion q{.settings = {}, .info = {}, .device = {DeviceKind::cpu}};
   q.settings.strategy = strategy;
@@ -37,7 +32,7 @@ MemoryUse measured(const MemoryQuestion& q) {
   initialise_from_scratch(*network, 1);
   std::vector<Sample> samples(std::size_t(q.settings.batch * q.settings.accumulate));
   for (std::size_t i = 0; i < samples.size(); ++i) samples[i].label = std::int32_t(i % 3);
-  const Dataset dataset({"a", "b", "c"}, samples, std::make_shared<BlankImages>());
+  const Dataset dataset({"a", "b", "c"}, samples, std::make_shared<testing::BlankImages>());
   SplitBatches batches({*network, dataset, q.settings, transform_of(q.info), {}});
   const RunDirectory nowhere{{}};
   testing::RecordingSink sink;

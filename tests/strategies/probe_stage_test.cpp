@@ -31,7 +31,7 @@ std::string config_of(const TrainSettings& settings) {
   return train + strategy;
 }
 
-Ran run(const TrainSettings& settings, const std::function<bool(const PassProgress&)>& stops = {}) {
+Ran run_with_config(const TrainSettings& settings, const std::function<bool(const PassProgress&)>& stops = {}) {
   Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
   Ran ran;
   std::atomic<bool> stop = false;
@@ -67,11 +67,11 @@ void expect_same_from_probe(TrainSettings s, std::int64_t epochs) {
   TrainSettings probe = s;
   probe.strategy = "linear-probe", probe.strategy_settings.clear(), probe.epochs = epochs, probe.patience = 50;
   probe.output = (folder / "probe").string();
-  run(probe);
+  run_with_config(probe);
   s.output = (folder / "alone").string();
-  const Ran alone = run(s);
+  const Ran alone = run_with_config(s);
   s.output = (folder / "from").string(), s.probe_from = probe.output;
-  const Ran from = run(s);
+  const Ran from = run_with_config(s);
   EXPECT_TRUE(contains(from.sink.notes, "epochs 1 to " + std::to_string(epochs) + " are those of " + probe.output))
       << from.sink.notes;
   EXPECT_EQ(std::int64_t(from.sink.epochs.size()), s.epochs - epochs) << "the probe's epochs are not trained again";
@@ -79,10 +79,10 @@ void expect_same_from_probe(TrainSettings s, std::int64_t epochs) {
   expect_same_run(folder / "alone", folder / "from");
 
   s.output = (folder / "broken").string();
-  ASSERT_TRUE(
-      run(s, [&](const PassProgress& p) { return p.pass == "train" && p.epoch == epochs + 1; }).result.was_interrupted);
+  const auto is_next_epoch = [&](const PassProgress& p) { return p.pass == "train" && p.epoch == epochs + 1; };
+  ASSERT_TRUE(run_with_config(s, is_next_epoch).result.was_interrupted);
   s.resume = true;
-  run(s);
+  run_with_config(s);
   expect_same_run(folder / "alone", folder / "broken");
 }
 
@@ -111,12 +111,12 @@ TEST(ProbeStage, AProbeOfAnotherCourseIsRefusedWithTheFirstDifference) {
   TemporaryFolder folder;
   TrainSettings probe = short_run(folder / "probe");
   probe.epochs = 3;
-  run(probe);
+  run_with_config(probe);
   TrainSettings s = probe;
   s.strategy = "lp-ft", s.epochs = 6, s.strategy_settings["probe_epochs"] = std::int64_t{3};
   s.output = (folder / "run").string(), s.probe_from = probe.output;
   const auto expect_refused = [&](const TrainSettings& settings, std::string_view why) {
-    const std::string message = error_of([&] { run(settings); });
+    const std::string message = error_of([&] { run_with_config(settings); });
     EXPECT_TRUE(contains(message, why)) << message;
     EXPECT_TRUE(message.starts_with("train.probe_from: ")) << message;
     EXPECT_EQ(message.find('\n'), std::string::npos) << message;
@@ -161,7 +161,7 @@ TEST(ProbeStage, AProbeOfAnotherCourseIsRefusedWithTheFirstDifference) {
   expect_refused(with([&](auto& t) {
                    TrainSettings full = probe;
                    full.strategy = "full", full.output = (folder / "full").string(), full.epochs = 1;
-                   run(full);
+                   run_with_config(full);
                    t.probe_from = full.output;
                  }),
                  "is a run of full; name one of linear-probe");
@@ -169,14 +169,14 @@ TEST(ProbeStage, AProbeOfAnotherCourseIsRefusedWithTheFirstDifference) {
                    TrainSettings stopped = probe;
                    stopped.output = (folder / "stopped").string(), stopped.patience = 1, stopped.lr = t.lr = 1e-12;
                    stopped.epochs = 8;
-                   run(stopped);
+                   run_with_config(stopped);
                    t.probe_from = stopped.output;
                  }),
                  "stopped early after 2 of 8 epochs");
   expect_refused(with([&](auto& t) {
                    TrainSettings cut = probe;
                    cut.output = (folder / "cut").string(), cut.max_steps = 6;
-                   run(cut);
+                   run_with_config(cut);
                    t.probe_from = cut.output;
                  }),
                  "is not finished, it has 1 of 3 epochs");
@@ -186,11 +186,11 @@ TEST(ProbeStage, AStageThatIsShorterThanTheProbeIsRefused) {
   TemporaryFolder folder;
   TrainSettings probe = short_run(folder / "probe");
   probe.epochs = 3, probe.schedule = "constant";
-  run(probe);
+  run_with_config(probe);
   TrainSettings s = probe;
   s.strategy = "lp-ft", s.epochs = 6, s.strategy_settings["probe_epochs"] = std::int64_t{2};
   s.output = (folder / "run").string(), s.probe_from = probe.output;
-  EXPECT_TRUE(contains(error_of([&] { run(s); }), "lp-ft trains the head alone for 2 epochs, "));
+  EXPECT_TRUE(contains(error_of([&] { run_with_config(s); }), "lp-ft trains the head alone for 2 epochs, "));
 }
 
 }  // namespace

@@ -14,6 +14,8 @@ namespace graft {
 namespace {
 
 using Json = nlohmann::json;
+using testing::column;
+using testing::csv;
 using testing::Ran;
 using testing::TemporaryFolder;
 
@@ -86,10 +88,6 @@ TrainSettings settings_of(const Json& reference, const std::filesystem::path& ou
   return settings;
 }
 
-std::vector<double> column(const std::filesystem::path& file, std::string_view name) {
-  return testing::column(testing::csv(file), name);
-}
-
 /// The largest relative difference; infinite if the lengths differ.
 double largest_difference(const std::vector<double>& got, const std::vector<double>& expected) {
   if (got.size() != expected.size()) return std::numeric_limits<double>::infinity();
@@ -133,7 +131,7 @@ TEST_P(StrategyReference, EqualsPyTorchStepByStep) {
   const Json expected = reference(GetParam());
   TemporaryFolder folder;
   const Ran ran = testing::run(settings_of(expected, folder / "run"), DeviceKind::reference);
-  const auto steps = folder / "run" / "steps.csv", epochs = folder / "run" / "epochs.csv";
+  const CsvTable steps = csv(folder / "run" / "steps.csv"), epochs = csv(folder / "run" / "epochs.csv");
 
   const double loss = largest_difference(column(steps, "loss"), expected.at("losses"));
   EXPECT_LE(loss, kLoss);

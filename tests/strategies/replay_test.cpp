@@ -48,7 +48,7 @@ bool are_same_bits(const std::vector<double>& a, const std::vector<double>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0;
 }
 
-void expect_same_run(const std::filesystem::path& a, const std::filesystem::path& b) {
+void expect_same_files(const std::filesystem::path& a, const std::filesystem::path& b) {
   EXPECT_EQ(read_text(a / "steps.csv"), read_text(b / "steps.csv"));
   EXPECT_EQ(epochs_of(a), epochs_of(b));
   EXPECT_EQ(read_text(a / "predictions.csv"), read_text(b / "predictions.csv"));
@@ -76,7 +76,7 @@ void expect_replay_equals_eager(TrainSettings s, int replays, DeviceKind kind = 
     train_on(capturing(kind, device), s);
     EXPECT_GE(device.replays, plans_memory ? 1 : replays);  // first steps are planned, and plans that grow move others
     EXPECT_LT(device.captures, device.replays + plans_memory) << "every step was captured anew";
-    expect_same_run(folder / "eager", s.output);
+    expect_same_files(folder / "eager", s.output);
   }
 }
 
@@ -127,7 +127,7 @@ TEST(Replay, ImagesOfTheDeviceFollowTheListingAndAResume) {
   CapturingDevice device({.prepares_images = true});
   train_on(capturing(DeviceKind::cpu, device), s);
   EXPECT_GT(device.replays, 0);
-  expect_same_run(folder / "whole", folder / "resumed");
+  expect_same_files(folder / "whole", folder / "resumed");
 }
 
 TEST(Replay, StochasticNormalisationEqualsTheEagerRun) { expect_replay_equals_eager(three_epochs("stoch-norm"), 5); }

@@ -15,12 +15,7 @@
 namespace graft {
 namespace {
 
-class BlankImages final : public ImageSource {
- public:
-  Image load(std::int64_t, ImageInfo*) const override { return Image::blank(64, 64); }
-};
-
-constexpr std::int64_t kImages = 2;
+constexpr std::int64_t kBatchSize = 2;
 
 /// Everything that a step may have: a penalty towards anchors, batch statistics, clipping.
 TrainSettings full_step() {
@@ -28,7 +23,7 @@ TrainSettings full_step() {
   s.strategy = "l2-sp";
   s.strategy_settings["batch_norm"] = SettingValue(std::string("batch"));
   s.clip_norm = 1;
-  s.batch = kImages;
+  s.batch = kBatchSize;
   s.threads = s.loader_threads = 1;
   s.image_cache_mb = 0;
   return s;
@@ -46,9 +41,9 @@ void record(DeviceObserver& recorder, DeviceKind kind, const std::string& archit
   info.num_classes = 2;
   info.input_size = info.resize = 64;
   const auto network = make_network(context, info);
-  std::vector<Sample> samples(kImages);
+  std::vector<Sample> samples(kBatchSize);
   samples[1].label = 1;
-  const Dataset dataset({"a", "b"}, samples, std::make_shared<BlankImages>());
+  const Dataset dataset({"a", "b"}, samples, std::make_shared<testing::BlankImages>());
   SplitBatches batches({*network, dataset, settings, transform_of(info), {}});
   const RunDirectory nowhere{{}};
   testing::RecordingSink sink;

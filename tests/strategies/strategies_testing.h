@@ -89,6 +89,12 @@ inline std::unique_ptr<Network> small_network(Context& context, const std::strin
   return make_network(context, info);
 }
 
+/// Images without content, for what depends on their number and size alone.
+class BlankImages final : public ImageSource {
+ public:
+  Image load(std::int64_t, ImageInfo*) const override { return Image::blank(64, 64); }
+};
+
 /// Settings of a short run on the workshop's images, from its model.
 inline TrainSettings short_run(const std::filesystem::path& output, const std::string& strategy = "linear-probe") {
   TrainSettings s;

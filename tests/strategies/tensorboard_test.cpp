@@ -22,7 +22,7 @@ std::vector<std::pair<std::int64_t, float>> curve(const std::vector<ReadValue>& 
   return points;
 }
 
-std::vector<std::pair<std::int64_t, float>> column(const std::filesystem::path& csv, const char* name) {
+std::vector<std::pair<std::int64_t, float>> points_of(const std::filesystem::path& csv, const char* name) {
   const CsvTable table = parse_csv(read_text(csv), csv.string());
   std::vector<std::pair<std::int64_t, float>> points;
   for (const auto& row : table.rows) points.emplace_back(std::stoll(row[0]), std::stof(row[*table.column(name)]));
@@ -36,12 +36,12 @@ TEST(Tensorboard, ShowsTheNumbersOfTheRun) {
   run(s);
   const std::vector<ReadValue> values = shown(folder / "run");
   for (const char* name : {"loss", "penalty", "lr"})
-    EXPECT_EQ(curve(values, std::string("train/") + name), column(folder / "run/steps.csv", name)) << name;
-  const auto epochs = column(folder / "run/epochs.csv", "val_loss");
+    EXPECT_EQ(curve(values, std::string("train/") + name), points_of(folder / "run/steps.csv", name)) << name;
+  const auto epochs = points_of(folder / "run/epochs.csv", "val_loss");
   const auto shown_epochs = curve(values, "epoch/val_loss");
   ASSERT_EQ(shown_epochs.size(), epochs.size());
   for (std::size_t i = 0; i < epochs.size(); ++i) EXPECT_EQ(shown_epochs[i].second, epochs[i].second);
-  EXPECT_EQ(shown_epochs.back().first, column(folder / "run/steps.csv", "loss").back().first);
+  EXPECT_EQ(shown_epochs.back().first, points_of(folder / "run/steps.csv", "loss").back().first);
 
   // Every block as it was at the start; then what trains, here the head.
   std::map<std::string, std::vector<std::int64_t>> histograms;
@@ -145,7 +145,7 @@ TEST(Tensorboard, AStoppedRunShowsEveryStepOnce) {
   run(s);
   const auto whole = shown(folder / "whole"), parts = shown(folder / "parts");
   EXPECT_EQ(curve(parts, "train/loss"), curve(whole, "train/loss"));
-  EXPECT_EQ(curve(whole, "train/loss"), column(folder / "whole/steps.csv", "loss"));
+  EXPECT_EQ(curve(whole, "train/loss"), points_of(folder / "whole/steps.csv", "loss"));
 
   s.resume = false, s.overwrite = true, s.tensorboard = false;
   run(s);
