@@ -19,7 +19,7 @@ Tensor images_to_device(Context& context, std::span<const float> pixels, const S
 }
 
 std::int64_t rows_beside(const Backend& device, std::int64_t n, std::int64_t others) {
-  return device.is_asynchronous() ? std::max(n, others) : n;
+  return device.device().kind == DeviceKind::cuda ? std::max(n, others) : n;
 }
 
 Tensor filled_up(const Tensor& x, std::int64_t rows) {

@@ -46,6 +46,10 @@ void Fit::stop_not_finite(const DeviceBatch& batch, std::int64_t update, double 
     culprit = e.what();
   }
   context_.set_checks_finite(false);
+  try {
+    await_writing();
+  } catch (const std::exception&) {  // then it is not there
+  }
   const std::string kept = std::filesystem::exists(spec_.directory.last())
                                ? "the last good checkpoint is " + spec_.directory.last().string()
                                : "no epoch was completed, so there is no checkpoint";
