@@ -2,6 +2,26 @@
 #include "kernels/backend.h"
 
 namespace graft {
+namespace {
+
+/// One image of a dense batch.
+template <class V>
+V image(V batch, std::int64_t n) {
+  batch.shape.n = 1;
+  const std::int64_t bytes = batch.shape.size() * size_of(batch.dtype);
+  batch.data =
+      static_cast<std::conditional_t<std::is_same_v<V, View>, std::byte, const std::byte>*>(batch.data) + n * bytes;
+  return batch;
+}
+
+}  // namespace
+
+void Backend::index_select(View y, ConstView x, ConstView index) {
+  std::vector<std::int32_t> from(static_cast<std::size_t>(index.shape.size()));
+  copy_out(from.data(), index.data, std::int64_t(from.size() * sizeof(std::int32_t)));
+  for (std::int64_t n = 0; n < y.shape.n; ++n)
+    copy(image(y, n), Write::overwrite, image(x, from[static_cast<std::size_t>(n)]));
+}
 
 void Backend::relu_grad_and_sum(View g, View db, Write write, ConstView dy, ConstView y) {
   map(ReluGrad{}, g, Write::overwrite, {dy, y});

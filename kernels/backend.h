@@ -134,6 +134,9 @@ class Backend {
 
   /// y (=|+=) x between any formats, pitches and floating-point element types; equal shapes.
   virtual void copy(View y, Write, ConstView x) = 0;
+  /// y[n] = x[index[n]], bits and all: dense x [M,C,H,W] and y [N,C,H,W] of one format and type, index i32 [N] with all
+  /// in [0, M).
+  virtual void index_select(View y, ConstView x, ConstView index);
   /// Whether every element is finite. Waits for the device.
   virtual bool all_finite(ConstView x) = 0;
 

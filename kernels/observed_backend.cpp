@@ -306,6 +306,11 @@ void ObservedBackend::adaptive_avg_pool_grad(View dx, Write write, ConstView dy)
           [=, this] { inner_->adaptive_avg_pool_grad(dx, write, dy); });
 }
 
+void ObservedBackend::index_select(View y, ConstView x, ConstView index) {
+  observe({.op = "index_select", .detail = to_string(y.shape)}, {.out = {{y}}, .in = {x, index}},
+          [=, this] { inner_->index_select(y, x, index); });
+}
+
 void ObservedBackend::images_to_input(View x, std::span<const ConstView> pixels, std::span<const ImageChange> changes,
                                       const PixelScaling& scaling) {
   check_images_to_input(x, pixels, changes);

@@ -136,6 +136,8 @@ class ObservedBackend : public Backend {
   void adaptive_avg_pool(View y, ConstView x) override;
   void adaptive_avg_pool_grad(View dx, Write, ConstView dy) override;
 
+  void index_select(View y, ConstView x, ConstView index) override;
+
   bool prepares_images() const override { return observer_.prepares_images(*inner_); }
   void images_to_input(View x, std::span<const ConstView> pixels, std::span<const ImageChange>,
                        const PixelScaling&) override;

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "data/parallel.h"
+#include "kernels/out_of_memory.h"
 #include "strategies/inference.h"
 #include "strategies/seconds.h"
 
@@ -23,31 +24,32 @@ bool FeatureCache::add(BatchSource& images, ProgressSink& progress) {
   PassProgress report{.pass = "features", .done = rows_, .total = spec_.images};
   const std::int64_t rows_before = rows_;
   const auto begin = std::chrono::steady_clock::now();
-  std::vector<std::byte> rows;
   images.start(kListingOrder);
   for (DeviceBatch batch; images.next(batch);) {
     if (spec_.stop && *spec_.stop) return false;
     computed_rows_ = rows_beside(context.backend(), batch.n(), computed_rows_);
     const Tensor x = filled_up(batch.x, computed_rows_);
     const Tensor features = to_nhwc(spec_.network.run_parts(x, batch.part, spec_.parts));
-    if (rows_ == 0) reserve(features);
-    rows.resize(std::size_t(row_bytes_ * batch.n()));
-    features.backend().copy_out(rows.data(), features.view().data, std::int64_t(rows.size()));
-    write(rows_, bytes_of(rows));
+    if (rows_ == 0) {
+      shape_ = features.shape();
+      shape_.n = 1;
+      reserve(features.dtype());
+    }
+    write(features, batch.n());
     for (std::int64_t sample : batch.samples) row_of_sample_[std::size_t(sample)] = rows_++;
     report.done = rows_;
     report.images_per_second = double(rows_ - rows_before) / seconds_since(begin);
     progress.advance(report);
   }
+  context.backend().synchronize();
   progress.end_pass();
   return true;
 }
 
-void FeatureCache::reserve(const Tensor& features) {
-  shape_ = features.shape();
-  shape_.n = 1;
-  row_bytes_ = shape_.size() * size_of(features.dtype());
+void FeatureCache::reserve(DType type) {
+  row_bytes_ = shape_.size() * size_of(type);
   row_of_sample_.assign(std::size_t(spec_.dataset.size()), -1);
+  if (!spec_.stays_on_host && reserve_on_device(type)) return;
   if (bytes() <= spec_.memory_bytes)
     memory_.resize(std::size_t(bytes()));
   else if (spec_.folder.empty())
@@ -57,11 +59,44 @@ void FeatureCache::reserve(const Tensor& features) {
     file_.emplace(spec_.folder, bytes(), spec_.spare_bytes);
 }
 
-void FeatureCache::write(std::int64_t row, std::span<const std::byte> rows) {
-  if ((row * row_bytes_) + std::int64_t(rows.size()) > bytes())
-    throw Error("feature cache: more images than were announced");
-  if (file_) return file_->write(row * row_bytes_, rows);
-  std::memcpy(memory_.data() + row * row_bytes_, rows.data(), rows.size());
+bool FeatureCache::reserve_on_device(DType type) {
+  if (bytes() > spec_.device_bytes) return false;
+  Context& context = spec_.network.context();
+  Shape all = shape_;
+  all.n = spec_.images;
+  try {
+    const NamedRange range(context.backend(), "images");  // what the memory is for
+    on_device_ = Tensor(context, all, kNhwc, type);
+  } catch (const OutOfMemory&) {
+    return false;
+  }
+  return true;
+}
+
+/// Those of the next `count` images, the first of `features`.
+void FeatureCache::write(const Tensor& features, std::int64_t count) {
+  if (rows_ + count > spec_.images) throw Error("feature cache: more images than were announced");
+  Backend& device = features.backend();
+  if (on_device_) {
+    Shape shape = shape_;
+    shape.n = count;
+    return device.copy(on_device_.window(rows_ * shape_.size(), shape).view(), Write::overwrite,
+                       features.window(0, shape).view());
+  }
+  const std::int64_t begin = rows_ * row_bytes_, size = count * row_bytes_;
+  if (!file_) return device.copy_out(memory_.data() + begin, features.view().data, size);
+  gathered_.resize(std::size_t(size));
+  device.copy_out(gathered_.data(), features.view().data, size);
+  file_->write(begin, bytes_of(gathered_));
+}
+
+void FeatureCache::move_to_device() {
+  const DType type = spec_.network.context().activation_type();
+  if (on_device_ || rows_ == 0 || !reserve_on_device(type)) return;
+  on_device_.backend().copy_in(on_device_.view().data, values().data(), bytes());
+  memory_ = {};
+  file_.reset();
+  taken_.reset();
 }
 
 void FeatureCache::take(const std::filesystem::path& file, std::span<const std::int64_t> samples) {
@@ -89,10 +124,14 @@ std::span<const std::byte> FeatureCache::values() const {
   return file_ ? file_->bytes() : bytes_of(memory_);
 }
 
-std::span<const std::byte> FeatureCache::row(std::int64_t sample) const {
+std::int64_t FeatureCache::row_of(std::int64_t sample) const {
   const std::int64_t row = row_of_sample_.at(std::size_t(sample));
   if (row < 0) throw Error("feature cache: sample " + std::to_string(sample) + " was not added");
-  return values().subspan(std::size_t(row * row_bytes_), std::size_t(row_bytes_));
+  return row;
+}
+
+std::span<const std::byte> FeatureCache::row(std::int64_t sample) const {
+  return values().subspan(std::size_t(row_of(sample) * row_bytes_), std::size_t(row_bytes_));
 }
 
 void FeatureCache::copy_rows(std::byte* to, std::span<const std::int64_t> samples) const {
@@ -103,11 +142,26 @@ void FeatureCache::copy_rows(std::byte* to, std::span<const std::int64_t> sample
   });
 }
 
+Tensor FeatureCache::gather_on_device(std::span<const std::int64_t> samples, const Tensor& x) const {
+  const std::int64_t count = std::ssize(samples), bytes = count * std::int64_t(sizeof(std::int32_t));
+  std::vector<std::int32_t> index;
+  for (std::int64_t sample : samples) index.push_back(std::int32_t(row_of(sample)));
+  UploadRing::Slot& slot = ring_.next({.host_bytes = bytes, .staged_bytes = bytes});
+  std::memcpy(slot.upload->memory(), index.data(), std::size_t(bytes));
+  slot.upload->send(slot.staged, 0, bytes);
+  slot.upload->arrive();
+  const ConstView index_view{slot.staged, DType::i32, kNhwc, {count, 1, 1, 1}, 1};
+  x.backend().index_select(x.view(), on_device_.view(), index_view);
+  slot.upload->follow_calls();
+  return x;
+}
+
 Tensor FeatureCache::gather(std::span<const std::int64_t> samples, const Tensor& place) const {
   Context& context = spec_.network.context();
   Shape shape = shape_;
   shape.n = std::int64_t(samples.size());
   const Tensor x = place_for(context, shape, place);
+  if (on_device_) return gather_on_device(samples, x);
   Backend& device = context.backend();
   const std::int64_t bytes = std::ssize(samples) * row_bytes_;
   if (!device.is_asynchronous()) {
@@ -137,9 +191,10 @@ std::string FeatureCache::description() const {
   const std::string values =
       shape_.pixels() == 1 ? fmt::format("{}", shape_.c) : fmt::format("{} x {} x {}", shape_.h, shape_.w, shape_.c);
   return fmt::format("{} values for each of {} images, {:.1f} MiB in {}", values, spec_.images, double(bytes()) / kMiB,
-                     taken_  ? taken_from_.string()
-                     : file_ ? "a file in " + spec_.folder.string()
-                             : "memory");
+                     on_device_ ? "memory of " + to_string(on_device_.backend().device())
+                     : taken_   ? taken_from_.string()
+                     : file_    ? "a file in " + spec_.folder.string()
+                                : "memory");
 }
 
 void FeatureBatches::start(std::int64_t epoch, std::int64_t first_batch) {

@@ -1,7 +1,7 @@
-// What the frozen prefix of a network gives for each image, computed once and kept: in memory, or in a file when it is
-// more than memory may hold. Values are kept as the device computes them, so training from them differs from training
-// from images at most by how images were grouped into batches. Which prefix is frozen is frozen_prefix.h's business;
-// when a cache is used, split_batches.h's.
+// What the frozen prefix of a network gives for each image, computed once and kept: on the device where it has room to
+// spare, else in memory, or in a file when it is more than memory may hold. Values are kept as the device computes
+// them, so training from them differs from training from images at most by how images were grouped into batches. Which
+// prefix is frozen is frozen_prefix.h's business; when a cache is used, split_batches.h's.
 #pragma once
 
 #include <atomic>
@@ -21,7 +21,9 @@ struct FeatureCacheSpec {
   const Dataset& dataset;
   int parts = 0;                  // of the prefix
   std::int64_t images = 0;        // that will be added
-  std::int64_t memory_bytes = 0;  // more goes to a file
+  std::int64_t device_bytes = 0;  // that may stay on the device; more goes to the host
+  bool stays_on_host = false;     // until move_to_device, for rows()
+  std::int64_t memory_bytes = 0;  // of the host; more goes to a file
   std::filesystem::path folder;   // of that file
   std::int64_t spare_bytes = 0;   // of the disk, left to other files
   /// For a device that computes meanwhile, a batch of so many bytes is gathered by threads; fewer bytes are copied
@@ -41,8 +43,10 @@ class FeatureCache {
   /// Instead of `add`: the rows of a feature file, which are those of `samples`. Errors: they do not fit, or are
   /// damaged.
   void take(const std::filesystem::path& file, std::span<const std::int64_t> samples);
-  /// All rows, as a feature file has them.
+  /// All rows, as a feature file has them. They lie on the host.
   FeatureRows rows() const;
+  /// From now on batches come from rows on the device, if they may stay there.
+  void move_to_device();
   /// Features of the given samples, [N,C,H,W] in NHWC: the input of part `parts`; into `x` where it fits (place_for).
   /// Errors: a sample that was not added.
   Tensor gather(std::span<const std::int64_t> samples, const Tensor& x = {}) const;
@@ -56,8 +60,11 @@ class FeatureCache {
   std::string description() const;
 
  private:
-  void reserve(const Tensor& features);
-  void write(std::int64_t row, std::span<const std::byte> rows);
+  void reserve(DType type);
+  bool reserve_on_device(DType type);
+  void write(const Tensor& features, std::int64_t count);
+  Tensor gather_on_device(std::span<const std::int64_t> samples, const Tensor& x) const;
+  std::int64_t row_of(std::int64_t sample) const;
   std::span<const std::byte> values() const;
   std::span<const std::byte> row(std::int64_t sample) const;
   void copy_rows(std::byte* to, std::span<const std::int64_t> samples) const;
@@ -66,13 +73,14 @@ class FeatureCache {
   Shape shape_;  // of one image's features
   std::int64_t row_bytes_ = 0, rows_ = 0;
   std::int64_t computed_rows_ = 0;  // in a batch
+  Tensor on_device_;                // all rows; else they are in one of the following
   std::vector<std::byte> memory_;
   std::optional<ScratchFile> file_;
   std::optional<MappedFile> taken_;
   std::filesystem::path taken_from_;
   std::vector<std::int64_t> row_of_sample_;  // -1: absent
   mutable std::vector<std::byte> gathered_;
-  mutable UploadRing ring_;  // where the device works by itself
+  mutable UploadRing ring_;  // where the device works by itself, or has the rows
 };
 
 /// Batches of features in the samples and order of another source, whose pixels are not read.

@@ -34,14 +34,15 @@ struct StageMemory {
 
 /// Every stage on its own, by two updates, one batch of evaluation and the copies that saving makes. Images that stay
 /// on the device count if train.device_image_cache_mb says how many may: by default they take what the run leaves.
-/// Memory of the host (decoded images, kept features) and what vendor libraries take for themselves are not counted;
-/// nor are workspaces of convolutions on a GPU, which only cuDNN knows. Errors: OutOfMemory, if the limit does not
-/// suffice; the settings cannot be planned.
+/// Memory of the host (decoded images), kept features, which may stay in what images leave, and what vendor libraries
+/// take for themselves are not counted; nor are workspaces of convolutions on a GPU, which only cuDNN knows.
+/// Errors: OutOfMemory, if the limit does not suffice; the settings cannot be planned.
 std::vector<StageMemory> estimate_memory(const MemoryQuestion& question);
 
-/// Bytes that images of a run may take of its device to stay there: what train.device_image_cache_mb says; by default
-/// what is free on a device that prepares images, without what the whole run is estimated to need (half of what is free
-/// where that cannot be said), a tenth more, cuDNN's workspace and half a GiB. `images`: in the training split.
+/// Bytes that images of a run, and kept features, may take of its device to stay there: what
+/// train.device_image_cache_mb says; by default what is free on a device that prepares images, without what the whole
+/// run is estimated to need (half of what is free where that cannot be said), a tenth more, cuDNN's workspace and half
+/// a GiB. `images`: in the training split.
 std::int64_t memory_for_images(const Network& network, const TrainSettings& settings, std::int64_t images);
 
 /// The stage that takes most from the device.

@@ -155,11 +155,14 @@ bool SplitBatches::keep_features(const FeatureRequest& request, ProgressSink& pr
   const ParameterSet& parameters = spec_.network.parameters();
   const std::int64_t weights_bytes = parameters.values().shape().size() * size_of(parameters.values().dtype());
   const std::vector<std::int64_t> samples = feature_samples();
+  const std::filesystem::path shared = shared_file(request, samples);
   const FeatureCacheSpec spec{
       .network = spec_.network,
       .dataset = spec_.dataset,
       .parts = request.prefix.parts,
       .images = std::int64_t(samples.size()),
+      .device_bytes = resident_feature_bytes(),
+      .stays_on_host = !shared.empty(),
       .memory_bytes = spec_.settings.feature_cache_mb << 20,
       .folder = spec_.folder,
       // best.h5 and last.h5 with two moments, and the copies of both that are being written.
@@ -167,13 +170,13 @@ bool SplitBatches::keep_features(const FeatureRequest& request, ProgressSink& pr
       .threads = loader_threads(spec_.settings.loader_threads, spec_.settings.threads),
       .stop = request.stop,
   };
-  const std::filesystem::path shared = shared_file(request, samples);
   auto cache = std::make_unique<FeatureCache>(spec);
   const bool is_taken = take_features(*cache, shared, samples, progress);
   if (!is_taken) {
     cache = std::make_unique<FeatureCache>(spec);
     if (!compute_features(*cache, shared, progress)) return false;
   }
+  cache->move_to_device();
   training_features_ = std::make_unique<FeatureBatches>(*cache, training(), spec_.settings.batch);
   if (keeps_validation())
     validation_features_ = std::make_unique<FeatureBatches>(*cache, images(Split::val), spec_.settings.batch);

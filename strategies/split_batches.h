@@ -65,6 +65,11 @@ class SplitBatches {
   std::int64_t resident_bytes(Split split) {
     return split == Split::test ? 0 : resident_bytes() / sharing() * count(split);
   }
+  /// For features: what images leave, whose batches are no longer needed but may be again.
+  std::int64_t resident_feature_bytes() {
+    const std::int64_t side = spec_.transform.crop;
+    return std::max<std::int64_t>(0, resident_bytes() - sharing() * side * side * 3);
+  }
   BatchSource& images(Split split);
   /// Those whose features are kept: training's, and validation's unless neither this run nor others read them.
   std::vector<std::int64_t> feature_samples() const;

@@ -134,7 +134,7 @@ std::vector<Setting<T>> make_table() {
       row("train.image_cache_mb", "--image-cache-mb", kData, &T::image_cache_mb,
           "memory for decoded images kept between epochs, in MiB; half as much more before the first", range(0)),
       row("train.device_image_cache_mb", "--device-image-cache-mb", kData, &T::device_image_cache_mb,
-          "memory of a GPU for images that stay there between epochs, in MiB; -1 is what the run leaves free",
+          "memory of a GPU for images and kept features that stay there, in MiB; -1 is what the run leaves free",
           range(-1)),
       row("train.feature_cache_dir", "--feature-cache", kData, &T::feature_cache_dir,
           "folder where features stay for other runs of the same images and frozen weights"),

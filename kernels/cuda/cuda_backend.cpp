@@ -18,6 +18,8 @@ void CudaBackend::run_map(const MapCall& call) {
 
 void CudaBackend::copy(View y, Write write, ConstView x) { gpu::copy(y, write, x, stream()); }
 
+void CudaBackend::index_select(View y, ConstView x, ConstView index) { gpu::index_select(y, x, index, stream()); }
+
 bool CudaBackend::all_finite(ConstView x) {
   const CudaScratch flag(*this, sizeof(int));
   zero(flag.as<void>(), sizeof(int));

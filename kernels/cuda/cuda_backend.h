@@ -57,6 +57,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<KernelTracer> make_kernel_tracer() override;
 
   void copy(View y, Write, ConstView x) override;
+  void index_select(View y, ConstView x, ConstView index) override;
   bool all_finite(ConstView x) override;
 
   ConvFormats conv_formats(const ConvSpec&) override { return {kNhwc, kNhwc}; }

@@ -91,6 +91,10 @@ struct InputScratch {
 InputScratch input_scratch(const Shape& x);
 void images_to_input(View x, std::span<const ConstView> pixels, std::span<const ImageChange> changes,
                      const PixelScaling& scaling, std::byte* scratch, cudaStream_t stream);
+
+// index_select.cu
+void index_select(View y, ConstView x, ConstView index, cudaStream_t stream);
+
 // fold.cu
 void fold_normalize(View folded, View shift, ConstView w, ConstView bias, const NormalizeArgs& args,
                     cudaStream_t stream);

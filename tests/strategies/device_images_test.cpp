@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <deque>
+#include <numeric>
 
 #include "strategies/memory_estimate.h"
 #include "strategies/split_batches.h"
@@ -235,6 +236,13 @@ class LateDevice final : public ObservedBackend, private DeviceObserver {
   std::int64_t made_ = 0;                    // ever
 };
 
+/// Values as they lie in memory.
+std::vector<double> from_nhwc(const Tensor& x) {
+  std::vector<float> values(std::size_t(x.shape().size()));
+  x.backend().copy_out(values.data(), x.view().data, std::int64_t(values.size() * sizeof(float)));
+  return {values.begin(), values.end()};
+}
+
 TEST_F(DeviceImages, ALateDeviceSeesTheSame) {
   Context plain(make_backend({DeviceKind::cpu}, {.threads = 2}));
   ImageBatches expected(plain, dataset, spec("standard"));
@@ -244,6 +252,45 @@ TEST_F(DeviceImages, ALateDeviceSeesTheSame) {
       Context late(std::make_unique<LateDevice>(uploads_early));
       DeviceImageBatches images(late, dataset, spec("standard"), resident);
       for (const std::int64_t epoch : {0, 1}) EXPECT_EQ(read_epoch(images, epoch), read_epoch(expected, epoch));
+    }
+}
+
+TEST_F(DeviceImages, ALateDevicePicksTheSameFeatures) {
+  const std::int64_t images = dataset.size(), values = 30;  // of each
+  std::vector<float> features(std::size_t(images * values));
+  std::iota(features.begin(), features.end(), 1.0F);
+  testing::TemporaryFolder folder;
+  write_feature_file(folder / "features",
+                     {.shape = {images, 5, 2, 3}, .value_bytes = 4, .bytes = std::as_bytes(std::span(features))});
+  std::vector<std::int64_t> samples(static_cast<std::size_t>(images));
+  std::iota(samples.begin(), samples.end(), 0);
+  for (const bool uploads_early : {true, false})
+    for (const std::int64_t device_bytes : {0, 1 << 20}) {
+      SCOPED_TRACE((uploads_early ? "early, " : "late, ") + std::to_string(device_bytes));
+      Context late(std::make_unique<LateDevice>(uploads_early));
+      const auto network = testing::small_network(late, "resnet50");
+      FeatureCache cache({.network = *network,
+                          .dataset = dataset,
+                          .parts = 1,
+                          .images = images,
+                          .device_bytes = device_bytes,
+                          .folder = {}});
+      cache.take(folder / "features", samples);
+      cache.move_to_device();
+      std::vector<Tensor> batches;
+      for (std::int64_t b = 0; b < 5; ++b) {
+        const std::int64_t chosen[] = {(3 * b + 1) % images, b % images, (3 * b + 1) % images};
+        batches.push_back(cache.gather(chosen));
+      }
+      for (std::int64_t b = 0; b < 5; ++b) {
+        const std::vector<double> found = from_nhwc(batches[std::size_t(b)]);
+        ASSERT_EQ(std::ssize(found), 3 * values);
+        for (std::int64_t i = 0; i < 3 * values; ++i) {
+          const std::int64_t sample = (i / values == 1 ? b : 3 * b + 1) % images;
+          EXPECT_EQ(found[std::size_t(i)], double(features[std::size_t(sample * values + i % values)]))
+              << b << " " << i;
+        }
+      }
     }
 }
 

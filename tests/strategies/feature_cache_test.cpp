@@ -67,10 +67,14 @@ TEST(FeatureCache, KeepsWhatTheNetworkGivesAtEveryBoundary) {
                          .images = count,
                          .memory_bytes = 0,
                          .folder = folder.path()});
+      FeatureCache device(
+          {.network = *network, .dataset = dataset, .parts = parts, .images = count, .device_bytes = 1 << 30});
       ASSERT_TRUE(memory.add(images, sink));
       ASSERT_TRUE(file.add(images, sink));
+      ASSERT_TRUE(device.add(images, sink));
       EXPECT_TRUE(context.is_training());
-      EXPECT_TRUE(contains(memory.description(), "in memory"));
+      EXPECT_TRUE(memory.description().ends_with("in memory"));
+      EXPECT_TRUE(contains(device.description(), "in memory of cpu"));
       EXPECT_TRUE(contains(file.description(), "in a file in " + folder.path().string()));
       EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
 
@@ -82,17 +86,66 @@ TEST(FeatureCache, KeepsWhatTheNetworkGivesAtEveryBoundary) {
       const std::vector<double> expected = network->run_parts(batch.x, 0, parts).to_host();
       EXPECT_EQ(memory.gather(batch.samples).to_host(), expected);
       EXPECT_EQ(file.gather(batch.samples).to_host(), expected);
+      EXPECT_EQ(device.gather(batch.samples).to_host(), expected);
       // Any samples in any order.
       const std::vector<std::int64_t> two = {batch.samples[5], batch.samples[2]};
       const std::vector<double> some = file.gather(two).to_host();
+      EXPECT_EQ(device.gather(two).to_host(), some);
       const std::size_t row = some.size() / 2;
       EXPECT_TRUE(
           std::equal(some.begin(), some.begin() + std::ptrdiff_t(row), expected.begin() + std::ptrdiff_t(5 * row)));
       EXPECT_TRUE(
           std::equal(some.begin() + std::ptrdiff_t(row), some.end(), expected.begin() + std::ptrdiff_t(2 * row)));
-      EXPECT_THROW((void)memory.gather(std::vector<std::int64_t>{dataset.indices(Split::test)[0]}), Error);
+      for (const FeatureCache* cache : {&memory, &device})
+        EXPECT_THROW((void)cache->gather(std::vector<std::int64_t>{dataset.indices(Split::test)[0]}), Error);
     }
   }
+}
+
+TEST(FeatureCache, MovesToTheDeviceWhereItFits) {
+  const Dataset dataset = workshop_images();
+  TemporaryFolder folder;
+  Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
+  const auto network = small_network(context, "resnet50");
+  initialise_from_scratch(*network, 3);
+  ImageBatches images(context, dataset, loader_of(dataset, 5));  // batches, the last of them smaller
+  RecordingSink sink;
+  FeatureCacheSpec spec{.network = *network,
+                        .dataset = dataset,
+                        .parts = 4,
+                        .images = 13,
+                        .stays_on_host = true,
+                        .memory_bytes = 1 << 30,
+                        .folder = folder.path()};
+  FeatureCache small(spec);  // for which the device has no room
+  ASSERT_TRUE(small.add(images, sink));
+  const std::vector<std::int64_t> samples = images.order(kListingOrder);
+  const std::vector<double> expected = small.gather(samples).to_host();
+  spec.device_bytes = small.bytes() - 1;
+  FeatureCache too_large(spec);
+  ASSERT_TRUE(too_large.add(images, sink));
+  too_large.move_to_device();
+  EXPECT_TRUE(too_large.description().ends_with("in memory"));
+  EXPECT_EQ(too_large.gather(samples).to_host(), expected);
+
+  spec.device_bytes = small.bytes();
+  const auto path = folder / "shared";
+  for (const std::int64_t memory : {std::int64_t{1} << 30, std::int64_t{0}}) {  // from memory, from a file
+    spec.memory_bytes = memory;
+    FeatureCache cache(spec);
+    ASSERT_TRUE(cache.add(images, sink));
+    write_feature_file(path, cache.rows());
+    EXPECT_FALSE(contains(cache.description(), "memory of cpu"));
+    cache.move_to_device();
+    EXPECT_TRUE(contains(cache.description(), "memory of cpu"));
+    EXPECT_EQ(cache.gather(samples).to_host(), expected);
+  }
+  FeatureCache taken(spec);
+  taken.take(path, samples);
+  taken.move_to_device();
+  std::filesystem::remove(path);
+  EXPECT_TRUE(contains(taken.description(), "memory of cpu"));
+  EXPECT_EQ(taken.gather(samples).to_host(), expected);
 }
 
 TEST(FeatureCache, ThreadsGatherForADeviceThatComputesMeanwhile) {
@@ -191,9 +244,11 @@ TEST(FeatureCache, RunsEqualThoseFromImagesAtEveryBoundary) {
   const FitRun memory = descend(s, DeviceKind::cpu);
   s.output = (folder / "file").string(), s.feature_cache_mb = 0;
   const FitRun file = descend(s, DeviceKind::cpu);
-  s.output = (folder / "images").string(), s.feature_cache = false;
+  s.output = (folder / "device").string(), s.device_image_cache_mb = 100;
+  const FitRun device = descend(s, DeviceKind::cpu);
+  s.output = (folder / "images").string(), s.device_image_cache_mb = -1, s.feature_cache = false;
   const FitRun images = descend(s, DeviceKind::cpu);
-  ASSERT_TRUE(memory.was_complete && file.was_complete && images.was_complete);
+  ASSERT_TRUE(memory.was_complete && file.was_complete && device.was_complete && images.was_complete);
 
   const std::vector<std::string> kept = lines_with(memory.sink.notes, "computed once and kept");
   ASSERT_EQ(kept.size(), 11u) << memory.sink.notes;  // the head, eight boundaries below, the head twice more
@@ -205,7 +260,8 @@ TEST(FeatureCache, RunsEqualThoseFromImagesAtEveryBoundary) {
   EXPECT_EQ(lines_with(file.sink.notes, "in a file in " + (folder / "file").string()).size(), 11u);
   EXPECT_EQ(lines_with(images.sink.notes, "not kept: train.feature_cache is off").size(), 11u);
 
-  for (const char* run : {"memory", "file"}) {
+  EXPECT_EQ(lines_with(device.sink.notes, "in memory of cpu").size(), 11u);
+  for (const char* run : {"memory", "file", "device"}) {
     EXPECT_EQ(read_text(folder / run / "steps.csv"), read_text(folder / "images" / "steps.csv")) << run;
     for (const char* model : {"last.h5", "best.h5"})
       EXPECT_EQ(differing_tensors(folder / run / model, folder / "images" / model), std::vector<std::string>{}) << run;

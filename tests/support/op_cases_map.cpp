@@ -177,13 +177,29 @@ void add_map_cases(std::vector<OpCase>& table, CaseSize size) {
   }
 }
 
+/// `count` images of a set of `of`, some of them more than once.
+void add_index_select(std::vector<OpCase>& table, const char* name, const Shape& image, std::int64_t of,
+                      std::int64_t count) {
+  OpCase c{.call = "index_select", .name = std::string("index_select/") + name};
+  Shape x = image, y = image;
+  x.n = of, y.n = count;
+  c.operands = {fresh("y", y).activation(), input("x", x).activation(),
+                input("index", {count, 1, 1, 1}, whole(double(of))).of(DType::i32)};
+  c.exact = true;
+  c.run = [](Backend& d, CaseOperands& o, Write) { d.index_select(o["y"], o["x"], o["index"]); };
+  table.push_back(c);
+}
+
 void add_copy_cases(std::vector<OpCase>& table, CaseSize size) {
   const bool real = size == CaseSize::real;
   const Shape s = real ? Shape{8, 256, 56, 56} : Shape{2, 48, 3, 5}, odd{3, 5, 4, 7};
   const Operand y = output("y", s), x = input("x", s);
   add_copy(table, "nhwc_to_blocks8", y.in({8}), x);
   add_copy(table, "blocks16_to_nhwc", y, x.in({16}));
-  if (real) return;
+  if (real) return add_index_select(table, "layer3", {1, 1024, 14, 14}, 256, 64);
+  add_index_select(table, "wide", {1, 16, 3, 5}, 7, 9);
+  add_index_select(table, "narrow", {1, 3, 3, 5}, 5, 2);
+  add_index_select(table, "pieces", {1, 64, 12, 12}, 3, 4);
   add_copy(table, "nhwc", y, x);
   add_copy(table, "blocks8_to_blocks16", y.in({16}), x.in({8}));
   add_copy(table, "blocks16_to_nchw", y.in(kNchw), x.in({16}));
