@@ -89,7 +89,7 @@ std::string notes_text(const MemoryQuestion& question) {
     return "not counted: the program, decoded images and the loader's batches\n";
   const TrainSettings& s = question.settings;
   std::string text = "not counted: the CUDA context, and cuDNN's workspaces, which are known on the GPU alone";
-  if (s.device_image_cache_mb < 0) text += "; images stay on the GPU in what is left";
+  if (s.device_image_cache_mb < 0) text += "; images and kept features stay on the GPU in what is left";
   const bool may_fuse = question.info.architecture == "densenet121" && question.precision != Precision::f32 &&
                         question.precision != Precision::tf32 && s.fused_norms == "auto";
   if (may_fuse) text += "; where the GPU is faster with fused norms it needs less, as --set train.fused_norms=on shows";

@@ -47,7 +47,7 @@ Region region_of(const ConstView& v) {
 }
 
 std::int64_t DeviceCall::bytes() const {
-  std::int64_t sum = 0;
+  std::int64_t sum = -unread_bytes;
   for (const Region& r : writes) sum += r.bytes();
   for (const Region& r : reads) sum += r.bytes();
   return sum;
@@ -307,8 +307,9 @@ void ObservedBackend::adaptive_avg_pool_grad(View dx, Write write, ConstView dy)
 }
 
 void ObservedBackend::index_select(View y, ConstView x, ConstView index) {
-  observe({.op = "index_select", .detail = to_string(y.shape)}, {.out = {{y}}, .in = {x, index}},
-          [=, this] { inner_->index_select(y, x, index); });
+  const std::int64_t unread = (x.shape.size() - y.shape.size()) * size_of(x.dtype);
+  observe({.op = "index_select", .detail = to_string(y.shape), .unread_bytes = unread},
+          {.out = {{y}}, .in = {x, index}}, [=, this] { inner_->index_select(y, x, index); });
 }
 
 void ObservedBackend::images_to_input(View x, std::span<const ConstView> pixels, std::span<const ImageChange> changes,

@@ -30,6 +30,8 @@ struct DeviceCall {
   bool waits = false;      // the host waits for the device
   bool uses_host = false;  // reads or writes memory of the host, so the call must not be repeated later
 
+  std::int64_t unread_bytes = 0;  // in `reads`, where the device alone knows which part it is
+
   std::int64_t bytes() const;  // read and written
 };
 

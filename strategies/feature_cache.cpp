@@ -41,7 +41,11 @@ bool FeatureCache::add(BatchSource& images, ProgressSink& progress) {
     report.images_per_second = double(rows_ - rows_before) / seconds_since(begin);
     progress.advance(report);
   }
-  context.backend().synchronize();
+  if (on_device_ && rows_ > rows_before) {  // whose batches did not wait
+    context.backend().synchronize();
+    report.images_per_second = double(rows_ - rows_before) / seconds_since(begin);
+    progress.advance(report);
+  }
   progress.end_pass();
   return true;
 }

@@ -148,7 +148,11 @@ std::vector<StageMemory> estimate_memory(const MemoryQuestion& question) {
 }
 
 std::int64_t memory_for_images(const Network& network, const TrainSettings& settings, std::int64_t images) {
-  if (settings.device_image_cache_mb >= 0) return settings.device_image_cache_mb << 20;
+  const std::int64_t set = settings.device_image_cache_mb;
+  return set >= 0 ? set << 20 : memory_left(network, settings, images);
+}
+
+std::int64_t memory_left(const Network& network, const TrainSettings& settings, std::int64_t images) {
   Backend& device = network.context().backend();
   const std::int64_t free = device.prepares_images() ? device.free_bytes() : 0;
   if (free == 0) return 0;

@@ -39,10 +39,13 @@ struct StageMemory {
 /// Errors: OutOfMemory, if the limit does not suffice; the settings cannot be planned.
 std::vector<StageMemory> estimate_memory(const MemoryQuestion& question);
 
+/// What is free on a device that prepares images, without what the whole run is estimated to need (half of what is free
+/// where that cannot be said), a tenth more, cuDNN's workspace and half a GiB. 0 on other devices. `images`: in the
+/// training split.
+std::int64_t memory_left(const Network& network, const TrainSettings& settings, std::int64_t images);
+
 /// Bytes that images of a run, and kept features, may take of its device to stay there: what
-/// train.device_image_cache_mb says; by default what is free on a device that prepares images, without what the whole
-/// run is estimated to need (half of what is free where that cannot be said), a tenth more, cuDNN's workspace and half
-/// a GiB. `images`: in the training split.
+/// train.device_image_cache_mb says, by default memory_left.
 std::int64_t memory_for_images(const Network& network, const TrainSettings& settings, std::int64_t images);
 
 /// The stage that takes most from the device.

@@ -34,6 +34,15 @@ std::int64_t SplitBatches::resident_bytes() {
   return *resident_bytes_;
 }
 
+std::int64_t SplitBatches::resident_feature_bytes() {
+  const Network& network = spec_.network;
+  std::int64_t bytes = resident_bytes();
+  if (bytes > 0 && spec_.settings.device_image_cache_mb >= 0 && network.context().backend().prepares_images())
+    bytes = std::min(bytes, memory_left(network, spec_.settings, count(Split::train)));
+  const std::int64_t side = spec_.transform.crop;
+  return std::max<std::int64_t>(0, bytes - sharing() * side * side * 3) / 2;
+}
+
 std::string SplitBatches::images_note() {
   const Backend& device = spec_.network.context().backend();
   if (spec_.training || (resident_bytes() == 0 && !device.prepares_images())) return {};

@@ -65,11 +65,9 @@ class SplitBatches {
   std::int64_t resident_bytes(Split split) {
     return split == Split::test ? 0 : resident_bytes() / sharing() * count(split);
   }
-  /// For features: what images leave, whose batches are no longer needed but may be again.
-  std::int64_t resident_feature_bytes() {
-    const std::int64_t side = spec_.transform.crop;
-    return std::max<std::int64_t>(0, resident_bytes() - sharing() * side * side * 3);
-  }
+  /// For features: half of what images leave, which may be needed again. Features are taken at once and make way for
+  /// nothing, so the device must have the room whatever the settings say.
+  std::int64_t resident_feature_bytes();
   BatchSource& images(Split split);
   /// Those whose features are kept: training's, and validation's unless neither this run nor others read them.
   std::vector<std::int64_t> feature_samples() const;

@@ -34,8 +34,13 @@ bool select_by(const View& y, const ConstView& x, const ConstView& index, cudaSt
 
 void index_select(View y, ConstView x, ConstView index, cudaStream_t stream) {
   if (y.shape.size() == 0) return;
-  select_by<uint4>(y, x, index, stream) || select_by<std::uint32_t>(y, x, index, stream) ||
-      select_by<std::uint16_t>(y, x, index, stream);
+  if (!y.is_dense() || !x.is_dense() || y.dtype != x.dtype || y.format != x.format || index.dtype != DType::i32 ||
+      y.shape.size() / y.shape.n != x.shape.size() / x.shape.n)
+    throw Error("index_select: " + to_string(y.shape) + " cannot be picked from " + to_string(x.shape) +
+                "; both must be dense and of one format and type, the index of i32");
+  const bool is_done = select_by<uint4>(y, x, index, stream) || select_by<std::uint32_t>(y, x, index, stream) ||
+                       select_by<std::uint16_t>(y, x, index, stream);
+  if (!is_done) throw Error("index_select: images of an odd number of bytes");
 }
 
 }  // namespace graft::gpu

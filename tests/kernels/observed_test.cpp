@@ -131,6 +131,9 @@ TEST(ObservedBackend, CountsTheWorkOfConvolutionsAndMatrixProducts) {
   device.linear_weight_grad(view({10, 32, 1, 1}), Write::add, view({4, 10, 1, 1}), view({4, 32, 1, 1}));
   EXPECT_EQ(count.flops, 2.0 * 4 * 10 * 32);
   EXPECT_EQ(count.bytes, 8 * (2 * 320 + 40 + 128));
+  const View index{memory, DType::i32, kNhwc, {3, 1, 1, 1}, 1};
+  device.index_select(view({3, 16, 4, 4}), view({100, 16, 4, 4}), index);
+  EXPECT_EQ(count.bytes, 8 * 2 * 3 * 256 + 4 * 3) << "what is picked, not all there is";
 }
 
 }  // namespace

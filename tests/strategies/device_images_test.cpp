@@ -8,6 +8,7 @@
 #include <deque>
 #include <numeric>
 
+#include "models/network_io.h"
 #include "strategies/memory_estimate.h"
 #include "strategies/split_batches.h"
 #include "tests/data/data_testing.h"
@@ -362,6 +363,32 @@ TEST(MemoryForImages, IsWhatTheRunLeavesOrWhatTheSettingsSay) {
   settings.device_image_cache_mb = -1;
   Context cpu(make_backend({DeviceKind::cpu}));
   EXPECT_EQ(memory_for_images(*make_network(cpu, info), settings, 20), 0) << "a CPU's loader makes its batches";
+}
+
+/// What a probe says of its features on a device with so much free memory.
+std::string features_note(std::int64_t free, std::int64_t megabytes) {
+  testing::TemporaryFolder folder;
+  TrainSettings settings = testing::short_run(folder / "run");
+  settings.device_image_cache_mb = megabytes;
+  const Dataset dataset = Dataset::open({.path = testing::Workshop::get().images()});
+  Context context(std::make_unique<RoomyDevice>(free));
+  const auto network = load_backbone(context, testing::Workshop::get().model(), {.num_classes = 2});
+  SplitBatches batches({*network, dataset, settings, {.resize = 32, .crop = 32}, folder.path()});
+  FreezePlan plan = FreezePlan::frozen(network->parameters());
+  plan.train_head(network->parameters());
+  plan.apply(network->parameters());
+  testing::RecordingSink sink;
+  EXPECT_TRUE(batches.start_behind({frozen_prefix(*network, plan), "digest", nullptr}, sink));
+  return sink.notes;
+}
+
+TEST(MemoryForFeatures, IsHalfOfWhatImagesLeaveAndNeverWhatTheRunNeeds) {
+  constexpr std::int64_t kGiB = std::int64_t{1} << 30;
+  EXPECT_TRUE(testing::contains(features_note(10 * kGiB, -1), "in memory of cpu"));
+  EXPECT_TRUE(testing::contains(features_note(10 * kGiB, 100), "in memory of cpu"));
+  EXPECT_FALSE(testing::contains(features_note(10 * kGiB, 0), "in memory of cpu"));
+  EXPECT_FALSE(testing::contains(features_note(kGiB / 4, -1), "in memory of cpu"));
+  EXPECT_FALSE(testing::contains(features_note(kGiB / 4, 100), "in memory of cpu")) << "whatever the settings say";
 }
 
 }  // namespace
