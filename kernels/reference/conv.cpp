@@ -53,8 +53,7 @@ std::int64_t source_column(const ConvSpec& c, std::int64_t q, std::int64_t s) {
 }
 
 /// Calls f(place in a row of weights, place in x, count) for what output pixel p,q of image n sees of x, piece by
-/// piece: a piece is neighbours in memory on both sides. A row of few channels is one piece; of many, each of its
-/// pixels.
+/// piece: a piece is neighbours in memory on both sides, a row of the kernel where x's pixels follow each other.
 template <class F>
 void for_each_piece(const ConvSpec& spec, const Strides& sx, std::int64_t n, std::int64_t p, std::int64_t q,
                     const F& f) {

@@ -16,7 +16,7 @@ namespace {
 using testing::TemporaryFolder;
 using testing::Workshop;
 
-constexpr std::int64_t kBatch = 7;  // divides no split's number of images
+constexpr std::int64_t kStepBatch = 7;  // divides no split's number of images
 
 class Sizes : public DeviceObserver {
  public:
@@ -53,7 +53,7 @@ auto on_both(const Work& work) {
     Context context(std::make_unique<Disguised>(gpu, sizes));
     auto result = work(context);
     if (gpu)
-      EXPECT_EQ(sizes.seen, std::set{kBatch});
+      EXPECT_EQ(sizes.seen, std::set{kStepBatch});
     else
       EXPECT_GT(sizes.seen.size(), 1u) << "no last batch was smaller";
     return result;
@@ -68,7 +68,7 @@ TEST(LastBatch, OfAnEvaluationIsFilledUp) {
                     {.model = Workshop::get().model().string(),
                      .data = Workshop::get().images().string(),
                      .split = "all",
-                     .batch = kBatch,
+                     .batch = kStepBatch,
                      .threads = 2},
                     sink);
   });
@@ -84,7 +84,7 @@ TEST(LastBatch, FollowsThePlanOfTheOthersMemory) {
   const Dataset dataset = Dataset::open({.path = Workshop::get().images(), .threads = 2});
   const auto batches = image_batches(context, dataset,
                                      {.indices = dataset.indices(Split::train),
-                                      .batch = kBatch,
+                                      .batch = kStepBatch,
                                       .transform = {.resize = 32, .crop = 32},
                                       .augmentation = {},
                                       .threads = 2},
@@ -96,7 +96,7 @@ TEST(LastBatch, FollowsThePlanOfTheOthersMemory) {
   sizes.unplanned = 0;
   answer(*network, *batches, call, sink);
   EXPECT_EQ(sizes.unplanned, 0);
-  EXPECT_EQ(sizes.seen, std::set{kBatch});
+  EXPECT_EQ(sizes.seen, std::set{kStepBatch});
 }
 
 TEST(LastBatch, OfAPredictionIsFilledUp) {
@@ -105,7 +105,7 @@ TEST(LastBatch, OfAPredictionIsFilledUp) {
     return predict(context,
                    {.model = Workshop::get().model().string(),
                     .images = {Workshop::get().images().string()},
-                    .batch = kBatch,
+                    .batch = kStepBatch,
                     .threads = 2},
                    sink);
   });
@@ -124,7 +124,7 @@ TEST(LastBatch, OfKeptFeaturesIsFilledUp) {
   int number = 0;
   const auto [filled, plain] = on_both([&](Context& context) {
     TrainSettings s = testing::short_run(folder / std::to_string(number++));
-    s.batch = kBatch;
+    s.batch = kStepBatch;
     testing::RecordingSink sink;
     RunResult result = train(context, s, {.config_toml = "", .command_line = "graft train"}, sink);
     EXPECT_TRUE(testing::contains(sink.notes, "computed once and kept")) << sink.notes;
