@@ -48,6 +48,9 @@ function(graft_library folder)
   if(folder MATCHES "^(tensor|data|strategies|apps)$")  # those of many files
     graft_group_sources(${target})
   endif()
+  if(GRAFT_TESTS_ONLY AND folder MATCHES "^(strategies|apps)$")  # much code; the time of a run is spent below them
+    target_compile_options(${target} PRIVATE -O1)
+  endif()
   if(NOT arg_NO_INSTALL)
     install(TARGETS ${target} EXPORT graftTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
   endif()

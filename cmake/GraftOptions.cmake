@@ -14,7 +14,7 @@ option(GRAFT_BUILD_TESTS "Build the tests" ON)
 option(GRAFT_BUILD_BENCH "Build the benchmarks" ON)
 option(GRAFT_WERROR "Treat warnings as errors" OFF)
 option(GRAFT_GROUP_SOURCES "Compile source files in groups, for builds from nothing; a missing #include then goes unnoticed" OFF)
-option(GRAFT_TESTS_ONLY "Optimise for compile time where no test needs more: -O1 but for kernels/, and device code of any speed" OFF)
+option(GRAFT_TESTS_ONLY "Compile quickly what tests do not wait for: -O1 for strategies/ and apps/, and device code of any speed" OFF)
 set(GRAFT_SANITIZE "" CACHE STRING "Sanitizers to build with, such as \"address;undefined\"")
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
@@ -43,11 +43,7 @@ if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
 endif()
 
 # Asserts guard internal invariants and stay on in every build; line tables make profiles and backtraces readable.
-if(GRAFT_TESTS_ONLY)
-  set(CMAKE_CXX_FLAGS_RELEASE "-O1 -g1")
-else()
-  set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g1")
-endif()
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g1")
 set(CMAKE_CUDA_FLAGS_RELEASE "-O2")
 
 if(NOT CMAKE_CXX_COMPILER_LAUNCHER)
