@@ -25,6 +25,12 @@ if(label MATCHES "^(models|strategies)$")
   list(APPEND environment
        GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.trim_threshold=8589934592:glibc.malloc.mmap_threshold=8589934592)
 endif()
+# SharedModel.IsMade, where a program has it, writes the model file from which its other tests start (shared_model.h).
+set(shares_model OFF)
+if("SharedModel." IN_LIST lines)
+  set(shares_model ON)
+  list(APPEND environment "GRAFT_TEST_MODEL=${program}_model.h5")
+endif()
 
 set(seen)
 foreach(line IN LISTS lines)
@@ -50,6 +56,11 @@ foreach(line IN LISTS lines)
       set_tests_properties("${prefix}${name}" PROPERTIES LABELS "${label}" TIMEOUT ${timeout}
                            ENVIRONMENT "${environment}" SKIP_REGULAR_EXPRESSION
                            "\\[  PASSED  \\] 0 tests\\.(\n\\[  SKIPPED \\][^\n]*)+[ \n]*$")
+      if(name STREQUAL "SharedModel.IsMade")
+        set_tests_properties("${prefix}${name}" PROPERTIES FIXTURES_SETUP ${prefix}shared_model)
+      elseif(shares_model)
+        set_tests_properties("${prefix}${name}" PROPERTIES FIXTURES_REQUIRED ${prefix}shared_model)
+      endif()
     endif()
   endif()
 endforeach()

@@ -11,6 +11,7 @@
 #include <cstdlib>
 
 #include "apps/demo_images.h"
+#include "tests/shared_model.h"
 
 namespace graft::testing {
 namespace {
@@ -121,8 +122,11 @@ const Workshop& Workshop::get() {
 
 Workshop::Workshop() {
   write_demo_set(images(), DemoTask::target, {.train = 4, .val = 2, .test = 2}, 36, 5);
+  model_ = shared_model().value_or(folder_ / "model.h5");
+  if (fs::exists(model_)) return;
   const Outcome made = graft(small_training(images(), folder_ / "start", {"--max-steps", "0"}));
   if (made.exit_code != 0) throw std::runtime_error("cannot make a model: " + made.err);
+  fs::copy_file(folder_ / "start/last.h5", model_);
 }
 
 std::vector<std::string> small_training(const std::string& data, const std::string& run_directory,

@@ -46,18 +46,19 @@ class TemporaryFolder {
   std::filesystem::path path_;
 };
 
-/// Drawn images in images/{train,val,test}/<pattern>/ and a DenseNet-121 for 32 px with random weights, model.h5, whose
-/// classes are the images'.
+/// Drawn images in images/{train,val,test}/<pattern>/ and a DenseNet-121 for 32 px with random weights whose classes
+/// are the images': the file that ctest had made for all tests (tests/shared_model.h), or its own.
 class Workshop {
  public:
   static const Workshop& get();
   std::string images() const { return folder_ / "images"; }
-  std::string model() const { return folder_ / "start/last.h5"; }
+  std::string model() const { return model_; }
   std::string one_image() const { return images() + "/test/circles/000.png"; }
 
  private:
   Workshop();
   TemporaryFolder folder_;
+  std::string model_;
 };
 
 /// Arguments that make `graft train` small: DenseNet-121, 32 px, 8 images a batch, one thread.

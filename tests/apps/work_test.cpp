@@ -91,7 +91,7 @@ TEST(Work, TheWeightsDecideTheArchitectureThatIsRecorded) {
     write_atomically(folder / "run/config.toml", std::string_view(config));
   };
   for (std::vector<std::string> arch : {std::vector<std::string>{"--arch", "resnet50"}, {"--set", "train.arch=vgg19"}})
-    expect_error(from_weights(folder / "none", arch), 2, "last.h5 holds a densenet121, not a ");
+    expect_error(from_weights(folder / "none", arch), 2, shop.model() + " holds a densenet121, not a ");
   EXPECT_FALSE(fs::exists(folder / "none"));
 
   const Outcome none = from_weights(folder / "run", {"--max-steps", "0"});

@@ -11,6 +11,7 @@
 #include "models/network_io.h"
 #include "strategies/run.h"
 #include "tests/data/data_testing.h"
+#include "tests/shared_model.h"
 
 namespace graft::testing {
 
@@ -55,7 +56,8 @@ inline void draw_images(const std::filesystem::path& folder, int classes = 2, co
   }
 }
 
-/// A folder with images and a model file, made once per test program.
+/// A folder with images, and a model file: the one that ctest had made for all tests (tests/shared_model.h), or its
+/// own.
 class Workshop {
  public:
   static const Workshop& get() {
@@ -63,11 +65,15 @@ class Workshop {
     return workshop;
   }
   std::filesystem::path images() const { return folder_ / "images"; }
-  std::filesystem::path model() const { return folder_ / "model.h5"; }
+  std::filesystem::path model() const { return model_; }
 
  private:
   Workshop() {
     draw_images(images());
+    model_ = shared_model().value_or(folder_ / "model.h5");
+    if (!std::filesystem::exists(model_)) make_model();
+  }
+  void make_model() const {
     Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
     ModelInfo info;
     info.architecture = "densenet121";
@@ -75,9 +81,10 @@ class Workshop {
     info.input_size = info.resize = 32;
     const auto network = make_network(context, info);
     initialise_from_scratch(*network, 3);
-    save_network(model(), *network);
+    save_network(model_, *network);
   }
   TemporaryFolder folder_;
+  std::filesystem::path model_;
 };
 
 /// At 32 px, two classes; its weights are zero.
