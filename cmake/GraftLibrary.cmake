@@ -56,16 +56,45 @@ function(graft_library folder)
   endif()
 endfunction()
 
-# graft_group_sources(<target>): with GRAFT_GROUP_SOURCES its files are compiled 24 at a time as one, which parses the
-# headers and instantiates the templates that they share once and takes half the time. No two files of the target may then
-# use the same name for helpers of their own; SKIP_UNITY_BUILD_INCLUSION on a source file leaves it alone.
+# graft_group_sources(<target> [<folders>...]): with GRAFT_GROUP_SOURCES its files are compiled as one, which parses the
+# headers and instantiates the templates that they share once and takes half the time: 24 at a time or, with folders, those
+# of each, and no others. No two files of a group may then use the same name for helpers of their own. A file with compile
+# options of its own, or with SKIP_UNITY_BUILD_INCLUSION, is left alone.
 function(graft_group_sources target)
-  if(GRAFT_GROUP_SOURCES)
-    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 24)
-    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")  # a class of one file may hold helpers of that file
-      target_compile_options(${target} PRIVATE -Wno-subobject-linkage)
-    endif()
+  if(NOT GRAFT_GROUP_SOURCES)
+    return()
   endif()
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 24)
+  if(ARGN)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD_MODE GROUP)
+    foreach(folder IN LISTS ARGN)
+      file(GLOB group CONFIGURE_DEPENDS ${folder}/*.cpp)
+      set_source_files_properties(${group} PROPERTIES UNITY_GROUP ${folder})
+    endforeach()
+  endif()
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")  # a class of one file may hold helpers of that file
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-subobject-linkage>)
+  endif()
+endfunction()
+
+# graft_group_cuda(<list of sources> <file>): the same for device code, which CMake 3.25 does not group, and whose group the
+# host model wants to be a .cu file: it replaces those of the list that have no compile options of their own.
+function(graft_group_cuda list file)
+  if(NOT GRAFT_GROUP_SOURCES)
+    return()
+  endif()
+  set(sources ${${list}})
+  set(includes "")
+  foreach(source IN LISTS sources)
+    get_source_file_property(options ${source} COMPILE_OPTIONS)
+    if(source MATCHES "\\.cu$" AND NOT options)
+      string(APPEND includes "#include \"${source}\"\n")
+      list(REMOVE_ITEM sources ${source})
+    endif()
+  endforeach()
+  file(CONFIGURE OUTPUT ${file} CONTENT "${includes}" @ONLY)
+  list(PREPEND sources ${file})  # it takes longest, so it is begun first
+  set(${list} ${sources} PARENT_SCOPE)
 endfunction()
 
 # graft_precompile(<target> <headers>...): half the time that a file takes to compile goes to headers that most files

@@ -14,7 +14,7 @@ option(GRAFT_BUILD_TESTS "Build the tests" ON)
 option(GRAFT_BUILD_BENCH "Build the benchmarks" ON)
 option(GRAFT_WERROR "Treat warnings as errors" OFF)
 option(GRAFT_GROUP_SOURCES "Compile source files in groups, for builds from nothing; a missing #include then goes unnoticed" OFF)
-option(GRAFT_TESTS_ONLY "Compile quickly what tests do not wait for: -O1 for strategies/ and apps/, and device code of any speed" OFF)
+option(GRAFT_TESTS_ONLY "Compile quickly what tests do not wait for: less optimised strategies/, apps/ and bench/, device code of any speed" OFF)
 set(GRAFT_SANITIZE "" CACHE STRING "Sanitizers to build with, such as \"address;undefined\"")
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")

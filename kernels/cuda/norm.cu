@@ -8,9 +8,9 @@ namespace {
 
 /// Rows that are loaded together, so that enough bytes are under way: with more, registers would not do.
 template <class T, int W>
-constexpr int kRows = sizeof(T) * W > 16 ? 2 : 4;
+constexpr int kNormalizeRows = sizeof(T) * W > 16 ? 2 : 4;
 constexpr int kGradRows = 2;
-constexpr int kBlocks = 3;  // on a multiprocessor, likewise
+constexpr int kNormalizeBlocks = 3;  // on a multiprocessor, likewise
 
 template <class T>
 struct NormalizeParams {
@@ -24,7 +24,8 @@ struct NormalizeParams {
 };
 
 template <class T, int W>
-__global__ void __launch_bounds__(kThreads, kBlocks) normalize_kernel(const RowTiling t, const NormalizeParams<T> p) {
+__global__ void __launch_bounds__(kThreads, kNormalizeBlocks)
+    normalize_kernel(const RowTiling t, const NormalizeParams<T> p) {
   const ThreadRows at = thread_rows<W>(t);
   if (!at.is_active) return;
   Pack<W> constants[4];
@@ -33,17 +34,17 @@ __global__ void __launch_bounds__(kThreads, kBlocks) normalize_kernel(const RowT
   const Pack<W>&mean = constants[0], &beta = constants[1];
   float scale[W];
   for (int l = 0; l < W; ++l) scale[l] = inverse_deviation(constants[2].v[l], p.epsilon) * constants[3].v[l];
-  for (std::int64_t first = at.begin; first < at.end; first += kRows<T, W> * at.step) {
-    Waiting<T, W> in[kRows<T, W>] = {}, more[kRows<T, W>] = {};
+  for (std::int64_t first = at.begin; first < at.end; first += kNormalizeRows<T, W> * at.step) {
+    Waiting<T, W> in[kNormalizeRows<T, W>] = {}, more[kNormalizeRows<T, W>] = {};
 #pragma unroll
-    for (int k = 0; k < kRows<T, W>; ++k) {
+    for (int k = 0; k < kNormalizeRows<T, W>; ++k) {
       const std::int64_t r = first + k * at.step;
       if (r >= at.end) break;
       in[k] = load_waiting<W>(p.x.at(r, at.channel));
       if (p.residual.data) more[k] = load_waiting<W>(p.residual.at(r, at.channel));
     }
 #pragma unroll
-    for (int k = 0; k < kRows<T, W>; ++k) {
+    for (int k = 0; k < kNormalizeRows<T, W>; ++k) {
       const std::int64_t r = first + k * at.step;
       if (r >= at.end) break;
       Pack<W> v = widened(in[k]);
@@ -85,7 +86,8 @@ struct GradParams {
 };
 
 template <class T, int W>
-__global__ void __launch_bounds__(kThreads, kBlocks) normalize_grad_kernel(const RowTiling t, const GradParams<T> p) {
+__global__ void __launch_bounds__(kThreads, kNormalizeBlocks)
+    normalize_grad_kernel(const RowTiling t, const GradParams<T> p) {
   const ThreadRows at = thread_rows<W>(t);
   if (!at.is_active) return;
   float mean[W], scale[W], mean_g[W] = {}, slope[W] = {};  // slope: of the part that is linear in x

@@ -6,8 +6,8 @@
 namespace graft::gpu {
 namespace {
 
-constexpr int kRows = 4;    // loaded together, so that enough bytes are under way
-constexpr int kBlocks = 3;  // on a multiprocessor, likewise
+constexpr int kReduceRows = 4;    // loaded together, so that enough bytes are under way
+constexpr int kReduceBlocks = 3;  // on a multiprocessor, likewise
 
 /// Adds the threads' pairs over the block's rows and writes them to partials [blocks][2][channels].
 template <int W>
@@ -43,18 +43,18 @@ __device__ void store_sum(const RowTiling& t, const ThreadRows& at, const float 
 }
 
 template <class T, int W>
-__global__ void __launch_bounds__(kThreads, kBlocks)
+__global__ void __launch_bounds__(kThreads, kReduceBlocks)
     channel_sum_kernel(const RowTiling t, const ConstRows<T> dy, double* partials) {
   const ThreadRows at = sweeping_rows<W>(t);
   float sum[W] = {};
   if (at.is_active)
-    for (std::int64_t first = at.begin; first < at.end; first += kRows * at.step) {
-      Waiting<T, W> v[kRows] = {};
+    for (std::int64_t first = at.begin; first < at.end; first += kReduceRows * at.step) {
+      Waiting<T, W> v[kReduceRows] = {};
 #pragma unroll
-      for (int k = 0; k < kRows; ++k)
+      for (int k = 0; k < kReduceRows; ++k)
         if (first + k * at.step < at.end) v[k] = load_waiting<W>(dy.at(row_of(t, first + k * at.step), at.channel));
 #pragma unroll
-      for (int k = 0; k < kRows; ++k) {
+      for (int k = 0; k < kReduceRows; ++k) {
         const Pack<W> wide = widened(v[k]);
         for (int l = 0; l < W; ++l) sum[l] += wide.v[l];
       }
@@ -64,22 +64,22 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
 
 /// Writes g = dy where y > 0, else 0, and sums it.
 template <class T, int W>
-__global__ void __launch_bounds__(kThreads, kBlocks)
+__global__ void __launch_bounds__(kThreads, kReduceBlocks)
     relu_grad_sum_kernel(const RowTiling t, const Rows<T> g, const ConstRows<T> dy, const ConstRows<T> y,
                          double* partials) {
   const ThreadRows at = sweeping_rows<W>(t);
   float sum[W] = {};
   if (at.is_active)
-    for (std::int64_t first = at.begin; first < at.end; first += kRows * at.step) {
-      Waiting<T, W> in[kRows] = {}, out[kRows] = {};
+    for (std::int64_t first = at.begin; first < at.end; first += kReduceRows * at.step) {
+      Waiting<T, W> in[kReduceRows] = {}, out[kReduceRows] = {};
 #pragma unroll
-      for (int k = 0; k < kRows; ++k)
+      for (int k = 0; k < kReduceRows; ++k)
         if (first + k * at.step < at.end) {  // g may be dy's memory: a row is read before it is written
           in[k] = load_waiting<W>(dy.at(row_of(t, first + k * at.step), at.channel));
           out[k] = load_waiting<W>(y.at(row_of(t, first + k * at.step), at.channel));
         }
 #pragma unroll
-      for (int k = 0; k < kRows; ++k)
+      for (int k = 0; k < kReduceRows; ++k)
         if (first + k * at.step < at.end) {
           Pack<W> v = widened(in[k]);
           pass_gate(v, positive_bits(widened(out[k])));
@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
 /// Sums of x and x^2. A thread sums differences from the mean of its first rows, so nothing cancels in float (Chan,
 /// Golub, LeVeque 1983, "shifted data"); the squares about zero appear in double only.
 template <class T, int W>
-__global__ void __launch_bounds__(kThreads, kBlocks)
+__global__ void __launch_bounds__(kThreads, kReduceBlocks)
     statistics_kernel(const RowTiling t, const ConstRows<T> x, double* partials) {
   const ThreadRows at = sweeping_rows<W>(t);
   float shift[W] = {}, sum[W] = {}, squares[W] = {};
@@ -101,11 +101,11 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   if (at.is_active) {
     const T* from = x.at(row_of(t, at.begin), at.channel);  // an address from a row's number takes longer than its sums
     const std::int64_t step = at.step * x.pitch;
-    for (std::int64_t first = at.begin; first < at.end; first += kRows * at.step, from -= kRows * step) {
-      Waiting<T, W> v[kRows] = {};
+    for (std::int64_t first = at.begin; first < at.end; first += kReduceRows * at.step, from -= kReduceRows * step) {
+      Waiting<T, W> v[kReduceRows] = {};
       int n = 0;
 #pragma unroll
-      for (int k = 0; k < kRows; ++k)
+      for (int k = 0; k < kReduceRows; ++k)
         if (first + k * at.step < at.end) {
           v[k] = load_waiting<W>(from - k * step);
           n = k + 1;
@@ -113,13 +113,13 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
       if (count == 0) {
         const float part = 1.0f / float(n);
 #pragma unroll
-        for (int k = 0; k < kRows; ++k) {
+        for (int k = 0; k < kReduceRows; ++k) {
           const Pack<W> wide = widened(v[k]);
           for (int l = 0; l < W; ++l) shift[l] += wide.v[l] * part;
         }
       }
 #pragma unroll
-      for (int k = 0; k < kRows; ++k) {
+      for (int k = 0; k < kReduceRows; ++k) {
         if (k >= n) break;
         const Pack<W> wide = widened(v[k]);
         for (int l = 0; l < W; ++l) {
@@ -142,7 +142,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
 
 /// Sums of g and g * (x - mean), where g is dy behind the gate; the finisher divides by the deviation.
 template <class T, int W>
-__global__ void __launch_bounds__(kThreads, kBlocks)
+__global__ void __launch_bounds__(kThreads, kReduceBlocks)
     grad_sums_kernel(const RowTiling t, const ConstRows<T> dy, const ReluGate<T> gate, const ConstRows<T> x,
                      const ConstRows<float> stats, double* partials) {
   const ThreadRows at = sweeping_rows<W>(t);
@@ -151,11 +151,11 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
     Pack<W> means[1];
     load_constants<W>({stats.at(0, at.channel)}, means);
     for (int l = 0; l < W; ++l) mean[l] = means[0].v[l];
-    for (std::int64_t first = at.begin; first < at.end; first += kRows * at.step) {
-      Waiting<T, W> g[kRows] = {}, in[kRows] = {};
-      unsigned bits[kRows] = {};
+    for (std::int64_t first = at.begin; first < at.end; first += kReduceRows * at.step) {
+      Waiting<T, W> g[kReduceRows] = {}, in[kReduceRows] = {};
+      unsigned bits[kReduceRows] = {};
 #pragma unroll
-      for (int k = 0; k < kRows; ++k)
+      for (int k = 0; k < kReduceRows; ++k)
         if (first + k * at.step < at.end) {
           const std::int64_t r = row_of(t, first + k * at.step);
           g[k] = load_waiting<W>(dy.at(r, at.channel));
@@ -163,7 +163,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
           bits[k] = gate_bits<W>(gate, r, at.channel);
         }
 #pragma unroll
-      for (int k = 0; k < kRows; ++k) {
+      for (int k = 0; k < kReduceRows; ++k) {
         Pack<W> wide = widened(g[k]);
         const Pack<W> v = widened(in[k]);
         pass_gate(wide, bits[k]);  // zero beyond the last row

@@ -6,7 +6,7 @@
 namespace graft::gpu {
 namespace {
 
-constexpr int kWarp = 32, kWarps = 32, kReportThreads = kWarps * kWarp;  // rows wait for memory: many at once
+constexpr int kReportWarps = 32, kReportThreads = kReportWarps * kWarp;  // rows wait for memory: many at once
 
 struct ReportParams {
   double* report;
@@ -46,16 +46,16 @@ __device__ std::int64_t first_largest(const float* row, std::int64_t classes) {
 __device__ __forceinline__ bool is_finite(double x) { return x - x == 0; }
 
 __global__ void __launch_bounds__(kReportThreads) report_kernel(const ReportParams p) {
-  __shared__ double correct[kWarps];
+  __shared__ double correct[kReportWarps];
   const int warp = int(threadIdx.x) / kWarp;
   double mine = 0;
-  for (std::int64_t n = warp; n < p.rows; n += kWarps)
+  for (std::int64_t n = warp; n < p.rows; n += kReportWarps)
     if (first_largest(p.probabilities.at(n, 0), p.classes) == p.labels[n]) mine += 1;
   if (threadIdx.x % kWarp == 0) correct[warp] = mine;
   __syncthreads();
   if (threadIdx.x != 0) return;
   double total = 0;
-  for (int w = 0; w < kWarps; ++w) total += correct[w];
+  for (int w = 0; w < kReportWarps; ++w) total += correct[w];
   const double loss = double(p.loss[0]), penalty = p.penalty ? double(p.penalty[0]) : 0.0;
   p.report[kReportLoss] = loss;
   p.report[kReportPenalty] = penalty;

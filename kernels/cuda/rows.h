@@ -7,7 +7,7 @@
 
 namespace graft::gpu {
 
-inline constexpr int kThreads = 256;
+inline constexpr int kThreads = 256, kWarp = 32;
 
 #ifndef GRAFT_ENOUGH_BLOCKS  // the host model takes few, so that threads walk over many rows of small tensors
 #define GRAFT_ENOUGH_BLOCKS 1024

@@ -8,7 +8,7 @@
 namespace graft::gpu {
 namespace {
 
-constexpr int kWarp = 32, kWarps = kThreads / kWarp;
+constexpr int kWarps = kThreads / kWarp;
 
 /// The segment that holds a chunk: the last one whose first chunk is not after it.
 __device__ __forceinline__ std::int64_t find_segment(const DeviceArena& a, std::int64_t chunk) {

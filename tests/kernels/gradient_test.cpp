@@ -4,7 +4,7 @@
 namespace graft {
 namespace {
 
-constexpr double kStep = 1e-5;
+constexpr double kDifference = 1e-5;
 constexpr std::int64_t kMostElements = 80;  // per claim; larger operands are sampled evenly
 
 /// sum over pairs (y, dy) of <y, dy> after the case's forward.
@@ -39,18 +39,19 @@ TEST_P(Gradients, EqualCentralDifferences) {
     const auto size = std::int64_t(at.size()), step = std::max<std::int64_t>(1, size / kMostElements);
     for (std::int64_t i = 0; i < size; i += step) {
       std::vector<double> moved = at;
-      moved[std::size_t(i)] = at[std::size_t(i)] + kStep;
+      moved[std::size_t(i)] = at[std::size_t(i)] + kDifference;
       operands.set(claim.of, moved);
       const double up = objective(device, *op, operands);
-      moved[std::size_t(i)] = at[std::size_t(i)] - kStep;
+      moved[std::size_t(i)] = at[std::size_t(i)] - kDifference;
       operands.set(claim.of, moved);
       const double down = objective(device, *op, operands);
       const auto j = std::size_t(claim.first + i);
       const double claimed = after[claim.gradient][j] - (added ? before[claim.gradient][j] : 0);
-      // The method's own error: kStep^2 times a third derivative of order 10, and the objective's rounding / kStep.
-      EXPECT_NEAR(claimed, (up - down) / (2 * kStep), 2e-8 * scale)
+      // The method's own error: kDifference^2 times a third derivative of order 10, and the objective's rounding /
+      // kDifference.
+      EXPECT_NEAR(claimed, (up - down) / (2 * kDifference), 2e-8 * scale)
           << claim.gradient << " of " << claim.of << " at " << i;
-      // A kink within the step would bend the objective by about kStep; curvature does by its square.
+      // A kink within the step would bend the objective by about kDifference; curvature does by its square.
       EXPECT_LT(std::abs(up - 2 * here + down), 1e-7 * scale) << "a kink lies at " << claim.of << " " << i;
     }
     operands.set(claim.of, at);

@@ -9,7 +9,7 @@
 namespace graft {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kHalfInfinity = std::numeric_limits<double>::infinity();
 
 template <class Half>
 Half of_bits(int bits) {
@@ -42,7 +42,7 @@ TYPED_TEST(HalfTypes, HaveTheValuesOfTheirDefinition) {
     ASSERT_EQ(static_cast<double>(of_bits<TypeParam>(bits)), value) << bits;
     ASSERT_EQ(static_cast<double>(of_bits<TypeParam>(bits | 0x8000)), -value) << bits;
   }
-  EXPECT_EQ(static_cast<double>(of_bits<TypeParam>(kInfinityBits<TypeParam>)), kInfinity);
+  EXPECT_EQ(static_cast<double>(of_bits<TypeParam>(kInfinityBits<TypeParam>)), kHalfInfinity);
 }
 
 TYPED_TEST(HalfTypes, ComeBackFromFloatAndDoubleAsTheyWere) {
@@ -81,9 +81,9 @@ TYPED_TEST(HalfTypes, RoundToTheNearestTiesToEven) {
 }
 
 TYPED_TEST(HalfTypes, KeepWhatIsNotFinite) {
-  for (const double x : {1e300, kInfinity, 3.5e38}) {
-    EXPECT_EQ(static_cast<double>(TypeParam(x)), kInfinity) << x;
-    EXPECT_EQ(static_cast<double>(TypeParam(-x)), -kInfinity) << x;
+  for (const double x : {1e300, kHalfInfinity, 3.5e38}) {
+    EXPECT_EQ(static_cast<double>(TypeParam(x)), kHalfInfinity) << x;
+    EXPECT_EQ(static_cast<double>(TypeParam(-x)), -kHalfInfinity) << x;
   }
   EXPECT_TRUE(std::isnan(static_cast<float>(TypeParam(std::nan("")))));
   EXPECT_TRUE(std::isnan(static_cast<float>(TypeParam(std::bit_cast<float>(0x7F800001u)))));  // its top bits are zero

@@ -23,19 +23,20 @@ struct NetworkCase {
   bool fixes_norms = false;  // running statistics are used
   int parts = 0;             // only so many, then the mean square of their output is the loss; 0: all
 };
-constexpr std::int64_t kClasses = 10;
+constexpr std::int64_t kHalfClasses = 10;
 
 /// Output, loss and gradients of one batch in training, fed by the formula.
-struct Pass {
+struct HalfPass {
   std::vector<double> logits;
   double loss = 0;
   std::vector<std::string> names;
   std::vector<std::vector<double>> gradients;  // of every parameter
 };
 
-Pass run(const NetworkCase& c, Precision precision, double loss_scale, DeviceKind device = DeviceKind::reference) {
+HalfPass run(const NetworkCase& c, Precision precision, double loss_scale, DeviceKind device = DeviceKind::reference) {
   Context context(make_backend({device}, {.precision = precision}));
-  const auto network = make_network(context, {.architecture = c.architecture, .num_classes = kClasses, .head = c.head});
+  const auto network =
+      make_network(context, {.architecture = c.architecture, .num_classes = kHalfClasses, .head = c.head});
   network->set_dropout(0);
   fill_by_formula(*network);
   for (RunningStatistics& r : network->parameters().statistics())
@@ -53,15 +54,15 @@ Pass run(const NetworkCase& c, Precision precision, double loss_scale, DeviceKin
   } else {
     const FormulaUniform uniform("labels.0");
     std::vector<std::int32_t> labels;
-    for (std::int64_t n = 0; n < c.batch; ++n) labels.push_back(std::int32_t(uniform(n) * double(kClasses)));
+    for (std::int64_t n = 0; n < c.batch; ++n) labels.push_back(std::int32_t(uniform(n) * double(kHalfClasses)));
     const CrossEntropyResult result =
-        TaskLoss(context, {.num_classes = kClasses})(y, labels_to_device(context, labels, kClasses));
+        TaskLoss(context, {.num_classes = kHalfClasses})(y, labels_to_device(context, labels, kHalfClasses));
     EXPECT_EQ(result.probabilities.dtype(), context.dtype());
     loss = result.loss;
   }
   EXPECT_EQ(loss.dtype(), context.dtype());
   context.tape().backward(loss, loss_scale);
-  Pass pass{.logits = y.to_host(), .loss = loss.to_host()[0], .names = {}, .gradients = {}};
+  HalfPass pass{.logits = y.to_host(), .loss = loss.to_host()[0], .names = {}, .gradients = {}};
   for (const Parameter& p : network->parameters().parameters()) {
     if (!p.has_gradient()) continue;
     EXPECT_EQ(p.gradient().dtype(), context.dtype()) << p.name;
@@ -115,7 +116,7 @@ TEST_P(HalfStorage, EqualsPyTorchRoundedAtTheSamePlaces) {
   for (const TypeCase& type : kTypes) {
     SCOPED_TRACE(type.name);
     const Json& numbers = expected.at(type.name);
-    const Pass pass = run(c, type.precision, numbers["loss_scale"]);
+    const HalfPass pass = run(c, type.precision, numbers["loss_scale"]);
     std::vector<double> logits;
     for (const Json& row : numbers["logits"])
       for (const Json& v : row) logits.push_back(v);
@@ -156,11 +157,11 @@ class HalfDistance : public testing::TestWithParam<DistanceCase> {};
 /// gradients have nothing in common.
 TEST_P(HalfDistance, IsThatOfTheRoundings) {
   const DistanceCase& c = GetParam();
-  const Pass exact = run(c.network, Precision::f32, 1);
+  const HalfPass exact = run(c.network, Precision::f32, 1);
   for (const TypeCase& type : kTypes) {
     SCOPED_TRACE(type.name);
     const double u = type.type == DType::bf16 ? 0x1p-9 : 0x1p-12;
-    const Pass pass = run(c.network, type.precision, type.loss_scale);
+    const HalfPass pass = run(c.network, type.precision, type.loss_scale);
     const double logits = distance(pass.logits, exact.logits);
     std::vector<double> gradients;
     for (std::size_t i = 0; i < pass.names.size(); ++i)
@@ -182,8 +183,8 @@ TEST_P(HalfDistance, OfTheCpuIsThatOfTheReference) {
   if (const std::string reason = cpu_bf16_unavailable_reason(); !reason.empty())
     GTEST_SKIP() << "not run in bf16 on the CPU: " << reason;
   const NetworkCase& c = GetParam().network;
-  const Pass exact = run(c, Precision::f32, 1), reference = run(c, Precision::bf16, 1),
-             cpu = run(c, Precision::bf16, 1, DeviceKind::cpu);
+  const HalfPass exact = run(c, Precision::f32, 1), reference = run(c, Precision::bf16, 1),
+                 cpu = run(c, Precision::bf16, 1, DeviceKind::cpu);
   const double logits = distance(cpu.logits, exact.logits), allowed = distance(reference.logits, exact.logits);
   EXPECT_GT(logits, 0x1p-11) << "nothing was rounded";
   EXPECT_LT(logits, 2 * allowed);

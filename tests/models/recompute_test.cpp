@@ -12,12 +12,12 @@ namespace {
 
 enum class Statistics { of_batch, fixed, by_channel };
 
-struct Outcome {
+struct StepOutcome {
   std::vector<double> loss, values;  // of two steps; parameters and running statistics after them
   std::int64_t saved_bytes = 0;      // between forward and backward, beyond what was there before
 };
 
-Outcome train(DeviceKind device, const std::string& architecture, Statistics statistics, bool recomputes) {
+StepOutcome train(DeviceKind device, const std::string& architecture, Statistics statistics, bool recomputes) {
   Context context(make_backend(test_device(device), {.threads = 2}));
   context.set_recomputes_norms(recomputes);
   const auto network = make_network(
@@ -33,7 +33,7 @@ Outcome train(DeviceKind device, const std::string& architecture, Statistics sta
   constexpr std::int64_t side = 32;
   const Tensor x = from_host(context, {2, 3, side, side}, formula_values("x", 6 * side * side, 0, 1));
   const Tensor labels = labels_to_device(context, std::vector<std::int32_t>{0, 2}, 3);
-  Outcome outcome;
+  StepOutcome outcome;
   for (int step = 0; step < 2; ++step) {
     context.start_step(3, step);
     parameters.clear_gradients();
@@ -63,8 +63,8 @@ INSTANTIATE_TEST_SUITE_P(Reference, Recompute,
 
 TEST_P(Recompute, GivesTheSameBitsForLessMemory) {
   const auto [device, architecture, statistics] = GetParam();
-  const Outcome kept = train(device, architecture, statistics, false);
-  const Outcome made_again = train(device, architecture, statistics, true);
+  const StepOutcome kept = train(device, architecture, statistics, false);
+  const StepOutcome made_again = train(device, architecture, statistics, true);
   EXPECT_TRUE(std::isfinite(kept.loss.back()));
   EXPECT_EQ(kept.loss, made_again.loss);
   EXPECT_EQ(kept.values, made_again.values);

@@ -18,7 +18,7 @@ struct NormLayout {
   }
 };
 
-std::vector<NormLayout> layouts(CaseSize size) {
+std::vector<NormLayout> norm_layouts(CaseSize size) {
   if (size == CaseSize::real)
     return {{"layer1", {8, 256, 56, 56}}, {"layer1_blocks16", {8, 256, 56, 56}, {16}}, {"layer4", {8, 512, 7, 7}}};
   return {{"odd", {3, 5, 4, 7}},
@@ -379,7 +379,7 @@ void add_shared_chain(std::vector<OpCase>& table, const NormLayout& l) {
 }  // namespace
 
 void add_norm_cases(std::vector<OpCase>& table, CaseSize size) {
-  for (const NormLayout& l : layouts(size)) {
+  for (const NormLayout& l : norm_layouts(size)) {
     add_statistics(table, l);
     add_statistics_and_running(table, l);
     add_parameter_grads(table, l, true);
@@ -390,7 +390,7 @@ void add_norm_cases(std::vector<OpCase>& table, CaseSize size) {
     add_correction(table, l);
     add_mask(table, l);
   }
-  const NormLayout first = layouts(size)[0];
+  const NormLayout first = norm_layouts(size)[0];
   add_normalize(table, first, false, false);
   add_normalize(table, first, true, false);
   add_grad_sums(table, first, false);
@@ -409,7 +409,7 @@ void add_norm_cases(std::vector<OpCase>& table, CaseSize size) {
 }
 
 void add_norm_chains(std::vector<OpCase>& table) {
-  const std::vector<NormLayout> all = layouts(CaseSize::small);
+  const std::vector<NormLayout> all = norm_layouts(CaseSize::small);
   for (const NormLayout& l : {all[0], all[1], all[3]}) {
     for (const bool batch : {false, true}) {
       add_chain(table, l, batch, true, true);

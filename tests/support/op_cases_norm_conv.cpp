@@ -5,7 +5,7 @@
 namespace graft {
 namespace {
 
-constexpr double kEpsilon = 3e-3;  // not the default
+constexpr double kConvEpsilon = 3e-3;  // not the default
 
 struct NormConv {
   const char* name;
@@ -58,7 +58,7 @@ std::vector<Operand> inputs(const NormConv& l) {
 }
 
 NormalizeArgs args(const CaseOperands& o) {
-  return {.stats = o["stats"], .gamma = o["gamma"], .beta = o["beta"], .epsilon = kEpsilon, .relu = true};
+  return {.stats = o["stats"], .gamma = o["gamma"], .beta = o["beta"], .epsilon = kConvEpsilon, .relu = true};
 }
 
 enum class Epilogue { none, bias, bias_and_relu, statistics, running };
