@@ -50,6 +50,7 @@ std::int64_t DeviceCall::bytes() const {
   std::int64_t sum = -unread_bytes;
   for (const Region& r : writes) sum += r.bytes();
   for (const Region& r : reads) sum += r.bytes();
+  for (const Region& r : refreshes) sum += r.bytes();
   return sum;
 }
 
@@ -380,11 +381,13 @@ void ObservedBackend::observe_update(const UpdateArena& arena, const Step& step)
     add(call.reads, part_of(arena.gradients, s.state_offset, s.size));
     for (const Region& changed :
          {part_of(arena.values, s.value_offset, s.size), part_of(arena.moment1, s.state_offset, s.size),
-          Step::kMoments > 1 ? part_of(arena.moment2, s.state_offset, s.size) : Region{.rows = 0},
-          part_of(arena.half_values, s.value_offset, s.size)}) {  // masked rows and skipped steps leave what is there
+          Step::kMoments > 1 ? part_of(arena.moment2, s.state_offset, s.size) : Region{.rows = 0}}) {
       add(call.writes, changed);
       add(call.reads, changed);
     }
+    // Masked rows and skipped steps leave what is there, and not every value has a reader in 16 bits that had it
+    // written.
+    add(call.refreshes, part_of(arena.half_values, s.value_offset, s.size));
     if (uses_anchor(s, arena)) add(call.reads, part_of(arena.anchors, s.value_offset, s.size));
   }
   observe(std::move(call), {.out = {{arena.sums}}, .in = {arena.control, arena.clock, arena.halt}},

@@ -26,6 +26,7 @@ struct DeviceCall {
   std::string_view op;                // the call's name in backend.h, a string literal
   std::string detail;                 // shapes, for people: "3x3 64->128 /2 [8,64,56,56]"
   std::vector<Region> writes, reads;  // what is added to or changed in place is in both
+  std::vector<Region> refreshes;      // written in part, never read: whole afterwards only where it was before
   double flops = 0;        // of convolutions and matrix products, a multiply-add counted as two; 0 for other calls
   bool waits = false;      // the host waits for the device
   bool uses_host = false;  // reads or writes memory of the host, so the call must not be repeated later

@@ -32,6 +32,7 @@ class AccessCheck final : public DeviceObserver {
     Memory blind = before;
     for (auto& [block, bytes] : blind) std::ranges::fill(bytes, std::byte{0xFF});
     take(blind, call.reads, before);
+    take(blind, call.refreshes, before);
     restore(blind);
     run();
     const Memory blind_after = memory();
@@ -40,9 +41,11 @@ class AccessCheck final : public DeviceObserver {
     const Memory after = memory();
     Memory expected = before;
     take(expected, call.writes, after);
+    take(expected, call.refreshes, after);
     EXPECT_TRUE(after == expected) << call.op << " " << call.detail << ": wrote what it is not said to write";
     Memory results = after;
     take(results, call.writes, blind_after);
+    take(results, call.refreshes, blind_after);
     EXPECT_TRUE(results == after) << call.op << " " << call.detail << ": read what it is not said to read";
   }
 

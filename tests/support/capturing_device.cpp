@@ -76,7 +76,7 @@ const CapturingDevice::Blocks::value_type* CapturingDevice::block_with(const std
 }
 
 void CapturingDevice::note_memory(const DeviceCall& call) {
-  for (const std::vector<Region>* regions : {&call.writes, &call.reads})
+  for (const std::vector<Region>* regions : {&call.writes, &call.reads, &call.refreshes})
     for (const Region& region : *regions) {
       if (region.rows == 0 || !region.data) continue;
       const auto* block = block_with(region.data);

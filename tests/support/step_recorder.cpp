@@ -1,6 +1,7 @@
 #include "tests/support/step_recorder.h"
 
 #include <algorithm>
+#include <array>
 
 #include <fmt/format.h>
 
@@ -96,6 +97,7 @@ void StepRecorder::call(const DeviceCall& call, const std::function<void()>& run
   for (const Region& region : call.writes)
     if (Block* block = block_of(call, region, "writes", &begin))
       for_each_row(region, begin, [&](std::int64_t b, std::int64_t e) { block->written.add(b, e); });
+  for (const Region& region : call.refreshes) block_of(call, region, "writes", &begin);
 }
 
 void* StepRecorder::allocate(std::int64_t bytes, Backend& device) {
@@ -112,7 +114,8 @@ void StepRecorder::release(void* block, Backend& device) noexcept {
   const auto it = blocks_.find(static_cast<const std::byte*>(block));
   if (it != blocks_.end()) {
     const auto lies_in = [&](const Region& r) { return r.data >= it->first && r.data < it->first + it->second.bytes; };
-    if (running_ && (std::ranges::any_of(running_->reads, lies_in) || std::ranges::any_of(running_->writes, lies_in)))
+    if (running_ && std::ranges::any_of(std::array{&running_->reads, &running_->writes, &running_->refreshes},
+                                        [&](const auto* regions) { return std::ranges::any_of(*regions, lies_in); }))
       fault(*running_, "uses memory that is released meanwhile");
     released_[it->first] = it->second.bytes;
     blocks_.erase(it);
