@@ -12,6 +12,32 @@ set(GRAFT_CUDA_ENABLED OFF)
 set(GRAFT_CUDA_ABSENT_REASON "")
 set(GRAFT_CUDNN_VERSION "")
 
+# graft_check_archs(): leaves out of GRAFT_CUDA_ARCHS what this nvcc cannot compile for (sm_100 and sm_120 need 12.8); with
+# GRAFT_CUDA=ON that is an error.
+macro(graft_check_archs)
+  execute_process(COMMAND ${GRAFT_NVCC} --list-gpu-arch OUTPUT_VARIABLE graft_known_archs)
+  set(graft_left_archs "")
+  set(graft_unknown_archs "")
+  foreach(arch IN LISTS GRAFT_CUDA_ARCHS)
+    string(REGEX MATCH "^[0-9]+" number "${arch}")
+    if(graft_known_archs MATCHES "compute_${number}\n")
+      list(APPEND graft_left_archs ${arch})
+    else()
+      list(APPEND graft_unknown_archs ${arch})
+    endif()
+  endforeach()
+  if(graft_unknown_archs)
+    list(JOIN graft_unknown_archs " " graft_unknown_archs)
+    set(reason "nvcc ${CUDAToolkit_VERSION} cannot compile for ${graft_unknown_archs} (GRAFT_CUDA_ARCHS)")
+    if(GRAFT_CUDA STREQUAL "ON" OR NOT graft_left_archs)
+      set(GRAFT_CUDA_ABSENT_REASON "${reason}; nvcc --list-gpu-arch says what it knows")
+    else()
+      message(STATUS "graft: ${reason}: left out")
+    endif()
+  endif()
+  set(GRAFT_CUDA_ARCHS ${graft_left_archs})
+endmacro()
+
 # graft_find_cuda(): a macro, so that enable_language takes effect for the whole tree.
 macro(graft_find_cuda)
   find_program(GRAFT_NVCC nvcc HINTS ENV CUDACXX ENV CUDA_HOME ENV CUDA_PATH PATHS /usr/local/cuda PATH_SUFFIXES bin)
@@ -51,6 +77,10 @@ macro(graft_find_cuda)
       set(GRAFT_CUDA_ABSENT_REASON
           "the cudnn-frontend headers were not found; run scripts/install_deps.sh --cuda or set GRAFT_CUDNN_FRONTEND_DIR")
     endif()
+  endif()
+
+  if(NOT GRAFT_CUDA_ABSENT_REASON)
+    graft_check_archs()
   endif()
 
   if(NOT GRAFT_CUDA_ABSENT_REASON)
