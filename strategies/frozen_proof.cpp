@@ -1,5 +1,7 @@
 #include "strategies/frozen_proof.h"
 
+#include <algorithm>
+
 #include "data/files.h"
 #include "data/parallel.h"
 #include "strategies/freeze_plan.h"
@@ -38,6 +40,11 @@ std::vector<Piece> frozen_pieces(const ParameterSet& parameters, std::span<const
 }
 
 std::map<std::string, std::string> frozen_hashes(const ParameterSet& parameters) {
+  const auto is_frozen = [](const Parameter& p) { return !p.is_trainable || !p.row_mask.empty(); };
+  const auto is_kept = [](const RunningStatistics& s) { return !s.update_running; };
+  if (std::ranges::none_of(parameters.parameters(), is_frozen) &&
+      std::ranges::none_of(parameters.statistics(), is_kept))
+    return {};  // and nothing leaves the device
   const Tensor& values = parameters.values();
   const std::int64_t item = size_of(values.dtype());
   std::vector<std::uint8_t> arena(std::size_t(values.shape().size() * item));
