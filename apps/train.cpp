@@ -13,6 +13,7 @@
 #include "apps/terminal.h"
 #include "apps/verbs.h"
 #include "kernels/out_of_memory.h"
+#include "strategies/images_ahead.h"
 #include "strategies/run_directory.h"
 #include "strategies/starting_model.h"
 #include "strategies/train_step.h"
@@ -73,11 +74,14 @@ int run_train(TrainOptions& options) {
   const std::string note = follow_weights(settings, options.settings);
 
   StopLater stop;
+  ImagesAhead images(settings);
   Session session = open_session(settings);
   ProgressDisplay progress(options.is_quiet, session.heading);
   if (!note.empty()) progress.note(note);
-  const RunCall call{
-      .config_toml = to_toml(settings, true), .command_line = options.command_line, .stop = &stop.flag()};
+  const RunCall call{.config_toml = to_toml(settings, true),
+                     .command_line = options.command_line,
+                     .stop = &stop.flag(),
+                     .images = &images};
   const RunResult result = train_or_say_what_is_kept(*session.context, settings, call, progress);
   if (result.was_interrupted) {
     progress.note(fmt::format("interrupted; a checkpoint is written, continue with: graft train -o {} --resume",

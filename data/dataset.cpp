@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
+#include <stdexcept>
 #include <utility>
 
 #include "data/csv.h"
@@ -32,12 +34,19 @@ Listing list_source(const fs::path& path) {
                           path.string(), extension));
 }
 
+using LoadImage = std::function<Image(std::int64_t, ImageInfo*)>;
+
+/// Nobody waits for the images any more. No Error, which would count as damage of the image at hand.
+struct Stopped : std::runtime_error {
+  Stopped() : std::runtime_error("data: opening was stopped") {}
+};
+
 /// Decodes everything once; entry i is why image i cannot be read, or empty.
-std::vector<std::string> find_damage(const Listing& listing, int threads) {
-  std::vector<std::string> reasons(listing.samples.size());
-  parallel_for(static_cast<std::int64_t>(reasons.size()), threads, [&](std::int64_t i) {
+std::vector<std::string> find_damage(std::int64_t count, const LoadImage& load, int threads) {
+  std::vector<std::string> reasons(static_cast<std::size_t>(count));
+  parallel_for(count, threads, [&](std::int64_t i) {
     try {
-      listing.source->load(i, nullptr);
+      load(i, nullptr);
     } catch (const Error& error) {
       reasons[static_cast<std::size_t>(i)] = error.what();
     }
@@ -124,13 +133,15 @@ Dataset Dataset::open(const DatasetSpec& spec) {
   data.is_split_drawn_ = holds_out_test || holds_out_val;
   std::optional<Copies> copies;
   std::vector<std::string> reasons(listing.samples.size());
+  const LoadImage load = [&](std::int64_t i, ImageInfo* info) {
+    if (spec.stop && *spec.stop) throw Stopped();
+    return listing.source->load(i, info);
+  };
   if (spec.finds_copies || holds_out_test || holds_out_val) {
-    copies = find_copies(
-        std::ssize(listing.samples), [&](std::int64_t i, ImageInfo* info) { return listing.source->load(i, info); },
-        spec.threads);
+    copies = find_copies(std::ssize(listing.samples), load, spec.threads);
     if (spec.decodes_all) std::ranges::transform(copies->traces, reasons.begin(), &ImageTrace::failure);
   } else if (spec.decodes_all) {
-    reasons = find_damage(listing, spec.threads);
+    reasons = find_damage(std::ssize(listing.samples), load, spec.threads);
   }
   if (once) once->open_ends();
   std::vector<std::int64_t> numbers(reasons.size(), -1);

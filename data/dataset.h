@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -53,6 +54,8 @@ struct DatasetSpec {
   /// What is decoded while opening stays in memory, up to so many bytes, until load() has given it away once; not so
   /// test images.
   std::int64_t kept_bytes = 0;
+  /// Raised by another thread: whoever waits for the images wants them no more. open() ends soon, with an error.
+  const std::atomic<bool>* stop = nullptr;
 };
 
 /// Where pixels come from; one implementation per kind of source.

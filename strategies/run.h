@@ -27,12 +27,16 @@ struct EvaluationResult : Metrics {
 /// {"n":…, "loss":…, …} on one line; NaN becomes null.
 std::string to_json(const EvaluationResult& result);
 
+class ImagesAhead;
+
 /// What a call brings besides its settings.
 struct RunCall {
   std::string config_toml;   // resolved settings, written as RUN/config.toml
   std::string command_line;  // for environment.json
   /// Set (by a signal handler, say) to stop: a checkpoint is written and the result says so.
   const std::atomic<bool>* stop = nullptr;
+  /// Of the same settings, which began to open the images before there was a device; null: train() opens them.
+  ImagesAhead* images = nullptr;
 };
 
 struct RunResult {

@@ -232,7 +232,7 @@ int loader_threads(std::int64_t loader_threads, std::int64_t threads) {
   return int(std::max(1U, std::thread::hardware_concurrency()));
 }
 
-Dataset open_dataset(const TrainSettings& s, bool finds_copies) {
+Dataset open_dataset(const TrainSettings& s, bool finds_copies, const std::atomic<bool>* stop) {
   // Half of what the loader may keep, and less with every image that it has loaded.
   const std::int64_t kept_bytes = s.image_cache_mb << 19;
   return Dataset::open({.path = s.data,
@@ -242,7 +242,8 @@ Dataset open_dataset(const TrainSettings& s, bool finds_copies) {
                         .skip_bad = s.skip_bad,
                         .finds_copies = finds_copies,
                         .threads = loader_threads(s.loader_threads, s.threads),
-                        .kept_bytes = kept_bytes});
+                        .kept_bytes = kept_bytes,
+                        .stop = stop});
 }
 
 Transform transform_of(const ModelInfo& info) {

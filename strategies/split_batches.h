@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <string>
 
 #include "strategies/device_images.h"
@@ -102,8 +103,8 @@ Augmentation augmentation_of(const TrainSettings& settings);
 int loader_threads(std::int64_t loader_threads, std::int64_t threads);
 
 /// The images that the settings name, split as they say. Errors: see Dataset::open().
-/// `finds_copies`: see DatasetSpec.
-Dataset open_dataset(const TrainSettings& settings, bool finds_copies = false);
+/// `finds_copies`, `stop`: see DatasetSpec.
+Dataset open_dataset(const TrainSettings& settings, bool finds_copies = false, const std::atomic<bool>* stop = nullptr);
 
 /// How the model wants its images.
 Transform transform_of(const ModelInfo& info);

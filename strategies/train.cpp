@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <future>
 #include <nlohmann/json.hpp>
 
 #include "data/csv.h"
@@ -10,6 +11,7 @@
 #include "kernels/dry_backend.h"
 #include "models/network_io.h"
 #include "strategies/fit.h"
+#include "strategies/images_ahead.h"
 #include "strategies/inference.h"
 #include "strategies/leak_check.h"
 #include "strategies/probe_stage.h"
@@ -117,8 +119,18 @@ void record_plans(const RunDirectory& directory, const Backend& device) {
                   with_plans(read_text(directory.file("environment.json")), {device.description(), lines}));
 }
 
-/// What needs no image fails before all are decoded: weights that cannot be used, fewer epochs than the strategy needs.
+RunDirectory::Existing existing_of(const TrainSettings& s) {
+  using Existing = RunDirectory::Existing;
+  return s.overwrite ? Existing::overwrite : s.resume ? Existing::resume : Existing::refuse;
+}
+
+bool has_checkpoint_to_resume(const TrainSettings& s) { return s.resume && RunDirectory(s.output).has("last.h5"); }
+
+/// What needs no image fails before all are decoded: a run directory in use, weights that cannot be used, fewer epochs
+/// than the strategy needs.
 void check_without_images(const TrainSettings& settings) {
+  RunDirectory(settings.output).check(existing_of(settings));
+  if (has_checkpoint_to_resume(settings)) return;
   Context context(std::make_unique<DryBackend>(Device{DeviceKind::reference}, BackendOptions{}));
   const std::unique_ptr<Network> network = make_network(context, starting_info(settings));
   TrainSettings unfrozen = settings;
@@ -170,23 +182,24 @@ Json summary_head(const TrainSettings& s, const Network& network, Fit& fit) {
 
 }  // namespace
 
+ImagesAhead::ImagesAhead(const TrainSettings& settings) {
+  check_without_images(settings);
+  images_ =
+      std::async(std::launch::async, [this, settings] { return open_dataset(settings, settings.leak_check, &stop_); });
+}
+
 RunResult train(Context& context, const TrainSettings& settings, const RunCall& call, ProgressSink& progress) {
   check(settings);
   RunClock clock;
   const auto part = [&](const char* name) { return RunClock::Part(clock, name); };
   const RunDirectory directory(settings.output);
-  const bool resumes = settings.resume && directory.has("last.h5");
+  const bool resumes = has_checkpoint_to_resume(settings);
   if (settings.resume && !resumes) progress.note("nothing to resume in " + settings.output + ": starting");
-  using Existing = RunDirectory::Existing;
-  const Existing existing = settings.overwrite ? Existing::overwrite
-                            : settings.resume  ? Existing::resume
-                                               : Existing::refuse;
-  directory.check(existing);
-  if (!resumes) check_without_images(settings);
+  if (!call.images) check_without_images(settings);
 
   const Dataset dataset = [&] {
     const RunClock::Part images = part("images");
-    return open_dataset(settings, settings.leak_check);
+    return call.images ? call.images->take() : open_dataset(settings, settings.leak_check);
   }();
   for (const std::string& line : dataset.notes()) progress.note(line);
   for (const BadImage& bad : dataset.skipped()) progress.note("skipped " + bad.path + ": " + bad.reason);
@@ -217,7 +230,7 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
   const bool takes_probe = !resumes && !settings.probe_from.empty();
   if (takes_probe) check_probe_stage(probe);
 
-  directory.prepare(existing);
+  directory.prepare(existing_of(settings));
   std::string epochs_note;
   if (resumes) {
     epochs_note = other_epochs_note(directory, call);

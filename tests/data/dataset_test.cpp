@@ -39,6 +39,26 @@ void write_folders(const TemporaryFolder& folder) {
   folder.write("train/a/.hidden.png", "not an image");
 }
 
+TEST(Dataset, OpeningEndsWhenNobodyWaitsForIt) {
+  const TemporaryFolder folder;
+  write_folders(folder);
+  std::atomic<bool> stop = false;
+  DatasetSpec spec{.path = folder.path(), .val_fraction = 0, .stop = &stop};
+  for (const bool finds_copies : {false, true}) {
+    spec.finds_copies = finds_copies;
+    stop = false;
+    EXPECT_EQ(Dataset::open(spec).size(), 10);
+    stop = true;
+    spec.skip_bad = true;  // what is not read is not damaged
+    try {
+      Dataset::open(spec);
+      ADD_FAILURE() << "was not stopped";
+    } catch (const std::runtime_error& error) {
+      EXPECT_STREQ(error.what(), "data: opening was stopped");
+    }
+  }
+}
+
 TEST(Dataset, WhatWasDecodedWhileOpeningIsGivenAwayOnce) {
   const TemporaryFolder folder;
   write_folders(folder);
