@@ -1,5 +1,5 @@
 // What cuDNN offers on an H100 for every graph of the three networks, asked without a GPU: one table for each batch and
-// image size. With --list every graph follows, with its plan.
+// image size. With --list every graph follows, with its plan. Ends with 1 where cuDNN refuses a graph that graft runs.
 //   graft_cudnn_support [BATCH SIZE]... [--list]         16 224 when none is given
 #include <algorithm>
 #include <charconv>
@@ -28,7 +28,7 @@ constexpr Precisions kPrecisions[] = {
 struct Cell {
   int built = 0, listed = 0, refused = 0;
   std::int64_t most_workspace = 0;
-  std::set<std::string> engines;  // of the first plans
+  std::set<int> engines;  // of the first plans, cuDNN's numbers
 };
 
 std::string text_of(const Cell& c) {
@@ -39,7 +39,8 @@ std::string text_of(const Cell& c) {
   add(c.built, "built");
   add(c.listed, "listed");
   add(c.refused, "refused");
-  if (c.built + c.listed > 0) text += fmt::format("; {} MiB", (c.most_workspace + (1 << 20) - 1) >> 20);
+  if (c.built + c.listed > 0)
+    text += fmt::format("; {} MiB; {}", (c.most_workspace + (1 << 20) - 1) >> 20, engines_text(c.engines));
   return text;
 }
 
@@ -50,7 +51,9 @@ std::string row_name(const NetworkGraph& g) {
          (g.spec.x_pitch ? ", x a slice" : "") + (g.is_used ? "" : " *");
 }
 
-void print_table(const CudaModule& cudnn, std::int64_t batch, std::int64_t size, bool lists) {
+/// How many graphs that graft runs are refused; each is named on stderr.
+int print_table(const CudaModule& cudnn, std::int64_t batch, std::int64_t size, bool lists) {
+  int refused = 0;
   std::map<std::string, std::map<std::string, Cell>> rows;
   std::string list;
   for (const Precisions& p : kPrecisions) {
@@ -63,6 +66,13 @@ void print_table(const CudaModule& cudnn, std::int64_t batch, std::int64_t size,
       Cell& cell = rows[row_name(g)][p.name];
       ++(s.plan.empty() ? cell.refused : s.is_built ? cell.built : cell.listed);
       cell.most_workspace = std::max(cell.most_workspace, s.workspace_bytes);
+      if (!s.plan.empty()) cell.engines.insert(engine_of(s));
+      if (s.plan.empty() && g.is_used && !may_be_refused(g.spec)) {
+        ++refused;
+        std::fprintf(stderr, "graft_cudnn_support: batch %lld, %lld px, %s: %s is refused: %s\n",
+                     static_cast<long long>(batch), static_cast<long long>(size), g.layer.c_str(),
+                     to_string(g.spec).c_str(), s.reason.c_str());
+      }
       if (lists)
         list += fmt::format("{}{}\t{}\t{}\t{}\t{}\t{}\t{}\n", to_string(g.spec), g.is_used ? "" : " *",
                             s.plan.empty() ? "refused"
@@ -81,6 +91,7 @@ void print_table(const CudaModule& cudnn, std::int64_t batch, std::int64_t size,
   }
   if (lists) std::printf("\ngraph\tanswer\tfirst plan\tworkspace bytes\tplans\tengines\tfirst layer\n%s", list.c_str());
   std::fflush(stdout);
+  return refused;
 }
 
 int run(int argc, char** argv) {
@@ -112,10 +123,13 @@ int run(int argc, char** argv) {
   }
   std::printf(
       "cuDNN %s. First plan of each graph: built, or listed where its engine is compiled at run time, which needs a "
-      "driver.\nMiB: the largest workspace. *: not run by graft, an alternative to kernels of its own.\n",
+      "driver.\nMiB: the largest workspace. *: not run by graft, an "
+      "alternative to "
+      "kernels of its own.\n",
       cudnn->cudnn_version().c_str());
-  for (std::size_t i = 0; i < numbers.size(); i += 2) print_table(*cudnn, numbers[i], numbers[i + 1], lists);
-  return 0;
+  int refused = 0;
+  for (std::size_t i = 0; i < numbers.size(); i += 2) refused += print_table(*cudnn, numbers[i], numbers[i + 1], lists);
+  return refused > 0 ? 1 : 0;
 }
 
 }  // namespace

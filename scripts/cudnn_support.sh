@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Writes bench/results/cudnn-support.md: which graphs of the networks cuDNN accepts for an H100, at several batches and
-# sizes. Needs the CUDA Toolkit and cuDNN, no GPU; takes some minutes.
+# sizes. Fails, and writes nothing, where one that graft runs is refused. Needs the CUDA Toolkit and cuDNN, no GPU; takes some
+# minutes.
 #   scripts/cudnn_support.sh [BUILD_FOLDER]     build/ci, configured before
 set -euo pipefail
 cd "$(dirname "$0")/.."

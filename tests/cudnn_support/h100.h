@@ -7,8 +7,8 @@
 
 namespace graft {
 
-/// The module, with a libcuda.so.1 loaded: the driver's, or the toolkit's stub, without which cuDNN lists no engine that
-/// is compiled at run time. Null, and the reason, where one of the two cannot be opened.
+/// The module, with a libcuda.so.1 loaded: the driver's, or the toolkit's stub, without which cuDNN lists no engine
+/// that is compiled at run time. Null, and the reason, where one of the two cannot be opened.
 const CudaModule* open_cudnn(std::string& why_not);
 
 /// What cudnn_frontend::DeviceProperties serialized on an H100 (SXM5, 80 GB).

@@ -1,9 +1,14 @@
 #include "tests/cudnn_support/network_graphs.h"
 
 #include <algorithm>
+#include <charconv>
 #include <map>
 #include <set>
+#include <string_view>
 #include <utility>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "kernels/dry_backend.h"
 #include "models/network.h"
@@ -134,6 +139,22 @@ class GraphRecorder final : public DryBackend {
 };
 
 }  // namespace
+
+bool may_be_refused(const GraphSpec& graph) {
+  return graph.dtype == DType::f32 && !graph.allows_tf32 && graph.has_residual;
+}
+
+int engine_of(const GraphSupport& support) {
+  const std::string_view plan = support.plan;
+  const std::size_t digits = plan.find_first_of("0123456789");
+  int engine = -1;
+  if (digits != plan.npos) std::from_chars(plan.data() + digits, plan.data() + plan.size(), engine);
+  return engine;
+}
+
+std::string engines_text(const std::set<int>& engines) {
+  return fmt::format("engine{} {}", engines.size() == 1 ? "" : "s", fmt::join(engines, ", "));
+}
 
 std::vector<NetworkGraph> network_graphs(const GraphsRequest& request) {
   GraphRecorder::Graphs graphs;

@@ -33,21 +33,21 @@ class CudnnSupport : public testing::Test {
 
 struct Tally {
   int graphs = 0, built = 0, listed = 0;
+  std::set<int> engines;  // of the first plans
 };
 
 std::string megabytes(std::int64_t bytes) { return fmt::format("{:.1f} MiB", double(bytes) / (1 << 20)); }
 
 class CudnnSupportOf : public CudnnSupport, public testing::WithParamInterface<const char*> {
  protected:
-  /// Fails for every graph in use without a plan. Without TF32 cuDNN has none that adds a tensor: its only engines for
-  /// that are compiled at run time. The CUDA backend then adds in a pass of its own.
+  /// Fails for every graph in use without a plan, but for those that cuDNN may refuse, which it is to refuse.
   void expect_all(const GraphsRequest& request) {
     Tally tally;
     std::int64_t largest = 0;
     for (const NetworkGraph& graph : network_graphs(request)) {
       if (!graph.is_used) continue;
       const GraphSupport support = ask(graph.spec);
-      if (request.dtype == DType::f32 && !request.allows_tf32 && graph.spec.has_residual) {
+      if (may_be_refused(graph.spec)) {
         EXPECT_EQ(support.plan, "") << to_string(graph.spec) << " may round to TF32";
         continue;
       }
@@ -55,11 +55,13 @@ class CudnnSupportOf : public CudnnSupport, public testing::WithParamInterface<c
       ++(support.is_built ? tally.built : tally.listed);
       largest = std::max(largest, support.workspace_bytes);
       EXPECT_NE(support.plan, "") << graph.layer << ": " << support.reason;
+      tally.engines.insert(engine_of(support));
     }
     EXPECT_GT(tally.graphs, 15);
-    std::printf("  %s %s: %d graphs, %d plans built, %d listed, largest workspace %s\n", request.architecture.c_str(),
+    std::printf("  %s %s: %d graphs, %d plans built, %d listed, largest workspace %s, %s\n",
+                request.architecture.c_str(),
                 request.allows_tf32 ? "tf32" : std::string(to_string(request.dtype)).c_str(), tally.graphs, tally.built,
-                tally.listed, megabytes(largest).c_str());
+                tally.listed, megabytes(largest).c_str(), engines_text(tally.engines).c_str());
   }
 };
 
