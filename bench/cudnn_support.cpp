@@ -123,9 +123,7 @@ int run(int argc, char** argv) {
   }
   std::printf(
       "cuDNN %s. First plan of each graph: built, or listed where its engine is compiled at run time, which needs a "
-      "driver.\nMiB: the largest workspace. *: not run by graft, an "
-      "alternative to "
-      "kernels of its own.\n",
+      "driver.\nMiB: the largest workspace. *: not run by graft, an alternative to kernels of its own.\n",
       cudnn->cudnn_version().c_str());
   int refused = 0;
   for (std::size_t i = 0; i < numbers.size(); i += 2) refused += print_table(*cudnn, numbers[i], numbers[i + 1], lists);

@@ -121,8 +121,12 @@ void copy_elements(const View& y, Write write, const ConstView& x) {
       const std::int64_t channel = g * lanes, count = std::min(lanes, y.shape.c - channel);
       To* to = y.as<To>() + sy(n, channel, 0);
       const From* from = x.as<From>() + sx(n, channel, 0);
-      for (std::int64_t p = 0; p < y.shape.pixels(); ++p, to += sy.pixel, from += sx.pixel)
-        copy_run(count, to, write, from);
+      const std::int64_t pixels = y.shape.pixels();
+      if (std::is_same_v<To, From> && count == 1 &&
+          write == Write::overwrite)  // a weight into or out of a file's order
+        for (std::int64_t p = 0; p < pixels; ++p) to[p * sy.pixel] = To(from[p * sx.pixel]);
+      else
+        for (std::int64_t p = 0; p < pixels; ++p) copy_run(count, to + p * sy.pixel, write, from + p * sx.pixel);
     }
 }
 

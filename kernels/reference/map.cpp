@@ -62,13 +62,14 @@ void copy_elements(const View& y, Write write, const ConstView& x, int threads) 
   const ChannelGroups groups{y, x};
 #pragma omp parallel for collapse(2) num_threads(threads)
   for (std::int64_t n = 0; n < y.shape.n; ++n)
-    for (std::int64_t i = 0; i < groups.size(); ++i)
+    for (std::int64_t i = 0; i < groups.size(); ++i) {
+      const ChannelGroup g = groups[i];
       for (std::int64_t p = 0; p < y.shape.pixels(); ++p) {
-        const ChannelGroup g = groups[i];
         const From* from = at<From>(x, n, g, p);
         To* to = at<To>(y, n, g, p);
         for (std::int64_t l = 0; l < g.count; ++l) to[l] = written(to[l], from[l], write);
       }
+    }
 }
 
 template <class T>
