@@ -1,5 +1,6 @@
 """The project's goals as numbers, and how a measurement stands against them. Used by gpu_goals.py."""
 
+import json
 import os
 
 NAMES = {"resnet50": "ResNet-50", "densenet121": "DenseNet-121", "vgg19": "VGG-19"}
@@ -81,6 +82,15 @@ class Report:
             with open(path + ".partial", "w") as file:
                 file.write("".join(line + "\n" for line in text))
             os.replace(path + ".partial", path)
+
+
+def parts_text(run, whole):
+    """Where the seconds of a run's process went, by its summary.json; what is before and after training is the rest."""
+    with open(os.path.join(run, "summary.json")) as file:
+        parts = sorted(json.load(file)["seconds"].items(), key=lambda part: -part[1])
+    text = ", ".join(f"{name} {seconds:.2f}" for name, seconds in parts if seconds >= 0.005)
+    rest = whole - sum(seconds for _, seconds in parts)
+    return f"the last took {whole:.2f} s: {text}; start and end of the program {rest:.2f}"
 
 
 def mib(count):

@@ -27,7 +27,7 @@ import compare_torch_update
 import roofline
 from goal_table import (BOUNDARY, DETERMINISTIC, INFER, LATENCY_MS, MANY_IMAGES, MEMORY, NAMES, PROBE, PROBE_EPOCHS,
                         SMALL_BATCH, START_S, TRAIN, UPDATE, UPDATE_SHARE)
-from goal_table import contests, factor, mib, share_text, verdict
+from goal_table import contests, factor, mib, parts_text, share_text, verdict
 from contenders import TORCH_CONTENDER, Contender, LeftOut, alternate, our_environment, ratios, time_process
 from duels import Duels
 
@@ -284,6 +284,7 @@ class Bench(Duels):
             ours.append(seconds)
         here = statistics.median(ours)
         what = f"linear probe of {epochs} epochs, ResNet-50, {images}{self.size} px, whole run"
+        self.report.note(f"{what}: {parts_text(folder, ours[-1])}")
         floor, aim = (factor * epochs for factor in PROBE)
         theirs = self.probe_of_torch(data, folder, batch, what)
         if theirs is None:
