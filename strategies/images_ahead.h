@@ -12,8 +12,8 @@ namespace graft {
 
 class ImagesAhead {
  public:
-  /// Checks what needs no image, then begins. Errors: the run directory is in use; a resumed run is none; weights that
-  /// cannot be used; fewer epochs than the strategy needs.
+  /// Checks what needs no image, then begins. Errors: see RunDirectory::check(); weights that cannot be used; fewer
+  /// epochs than the strategy needs.
   explicit ImagesAhead(const TrainSettings& settings);
   /// Stops what is not finished.
   ~ImagesAhead() { stop_ = true; }

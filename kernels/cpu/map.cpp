@@ -122,8 +122,8 @@ void copy_elements(const View& y, Write write, const ConstView& x) {
       To* to = y.as<To>() + sy(n, channel, 0);
       const From* from = x.as<From>() + sx(n, channel, 0);
       const std::int64_t pixels = y.shape.pixels();
-      if (std::is_same_v<To, From> && count == 1 &&
-          write == Write::overwrite)  // a weight into or out of a file's order
+      // Single values, as when a weight passes into a file's order, are not worth a call each.
+      if (std::is_same_v<To, From> && count == 1 && write == Write::overwrite)
         for (std::int64_t p = 0; p < pixels; ++p) to[p * sy.pixel] = To(from[p * sx.pixel]);
       else
         for (std::int64_t p = 0; p < pixels; ++p) copy_run(count, to + p * sy.pixel, write, from + p * sx.pixel);
