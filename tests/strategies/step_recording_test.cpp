@@ -18,12 +18,12 @@ namespace {
 constexpr std::int64_t kBatchSize = 2;
 
 /// Everything that a step may have: a penalty towards anchors, batch statistics, clipping.
-TrainSettings full_step() {
+TrainSettings full_step(const std::string& precision = "f32") {
   TrainSettings s;
   s.strategy = "l2-sp";
   s.strategy_settings["batch_norm"] = SettingValue(std::string("batch"));
   s.clip_norm = 1;
-  s.precision = "f32";
+  s.precision = precision;
   s.batch = kBatchSize;
   s.threads = s.loader_threads = 1;
   s.image_cache_mb = 0;
@@ -160,8 +160,7 @@ TEST_P(StepRecording, MemoryIsWrittenBeforeItIsReadAndNotUsedAfterwards) {
       if (kind == DeviceKind::cpu && precision == std::string_view("f16")) continue;  // which it does not have
       for (const char* recompute : {"none", "norms"}) {
         StepRecorder recorder;
-        TrainSettings settings = full_step();
-        settings.precision = precision;
+        TrainSettings settings = full_step(precision);
         settings.recompute = recompute;
         record(recorder, kind, GetParam().architecture, settings);
         EXPECT_EQ(recorder.faults(), std::vector<std::string>{})
@@ -175,8 +174,7 @@ TEST_P(StepRecording, MemoryIsWrittenBeforeItIsReadAndNotUsedAfterwards) {
 
 TEST(FusedNormsRecording, ALayerOfDenseNetIsThreeCallsInThePlaceOfSeven) {
   StepRecorder fused;
-  TrainSettings settings = full_step();
-  settings.precision = "bf16";
+  TrainSettings settings = full_step("bf16");
   settings.fused_norms = "on";
   record(fused, DeviceKind::cuda, "densenet121", settings);
   EXPECT_EQ(fused.faults(), std::vector<std::string>{});
@@ -192,9 +190,7 @@ TEST(FusedNormsRecording, ALayerOfDenseNetIsThreeCallsInThePlaceOfSeven) {
 TEST_P(StepRecording, TheHostNeverWaits) {
   for (const char* precision : {"f32", "bf16", "f16"}) {
     StepRecorder recorder;
-    TrainSettings settings = full_step();
-    settings.precision = precision;
-    record(recorder, DeviceKind::cuda, GetParam().architecture, settings);
+    record(recorder, DeviceKind::cuda, GetParam().architecture, full_step(precision));
     EXPECT_EQ(recorder.waits(), std::vector<std::string>{}) << precision;
   }
 }
@@ -241,9 +237,7 @@ TEST_P(StepRecording, EachOperationCostsTheCallsThatItShould) {
   const Calls expected = of_whole_step(GetParam());
   for (const char* precision : {"f32", "bf16", "f16"}) {
     StepRecorder recorder;
-    TrainSettings settings = full_step();
-    settings.precision = precision;
-    record(recorder, DeviceKind::cuda, GetParam().architecture, settings);
+    record(recorder, DeviceKind::cuda, GetParam().architecture, full_step(precision));
     Calls scaled = expected;
     if (precision == std::string_view("f16"))
       ++scaled["copy"], ++scaled["map scale by"];  // the loss, by the device's number
