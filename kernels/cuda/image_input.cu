@@ -8,13 +8,13 @@ namespace graft::gpu {
 namespace {
 
 constexpr int kTileW = 32, kTileH = 32, kRowsAtOnce = kThreads / kTileW;
-using Pixel = Elements<std::uint8_t, 4>;  // red, green, blue, nothing
+using PaddedRgb = Elements<std::uint8_t, 4>;  // red, green, blue, nothing
 
 struct ResizedImage {
-  const Pixel* pixels;
+  const PaddedRgb* pixels;
   int width;
   GRAFT_PIXEL Rgb at(int y, int x) const {
-    const Pixel p = pixels[std::int64_t(y) * width + x];
+    const PaddedRgb p = pixels[std::int64_t(y) * width + x];
     return {{p.v[0], p.v[1], p.v[2]}};
   }
 };
@@ -38,7 +38,7 @@ __device__ __forceinline__ const std::uint8_t* block_at(const PixelBlocks& block
 
 /// A tile of one image. Its first threads make the weights of its columns and rows.
 __global__ void __launch_bounds__(kThreads)
-    resize_kernel(const ImageChange* changes, const PixelBlocks blocks, const ImageSize size, Pixel* resized) {
+    resize_kernel(const ImageChange* changes, const PixelBlocks blocks, const ImageSize size, PaddedRgb* resized) {
   __shared__ std::int32_t weights[kTileW + kTileH][kMostTaps];
   __shared__ int first[kTileW + kTileH], count[kTileW + kTileH];
   const ImageChange& change = changes[blockIdx.y];
@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(kThreads)
   const std::int64_t pitch = std::int64_t(change.width) * 3;
   const std::uint8_t* from =
       block_at(blocks, change.block) + change.first_byte + change.from_y * pitch + std::int64_t(change.from_x) * 3;
-  Pixel* to = resized + blockIdx.y * size.pixels() + left + x;
+  PaddedRgb* to = resized + blockIdx.y * size.pixels() + left + x;
   const Line column{first[x], count[x], weights[x]};
   for (int y = thread / kTileW; y < kTileH && top + y < size.height; y += kRowsAtOnce) {
     const int row = kTileW + y;
@@ -74,13 +74,13 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-__device__ ResizedImage image_of(const Pixel* resized, const ImageSize& size) {
+__device__ ResizedImage image_of(const PaddedRgb* resized, const ImageSize& size) {
   return {resized + blockIdx.y * size.pixels(), size.width};
 }
 
 /// Adds the luma of every image before its contrast changes; whole numbers, so in any order.
 __global__ void __launch_bounds__(kThreads)
-    luma_kernel(const ImageChange* changes, const Pixel* resized, const ImageSize size, unsigned long long* sums) {
+    luma_kernel(const ImageChange* changes, const PaddedRgb* resized, const ImageSize size, unsigned long long* sums) {
   __shared__ int values[kThreads];
   const std::int64_t i = std::int64_t(blockIdx.x) * kThreads + threadIdx.x;
   values[threadIdx.x] = i < size.pixels()
@@ -97,7 +97,7 @@ __global__ void __launch_bounds__(kThreads)
 /// A thread per pixel, which writes its channels: eight at once, or one by one.
 template <class T, int W>
 __global__ void __launch_bounds__(kThreads)
-    input_kernel(const Rows<T> x, const std::int64_t channels, const ImageChange* changes, const Pixel* resized,
+    input_kernel(const Rows<T> x, const std::int64_t channels, const ImageChange* changes, const PaddedRgb* resized,
                  const ImageSize size, const unsigned long long* luma_sums, const PixelScaling scaling) {
   const int i = int(blockIdx.x) * kThreads + int(threadIdx.x);
   if (i >= size.pixels()) return;
@@ -130,7 +130,7 @@ InputScratch input_scratch(const Shape& x) {
   InputScratch s;
   s.luma_offset = x.n * std::int64_t(sizeof(ImageChange));
   s.pixels_offset = s.luma_offset + x.n * 8;
-  s.bytes = s.pixels_offset + x.n * x.pixels() * std::int64_t(sizeof(Pixel));
+  s.bytes = s.pixels_offset + x.n * x.pixels() * std::int64_t(sizeof(PaddedRgb));
   return s;
 }
 
@@ -140,7 +140,7 @@ void images_to_input(View x, std::span<const ConstView> pixels, std::span<const 
   const InputScratch at = input_scratch(x.shape);
   const auto* table = reinterpret_cast<const ImageChange*>(scratch);
   auto* luma_sums = reinterpret_cast<unsigned long long*>(scratch + at.luma_offset);
-  auto* resized = reinterpret_cast<Pixel*>(scratch + at.pixels_offset);
+  auto* resized = reinterpret_cast<PaddedRgb*>(scratch + at.pixels_offset);
   const ImageSize size{int(x.shape.h), int(x.shape.w)};
   const auto blocks = [&](std::int64_t per_image) {
     return LaunchConfig{
