@@ -37,15 +37,21 @@ void WeightTable::add(WeightTensor tensor) {
     throw Error(fmt::format("weight table: {} {} expects {} values, got {}", tensor.name, dimensions_text(tensor.shape),
                             expected, tensor.values.size()));
   }
-  if (!index_.try_emplace(tensor.name, tensors_.size()).second) {
-    throw Error(fmt::format("weight table: the name {} appears twice", tensor.name));
+  add(std::make_shared<WeightTensor>(std::move(tensor)));
+}
+
+void WeightTable::share(const WeightTable& other, std::size_t i) { add(other.tensors_.at(i)); }
+
+void WeightTable::add(Shared tensor) {
+  if (!index_.try_emplace(tensor->name, tensors_.size()).second) {
+    throw Error(fmt::format("weight table: the name {} appears twice", tensor->name));
   }
   tensors_.push_back(std::move(tensor));
 }
 
 const WeightTensor* WeightTable::find(std::string_view name) const {
   const auto found = index_.find(name);
-  return found == index_.end() ? nullptr : &tensors_[found->second];
+  return found == index_.end() ? nullptr : tensors_[found->second].get();
 }
 
 const WeightTensor& WeightTable::at(std::string_view name) const {
@@ -56,12 +62,17 @@ const WeightTensor& WeightTable::at(std::string_view name) const {
 
 std::vector<WeightTensor> WeightTable::release() && {
   index_.clear();
-  return std::move(tensors_);
+  std::vector<WeightTensor> released;
+  released.reserve(tensors_.size());
+  for (Shared& tensor : tensors_)
+    released.push_back(tensor.use_count() == 1 ? std::move(*tensor) : WeightTensor(*tensor));
+  tensors_.clear();
+  return released;
 }
 
 std::int64_t WeightTable::element_total() const {
   std::int64_t total = 0;
-  for (const WeightTensor& tensor : tensors_) total += static_cast<std::int64_t>(tensor.values.size());
+  for (const WeightTensor& tensor : tensors()) total += static_cast<std::int64_t>(tensor.values.size());
   return total;
 }
 

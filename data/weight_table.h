@@ -5,6 +5,8 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
+#include <ranges>
 #include <span>
 #include <string>
 #include <string_view>
@@ -37,15 +39,20 @@ struct SkippedTensor {
   std::string dtype;  // the file's spelling
 };
 
-/// Tensors in file order with names unique.
+/// Tensors in file order with names unique. Copies of a table share its tensors, which nobody changes.
 class WeightTable {
  public:
   /// Errors: the name is there already; the number of values does not fit the shape.
   void add(WeightTensor tensor);
+  /// The same tensor as number `i` of another table.
+  void share(const WeightTable& other, std::size_t i);
   const WeightTensor* find(std::string_view name) const;  // null when absent; valid until the next add
   const WeightTensor& at(std::string_view name) const;    // Errors: absent
 
-  const std::vector<WeightTensor>& tensors() const { return tensors_; }
+  /// A range of `const WeightTensor&` with random access; it refers to this table.
+  auto tensors() const {
+    return std::views::transform(tensors_, [](const Shared& t) -> const WeightTensor& { return *t; });
+  }
   std::vector<WeightTensor> release() &&;  // leaves the table empty
   std::int64_t size() const { return static_cast<std::int64_t>(tensors_.size()); }
   std::int64_t element_total() const;
@@ -54,7 +61,10 @@ class WeightTable {
   std::map<std::string, std::string> metadata;  // free text that some formats carry
 
  private:
-  std::vector<WeightTensor> tensors_;
+  using Shared = std::shared_ptr<WeightTensor>;
+  void add(Shared tensor);
+
+  std::vector<Shared> tensors_;
   std::map<std::string, std::size_t, std::less<>> index_;
 };
 

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
+#include <set>
 #include <thread>
 
 #include "data/parallel.h"
@@ -45,6 +47,7 @@ struct FileTensor {
   std::string name;
   Dimensions shape;
   Tensor value;
+  std::uint64_t version = 0;           // changes whenever the values do
   const Parameter* adapted = nullptr;  // the file has its sum with its adapters in place of `value`
 };
 
@@ -69,7 +72,7 @@ std::vector<WeightTensor> to_host(const std::vector<FileTensor>& from) {
   const int threads = int(std::clamp(std::thread::hardware_concurrency(), 1U, 8U));
   const auto is_unordered = [](const Tensor& value) { return value.shape().c > 1 && value.shape().pixels() > 1; };
   parallel_for(std::ssize(from), threads, [&](std::int64_t i) {
-    const auto& [name, shape, value, adapted] = from[std::size_t(i)];
+    const auto& [name, shape, value, version, adapted] = from[std::size_t(i)];
     if (value.dtype() != DType::f32) return;
     tensors[std::size_t(i)] = {name, shape, DType::f32, std::vector<float>(std::size_t(value.shape().size())), {}};
     if (is_unordered(value)) unordered[std::size_t(i)].resize(std::size_t(value.shape().size()));
@@ -94,6 +97,29 @@ std::vector<WeightTensor> to_host(const std::vector<FileTensor>& from) {
 
 constexpr const char* kStatisticsSuffix[2] = {".running_mean", ".running_var"};
 
+/// Every tensor of the network's files, in state_dict order.
+std::vector<FileTensor> file_tensors(const Network& network) {
+  const auto& statistics = network.parameters().statistics();
+  std::size_t next = 0;
+  std::vector<FileTensor> tensors;
+  for (const Parameter& p : network.parameters().parameters()) {
+    if (p.role == Role::adapter) continue;
+    const bool is_adapted = p.adapter.up != nullptr;
+    const std::uint64_t adapters = is_adapted ? p.adapter.up->version + p.adapter.down->version : 0;
+    tensors.push_back({p.name, file_shape(p), p.value, p.version + adapters, is_adapted ? &p : nullptr});
+    if (p.role != Role::norm_shift) continue;  // a norm's statistics follow its bias
+    const RunningStatistics& s = statistics[next++];
+    for (int i : {0, 1}) tensors.push_back({s.name + kStatisticsSuffix[i], {s.channels}, half(s, i), s.version});
+  }
+  return tensors;
+}
+
+void load(Network& network, Parameter& p, const WeightTensor& from) {
+  set_values(p.value, from);
+  ++p.version;
+  if (p.adapter.up) clear(network.parameters().find(p.adapter.up->name));
+}
+
 }  // namespace
 
 WeightComparison load_weights(Network& network, const WeightTable& weights, const LoadOptions& options) {
@@ -114,9 +140,7 @@ WeightComparison load_weights(Network& network, const WeightTable& weights, cons
     if (options.skips_head && network.is_head(p)) continue;
     const WeightTensor* tensor = weights.find(p.name);
     if (!fits(tensor, file_shape(p))) continue;
-    set_values(p.value, *tensor);
-    ++p.version;
-    if (p.adapter.up) clear(network.parameters().find(p.adapter.up->name));
+    load(network, p, *tensor);
   }
   for (RunningStatistics& s : network.parameters().statistics()) {
     for (int i : {0, 1}) {
@@ -130,21 +154,43 @@ WeightComparison load_weights(Network& network, const WeightTable& weights, cons
   return comparison;
 }
 
-WeightTable weights_of(const Network& network) {
-  const auto& statistics = network.parameters().statistics();
-  std::size_t next = 0;
-  std::vector<FileTensor> from;
+WeightTable weights_of(const Network& network) { return snapshot_of(network, nullptr).weights; }
+
+WeightSnapshot snapshot_of(const Network& network, const WeightSnapshot* earlier) {
   const NoGrad no_grad(network.context());
-  for (const Parameter& p : network.parameters().parameters()) {
-    if (p.role == Role::adapter) continue;
-    from.push_back({p.name, file_shape(p), p.value, p.adapter.up ? &p : nullptr});
-    if (p.role != Role::norm_shift) continue;  // a norm's statistics follow its bias
-    const RunningStatistics& s = statistics[next++];
-    for (int i : {0, 1}) from.push_back({s.name + kStatisticsSuffix[i], {s.channels}, half(s, i)});
+  const std::vector<FileTensor> all = file_tensors(network);
+  std::vector<FileTensor> changed;
+  const auto is_known = [&](std::size_t i) { return earlier && earlier->versions[i] == all[i].version; };
+  for (std::size_t i = 0; i < all.size(); ++i)
+    if (!is_known(i)) changed.push_back(all[i]);
+  WeightSnapshot snapshot;
+  auto next = to_host(changed);
+  auto fresh = next.begin();
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (is_known(i))
+      snapshot.weights.share(earlier->weights, i);
+    else
+      snapshot.weights.add(std::move(*fresh++));
+    snapshot.versions.push_back(all[i].version);
   }
-  WeightTable table;
-  for (WeightTensor& tensor : to_host(from)) table.add(std::move(tensor));
-  return table;
+  return snapshot;
+}
+
+void restore(Network& network, const WeightSnapshot& snapshot) {
+  const std::vector<FileTensor> now = file_tensors(network);
+  std::set<std::string, std::less<>> changed;
+  for (std::size_t i = 0; i < now.size(); ++i)
+    if (now[i].version != snapshot.versions[i] || now[i].adapted) changed.insert(now[i].name);
+  for (Parameter& p : network.parameters().parameters())
+    if (changed.contains(p.name)) load(network, p, snapshot.weights.at(p.name));
+  for (RunningStatistics& s : network.parameters().statistics()) {
+    if (!changed.contains(s.name + kStatisticsSuffix[0])) continue;
+    for (int i : {0, 1}) {
+      Tensor values = half(s, i);
+      set_values(values, snapshot.weights.at(s.name + kStatisticsSuffix[i]));
+    }
+    ++s.version;
+  }
 }
 
 std::unique_ptr<Network> load_network(Context& context, const std::filesystem::path& path, std::uint64_t seed) {

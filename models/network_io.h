@@ -2,6 +2,7 @@
 // arenas K R S C; the permutation happens here. What a model file looks like is data/model_file.h's business.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -25,6 +26,20 @@ WeightComparison load_weights(Network& network, const WeightTable& weights, cons
 /// All parameters and running statistics in state_dict order; exact doubles when the device computes in float64.
 /// Adapters are added to their weights.
 WeightTable weights_of(const Network& network);
+
+/// A network's weights at some moment, and which of its values they are.
+struct WeightSnapshot {
+  WeightTable weights;                  // as weights_of gives them
+  std::vector<std::uint64_t> versions;  // of each tensor
+};
+
+/// The weights as they are. Tensors that did not change since `earlier`, taken of the same network, are shared with it:
+/// what is frozen leaves the device once. `earlier` may be null.
+WeightSnapshot snapshot_of(const Network& network, const WeightSnapshot* earlier);
+
+/// Puts back what has changed since the snapshot of this network was taken; a weight with an adapter as load_weights
+/// does.
+void restore(Network& network, const WeightSnapshot& snapshot);
 
 /// The network of a model file or checkpoint. Tensors that a partial file leaves random are drawn with `seed`.
 /// Errors: those of read_model_file.

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 
+#include "models/network_io.h"
 #include "nn/losses.h"
 #include "optim/schedule.h"
 #include "strategies/checkpoint.h"
@@ -169,9 +170,9 @@ class Fit {
   TaskLoss loss_;
 
   TrainState state_;
-  std::optional<Checkpoint> resumed_;             // until its moments are restored
-  std::shared_ptr<const WeightTable> kept_best_;  // of state_.best_epoch, if that was one of this process
-  std::int64_t best_number_ = 0;                  // counts what was kept
+  std::optional<Checkpoint> resumed_;                // until its moments are restored
+  std::shared_ptr<const WeightSnapshot> kept_best_;  // of state_.best_epoch, if that was one of this process
+  std::int64_t best_number_ = 0;                     // counts what was kept
   std::optional<EpochPlan> plan_;
   std::optional<FreezePlan> adopted_;               // what the parameters follow
   std::chrono::steady_clock::time_point saved_at_;  // begun then

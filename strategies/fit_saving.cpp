@@ -25,12 +25,12 @@ void Fit::save() {
   state_.strategy = strategy_->state();
   // The best weights carry no moments: nothing continues from them but a strategy's next stage, which starts afresh.
   auto write = [&directory = spec_.directory, state = present(), info = spec_.network.info(),
-                best = has_unsaved_best() ? kept_best_ : nullptr, weights = weights_of(spec_.network),
+                best = has_unsaved_best() ? kept_best_ : nullptr, last = snapshot_of(spec_.network, kept_best_.get()),
                 checkpoint = make_checkpoint(state_, parameters_, optimizer_)]() mutable {
-    if (best) save_network(directory.next_best(state.best_epoch, state.steps), info, *best);
-    save_network(directory.last(), info, weights, checkpoint);
+    if (best) save_network(directory.next_best(state.best_epoch, state.steps), info, best->weights);
+    save_network(directory.last(), info, last.weights, checkpoint);
     if (best) directory.settle_best(state.best_epoch, state.steps);
-    best = {}, weights = {}, checkpoint = {};  // the future keeps what was captured until somebody asks
+    best = {}, last = {}, checkpoint = {};  // the future keeps what was captured until somebody asks
   };
   const bool is_asynchronous = context_.backend().is_asynchronous();
   writing_ = {std::async(is_asynchronous ? std::launch::async : std::launch::deferred, std::move(write)), present()};
@@ -63,13 +63,13 @@ void Fit::finish_saving() try { await_writing(); } catch (...) {
 
 void Fit::keep_best() {
   const RunClock::Part saving = part("saving");
-  kept_best_ = std::make_shared<WeightTable>(weights_of(spec_.network));
+  kept_best_ = std::make_shared<WeightSnapshot>(snapshot_of(spec_.network, kept_best_.get()));
   ++best_number_;
 }
 
 void Fit::load_best() {
   if (kept_best_) {
-    load_weights(spec_.network, *kept_best_);
+    restore(spec_.network, *kept_best_);
   } else {
     finish_saving();
     load_weights(spec_.network, read_model_file(spec_.directory.best()).weights);
@@ -89,7 +89,7 @@ void Fit::save_kept_best() noexcept try {
   const bool had_best = spec_.directory.has("best.h5");
   if (had_best) rename_file(best, before);
   try {
-    save_network(best, spec_.network.info(), *kept_best_);
+    save_network(best, spec_.network.info(), kept_best_->weights);
   } catch (const std::exception&) {
     if (had_best) rename_file(before, best);
   }

@@ -26,6 +26,20 @@ TEST(WeightTable, KeepsOrderAndFindsByName) {
   EXPECT_THROW(table.at("c"), Error);
 }
 
+TEST(WeightTable, SharesTensorsUntilTheyAreReleased) {
+  WeightTable table, other;
+  table.add({"z", {2}, DType::f32, {1.0f, 2.0f}, {}});
+  table.add({"a", {}, DType::f32, {3.0f}, {}});
+  other.share(table, 1);
+  EXPECT_EQ(other.find("a"), table.find("a"));
+  EXPECT_THROW(other.share(table, 1), Error);
+  const std::vector<WeightTensor> released = std::move(table).release();
+  EXPECT_EQ(released[0].values, (std::vector<float>{1.0f, 2.0f}));
+  EXPECT_EQ(released[1].values, std::vector<float>{3.0f});
+  EXPECT_EQ(table.size(), 0);
+  EXPECT_EQ(other.at("a").values, std::vector<float>{3.0f});  // as it was
+}
+
 TEST(WeightTable, RefusesImpossibleShapesWithoutOverflow) {
   const std::int64_t big = std::int64_t{1} << 40;
   EXPECT_EQ(element_count({big}, "x"), big);

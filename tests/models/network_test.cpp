@@ -232,6 +232,43 @@ TEST_F(NetworkFile, VggMayChangeItsHead) {
   EXPECT_THROW(load_backbone(context, folder_ / "a.h5", {.num_classes = 5, .head = "pooled"}), Error);
 }
 
+TEST(WeightSnapshot, SharesWhatDidNotChangeAndPutsTheRestBack) {
+  Context context(make_backend(test_device(DeviceKind::cpu)));
+  const auto network = make_network(context, {.architecture = "resnet50", .num_classes = 4});
+  fill_by_formula(*network);
+  ParameterSet& parameters = network->parameters();
+  const WeightSnapshot first = snapshot_of(*network, nullptr);
+  const WeightTable before = weights_of(*network);
+  const std::vector<double> values = parameters.values().to_host();
+
+  Parameter& weight = parameters.find("layer2.0.conv2.weight");
+  RunningStatistics& statistics = parameters.statistics()[5];
+  const std::uint64_t other = parameters.find("conv1.weight").version;
+  weight.value.from_host(std::vector<double>(std::size_t(weight.shape.size()), 0.5)), ++weight.version;
+  statistics.value.from_host(std::vector<double>(std::size_t(2 * statistics.channels), 2.0)), ++statistics.version;
+  const WeightSnapshot second = snapshot_of(*network, &first);
+  const WeightTable now = weights_of(*network);
+  ASSERT_EQ(second.weights.size(), now.size());
+  std::set<std::string> changed;
+  for (std::size_t i = 0; i < now.tensors().size(); ++i) {
+    const WeightTensor &a = first.weights.tensors()[i], &b = second.weights.tensors()[i], &c = now.tensors()[i];
+    EXPECT_EQ(b.name, c.name);
+    EXPECT_EQ(b.values, c.values) << b.name;
+    EXPECT_EQ(a.values, before.tensors()[i].values) << a.name;
+    if (&a != &b) changed.insert(a.name);
+  }
+  EXPECT_EQ(changed,
+            (std::set<std::string>{weight.name, statistics.name + ".running_mean", statistics.name + ".running_var"}));
+
+  restore(*network, first);
+  EXPECT_EQ(parameters.values().to_host(), values);
+  EXPECT_EQ(parameters.find("conv1.weight").version, other);  // it was not touched
+  const std::uint64_t version = weight.version;
+  restore(*network, second);
+  EXPECT_GT(weight.version, version);
+  EXPECT_EQ(weights_of(*network).at(weight.name).values, now.at(weight.name).values);
+}
+
 TEST(LoadWeights, DifferencesAreListed) {
   Context context(make_backend(test_device(DeviceKind::cpu)));
   const auto network = make_network(context, {.architecture = "resnet50", .num_classes = 4});
