@@ -24,13 +24,26 @@ std::pair<double, double> normal_pair(const PhiloxBlock& words, double deviation
   return {radius * std::cos(angle), radius * std::sin(angle)};
 }
 
-/// Fills a parameter in the order of its file, C R S within K.
+/// Fills a parameter in the order of its file, C R S within K: draw_all(values) sets them, in the parameter's own type.
+template <class DrawAll>
+void fill_all(Parameter& parameter, const DrawAll& draw_all) {
+  const auto fill_as = [&](auto number) {
+    std::vector<decltype(number)> values(std::size_t(parameter.shape.size()));
+    draw_all(values);
+    parameter.value.from_host(values);
+  };
+  if (parameter.value.dtype() == DType::f32)
+    fill_as(float{});
+  else
+    fill_as(double{});
+  ++parameter.version;
+}
+
 template <class Draw>
 void fill(Parameter& parameter, Draw&& draw) {
-  std::vector<double> values(parameter.shape.size());
-  for (double& v : values) v = draw();
-  parameter.value.from_host(values);
-  ++parameter.version;
+  fill_all(parameter, [&]<class T>(std::vector<T>& values) {
+    for (T& v : values) v = T(draw());
+  });
 }
 
 void fill_uniform(Parameter& parameter, const RandomPlace& at, double bound) {
@@ -41,17 +54,16 @@ void fill_uniform(Parameter& parameter, const RandomPlace& at, double bound) {
 /// A large network has a hundred million of these: threads share them. Each depends on its place alone.
 void fill_normal(Parameter& parameter, const RandomPlace& at, double deviation) {
   constexpr std::int64_t kPart = std::int64_t{1} << 16;  // numbers that a thread draws at a time; even
-  std::vector<double> values(parameter.shape.size());
-  const std::int64_t size = std::ssize(values);
-  parallel_for((size + kPart - 1) / kPart, int(std::thread::hardware_concurrency()), [&](std::int64_t part) {
-    for (std::int64_t i = part * kPart; i < std::min(size, (part + 1) * kPart); i += 2) {
-      const auto [first, second] = normal_pair(random_block(at, std::uint32_t(i / 2)), deviation);
-      values[std::size_t(i)] = first;
-      if (i + 1 < size) values[std::size_t(i + 1)] = second;
-    }
+  fill_all(parameter, [&]<class T>(std::vector<T>& values) {
+    const std::int64_t size = std::ssize(values);
+    parallel_for((size + kPart - 1) / kPart, int(std::thread::hardware_concurrency()), [&](std::int64_t part) {
+      for (std::int64_t i = part * kPart; i < std::min(size, (part + 1) * kPart); i += 2) {
+        const auto [first, second] = normal_pair(random_block(at, std::uint32_t(i / 2)), deviation);
+        values[std::size_t(i)] = T(first);
+        if (i + 1 < size) values[std::size_t(i + 1)] = T(second);
+      }
+    });
   });
-  parameter.value.from_host(values);
-  ++parameter.version;
 }
 
 double inputs(const Parameter& weight) { return double(weight.shape.c * weight.shape.pixels()); }

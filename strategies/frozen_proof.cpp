@@ -1,6 +1,7 @@
 #include "strategies/frozen_proof.h"
 
 #include <algorithm>
+#include <memory>
 
 #include "data/files.h"
 #include "data/parallel.h"
@@ -47,9 +48,10 @@ std::map<std::string, std::string> frozen_hashes(const ParameterSet& parameters)
     return {};  // and nothing leaves the device
   const Tensor& values = parameters.values();
   const std::int64_t item = size_of(values.dtype());
-  std::vector<std::uint8_t> arena(std::size_t(values.shape().size() * item));
-  values.backend().copy_out(arena.data(), values.view().data, std::int64_t(arena.size()));
-  std::vector<Piece> pieces = frozen_pieces(parameters, arena, item);
+  const auto bytes = std::size_t(values.shape().size() * item);
+  const auto arena = std::make_unique_for_overwrite<std::uint8_t[]>(bytes);
+  values.backend().copy_out(arena.get(), values.view().data, std::int64_t(bytes));
+  std::vector<Piece> pieces = frozen_pieces(parameters, {arena.get(), bytes}, item);
   const int threads = int(std::max(1U, std::thread::hardware_concurrency()));
   parallel_for(std::int64_t(pieces.size()), threads, [&](std::int64_t i) {
     Sha256 hash;

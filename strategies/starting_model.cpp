@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <future>
 
 #include "data/files.h"
 #include "models/initialise.h"
@@ -66,6 +67,7 @@ ModelInfo starting_info(const TrainSettings& s) {
 StartingModel starting_model(Context& context, const TrainSettings& s, const std::vector<std::string>& class_names) {
   if (s.from_scratch) return model_from_scratch(context, s, class_names);
   check_weights_file(s.weights);
+  std::future<std::string> sha256 = std::async(std::launch::async, [path = s.weights] { return sha256_of_file(path); });
   ModelFile file = read_model_file(s.weights);
   const std::string head = s.head == "auto" ? file.info.head : s.head;
   const bool has_other_head = head != file.info.head;
@@ -78,11 +80,12 @@ StartingModel starting_model(Context& context, const TrainSettings& s, const std
   info.random_tensors.clear();
   set_input_size(info, s.size, s.resize);
 
-  StartingModel model{.network = make_network(context, info), .sha256 = sha256_of_file(s.weights), .notes = {}};
+  StartingModel model{.network = make_network(context, info), .sha256 = {}, .notes = {}};
   Network& network = *model.network;
   if (is_partial) initialise_from_scratch(network, std::uint64_t(s.seed));
   if (!keeps_head) initialise_head(network, std::uint64_t(s.seed));
   load_weights(network, file.weights, {.partial = is_partial, .skips_head = !keeps_head});
+  model.sha256 = sha256.get();
   if (!keeps_head)
     model.notes.push_back(
         fmt::format("new head: {} classes ({}{})", class_names.size(),
