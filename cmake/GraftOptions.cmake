@@ -75,9 +75,9 @@ endif()
 
 add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:${graft_warnings}>" "$<$<COMPILE_LANGUAGE:CXX>:-march=${GRAFT_MARCH}>"
                     "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-march=${GRAFT_MARCH},-Wall>")
-# No fused multiply-add but where std::fma asks for it: GCC makes several versions of a loop, of which the addresses of a run
-# choose one, and fuses in some of them only, so equal runs would differ in their last bits. Bytes and statistics that must
-# equal other programs' bits ask for the same.
+# The host's code has no fused multiply-adds: GCC makes several versions of a loop, of which the addresses of a run choose one,
+# and may fuse in some of them only, so equal runs would differ in their last bits. Nor would bytes of images and statistics
+# equal other programs' bits.
 add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>" "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-ffp-contract=off>")
 if(GRAFT_WERROR)
   add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>" "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Werror>")

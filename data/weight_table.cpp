@@ -37,12 +37,12 @@ void WeightTable::add(WeightTensor tensor) {
     throw Error(fmt::format("weight table: {} {} expects {} values, got {}", tensor.name, dimensions_text(tensor.shape),
                             expected, tensor.values.size()));
   }
-  add(std::make_shared<WeightTensor>(std::move(tensor)));
+  append(std::make_shared<WeightTensor>(std::move(tensor)));
 }
 
-void WeightTable::share(const WeightTable& other, std::size_t i) { add(other.tensors_.at(i)); }
+void WeightTable::share(const WeightTable& other, std::size_t i) { append(other.tensors_.at(i)); }
 
-void WeightTable::add(Shared tensor) {
+void WeightTable::append(Shared tensor) {
   if (!index_.try_emplace(tensor->name, tensors_.size()).second) {
     throw Error(fmt::format("weight table: the name {} appears twice", tensor->name));
   }

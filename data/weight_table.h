@@ -44,9 +44,10 @@ class WeightTable {
  public:
   /// Errors: the name is there already; the number of values does not fit the shape.
   void add(WeightTensor tensor);
-  /// The same tensor as number `i` of another table.
+  /// The same tensor as number `i` of another table. Errors: its name is there already.
+  /// Requires: there is such a number.
   void share(const WeightTable& other, std::size_t i);
-  const WeightTensor* find(std::string_view name) const;  // null when absent; valid until the next add
+  const WeightTensor* find(std::string_view name) const;  // null when absent; valid as long as the table
   const WeightTensor& at(std::string_view name) const;    // Errors: absent
 
   /// A range of `const WeightTensor&` with random access; it refers to this table.
@@ -62,7 +63,7 @@ class WeightTable {
 
  private:
   using Shared = std::shared_ptr<WeightTensor>;
-  void add(Shared tensor);
+  void append(Shared tensor);
 
   std::vector<Shared> tensors_;
   std::map<std::string, std::size_t, std::less<>> index_;

@@ -3,8 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <functional>
-#include <set>
+#include <cassert>
 #include <thread>
 
 #include "data/parallel.h"
@@ -114,12 +113,6 @@ std::vector<FileTensor> file_tensors(const Network& network) {
   return tensors;
 }
 
-void load(Network& network, Parameter& p, const WeightTensor& from) {
-  set_values(p.value, from);
-  ++p.version;
-  if (p.adapter.up) clear(network.parameters().find(p.adapter.up->name));
-}
-
 }  // namespace
 
 WeightComparison load_weights(Network& network, const WeightTable& weights, const LoadOptions& options) {
@@ -140,7 +133,9 @@ WeightComparison load_weights(Network& network, const WeightTable& weights, cons
     if (options.skips_head && network.is_head(p)) continue;
     const WeightTensor* tensor = weights.find(p.name);
     if (!fits(tensor, file_shape(p))) continue;
-    load(network, p, *tensor);
+    set_values(p.value, *tensor);
+    ++p.version;
+    if (p.adapter.up) clear(network.parameters().find(p.adapter.up->name));
   }
   for (RunningStatistics& s : network.parameters().statistics()) {
     for (int i : {0, 1}) {
@@ -159,18 +154,19 @@ WeightTable weights_of(const Network& network) { return snapshot_of(network, nul
 WeightSnapshot snapshot_of(const Network& network, const WeightSnapshot* earlier) {
   const NoGrad no_grad(network.context());
   const std::vector<FileTensor> all = file_tensors(network);
+  assert(!earlier || earlier->versions.size() == all.size());
+  const auto is_shared = [&](std::size_t i) { return earlier && earlier->versions[i] == all[i].version; };
   std::vector<FileTensor> changed;
-  const auto is_known = [&](std::size_t i) { return earlier && earlier->versions[i] == all[i].version; };
   for (std::size_t i = 0; i < all.size(); ++i)
-    if (!is_known(i)) changed.push_back(all[i]);
+    if (!is_shared(i)) changed.push_back(all[i]);
+  std::vector<WeightTensor> copies = to_host(changed);
+  auto copy = copies.begin();
   WeightSnapshot snapshot;
-  auto next = to_host(changed);
-  auto fresh = next.begin();
   for (std::size_t i = 0; i < all.size(); ++i) {
-    if (is_known(i))
+    if (is_shared(i))
       snapshot.weights.share(earlier->weights, i);
     else
-      snapshot.weights.add(std::move(*fresh++));
+      snapshot.weights.add(std::move(*copy++));
     snapshot.versions.push_back(all[i].version);
   }
   return snapshot;
@@ -178,19 +174,11 @@ WeightSnapshot snapshot_of(const Network& network, const WeightSnapshot* earlier
 
 void restore(Network& network, const WeightSnapshot& snapshot) {
   const std::vector<FileTensor> now = file_tensors(network);
-  std::set<std::string, std::less<>> changed;
+  assert(snapshot.versions.size() == now.size());
+  WeightTable changed;
   for (std::size_t i = 0; i < now.size(); ++i)
-    if (now[i].version != snapshot.versions[i] || now[i].adapted) changed.insert(now[i].name);
-  for (Parameter& p : network.parameters().parameters())
-    if (changed.contains(p.name)) load(network, p, snapshot.weights.at(p.name));
-  for (RunningStatistics& s : network.parameters().statistics()) {
-    if (!changed.contains(s.name + kStatisticsSuffix[0])) continue;
-    for (int i : {0, 1}) {
-      Tensor values = half(s, i);
-      set_values(values, snapshot.weights.at(s.name + kStatisticsSuffix[i]));
-    }
-    ++s.version;
-  }
+    if (now[i].version != snapshot.versions[i] || now[i].adapted) changed.share(snapshot.weights, i);
+  load_weights(network, changed, {.partial = true});
 }
 
 std::unique_ptr<Network> load_network(Context& context, const std::filesystem::path& path, std::uint64_t seed) {

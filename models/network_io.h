@@ -27,18 +27,18 @@ WeightComparison load_weights(Network& network, const WeightTable& weights, cons
 /// Adapters are added to their weights.
 WeightTable weights_of(const Network& network);
 
-/// A network's weights at some moment, and which of its values they are.
+/// A network's weights at some moment.
 struct WeightSnapshot {
   WeightTable weights;                  // as weights_of gives them
-  std::vector<std::uint64_t> versions;  // of each tensor
+  std::vector<std::uint64_t> versions;  // that each tensor had
 };
 
-/// The weights as they are. Tensors that did not change since `earlier`, taken of the same network, are shared with it:
-/// what is frozen leaves the device once. `earlier` may be null.
+/// The weights as they are. Tensors that did not change since `earlier` was taken of the same network are shared with
+/// it: what is frozen leaves the device once. `earlier` may be null. Requires: no layer or statistics were added since.
 WeightSnapshot snapshot_of(const Network& network, const WeightSnapshot* earlier);
 
-/// Puts back what has changed since the snapshot of this network was taken; a weight with an adapter as load_weights
-/// does.
+/// Puts back what has changed since the snapshot of this network was taken, and every weight with an adapter, as
+/// load_weights does.
 void restore(Network& network, const WeightSnapshot& snapshot);
 
 /// The network of a model file or checkpoint. Tensors that a partial file leaves random are drawn with `seed`.

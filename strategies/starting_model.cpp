@@ -67,8 +67,8 @@ ModelInfo starting_info(const TrainSettings& s) {
 StartingModel starting_model(Context& context, const TrainSettings& s, const std::vector<std::string>& class_names) {
   if (s.from_scratch) return model_from_scratch(context, s, class_names);
   check_weights_file(s.weights);
-  std::future<std::string> sha256 = std::async(std::launch::async, [path = s.weights] { return sha256_of_file(path); });
   ModelFile file = read_model_file(s.weights);
+  std::future<std::string> sha256 = std::async(std::launch::async, [path = s.weights] { return sha256_of_file(path); });
   const std::string head = s.head == "auto" ? file.info.head : s.head;
   const bool has_other_head = head != file.info.head;
   const bool keeps_head = !s.new_head && !has_other_head && file.info.class_names == class_names;

@@ -228,7 +228,18 @@ TEST(Lora, AdaptersAreWhatTheirSumSays) {
   EXPECT_GT(largest, 0.9 / std::sqrt(147.0));
   EXPECT_LE(largest, 1 / std::sqrt(147.0));
 
-  load_weights(*network, table);  // a sum replaces weight and adapter
+  const WeightSnapshot snapshot = snapshot_of(*network, nullptr);
+  ++up.version;  // it could have changed
+  const WeightSnapshot next = snapshot_of(*network, &snapshot);
+  EXPECT_NE(&next.weights.at("features.conv0.weight"), &snapshot.weights.at("features.conv0.weight"));
+  EXPECT_EQ(&next.weights.at("classifier.weight"), &snapshot.weights.at("classifier.weight"));
+  EXPECT_EQ(next.weights.at("features.conv0.weight").exact, sum);
+  restore(*network, next);  // nothing changed, yet a sum replaces weight and adapter
+  EXPECT_EQ(up.value.to_host(), std::vector<double>(128, 0.0));
+  EXPECT_EQ(parameters[0].value.to_host(), sum);
+
+  up.value.from_host(values), ++up.version;
+  load_weights(*network, table);
   EXPECT_EQ(up.value.to_host(), std::vector<double>(128, 0.0));
   EXPECT_EQ(weights_of(*network).at("features.conv0.weight").exact, sum);
 }

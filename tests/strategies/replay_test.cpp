@@ -52,7 +52,8 @@ void expect_same_files(const std::filesystem::path& a, const std::filesystem::pa
   EXPECT_EQ(read_text(a / "steps.csv"), read_text(b / "steps.csv"));
   EXPECT_EQ(epochs_of(a), epochs_of(b));
   EXPECT_EQ(read_text(a / "predictions.csv"), read_text(b / "predictions.csv"));
-  EXPECT_EQ(testing::differing_tensors(a / "last.h5", b / "last.h5"), std::vector<std::string>{});
+  for (const char* file : {"last.h5", "best.h5"})
+    EXPECT_EQ(testing::differing_tensors(a / file, b / file), std::vector<std::string>{}) << file;
   EXPECT_EQ(read_checkpoint(a / "last.h5").optimizer.arrays, read_checkpoint(b / "last.h5").optimizer.arrays);
   ASSERT_EQ(std::filesystem::exists(a / "internals.h5"), std::filesystem::exists(b / "internals.h5"));
   if (!std::filesystem::exists(a / "internals.h5")) return;
