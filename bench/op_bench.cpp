@@ -36,7 +36,7 @@ bool register_cases() {
     std::fprintf(stderr, "op_bench: cpu only: %s\n", reason.c_str());
   for (const DeviceKind kind : kinds)
     for (const OpCase& op : speed_cases()) {
-      if (kind == DeviceKind::cpu && op.needs_relu_masks) continue;  // it has none
+      if (!op.runs_on(kind)) continue;
       benchmark::RegisterBenchmark(((kind == DeviceKind::cpu ? "cpu/" : "cuda/") + op.name).c_str(),
                                    [kind, &op](benchmark::State& state) { time_case(state, kind, op); })
           ->Unit(benchmark::kMillisecond)

@@ -34,7 +34,7 @@ struct CaseName {
 
 /// Whether a device ever sees such views: a GPU's activations are NHWC, and other formats reach it in copies alone.
 inline bool is_for(DeviceKind device, const OpCase& op) {
-  if (device == DeviceKind::cpu && op.needs_relu_masks) return false;  // it has none
+  if (!op.runs_on(device)) return false;
   if (device != DeviceKind::cuda || op.call == "copy") return true;
   return std::all_of(op.operands.begin(), op.operands.end(), [](const Operand& o) { return o.format == kNhwc; });
 }

@@ -102,6 +102,7 @@ struct OpCase {
 
   bool takes_write() const;
   double bytes(const Backend& backend) const;  // read and written by one overwriting run
+  bool runs_on(DeviceKind device) const { return device != DeviceKind::cpu || !needs_relu_masks; }  // a CPU has none
 };
 
 /// The operands of a case on a device, each in memory of its own between guard bytes of NaN.
