@@ -51,10 +51,16 @@ foreach(line IN LISTS lines)
       if(filter MATCHES "\\*$")
         set_tests_properties("${prefix}${name}" PROPERTIES COST 1)  # many cases: begun first, so that it is not alone at the end
       endif()
+      set(own_environment "${environment}")
+      # Small networks gain nothing from more threads while tests run side by side, and lose a sixth to their meetings. How
+      # much memory threads take is a test of its own.
+      if(label STREQUAL "strategies" AND NOT name MATCHES "EstimatedMemory")
+        list(APPEND own_environment OMP_THREAD_LIMIT=1)
+      endif()
       # Skipped is an entry of which every case was: the list of them is the last that it prints. A failed case would be
       # listed behind it, and ctest calls whatever matches skipped, failed or not.
       set_tests_properties("${prefix}${name}" PROPERTIES LABELS "${label}" TIMEOUT ${timeout}
-                           ENVIRONMENT "${environment}" SKIP_REGULAR_EXPRESSION
+                           ENVIRONMENT "${own_environment}" SKIP_REGULAR_EXPRESSION
                            "\\[  PASSED  \\] 0 tests\\.(\n\\[  SKIPPED \\][^\n]*)+[ \n]*$")
       if(name STREQUAL "SharedModel.IsMade")
         set_tests_properties("${prefix}${name}" PROPERTIES FIXTURES_SETUP ${prefix}shared_model)
