@@ -1,5 +1,5 @@
 // The flags of a bench program that say where and how it computes: --device, --precision, --threads, --fused-norms,
-// --deterministic.
+// --own-growth, --deterministic.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -27,6 +27,10 @@ inline void add_to(CLI::App& app, DeviceOptions& options) {
   app.add_option_function<std::string>(
          "--fused-norms", [&](const std::string& word) { options.backend.plans.norm_fusion = parse_norm_fusion(word); },
          "norms and pointwise convolutions as one kernel, on a GPU in 16 bits")
+      ->check(CLI::IsMember({"auto", "on", "off"}));
+  app.add_option_function<std::string>(
+         "--own-growth", [&](const std::string& word) { options.backend.plans.growth = parse_norm_fusion(word); },
+         "DenseNet's 3x3 convolutions by kernels of graft's own, on a GPU in 16 bits")
       ->check(CLI::IsMember({"auto", "on", "off"}));
   app.add_option("--deterministic", options.backend.plans.deterministic,
                  "on (as usual) or off: sums on a GPU may be taken in any order");

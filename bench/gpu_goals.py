@@ -113,7 +113,8 @@ class Bench(Duels):
         if eager and ours.reply["peak_bytes"] > MEMORY[arch][1] * eager[1]["peak_bytes"]:
             self.beside_itself(what, arch, ours, eager, options, "--recompute", "norms")
         if eager and arch == "densenet121":
-            self.beside_itself(what, arch, ours, eager, options, "--fused-norms", "off")
+            for own_kernels in "--fused-norms", "--own-growth":
+                self.beside_itself(what, arch, ours, eager, options, own_kernels, "off")
         ours.close()
 
     def beside_itself(self, what, arch, ours, eager, options, *words):

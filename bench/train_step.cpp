@@ -4,7 +4,7 @@
 // captured and replayed where the device can; the device is waited for at their end.
 //     graft_train_step --arch resnet50 --batch 16 [--job train|infer] [--size 224] [--device cpu] [--threads 0]
 //                      [--precision f32] [--deterministic on] [--no-graph] [--recompute none|norms]
-//                      [--fused-norms auto|on|off] [--winograd]
+//                      [--fused-norms auto|on|off] [--own-growth auto|on|off] [--winograd]
 #include <fmt/format.h>
 
 #include <chrono>

@@ -346,10 +346,10 @@ void Backend::map(const F& f, View out, Write write, std::initializer_list<Const
   run_map(call);
 }
 
-/// Whether norms and the pointwise convolutions behind them are one kernel where there is one.
-enum class NormFusion : std::uint8_t { timed, always, never };
+/// Whether kernels of graft's own take the place of cuDNN's where there are any.
+enum class OwnKernels : std::uint8_t { timed, always, never };
 /// Of "auto", "on" and "off". Errors: another word.
-NormFusion parse_norm_fusion(const std::string& text);
+OwnKernels parse_norm_fusion(const std::string& text);
 
 /// How the CUDA device chooses cuDNN's plans, and between them and its own kernels; see kernels/cuda/plan_choice.h.
 struct PlanOptions {
@@ -358,8 +358,9 @@ struct PlanOptions {
   std::string cache_file;                                // empty: cudnn_plans.tsv in the user's cache directory
   std::int64_t workspace_bytes = std::int64_t{1} << 30;  // of one plan, at most
   bool deterministic = true;                             // only engines that give the same bits every time
-  NormFusion norm_fusion = NormFusion::timed;            // if `times`, or known
-  std::vector<std::string> preferred = {};               // see Backend::prefer_plans
+  OwnKernels norm_fusion = OwnKernels::timed;  // norms and pointwise convolutions in one; if `times`, or known
+  OwnKernels growth = OwnKernels::timed;       // DenseNet's 3 x 3 convolutions; the same
+  std::vector<std::string> preferred = {};     // see Backend::prefer_plans
 };
 
 /// Threads and arithmetic of a backend.

@@ -50,10 +50,10 @@ std::unique_ptr<Backend> make_backend(const Device& device, const BackendOptions
   throw Error("device: unknown kind");
 }
 
-NormFusion parse_norm_fusion(const std::string& text) {
-  if (text == "auto") return NormFusion::timed;
-  if (text == "on") return NormFusion::always;
-  if (text == "off") return NormFusion::never;
+OwnKernels parse_norm_fusion(const std::string& text) {
+  if (text == "auto") return OwnKernels::timed;
+  if (text == "on") return OwnKernels::always;
+  if (text == "off") return OwnKernels::never;
   throw UsageError(fmt::format("fused_norms: '{}' is unknown; choose auto, on or off", text));
 }
 

@@ -163,7 +163,7 @@ void DryBackend::copy_out(void* host, const void*, std::int64_t bytes) {
 
 bool DryBackend::fuses_norm_conv(const ConvSpec& spec, ConstView x, const NormalizeArgs&, const WeightView&,
                                  NormConvUse) {
-  return device_.kind == DeviceKind::cuda && norm_fusion_ == NormFusion::always && has_norm_conv(spec, x.dtype);
+  return device_.kind == DeviceKind::cuda && norm_fusion_ == OwnKernels::always && has_norm_conv(spec, x.dtype);
 }
 
 ConvFormats DryBackend::conv_formats(const ConvSpec& spec) { return inner().conv_formats(spec); }

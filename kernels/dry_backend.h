@@ -81,7 +81,7 @@ class DryBackend : public ObservedBackend {
 
   Device device_;
   Precision precision_;
-  NormFusion norm_fusion_;
+  OwnKernels norm_fusion_;
   std::unique_ptr<MemorySource> source_;
   DeviceMemory memory_;
   std::vector<std::string> ranges_;

@@ -181,25 +181,34 @@ struct ConvPlans::State {
     return {std::move(graph), i, {}};
   }
 
-  /// The way that the run so far has taken, or an earlier run on this device.
-  std::optional<PlanRecord> known_way(const std::string& name) const {
-    if (const auto it = recorded.find(name); it != recorded.end()) return it->second;
-    const PlanRecord* kept = cache.find(name);
-    return kept ? std::optional(*kept) : std::nullopt;
+  using Ways = std::array<std::string, 2>;
+
+  /// Whether this run continues one that has made no choice between these ways: it goes on as it did.
+  bool went_without(const Ways& ways) const {
+    return !recorded.empty() &&
+           std::ranges::none_of(recorded, [&](const auto& r) { return is_one_of(r.second, ways); });
+  }
+  static bool is_one_of(const PlanRecord& record, const Ways& ways) {
+    return std::ranges::find(ways, record.plan) != ways.end();
   }
 
-  PlanRecord choose_way(const std::string& name, const std::array<std::string, 2>& ways, double tolerance,
-                        PlanTrial& trial) {
-    if (const auto known = known_way(name); known && std::ranges::find(ways, known->plan) != ways.end()) return *known;
-    const auto is_way = [&](const auto& r) { return std::ranges::find(ways, r.second.plan) != ways.end(); };
+  /// The way that the run so far has taken, or an earlier run on this device.
+  std::optional<PlanRecord> known_way(const std::string& name, const Ways& ways) const {
+    if (const auto it = recorded.find(name); it != recorded.end() && is_one_of(it->second, ways)) return it->second;
+    const PlanRecord* kept = went_without(ways) ? nullptr : cache.find(name);
+    return kept && is_one_of(*kept, ways) ? std::optional(*kept) : std::nullopt;
+  }
+
+  PlanRecord choose_way(const std::string& name, const Ways& ways, double tolerance, PlanTrial& trial) {
+    if (const auto known = known_way(name, ways)) return *known;
     PlanRecord first{.graph = name, .plan = ways[0], .source = "first"};
-    if (!recorded.empty() && std::ranges::none_of(recorded, is_way)) first.note = "the run so far names no such choice";
+    if (went_without(ways)) first.note = "the run so far names no such choice";
     if (!first.note.empty() || !options.times) return first;
     PlanRecord record = graft::choose_way(name, ways, {.tolerance = tolerance}, trial);
     if (record.note.empty())
       cache.add(record);
     else
-      tell(name + ": " + record.note + "; its parts are computed one by one");
+      tell(name + ": " + record.note + "; taken: " + ways[0]);
     tell(cache.note());
     return record;
   }
@@ -263,8 +272,8 @@ std::optional<std::string> ConvPlans::choose_way(const std::string& name, const 
   return record.plan;
 }
 
-std::optional<std::string> ConvPlans::known_way(const std::string& name) const {
-  const auto known = state_->known_way(name);
+std::optional<std::string> ConvPlans::known_way(const std::string& name, const std::array<std::string, 2>& ways) const {
+  const auto known = state_->known_way(name, ways);
   return known ? std::optional(known->plan) : std::nullopt;
 }
 

@@ -40,7 +40,7 @@ class ConvPlans {
   std::optional<std::string> choose_way(const std::string& name, const std::array<std::string, 2>& ways,
                                         double tolerance, PlanTrial& trial);
   /// The way that this run, where it continues, or an earlier one has taken; none if there was no choice.
-  std::optional<std::string> known_way(const std::string& name) const;
+  std::optional<std::string> known_way(const std::string& name, const std::array<std::string, 2>& ways) const;
 
   const PlanDevice& device() const;
 

@@ -81,8 +81,33 @@ GraphSpec CudaBackend::graph_of(GraphKind kind, const ConvSpec& spec, DType dtyp
   return conv_graph(kind, spec, dtype, precision_ == Precision::tf32);
 }
 
+bool CudaBackend::run_growth(GraphKind kind, const ConvSpec& spec, View to, Write write, ConstView a, ConstView b) {
+  const bool is_weight = kind == GraphKind::weight_grad;
+  const bool can = is_weight ? gpu::can_conv_growth_weight_grad(spec, {a, b, to})
+                             : write == Write::overwrite && gpu::can_conv_growth(spec, {a, b, to});
+  if (!can) return false;  // what can be has channels enough: its graph takes no copies of x or w
+  const GraphSpec graph = graph_of(kind, spec, a.dtype);
+  const ConvWay by_cudnn = [&](const View& result, Write how) {
+    if (kind == GraphKind::conv)
+      conv_plans().run(graph, {.x = a.data, .y = result.data, .w = b.data});
+    else
+      run_conv_into(graph, spec, result, how, {.x = is_weight ? b.data : nullptr, .y = a.data, .w = b.data});
+  };
+  const ConvWay by_growth = [&](const View& result, Write how) {
+    if (kind == GraphKind::conv) return gpu::conv_growth(result, a, b, stream());
+    if (kind == GraphKind::data_grad) return gpu::conv_growth_data_grad(result, a, b, stream());
+    const CudaScratch scratch(*this, gpu::conv_growth_weight_grad_scratch_bytes(spec.x));
+    gpu::conv_growth_weight_grad(result, how, a, b, scratch.as<float>(), stream());
+  };
+  if (!prefers_growth(graph, to, by_cudnn, by_growth)) return false;
+  by_growth(to, write);
+  return true;
+}
+
 // The whole epilogue in one graph where cuDNN can; else what is missing follows in passes of our own.
 void CudaBackend::conv(const ConvSpec& spec, View y, ConstView x, WeightView w, const ConvEpilogue& epilogue) {
+  const bool has_epilogue = epilogue.bias.data || epilogue.residual.data || epilogue.relu;
+  if (!has_epilogue && run_growth(GraphKind::conv, spec, y, Write::overwrite, x, w.value)) return;
   GraphSpec graph = graph_of(GraphKind::conv, spec, x.dtype);
   const GraphSpec plain = graph;
   GraphOperands operands(*this, plain, spec, stream());
@@ -125,13 +150,15 @@ void CudaBackend::run_conv_into(const GraphSpec& graph, const ConvSpec& spec, Vi
 
 void CudaBackend::conv_data_grad(const ConvSpec& spec, View dx, Write write, ConstView dy, WeightView w) {
   if (write == Write::add && add_pointwise_data_grad(spec, dx, dy, w)) return;
+  if (run_growth(GraphKind::data_grad, spec, dx, write, dy, w.value)) return;
   const GraphSpec graph = graph_of(GraphKind::data_grad, spec, dy.dtype);
   GraphOperands operands(*this, graph, spec, stream());
   run_conv_into(graph, spec, dx, write, {.y = dy.data, .w = operands.w(w)});
 }
 
 void CudaBackend::conv_weight_grad(const ConvSpec& spec, View dw, Write write, ConstView dy, ConstView x) {
-  if (pointwise_weight_grad(spec, dw, write, dy, x)) return;
+  if (pointwise_weight_grad(spec, dw, write, dy, x) || run_growth(GraphKind::weight_grad, spec, dw, write, dy, x))
+    return;
   const GraphSpec graph = graph_of(GraphKind::weight_grad, spec, dy.dtype);
   GraphOperands operands(*this, graph, spec, stream());
   run_conv_into(graph, spec, dw, write, {.x = operands.x(x), .y = dy.data});

@@ -7,6 +7,8 @@
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 
+#include <functional>
+
 #include "kernels/backend.h"
 #include "kernels/cuda/conv_cudnn.h"
 #include "kernels/cuda/handles.h"
@@ -125,6 +127,11 @@ class CudaBackend final : public Backend {
   GraphSpec graph_of(GraphKind kind, const ConvSpec& spec, DType dtype) const;
   /// Runs a gradient's graph into `to`, or into scratch memory that is then copied or added there.
   void run_conv_into(const GraphSpec& graph, const ConvSpec& spec, View to, Write write, GraphPointers pointers);
+  /// DenseNet's 3x3 convolutions and their gradients by kernels of our own; a, b: x and w, dy and w, dy and x. False,
+  /// and nothing done, where these do not take it or cuDNN is faster.
+  bool run_growth(GraphKind kind, const ConvSpec& spec, View to, Write write, ConstView a, ConstView b);
+  using ConvWay = std::function<void(const View& to, Write write)>;
+  bool prefers_growth(const GraphSpec& graph, View to, const ConvWay& by_cudnn, const ConvWay& by_growth);
   // Gradients of 1x1 convolutions by one matrix product. False, and nothing done, where one is no such product.
   bool add_pointwise_data_grad(const ConvSpec& spec, View dx, ConstView dy, const WeightView& w);  // dx += it
   bool pointwise_weight_grad(const ConvSpec& spec, View dw, Write, ConstView dy, ConstView x);
@@ -163,6 +170,7 @@ class CudaBackend final : public Backend {
   PlanOptions plan_options_;
   std::unique_ptr<ConvPlans> conv_plans_;
   std::map<std::pair<ConvSpec, NormConvUse>, bool> fuses_;  // by the convolution of one image
+  std::map<GraphSpec, bool> growth_;                        // whether our kernels are preferred to cuDNN's
   UpdateTable update_table_;
   void* device_table_ = nullptr;  // update_table_'s bytes on the GPU, from allocate(); stays while their number does
   std::size_t device_table_bytes_ = 0;

@@ -30,6 +30,8 @@ const char* name_of(GraphKind kind) {
   return "?";
 }
 
+bool has_16_bits(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16; }
+
 }  // namespace
 
 // With all rows of the window the rest is a matrix product. Else as many rows as the stride skips: then x' holds each
@@ -56,8 +58,12 @@ GraphSpec conv_graph(GraphKind kind, const ConvSpec& conv, DType dtype, bool all
 }
 
 bool has_norm_conv(const ConvSpec& conv, DType dtype) {
-  return (dtype == DType::bf16 || dtype == DType::f16) && conv.is_pointwise() && conv.k == kNormConvOut &&
-         conv.x.c % 32 == 0;
+  return has_16_bits(dtype) && conv.is_pointwise() && conv.k == kNormConvOut && conv.x.c % 32 == 0;
+}
+
+bool has_conv_growth(const ConvSpec& conv, DType dtype) {
+  const ConvSpec window{.x = conv.x, .k = kConvGrowthOut, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1};
+  return has_16_bits(dtype) && conv == window && conv.x.c % 32 == 0;
 }
 
 std::string to_string(const GraphSpec& g) {

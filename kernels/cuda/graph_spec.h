@@ -63,6 +63,10 @@ GraphSpec conv_graph(GraphKind kind, const ConvSpec& conv, DType dtype, bool all
 bool has_norm_conv(const ConvSpec& conv, DType dtype);
 inline constexpr std::int64_t kNormConvOut = 128;
 
+/// Whether there is a kernel (conv_growth.cu) for the convolution and one for its input's gradient.
+bool has_conv_growth(const ConvSpec& conv, DType dtype);
+inline constexpr std::int64_t kConvGrowthOut = 32;  // channels that it makes
+
 /// One line without tabs, different for different specs: "conv+bias+relu bf16 x [16,64,56,56] w [64,64,3,3] stride 1x1
 /// pad 1x1".
 std::string to_string(const GraphSpec& spec);

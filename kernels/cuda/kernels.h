@@ -47,6 +47,8 @@ void finish_statistics(const char* op, View stats, const RunningStep& step, cons
 /// The norm's sums from those of g and of g * (x - mean).
 void finish_norm_sums(const char* op, View sums, const NormalizeParameterGrads& to, const NormalizeArgs& args,
                       const PartialSums& from, cudaStream_t stream);
+/// A weight's gradient, dense float32 in a multiple of four, from parts of it [splits][size], in their order.
+void add_splits(const char* op, View dw, Write write, const float* parts, unsigned splits, cudaStream_t stream);
 
 // norm.cu
 void normalize(View y, ConstView x, const NormalizeArgs& args, ConstView residual, cudaStream_t stream);
@@ -75,6 +77,16 @@ std::int64_t norm_conv_data_grad_scratch_bytes(const Shape& x);
 /// dx.data may be null.
 void norm_conv_data_grad(View dx, Write write, View sums, const NormalizeParameterGrads& to, ConstView dy, ConstView x,
                          const NormalizeArgs& args, ConstView w, double* scratch, cudaStream_t stream);
+
+// conv_growth.cu and conv_growth_weight_grad.cu
+/// Whether the two calls behind it take the convolution and these activations and weights of it.
+bool can_conv_growth(const ConvSpec& spec, std::initializer_list<ConstView> views);
+void conv_growth(View y, ConstView x, ConstView w, cudaStream_t stream);
+void conv_growth_data_grad(View dx, ConstView dy, ConstView w, cudaStream_t stream);
+/// The same for the weight's gradient, float32, which needs scratch for partial sums.
+bool can_conv_growth_weight_grad(const ConvSpec& spec, std::initializer_list<ConstView> views);
+std::int64_t conv_growth_weight_grad_scratch_bytes(const Shape& x);
+void conv_growth_weight_grad(View dw, Write write, ConstView dy, ConstView x, float* scratch, cudaStream_t stream);
 
 // pool.cu
 void max_pool(const PoolSpec& spec, View y, View index, ConstView x, cudaStream_t stream);

@@ -9,13 +9,13 @@ namespace {
 using namespace norm_conv_detail;
 
 constexpr unsigned kAllLanes = 0xffffffffu;
-constexpr int kForwardDepth = 32;                         // channels of x at a time, a step
-constexpr int kForwardPitch = kForwardDepth + kPadding;   // of the operands in shared memory
-constexpr int kForwardLanes = kForwardDepth / kPack;      // threads over a row of an operand
-constexpr int kForwardStride = kThreads / kForwardLanes;  // rows between those of a thread
-constexpr int kWeightTile = kOut * kForwardPitch;         // elements of the right operand
-constexpr int kOutPitch = kOut + kPadding;                // of y in shared memory
-constexpr int kOutLanes = kOut / kPack;                   // threads over a row of y
+constexpr int kForwardDepth = 32;                            // channels of x at a time, a step
+constexpr int kForwardPitch = kForwardDepth + kTilePadding;  // of the operands in shared memory
+constexpr int kForwardLanes = kForwardDepth / kTilePack;     // threads over a row of an operand
+constexpr int kForwardStride = kThreads / kForwardLanes;     // rows between those of a thread
+constexpr int kWeightTile = kOut * kForwardPitch;            // elements of the right operand
+constexpr int kOutPitch = kOut + kTilePadding;               // of y in shared memory
+constexpr int kOutLanes = kOut / kTilePack;                  // threads over a row of y
 constexpr int kOutStride = kThreads / kOutLanes;
 static_assert(kThreads == 2 * kOut);
 
@@ -68,7 +68,7 @@ __device__ __forceinline__ LaneSums add_lanes(float (&sums)[16], int lane) {
 template <class T, int RowTiles>
 struct XCursor {
   static constexpr int kRows = kForwardRows<RowTiles>, kLoads = kRows / kForwardStride;
-  using Loads = Waiting<T, kPack>[kLoads];
+  using Loads = Waiting<T, kTilePack>[kLoads];
 
   const NormInput<T>& in;
   const T* at;
@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(kThreads, 2) norm_conv_kernel(const ForwardPar
 
   const int thread = int(threadIdx.x), warp = thread / 32, lane = thread % 32;
   // The rows of a warp's quarters are four apart, where the banks are others.
-  const int column = lane % kForwardLanes * kPack, first = warp * 8 + lane / 4 % 2 * 4 + lane / 8;
+  const int column = lane % kForwardLanes * kTilePack, first = warp * 8 + lane / 4 % 2 * 4 + lane / 8;
   const int warp_row = warp / 4 * kTileSize * RowTiles, warp_column = warp % 4 * 32;
   const int operand_at = first * kForwardPitch + column;
   const T* const w_at = p.w.at(first, column);
@@ -174,7 +174,7 @@ __global__ void __launch_bounds__(kThreads, 2) norm_conv_kernel(const ForwardPar
     const auto step = [&]<int Buffer>(std::integral_constant<int, Buffer>, typename Cursor::Loads& x,
                                       float(*const of_step)[kForwardDepth], int next_depth) {
       T *const a = memory + Buffer * kOperands, *const b = a + kLeft;
-      NormConstants<kPack> n;
+      NormConstants<kTilePack> n;
       for (int half = 0; half < 2; ++half) {
         const int at = half * (kForwardDepth / 2) + column / 2;
         const Pack<4> scale = load<4>(of_step[0] + at), shift = load<4>(of_step[1] + at);
@@ -240,7 +240,7 @@ __global__ void __launch_bounds__(kThreads, 2) norm_conv_kernel(const ForwardPar
           make_float2(kept.values[0], kept.values[1]);
     }
     __syncthreads();
-    const int out_row = thread / kOutLanes, out_column = thread % kOutLanes * kPack;
+    const int out_row = thread / kOutLanes, out_column = thread % kOutLanes * kTilePack;
     T* to = p.y.at(tile + out_row, out_column);
     const T* from = memory + out_row * kOutPitch + out_column;
 #pragma unroll 4
@@ -254,7 +254,7 @@ __global__ void __launch_bounds__(kThreads, 2) norm_conv_kernel(const ForwardPar
       even_constants = odd_constants;
       odd_constants = c;
       for (int i = 0; i < Cursor::kLoads; ++i) {
-        const Waiting<T, kPack> x = even[i];
+        const Waiting<T, kTilePack> x = even[i];
         even[i] = odd[i];
         odd[i] = x;
       }
@@ -303,7 +303,7 @@ void launch_norm_conv(View y, const NormConvEpilogue& epilogue, ConstView x, con
 
 bool can_norm_conv(const ConvSpec& spec, std::initializer_list<ConstView> views) {
   static_assert(32 % kForwardDepth == 0);
-  return has_norm_conv(spec, views.begin()->dtype) && can_move(kPack, views);
+  return has_norm_conv(spec, views.begin()->dtype) && can_move(kTilePack, views);
 }
 
 std::int64_t norm_conv_scratch_bytes(const Shape& x) {

@@ -9,11 +9,8 @@
 namespace graft::gpu::norm_conv_detail {
 
 inline constexpr int kOut = int(kNormConvOut);
-inline constexpr int kPack = 8;  // channels that a thread moves at once
-/// Blocks of a grid at most: two or three for each of an H100's 132 multiprocessors.
-constexpr int at_most_enough(int blocks) { return blocks < kEnoughBlocks ? blocks : int(kEnoughBlocks); }
-inline constexpr int kBlocks = at_most_enough(264), kDataBlocks = at_most_enough(396);
-inline constexpr int kPadding = 8;  // of rows in shared memory, so that those of a tile lie in different banks
+// Blocks of a grid at most.
+inline constexpr int kBlocks = at_most_enough(2 * kMultiprocessors), kDataBlocks = at_most_enough(3 * kMultiprocessors);
 
 /// x as a matrix of pixels and channels, and the norm over it.
 template <class T>
@@ -59,9 +56,9 @@ struct SharedConstants {
     const int at = channel % 8 / 4 * (Channels / 2) + channel / 8 * 4 + channel % 4;
     values[0][at] = n.mean.v[0], values[1][at] = n.scale.v[0], values[2][at] = n.shift.v[0];
   }
-  __device__ __forceinline__ NormConstants<kPack> at(int channel) const {
-    NormConstants<kPack> n;
-    Pack<kPack>* const to[3] = {&n.mean, &n.scale, &n.shift};
+  __device__ __forceinline__ NormConstants<kTilePack> at(int channel) const {
+    NormConstants<kTilePack> n;
+    Pack<kTilePack>* const to[3] = {&n.mean, &n.scale, &n.shift};
     for (int i = 0; i < 3; ++i)
       for (int half = 0; half < 2; ++half) {
         const Pack<4> four = load<4>(&values[i][half * (Channels / 2) + channel / 2]);
@@ -81,22 +78,23 @@ __device__ __forceinline__ NormConstants<1> constants_of(const NormInput<T>& in,
 
 /// What is read once: it leaves the nearest cache to what is copied ahead again and again.
 template <class T>
-__device__ __forceinline__ Waiting<T, kPack> load_once(const T* p) {
-  return std::bit_cast<Waiting<T, kPack>>(__ldcg(reinterpret_cast<const uint4*>(p)));
+__device__ __forceinline__ Waiting<T, kTilePack> load_once(const T* p) {
+  return std::bit_cast<Waiting<T, kTilePack>>(__ldcg(reinterpret_cast<const uint4*>(p)));
 }
 template <class T>
-__device__ __forceinline__ Pack<kPack> unpacked(const Waiting<T, kPack>& w) {
-  Pack<kPack> a;
-  for (int l = 0; l < kPack; l += 2) a.v[l] = low_of<T>(w.parts.v[l / 2]), a.v[l + 1] = high_of<T>(w.parts.v[l / 2]);
+__device__ __forceinline__ Pack<kTilePack> unpacked(const Waiting<T, kTilePack>& w) {
+  Pack<kTilePack> a;
+  for (int l = 0; l < kTilePack; l += 2)
+    a.v[l] = low_of<T>(w.parts.v[l / 2]), a.v[l + 1] = high_of<T>(w.parts.v[l / 2]);
   return a;
 }
 
 template <class T>
-__device__ __forceinline__ void store_shared(T* to, const Waiting<T, kPack>& v) {
+__device__ __forceinline__ void store_shared(T* to, const Waiting<T, kTilePack>& v) {
   *reinterpret_cast<uint4*>(to) = std::bit_cast<uint4>(v);
 }
 template <class T>
-__device__ __forceinline__ void store_shared_relu(T* to, const Pack<kPack>& v) {
+__device__ __forceinline__ void store_shared_relu(T* to, const Pack<kTilePack>& v) {
   const auto pair = [&](int l) { return narrow_pair<T, true>(v.v[l], v.v[l + 1]); };
   *reinterpret_cast<uint4*>(to) = make_uint4(pair(0), pair(2), pair(4), pair(6));
 }
@@ -115,13 +113,6 @@ NormInput<T> input_of(const ConstView& x, const NormalizeArgs& args, const char*
 template <class T>
 ConstRows<T> weight_rows(const ConstView& w) {
   return {w.as<T>(), w.shape.c};
-}
-
-template <class Body>
-void with_half_type(const char* op, DType dtype, const Body& body) {
-  if (dtype == DType::bf16) return body.template operator()<__nv_bfloat16>();
-  if (dtype == DType::f16) return body.template operator()<__half>();
-  throw Error(std::string(op) + ": takes bf16 and f16, got " + std::string(to_string(dtype)));
 }
 
 inline std::int64_t rows_of_shape(const Shape& x) { return x.n * x.pixels(); }

@@ -138,8 +138,8 @@ const char* to_string(NormConvUse use) {
 
 bool CudaBackend::fuses_norm_conv(const ConvSpec& spec, ConstView x, const NormalizeArgs& args, const WeightView& w,
                                   NormConvUse use) {
-  if (plan_options_.norm_fusion == NormFusion::never || !gpu::can_norm_conv(spec, {x, w.value})) return false;
-  if (plan_options_.norm_fusion == NormFusion::always) return true;
+  if (plan_options_.norm_fusion == OwnKernels::never || !gpu::can_norm_conv(spec, {x, w.value})) return false;
+  if (plan_options_.norm_fusion == OwnKernels::always) return true;
   // Of one image, however many there are: the last batch of an epoch is smaller, and validation's another.
   ConvSpec of_image = spec;
   of_image.x.n = 1;
@@ -154,7 +154,7 @@ bool CudaBackend::fuses_norm_conv(const ConvSpec& spec, ConstView x, const Norma
   };
   if (use == NormConvUse::forward) {  // as training does it
     if (const auto known = chosen(NormConvUse::training)) return *known;
-    if (const auto known = conv_plans().known_way(name(NormConvUse::training))) return *known == kWays[kFused];
+    if (const auto known = conv_plans().known_way(name(NormConvUse::training), kWays)) return *known == kWays[kFused];
   }
   if (const auto known = chosen(use)) return *known;
   const Layer layer{spec, x, args, w, use};

@@ -10,8 +10,8 @@ using namespace norm_conv_detail;
 
 constexpr int kWeightChannels = 128;                  // of x, in a block's tile
 constexpr int kWeightDepth = 32;                      // pixels at a time
-constexpr int kWeightPitch = kOut + kPadding;         // of both operands
-constexpr int kWeightLanes = kOut / kPack;            // threads over a row of an operand
+constexpr int kWeightPitch = kOut + kTilePadding;     // of both operands
+constexpr int kWeightLanes = kOut / kTilePack;        // threads over a row of an operand
 constexpr int kWeightStep = kThreads / kWeightLanes;  // rows between those of a thread
 constexpr int kWeightLoads = kWeightDepth / kWeightStep;
 static_assert(kWeightChannels == kOut);
@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(kThreads, 2) norm_conv_weight_grad_kernel(cons
   __shared__ __align__(16) T a[2][kWeightDepth * kWeightPitch], b[2][kWeightDepth * kWeightPitch];
   __shared__ SharedConstants<kWeightChannels> constants;
   const int thread = int(threadIdx.x), warp = thread / 32, lane = thread % 32;
-  const int column = thread % kWeightLanes * kPack, first = thread / kWeightLanes;
+  const int column = thread % kWeightLanes * kTilePack, first = thread / kWeightLanes;
   const int warp_row = warp / 4 * 64, warp_column = warp % 4 * 32;
   // The tiles of the same pixels run side by side, so that dy is read from memory once.
   const std::int64_t tiles = (p.in.channels + kWeightChannels - 1) / kWeightChannels;
@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kThreads, 2) norm_conv_weight_grad_kernel(cons
   const std::int64_t begin = split * p.rows_per_split, end = min(p.in.rows, begin + p.rows_per_split);
   const bool has_channel = channel0 + column < p.in.channels, has_columns = channel0 + warp_column < p.in.channels;
 
-  using Loads = Waiting<T, kPack>[kWeightLoads];
+  using Loads = Waiting<T, kTilePack>[kWeightLoads];
   const T* x_at = p.in.x.at(begin + first, channel0 + column);
   int x_left = has_channel ? int(end - begin) - first : 0;  // rows of the split from what is loaded next
   const auto load_x = [&](Loads& x) {
@@ -68,14 +68,14 @@ __global__ void __launch_bounds__(kThreads, 2) norm_conv_weight_grad_kernel(cons
   load_x(odd);
   if (thread < kWeightChannels) constants.set(thread, constants_of(p.in, channel0 + thread));
   __syncthreads();
-  const NormConstants<kPack> n = constants.at(column);
+  const NormConstants<kTilePack> n = constants.at(column);
   int buffer = 0;
   const auto step = [&](Loads& x, bool is_last) {
     const T *const left_at = a[buffer], *const right_at = b[buffer];
 #pragma unroll
     for (int i = 0; i < kWeightLoads; ++i) {
       // Zeros beyond the end too: a shift that is infinite in 16 bits would make a NaN of dy's.
-      Pack<kPack> v = {};
+      Pack<kTilePack> v = {};
       if (i * kWeightStep < dy_left + kWeightDepth) v = n.before_relu(unpacked(x[i]));
       store_shared_relu(b[buffer] + (first + i * kWeightStep) * kWeightPitch + column, v);
     }
@@ -109,36 +109,17 @@ __global__ void __launch_bounds__(kThreads, 2) norm_conv_weight_grad_kernel(cons
       store_sums(to + (warp_row + i * kTileSize) * p.in.channels + j * kTileSize, p.in.channels, product[i][j], lane);
 }
 
-/// dw from the splits' parts, in their order.
-__global__ void __launch_bounds__(kThreads)
-    add_splits_kernel(const float* parts, const std::int64_t size, const unsigned splits, float* dw, const bool adds) {
-  const std::int64_t i = (std::int64_t(blockIdx.x) * kThreads + threadIdx.x) * 4;
-  if (i >= size) return;
-  Pack<4> sum = {};
-  constexpr unsigned kTogether = 8;
-  for (unsigned s = 0; s < splits; s += kTogether) {
-    Pack<4> part[kTogether] = {};
-#pragma unroll
-    for (unsigned k = 0; k < kTogether; ++k)
-      if (s + k < splits) part[k] = load<4>(parts + (s + k) * size + i);
-#pragma unroll
-    for (unsigned k = 0; k < kTogether; ++k)
-      for (int l = 0; l < 4; ++l) sum.v[l] += part[k].v[l];
-  }
-  write<4>(dw + i, sum, adds);
-}
-
 // ---- gradient of the norm's input
 
 constexpr int kDataThreads = 128;
-constexpr int kDataRows = 64;                            // pixels of a block's tile
-constexpr int kDataChannels = 64;                        // and channels of x, 16 for each warp
-constexpr int kDataPitch = kOut + kPadding;              // of dy in shared memory
-constexpr int kDataOutPitch = kDataChannels + kPadding;  // of the product there, and of the weight
-constexpr int kDataInLanes = kOut / kPack;               // threads over a row of dy
+constexpr int kDataRows = 64;                                // pixels of a block's tile
+constexpr int kDataChannels = 64;                            // and channels of x, 16 for each warp
+constexpr int kDataPitch = kOut + kTilePadding;              // of dy in shared memory
+constexpr int kDataOutPitch = kDataChannels + kTilePadding;  // of the product there, and of the weight
+constexpr int kDataInLanes = kOut / kTilePack;               // threads over a row of dy
 constexpr int kDataInStep = kDataThreads / kDataInLanes;
 constexpr int kDataInLoads = kDataRows / kDataInStep;
-constexpr int kDataLanes = kDataChannels / kPack;  // threads over a row of x
+constexpr int kDataLanes = kDataChannels / kTilePack;  // threads over a row of x
 constexpr int kDataStep = kDataThreads / kDataLanes;
 constexpr int kDataLoads = kDataRows / kDataStep;
 
@@ -158,8 +139,8 @@ __global__ void __launch_bounds__(kDataThreads, 3) norm_conv_data_grad_kernel(co
   __shared__ __align__(16) float out[kDataRows * kDataOutPitch];  // the product; first the weight, last the sums
   __shared__ SharedConstants<kDataChannels> constants;
   const int thread = int(threadIdx.x), warp = thread / 32, lane = thread % 32;
-  const int in_column = thread % kDataInLanes * kPack, in_first = thread / kDataInLanes;
-  const int column = thread % kDataLanes * kPack, first = thread / kDataLanes;
+  const int in_column = thread % kDataInLanes * kTilePack, in_first = thread / kDataInLanes;
+  const int column = thread % kDataLanes * kTilePack, first = thread / kDataLanes;
   const std::int64_t tiles = (p.in.channels + kDataChannels - 1) / kDataChannels;
   const std::int64_t channel0 = std::int64_t(blockIdx.x) % tiles * kDataChannels;
   const std::int64_t row_block = std::int64_t(blockIdx.x) / tiles;
@@ -167,13 +148,13 @@ __global__ void __launch_bounds__(kDataThreads, 3) norm_conv_data_grad_kernel(co
   const bool has_channel = channel < p.in.channels, has_tile = channel0 + warp * kTileSize < p.in.channels;
 
   const std::int64_t step = std::int64_t(p.row_blocks) * kDataRows;
-  Waiting<T, kPack> dy[kDataInLoads];
+  Waiting<T, kTilePack> dy[kDataInLoads];
   const auto load_dy = [&](std::int64_t tile) {
 #pragma unroll
     for (int i = 0; i < kDataInLoads; ++i) {
       const std::int64_t row = tile + in_first + i * kDataInStep;
       dy[i] = {};
-      if (row < p.in.rows) dy[i] = load_waiting<kPack>(p.dy.at(row, in_column));
+      if (row < p.in.rows) dy[i] = load_waiting<kTilePack>(p.dy.at(row, in_column));
     }
   };
   load_dy(row_block * kDataRows);
@@ -183,7 +164,7 @@ __global__ void __launch_bounds__(kDataThreads, 3) norm_conv_data_grad_kernel(co
   T* const weight = reinterpret_cast<T*>(out);
   if (has_channel)
     for (int k = first; k < kOut; k += kDataStep)
-      store_shared(weight + k * kDataOutPitch + column, load_waiting<kPack>(p.w.at(k, channel)));
+      store_shared(weight + k * kDataOutPitch + column, load_waiting<kTilePack>(p.w.at(k, channel)));
   if (thread < kDataChannels) constants.set(thread, constants_of(p.in, channel0 + thread));
   __syncthreads();
   RightTile w[kOut / kTileSize] = {};
@@ -191,20 +172,20 @@ __global__ void __launch_bounds__(kDataThreads, 3) norm_conv_data_grad_kernel(co
     for (int k = 0; k < kOut / kTileSize; ++k)
       w[k] = load_right(weight + k * kTileSize * kDataOutPitch + warp * kTileSize, kDataOutPitch, lane);
 
-  float sum[kPack] = {}, dot[kPack] = {};
+  float sum[kTilePack] = {}, dot[kTilePack] = {};
   for (std::int64_t tile = row_block * kDataRows; tile < p.in.rows; tile += step) {
 #pragma unroll
     for (int i = 0; i < kDataInLoads; ++i)  // its readers have passed the barrier behind the product
       store_shared(in + (in_first + i * kDataInStep) * kDataPitch + in_column, dy[i]);
     __syncthreads();  // and `out` has been read
-    Waiting<T, kPack> x[kDataLoads], dx[kDataLoads];
+    Waiting<T, kTilePack> x[kDataLoads], dx[kDataLoads];
 #pragma unroll
     for (int i = 0; i < kDataLoads; ++i) {
       const std::int64_t row = tile + first + i * kDataStep;
       x[i] = dx[i] = {};
       if (row >= p.in.rows || !has_channel) continue;
-      x[i] = load_waiting<kPack>(p.in.x.at(row, channel));
-      if (p.dx.data && p.adds) dx[i] = load_waiting<kPack>(p.dx.at(row, channel));
+      x[i] = load_waiting<kTilePack>(p.in.x.at(row, channel));
+      if (p.dx.data && p.adds) dx[i] = load_waiting<kTilePack>(p.dx.at(row, channel));
     }
     if (tile + step < p.in.rows) load_dy(tile + step);
     if (has_tile)
@@ -216,21 +197,21 @@ __global__ void __launch_bounds__(kDataThreads, 3) norm_conv_data_grad_kernel(co
         store_sums(out + i * kTileSize * kDataOutPitch + warp * kTileSize, kDataOutPitch, product, lane);
       }
     __syncthreads();
-    const NormConstants<kPack> n = constants.at(column);
+    const NormConstants<kTilePack> n = constants.at(column);
 #pragma unroll
     for (int i = 0; i < kDataLoads; ++i) {
       const std::int64_t row = tile + first + i * kDataStep;
       if (row >= p.in.rows || !has_channel) break;
-      Pack<kPack> g = load<kPack>(out + (first + i * kDataStep) * kDataOutPitch + column);
-      const Pack<kPack> from = unpacked(x[i]);
+      Pack<kTilePack> g = load<kTilePack>(out + (first + i * kDataStep) * kDataOutPitch + column);
+      const Pack<kTilePack> from = unpacked(x[i]);
       pass_gate(g, positive_bits(n.before_relu(from), kRoundsToZero<T>));
-      Pack<kPack> to = unpacked(dx[i]);
-      for (int l = 0; l < kPack; ++l) {
+      Pack<kTilePack> to = unpacked(dx[i]);
+      for (int l = 0; l < kTilePack; ++l) {
         sum[l] += g.v[l];
         dot[l] += g.v[l] * (from.v[l] - n.mean.v[l]);
         to.v[l] += g.v[l] * n.scale.v[l];
       }
-      if (p.dx.data) store<kPack>(p.dx.at(row, channel), to);
+      if (p.dx.data) store<kTilePack>(p.dx.at(row, channel), to);
     }
   }
 
@@ -238,7 +219,7 @@ __global__ void __launch_bounds__(kDataThreads, 3) norm_conv_data_grad_kernel(co
   __syncthreads();
   constexpr int kRow = kDataChannels + 1;  // so that threads of one column lie in different banks
   static_assert(sizeof out >= 2 * kDataStep * kRow * sizeof(float));
-  for (int l = 0; l < kPack; ++l) {
+  for (int l = 0; l < kTilePack; ++l) {
     out[first * kRow + column + l] = sum[l];
     out[(kDataStep + first) * kRow + column + l] = dot[l];
   }
@@ -281,10 +262,7 @@ void norm_conv_weight_grad(View dw, Write write, ConstView dy, ConstView x, cons
                                .dy = rows_of<T>(dy, kOp),
                                .partials = scratch,
                                .rows_per_split = (steps + splits - 1) / splits * kWeightDepth});
-    const std::int64_t size = kOut * x.shape.c;
-    launch(kOp, add_splits_kernel,
-           {.grid = dim3(unsigned((size / 4 + kThreads - 1) / kThreads)), .block = dim3(kThreads), .stream = stream},
-           scratch, size, splits, dw.as<float>(), write == Write::add);
+    add_splits(kOp, dw, write, scratch, splits, stream);
   });
 }
 

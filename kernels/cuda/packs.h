@@ -164,6 +164,14 @@ void with_type(const char* op, DType dtype, const Body& body) {
   }
 }
 
+/// The same for kernels on tensor cores.
+template <class Body>
+void with_half_type(const char* op, DType dtype, const Body& body) {
+  if (dtype == DType::bf16) return body.template operator()<__nv_bfloat16>();
+  if (dtype == DType::f16) return body.template operator()<__half>();
+  throw Error(std::string(op) + ": takes bf16 and f16, got " + std::string(to_string(dtype)));
+}
+
 /// Calls body.operator()<T, W>() with the type of `first` and the widest pack that all views allow, or single elements.
 template <class Body>
 void with_packs(const char* op, const ConstView& first, std::initializer_list<ConstView> others, const Body& body) {

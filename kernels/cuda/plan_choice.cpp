@@ -217,7 +217,9 @@ PlanRecord choose_way(const std::string& name, const std::array<std::string, 2>&
     const double seconds[2] = {trial.time(0), trial.time(1)};
     record.difference = trial.difference(0, 1);
     if (!(record.difference <= limits.tolerance)) {  // also a NaN
-      record.note = fmt::format("{} and {} differ by {:.2g}", ways[0], ways[1], record.difference);
+      record.note = std::isnan(record.difference)
+                        ? fmt::format("{} and {} could not be compared", ways[0], ways[1])
+                        : fmt::format("{} and {} differ by {:.2g}", ways[0], ways[1], record.difference);
       return record;
     }
     const std::size_t taken = seconds[1] <= seconds[0] * (1 + limits.tie) ? 1 : 0;

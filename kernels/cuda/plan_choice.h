@@ -89,7 +89,7 @@ std::optional<PlanRecord> known_plan(const std::string& graph, const std::vector
 PlanRecord choose_plan(const std::string& graph, const std::vector<PlanCandidate>& candidates, const PlanLimits& limits,
                        PlanTrial& trial);
 
-/// Two ways to compute the same, the first of calls that are tested one by one, the second of fewer and leaner ones.
+/// Two ways to compute the same, the first of them the more trusted, the second graft's own.
 /// The second if it gives the same results and takes no longer than a tie; the first else, and where it cannot be told:
 /// `note` says why then, and the choice should not be remembered. `ways`: their names.
 PlanRecord choose_way(const std::string& name, const std::array<std::string, 2>& ways, const PlanLimits& limits,

@@ -276,6 +276,26 @@ void launch_finish(const char* what, const PartialSums& from, const Finish& fini
 }
 PartialSums partial_sums(const double* scratch, const RowTiling& t) { return {scratch, t.blocks, t.channels}; }
 
+/// dw from parts of it, in their order.
+constexpr int kSplitThreads = 64;  // weights are few beside a GPU's threads
+__global__ void __launch_bounds__(kSplitThreads)
+    add_splits_kernel(const float* parts, const std::int64_t size, const unsigned splits, float* dw, const bool adds) {
+  const std::int64_t i = (std::int64_t(blockIdx.x) * kSplitThreads + threadIdx.x) * 4;
+  if (i >= size) return;
+  Pack<4> sum = {};
+  constexpr unsigned kTogether = 8;
+  for (unsigned s = 0; s < splits; s += kTogether) {
+    Pack<4> part[kTogether] = {};
+#pragma unroll
+    for (unsigned k = 0; k < kTogether; ++k)
+      if (s + k < splits) part[k] = load<4>(parts + (s + k) * size + i);
+#pragma unroll
+    for (unsigned k = 0; k < kTogether; ++k)
+      for (int l = 0; l < 4; ++l) sum.v[l] += part[k].v[l];
+  }
+  write<4>(dw + i, sum, adds);
+}
+
 }  // namespace
 
 void finish_statistics(const char* op, View stats, const RunningStep& step, const PartialSums& from,
@@ -352,6 +372,15 @@ void normalize_grad_sums(View sums, const NormalizeParameterGrads& to, ConstView
            rows_of<T>(x, kOp), rows_of<float>(args.stats, kOp), scratch);
     finish_norm_sums(kOp, sums, to, args, partial_sums(scratch, t), stream);
   });
+}
+
+void add_splits(const char* op, View dw, Write write, const float* parts, unsigned splits, cudaStream_t stream) {
+  const std::int64_t size = dw.shape.size();
+  launch(op, add_splits_kernel,
+         {.grid = dim3(unsigned((size / 4 + kSplitThreads - 1) / kSplitThreads)),
+          .block = dim3(kSplitThreads),
+          .stream = stream},
+         parts, size, splits, dw.as<float>(), write == Write::add);
 }
 
 }  // namespace graft::gpu

@@ -13,6 +13,8 @@ inline constexpr int kThreads = 256, kWarp = 32;
 #define GRAFT_ENOUGH_BLOCKS 1024
 #endif
 inline constexpr std::int64_t kEnoughBlocks = GRAFT_ENOUGH_BLOCKS;  // some waves on every GPU
+inline constexpr int kMultiprocessors = 132;                        // of an H100, for grids of one wave
+constexpr int at_most_enough(int blocks) { return blocks < kEnoughBlocks ? blocks : int(kEnoughBlocks); }
 
 /// Rows of channels in memory; null when absent.
 template <class T>

@@ -12,6 +12,8 @@
 namespace graft::gpu {
 
 inline constexpr int kTileSize = 16;
+inline constexpr int kTilePack = 8;     // 16-bit numbers that a thread moves at once
+inline constexpr int kTilePadding = 8;  // of rows in shared memory, so that those of a tile lie in different banks
 
 /// Four matrices of 8 x 8. Lanes 8 m .. 8 m + 7 name the rows of matrix m: `row` is where a lane's begins, in shared
 /// memory at a multiple of 16 bytes. Transposed, the registers hold columns.

@@ -64,8 +64,8 @@ View vector_view(void* data, DType dtype, std::int64_t size) {
   return {.data = data, .dtype = dtype, .format = kNhwc, .shape = {1, size, 1, 1}, .pitch = size};
 }
 
-LargestDifference largest_difference(const PlanDevice& on, const void* a, const void* b, std::int64_t size,
-                                     DType dtype) {
+LargestDifference largest_difference(const PlanDevice& on, const void* a, const void* b, std::int64_t size, DType dtype,
+                                     DType computed_in) {
   constexpr std::int64_t kPart = std::int64_t{16} << 20;  // elements that are compared at once
   Backend& device = on.backend;
   const std::int64_t element = size_of(dtype), part = std::min(kPart, size);
@@ -79,7 +79,7 @@ LargestDifference largest_difference(const PlanDevice& on, const void* a, const 
       device.copy(wide, Write::overwrite, vector_view(source, dtype, length));
       return wide;
     };
-    const float limit = dtype == DType::f16 ? 65504.0f : std::numeric_limits<float>::max();
+    const float limit = computed_in == DType::f16 ? 65504.0f : std::numeric_limits<float>::max();
     gpu::find_largest_difference(largest.as<float>(), widen(wide_a, a), widen(wide_b, b), limit, on.stream);
   }
   float found[2] = {};

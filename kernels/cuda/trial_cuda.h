@@ -26,9 +26,13 @@ struct LargestDifference {
   double share = 0;               // of the largest value; NaN if one result is not finite where the other is
   bool compared_nothing = false;  // no finite number but zeros
 };
-/// Between two results of `size` elements.
+/// Between two results of `size` elements; what the type that they were computed in cannot hold counts as its largest.
 LargestDifference largest_difference(const PlanDevice& device, const void* a, const void* b, std::int64_t size,
-                                     DType dtype);
+                                     DType dtype, DType computed_in);
+inline LargestDifference largest_difference(const PlanDevice& device, const void* a, const void* b, std::int64_t size,
+                                            DType dtype) {
+  return largest_difference(device, a, b, size, dtype, dtype);
+}
 
 /// A dense vector of so many elements.
 View vector_view(void* data, DType dtype, std::int64_t size);

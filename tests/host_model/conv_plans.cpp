@@ -88,6 +88,8 @@ bool CudaBackend::fuses_norm_conv(const ConvSpec& spec, ConstView x, const Norma
   return gpu::can_norm_conv(spec, {x, w.value});
 }
 
+bool CudaBackend::prefers_growth(const GraphSpec&, View, const ConvWay&, const ConvWay&) { return true; }
+
 ConvPlans& CudaBackend::conv_plans() {
   if (!conv_plans_) conv_plans_ = std::make_unique<ConvPlans>(PlanDevice{*this, stream(), "host model"}, plan_options_);
   return *conv_plans_;

@@ -94,8 +94,9 @@ class DeviceCaseTest : public ::testing::TestWithParam<CaseOnDevice> {
     const bool is_half = kind == DeviceKind::cpu && stored;
     std::unique_ptr<Backend>& device = devices()[{kind, is_half}];
     if (!device)
-      device =
-          make_backend({kind, 0}, {.threads = kTestThreads, .precision = is_half ? Precision::bf16 : Precision::f32});
+      device = make_backend({kind, 0}, {.threads = kTestThreads,
+                                        .precision = is_half ? Precision::bf16 : Precision::f32,
+                                        .plans = {.growth = OwnKernels::always}});
     return *device;
   }
   static Backend& reference() { return open(DeviceKind::reference); }

@@ -50,6 +50,7 @@ const std::vector<OpCase>& op_cases_in(DType type) {
 const std::vector<OpCase>& large_cases_in(DType type) {
   static const std::vector<OpCase> cases = [] {
     std::vector<OpCase> t;
+    add_conv_cases(t, CaseSize::large);
     add_norm_conv_cases(t, CaseSize::large);
     return t;
   }();

@@ -11,6 +11,11 @@ struct NamedSpec {
 };
 
 std::vector<NamedSpec> conv_specs(CaseSize size) {
+  if (size == CaseSize::large)  // for kernels whose tiles depend on the number and the width of images
+    return {{"3x3_to_32_of_many", {.x = {41, 32, 57, 57}, .k = 32, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}},
+            {"3x3_to_32_of_some", {.x = {23, 64, 57, 57}, .k = 32, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}},
+            {"3x3_to_32_too_wide", {.x = {2, 32, 5, 59}, .k = 32, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}},
+            {"3x3_to_32_widest", {.x = {2, 32, 9, 186}, .k = 32, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}}};
   if (size == CaseSize::real)  // ResNet-50 at 224 pixels, DenseNet's 128 -> 32
     return {{"stem_7x7",
              {.x = {8, 3, 224, 224}, .k = 64, .r = 7, .s = 7, .stride_h = 2, .stride_w = 2, .pad_h = 3, .pad_w = 3}},
@@ -49,6 +54,9 @@ std::vector<NamedSpec> conv_specs(CaseSize size) {
           {"3x3_stride2",
            {.x = {2, 16, 10, 11}, .k = 32, .r = 3, .s = 3, .stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1}},
           {"3x3", {.x = {3, 32, 7, 6}, .k = 16, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}},
+          {"3x3_to_32", {.x = {2, 64, 9, 11}, .k = 32, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}},
+          {"3x3_to_32_large", {.x = {3, 32, 13, 14}, .k = 32, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}},
+          {"3x3_to_32_larger", {.x = {5, 32, 13, 15}, .k = 32, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}},
           {"3x3_to_many", {.x = {2, 2, 5, 4}, .k = 128, .r = 3, .s = 3, .stride_w = 2, .pad_h = 1, .pad_w = 1}},
           {"1x1_stride2", {.x = {3, 32, 8, 7}, .k = 16, .stride_h = 2, .stride_w = 2}},
           {"1x1", {.x = {2, 16, 5, 7}, .k = 48}},
@@ -207,13 +215,18 @@ void add_linear(std::vector<OpCase>& table, const LinearShape& l) {
 void add_conv_cases(std::vector<OpCase>& table, CaseSize size) {
   for (const NamedSpec& n : conv_specs(size)) {
     table.push_back(forward(n, false, false));
+    if (size == CaseSize::large) {
+      table.push_back(data_grad(n));
+      table.push_back(weight_grad(n));
+      continue;
+    }
     table.push_back(forward(n, true, true));
     table.push_back(forward(n, true, true, true));
     table.push_back(data_grad(n));
     table.push_back(weight_grad(n));
     table.push_back(bias_grad(n));
   }
-  if (size == CaseSize::real) return;
+  if (size != CaseSize::small) return;
   const NamedSpec odd = conv_specs(size)[0], blocks = conv_specs(size)[4];
   for (const NamedSpec& n : {odd, blocks}) {
     table.push_back(forward(n, true, false));
