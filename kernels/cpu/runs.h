@@ -1,9 +1,9 @@
 // One way to walk NHWC, NCHW and blocked activations: groups of W neighbouring channels ("lanes"), and for each group
 // the pixels of an image at a constant stride. Kernels are written once for W lanes and for both types in which
-// activations are stored, and instantiated for 32, 8 and 1. A block of 16 channels is two groups of 8 that are walked
-// one after the other, so the second finds its cache lines in L2: GCC moves vectors wider than AVX2's through the
-// stack, which made batch norm twice as slow. In NHWC the pixels of a group lie far apart, and 32 channels fill the
-// cache lines that each of them touches; they are four vectors.
+// activations are stored, and instantiated for 32, 16, 8 and 1. More than 8 lanes are pairs of vectors, since GCC moves
+// vectors wider than AVX2's through the stack: a block of 16 channels is one such group, so that its cache lines are
+// walked once, and two sums do not wait for each other. In NHWC the pixels of a group lie far apart, and 32 channels
+// fill the cache lines that each of them touches.
 #pragma once
 
 #include <algorithm>
@@ -36,19 +36,19 @@ struct Lanes<1> {
   using type = float;
 };
 
-/// Four vectors of 8 floats, with the operators that kernels use.
-struct FourVectors {
-  using V = Lanes<8>::type;
-  V a{}, b{}, c{}, d{};
+/// Two halves, with the operators that kernels use.
+template <int W>
+struct LanePair {
+  typename Lanes<W / 2>::type a{}, b{};
 
-#define GRAFT_LANEWISE(op)                                                                                   \
-  [[gnu::always_inline]] friend inline FourVectors operator op(const FourVectors& x, const FourVectors& y) { \
-    return {x.a op y.a, x.b op y.b, x.c op y.c, x.d op y.d};                                                 \
-  }                                                                                                          \
-  [[gnu::always_inline]] friend inline FourVectors operator op(const FourVectors& x, float y) {              \
-    return {x.a op y, x.b op y, x.c op y, x.d op y};                                                         \
-  }                                                                                                          \
-  [[gnu::always_inline]] inline FourVectors& operator op##=(const FourVectors& y) { return *this = *this op y; }
+#define GRAFT_LANEWISE(op)                                                                          \
+  [[gnu::always_inline]] friend inline LanePair operator op(const LanePair& x, const LanePair& y) { \
+    return {x.a op y.a, x.b op y.b};                                                                \
+  }                                                                                                 \
+  [[gnu::always_inline]] friend inline LanePair operator op(const LanePair& x, float y) {           \
+    return {x.a op y, x.b op y};                                                                    \
+  }                                                                                                 \
+  [[gnu::always_inline]] inline LanePair& operator op##=(const LanePair& y) { return *this = *this op y; }
   GRAFT_LANEWISE(+)
   GRAFT_LANEWISE(-)
   GRAFT_LANEWISE(*)
@@ -56,8 +56,12 @@ struct FourVectors {
 #undef GRAFT_LANEWISE
 };
 template <>
+struct Lanes<16> {
+  using type = LanePair<16>;
+};
+template <>
 struct Lanes<32> {
-  using type = FourVectors;
+  using type = LanePair<32>;
 };
 
 namespace detail {
@@ -69,8 +73,8 @@ typedef std::uint32_t Bits32x8 __attribute__((vector_size(32)));
 
 template <int W>
 [[gnu::always_inline]] inline typename Lanes<W>::type load(const float* p) {
-  if constexpr (W == 32)
-    return {load<8>(p), load<8>(p + 8), load<8>(p + 16), load<8>(p + 24)};
+  if constexpr (W > 8)
+    return {load<W / 2>(p), load<W / 2>(p + W / 2)};
   else
     return *reinterpret_cast<const typename Lanes<W>::type*>(p);
 }
@@ -82,14 +86,14 @@ template <int W>
     const auto bits = *reinterpret_cast<const detail::Bits16x8*>(p);
     return reinterpret_cast<Lanes<8>::type>(__builtin_convertvector(bits, detail::Bits32x8) << 16);
   } else {
-    return {load<8>(p), load<8>(p + 8), load<8>(p + 16), load<8>(p + 24)};
+    return {load<W / 2>(p), load<W / 2>(p + W / 2)};
   }
 }
 
 template <int W>
 [[gnu::always_inline]] inline void store(float* p, typename Lanes<W>::type v) {
-  if constexpr (W == 32)
-    store<8>(p, v.a), store<8>(p + 8, v.b), store<8>(p + 16, v.c), store<8>(p + 24, v.d);
+  if constexpr (W > 8)
+    store<W / 2>(p, v.a), store<W / 2>(p + W / 2, v.b);
   else
     *reinterpret_cast<typename Lanes<W>::type*>(p) = v;
 }
@@ -104,7 +108,7 @@ template <int W>
     asm volatile("vcvtneps2bf16 %1, %0" : "=v"(rounded) : "v"(v));
     *reinterpret_cast<detail::Bits16x8*>(p) = rounded;
   } else {
-    store<8>(p, v.a), store<8>(p + 8, v.b), store<8>(p + 16, v.c), store<8>(p + 24, v.d);
+    store<W / 2>(p, v.a), store<W / 2>(p + W / 2, v.b);
   }
 }
 
@@ -134,16 +138,16 @@ inline void add_run(BFloat16* to, Write write, const float* from, std::int64_t c
 /// max(v, 0); a NaN stays a NaN.
 template <class V>
 [[gnu::always_inline]] inline V relu(V v) {
-  if constexpr (std::is_same_v<V, FourVectors>)
-    return {relu(v.a), relu(v.b), relu(v.c), relu(v.d)};
+  if constexpr (requires { v.a; })
+    return {relu(v.a), relu(v.b)};
   else
     return v < 0 ? V{} : v;
 }
 /// dy where y is positive, else 0.
 template <class V>
 [[gnu::always_inline]] inline V masked(V dy, V y) {
-  if constexpr (std::is_same_v<V, FourVectors>)
-    return {masked(dy.a, y.a), masked(dy.b, y.b), masked(dy.c, y.c), masked(dy.d, y.d)};
+  if constexpr (requires { y.a; })
+    return {masked(dy.a, y.a), masked(dy.b, y.b)};
   else
     return y > 0 ? dy : V{};
 }
@@ -165,7 +169,7 @@ class Runs {
     const std::int64_t block = strides_.block;
     for (std::int64_t c = 0; c < shape_.c;) {
       const std::int64_t left = std::min(block - c % block, shape_.c - c);
-      const int width = left >= 32 ? 32 : left >= 8 ? 8 : 1;
+      const int width = left >= 32 ? 32 : left >= 16 ? 16 : left >= 8 ? 8 : 1;
       groups_.push_back({c, width});
       c += width;
     }
@@ -232,6 +236,8 @@ void for_each_run(const Runs& runs, const Kernel& kernel) {
       const Run r = runs[i];
       if (r.width == 32)
         kernel.template operator()<32, T>(r);
+      else if (r.width == 16)
+        kernel.template operator()<16, T>(r);
       else if (r.width == 8)
         kernel.template operator()<8, T>(r);
       else
