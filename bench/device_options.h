@@ -25,11 +25,11 @@ inline void add_to(CLI::App& app, DeviceOptions& options) {
       ->check(CLI::IsMember(kPrecisions));
   app.add_option("--threads", options.backend.threads, "0: all cores");
   app.add_option_function<std::string>(
-         "--fused-norms", [&](const std::string& word) { options.backend.plans.norm_fusion = parse_norm_fusion(word); },
+         "--fused-norms", [&](const std::string& word) { options.backend.plans.norm_fusion = parse_own_kernels(word); },
          "norms and pointwise convolutions as one kernel, on a GPU in 16 bits")
       ->check(CLI::IsMember({"auto", "on", "off"}));
   app.add_option_function<std::string>(
-         "--own-growth", [&](const std::string& word) { options.backend.plans.growth = parse_norm_fusion(word); },
+         "--own-growth", [&](const std::string& word) { options.backend.plans.growth = parse_own_kernels(word); },
          "DenseNet's 3x3 convolutions by kernels of graft's own, on a GPU in 16 bits")
       ->check(CLI::IsMember({"auto", "on", "off"}));
   app.add_option("--deterministic", options.backend.plans.deterministic,

@@ -349,7 +349,7 @@ void Backend::map(const F& f, View out, Write write, std::initializer_list<Const
 /// Whether kernels of graft's own take the place of cuDNN's where there are any.
 enum class OwnKernels : std::uint8_t { timed, always, never };
 /// Of "auto", "on" and "off". Errors: another word.
-OwnKernels parse_norm_fusion(const std::string& text);
+OwnKernels parse_own_kernels(const std::string& text);
 
 /// How the CUDA device chooses cuDNN's plans, and between them and its own kernels; see kernels/cuda/plan_choice.h.
 struct PlanOptions {

@@ -50,7 +50,7 @@ std::unique_ptr<Backend> make_backend(const Device& device, const BackendOptions
   throw Error("device: unknown kind");
 }
 
-OwnKernels parse_norm_fusion(const std::string& text) {
+OwnKernels parse_own_kernels(const std::string& text) {
   if (text == "auto") return OwnKernels::timed;
   if (text == "on") return OwnKernels::always;
   if (text == "off") return OwnKernels::never;

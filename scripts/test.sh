@@ -8,10 +8,20 @@ log=$(mktemp)
 files=
 trap 'rm -rf "$log" "$files"' EXIT
 
-# Tests write gigabytes of model files and remove them at once: in memory, where a good part of it is free.
-if free=$(awk '/^MemAvailable:/ { print int($2 / 2^20) }' /proc/meminfo) && ((free >= 16)) &&
-   room=$(df --output=avail -k /dev/shm 2>/dev/null | tail -1) && ((room >= 8 << 20)); then
-  files=$(mktemp -d /dev/shm/graft-tests-XXXXXX)
+# Tests write gigabytes of model files and remove them at once: in memory, where a good part of it is free and programs
+# that tests write there may run.
+has_room_in_memory() {
+  local free room limit
+  free=$(awk '/^MemAvailable:/ { print int($2 / 2^20) }' /proc/meminfo) || return
+  room=$(df --output=avail -k /dev/shm 2>/dev/null | tail -1) || return
+  limit=$(cat /sys/fs/cgroup/memory.max 2>/dev/null || echo max)
+  ((free >= 16 && room >= 8 << 20)) && [[ $limit == max || $limit -ge $((16 << 30)) ]]
+}
+if has_room_in_memory && files=$(mktemp -d /dev/shm/graft-tests-XXXXXX); then
+  if ! { cp "$(command -v true)" "$files/program" && "$files/program"; }; then
+    rm -rf "$files"
+    files=
+  fi
 fi
 
 scripts/install_deps.sh

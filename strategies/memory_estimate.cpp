@@ -95,7 +95,7 @@ StageMemory run_stage(const MemoryQuestion& question, std::int64_t first_epoch) 
                                    BackendOptions{.threads = int(settings.threads),
                                                   .allows_winograd = settings.winograd,
                                                   .precision = question.precision,
-                                                  .plans = {.norm_fusion = parse_norm_fusion(settings.fused_norms)}},
+                                                  .plans = {.norm_fusion = parse_own_kernels(settings.fused_norms)}},
                                    question.limit_bytes);
   DryBackend& dry = *device;
   Context context(std::move(device));

@@ -1,6 +1,6 @@
 // One way to walk NHWC, NCHW and blocked activations: groups of W neighbouring channels ("lanes"), and for each group
 // the pixels of an image at a constant stride. Kernels are written once for W lanes and for both types in which
-// activations are stored, and instantiated for 32, 16, 8 and 1. More than 8 lanes are pairs of vectors, since GCC moves
+// activations are stored, and instantiated for 32, 16, 8 and 1. More than 8 lanes are several vectors, since GCC moves
 // vectors wider than AVX2's through the stack: a block of 16 channels is one such group, so that its cache lines are
 // walked once, and two sums do not wait for each other. In NHWC the pixels of a group lie far apart, and 32 channels
 // fill the cache lines that each of them touches.

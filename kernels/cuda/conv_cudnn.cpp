@@ -207,7 +207,7 @@ struct ConvPlans::State {
     PlanRecord record = graft::choose_way(name, ways, {.tolerance = tolerance}, trial);
     if (record.note.empty())
       cache.add(record);
-    else
+    else if (!trial.compared_nothing())
       tell(name + ": " + record.note + "; taken: " + ways[0]);
     tell(cache.note());
     return record;
@@ -268,6 +268,7 @@ std::optional<std::string> ConvPlans::choose_way(const std::string& name, const 
                                                  double tolerance, PlanTrial& trial) {
   if (state_->is_capturing()) return {};
   const PlanRecord record = state_->choose_way(name, ways, tolerance, trial);
+  if (trial.compared_nothing()) return {};
   state_->records.push_back(record);
   return record.plan;
 }

@@ -36,7 +36,8 @@ class ConvPlans {
 
   /// Which of two ways, not both of them cuDNN's, computes what `name` says: see choose_way in plan_choice.h. What is
   /// chosen is listed and kept on disk with the plans. The first way where nothing is timed, and in a run that
-  /// continues and has made no such choice so far. None while a CUDA graph is captured: ask again.
+  /// continues and has made no such choice so far. None while a CUDA graph is captured, or where the two gave nothing
+  /// to compare: ask again.
   std::optional<std::string> choose_way(const std::string& name, const std::array<std::string, 2>& ways,
                                         double tolerance, PlanTrial& trial);
   /// The way that this run, where it continues, or an earlier one has taken; none if there was no choice.

@@ -1,6 +1,6 @@
 // DenseNet's 3x3 convolutions, which make 32 channels, and the gradients of their input, as products of matrices on
-// tensor cores, pixels in rows. A tile's pixels and their neighbours come to shared memory once, and all nine taps of
-// the window read them there.
+// tensor cores, pixels in rows. A tile's pixels and their neighbours come to shared memory, some channels at a time,
+// and all nine taps of the window read them there.
 #include "kernels/cuda/conv_growth.h"
 
 namespace graft::gpu {

@@ -56,7 +56,7 @@ __device__ __forceinline__ int row_of_lane(int lane) {
   static_assert(Lanes == 2 || Lanes == 4);
   return Lanes == 2 ? lane / 16 * 8 + lane / 8 % 2 + lane / 2 % 4 * 2 : lane / 8 + lane / 4 % 2 * 4;
 }
-/// Rows that a block of so many threads moves at once, and the thread's.
+/// The row that a thread of a block has.
 template <int Lanes>
 __device__ __forceinline__ int row_of_thread(int thread) {
   return thread / kWarp * (kWarp / Lanes) + row_of_lane<Lanes>(thread % kWarp);

@@ -36,7 +36,7 @@ class WaysTrial final : public PlanTrial {
     compared_nothing_ = found.compared_nothing;
     return found.compared_nothing ? std::numeric_limits<double>::quiet_NaN() : found.share;
   }
-  bool compared_nothing() const { return compared_nothing_; }
+  bool compared_nothing() const override { return compared_nothing_; }
 
  private:
   std::int64_t bytes() const { return like_.shape.size() * size_of(like_.dtype); }
@@ -65,7 +65,7 @@ bool CudaBackend::prefers_growth(const GraphSpec& graph, View to, const ConvWay&
   const std::string name = to_string(graph) + " growth 1" + (plan_options_.deterministic ? "" : " any-order");
   WaysTrial trial(conv_plans().device(), to, graph.dtype, {&by_cudnn, &by_growth});
   const auto way = conv_plans().choose_way(name, kGrowthWays, plan_tolerance(graph.dtype, false), trial);
-  if (!way || trial.compared_nothing()) return false;  // nothing is chosen inside a capture, or by zeros: ask again
+  if (!way) return false;  // nothing is chosen inside a capture, or by zeros: ask again
   return growth_[graph] = *way == kGrowthWays[1];
 }
 

@@ -63,7 +63,8 @@ GraphSpec conv_graph(GraphKind kind, const ConvSpec& conv, DType dtype, bool all
 bool has_norm_conv(const ConvSpec& conv, DType dtype);
 inline constexpr std::int64_t kNormConvOut = 128;
 
-/// Whether there is a kernel (conv_growth.cu) for the convolution and one for its input's gradient.
+/// Whether there are kernels (conv_growth.cu, conv_growth_weight_grad.cu) for the convolution and its gradients, if its
+/// images are not too wide or too many.
 bool has_conv_growth(const ConvSpec& conv, DType dtype);
 inline constexpr std::int64_t kConvGrowthOut = 32;  // channels that it makes
 

@@ -217,8 +217,8 @@ PlanRecord choose_way(const std::string& name, const std::array<std::string, 2>&
     const double seconds[2] = {trial.time(0), trial.time(1)};
     record.difference = trial.difference(0, 1);
     if (!(record.difference <= limits.tolerance)) {  // also a NaN
-      record.note = std::isnan(record.difference)
-                        ? fmt::format("{} and {} could not be compared", ways[0], ways[1])
+      record.note = trial.compared_nothing()
+                        ? fmt::format("{} and {} gave nothing to compare", ways[0], ways[1])
                         : fmt::format("{} and {} differ by {:.2g}", ways[0], ways[1], record.difference);
       return record;
     }

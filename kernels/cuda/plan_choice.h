@@ -56,6 +56,8 @@ class PlanTrial {
   /// Largest difference between two plans' results as a share of the largest value; NaN if one is not finite where the
   /// other is.
   virtual double difference(std::size_t a, std::size_t b) = 0;
+  /// Whether the last comparison was of zeros alone, or of nothing finite, and so told nothing.
+  virtual bool compared_nothing() const { return false; }
 };
 
 struct PlanLimits {

@@ -34,7 +34,7 @@ TrainSettings full_step(const std::string& precision = "f32") {
 void record(DeviceObserver& recorder, DeviceKind kind, const std::string& architecture, const TrainSettings& settings) {
   const BackendOptions options{.threads = 2,
                                .precision = precision_on(settings, {kind}),
-                               .plans = {.norm_fusion = parse_norm_fusion(settings.fused_norms)}};
+                               .plans = {.norm_fusion = parse_own_kernels(settings.fused_norms)}};
   Context context(std::make_unique<ObservedBackend>(std::make_unique<DryBackend>(Device{kind}, options), recorder));
   ModelInfo info;
   info.architecture = architecture;
