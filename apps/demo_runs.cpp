@@ -14,8 +14,8 @@
 #include "data/files.h"
 #include "data/model_file.h"
 #include "strategies/seconds.h"
-#include "strategies/study/study_directory.h"
-#include "strategies/study/study_lock.h"
+#include "strategies/study/directory.h"
+#include "strategies/study/lock.h"
 
 namespace graft {
 namespace {

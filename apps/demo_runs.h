@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "apps/demo_images.h"
-#include "strategies/run.h"
+#include "strategies/training/run.h"
 
 namespace graft {
 

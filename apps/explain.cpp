@@ -13,7 +13,7 @@
 #include "apps/verbs.h"
 #include "data/dataset.h"
 #include "data/files.h"
-#include "strategies/grad_cam.h"
+#include "strategies/analysis/grad_cam.h"
 
 namespace graft {
 namespace {

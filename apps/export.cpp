@@ -10,8 +10,8 @@
 #include "data/pth.h"
 #include "data/safetensors.h"
 #include "models/onnx_graph.h"
-#include "strategies/run.h"
-#include "strategies/run_export.h"
+#include "strategies/training/run.h"
+#include "strategies/training/run_export.h"
 
 namespace graft {
 namespace {

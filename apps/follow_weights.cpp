@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
-#include "strategies/run_directory.h"
-#include "strategies/starting_model.h"
+#include "strategies/training/run_directory.h"
+#include "strategies/training/starting_model.h"
 
 namespace graft {
 

@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "strategies/find_lr.h"
+#include "strategies/analysis/find_lr.h"
 
 namespace graft {
 

@@ -9,8 +9,8 @@
 #include "apps/verbs.h"
 #include "data/dataset.h"
 #include "kernels/out_of_memory.h"
-#include "strategies/memory_estimate.h"
-#include "strategies/starting_model.h"
+#include "strategies/analysis/memory_estimate.h"
+#include "strategies/training/starting_model.h"
 
 namespace graft {
 namespace {

@@ -1,10 +1,10 @@
 // A profile as text: the table on a terminal, JSON for programs, CSV for spreadsheets. The numbers are
-// strategies/profile.h's; the page and the trace are profile_page.h and profile_trace.h.
+// strategies/analysis/profile.h's; the page and the trace are profile_page.h and profile_trace.h.
 #pragma once
 
 #include <string>
 
-#include "strategies/profile.h"
+#include "strategies/analysis/profile.h"
 
 namespace graft {
 

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "strategies/profile.h"
+#include "strategies/analysis/profile.h"
 
 namespace graft {
 

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "apps/svg.h"
-#include "strategies/profile.h"
+#include "strategies/analysis/profile.h"
 
 namespace graft {
 

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "kernels/observed_backend.h"
-#include "strategies/run.h"
+#include "strategies/training/run.h"
 
 namespace graft {
 

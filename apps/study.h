@@ -7,7 +7,7 @@
 #include "apps/command.h"
 #include "apps/study_file.h"
 #include "apps/study_progress.h"
-#include "strategies/study/study_directory.h"
+#include "strategies/study/directory.h"
 
 namespace graft {
 

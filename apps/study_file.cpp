@@ -8,8 +8,8 @@
 
 #include "data/files.h"
 #include "strategies/strategy.h"
-#include "strategies/study/study_settings.h"
-#include "strategies/study/study_splits.h"
+#include "strategies/study/settings.h"
+#include "strategies/study/splits.h"
 
 namespace graft {
 namespace {

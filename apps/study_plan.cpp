@@ -14,10 +14,10 @@
 #include "apps/study_machine.h"
 #include "apps/terminal.h"
 #include "data/files.h"
-#include "strategies/study/study_budget.h"
-#include "strategies/study/study_leaks.h"
-#include "strategies/study/study_lock.h"
-#include "strategies/study/study_state.h"
+#include "strategies/study/budget.h"
+#include "strategies/study/leaks.h"
+#include "strategies/study/lock.h"
+#include "strategies/study/state.h"
 
 namespace graft {
 namespace {

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-#include "strategies/study/study_run.h"
+#include "strategies/study/run.h"
 
 namespace graft {
 

@@ -12,8 +12,8 @@
 #include "apps/study_progress.h"
 #include "apps/study_slurm.h"
 #include "apps/terminal.h"
-#include "strategies/study/study_lock.h"
-#include "strategies/study/study_run.h"
+#include "strategies/study/lock.h"
+#include "strategies/study/run.h"
 
 namespace graft {
 namespace {

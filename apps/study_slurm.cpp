@@ -5,7 +5,7 @@
 #include <filesystem>
 
 #include "data/files.h"
-#include "strategies/study/study_tasks.h"
+#include "strategies/study/tasks.h"
 
 namespace graft {
 namespace {

@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <string>
 
-#include "strategies/study/study_directory.h"
+#include "strategies/study/directory.h"
 
 namespace graft {
 

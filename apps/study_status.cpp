@@ -10,7 +10,7 @@
 #include "apps/study.h"
 #include "apps/terminal.h"
 #include "strategies/study/results.h"
-#include "strategies/study/study_settings.h"
+#include "strategies/study/settings.h"
 
 namespace graft {
 namespace {

@@ -13,10 +13,10 @@
 #include "apps/terminal.h"
 #include "apps/verbs.h"
 #include "kernels/out_of_memory.h"
-#include "strategies/images_ahead.h"
-#include "strategies/run_directory.h"
-#include "strategies/starting_model.h"
-#include "strategies/train_step.h"
+#include "strategies/batches/images_ahead.h"
+#include "strategies/training/run_directory.h"
+#include "strategies/training/starting_model.h"
+#include "strategies/training/train_step.h"
 
 namespace graft {
 namespace {

@@ -16,8 +16,8 @@
 #include <cstdlib>
 #include <ctime>
 
-#include "strategies/fit.h"
-#include "strategies/starting_model.h"
+#include "strategies/training/fit.h"
+#include "strategies/training/starting_model.h"
 
 namespace {
 

@@ -6,7 +6,7 @@
 
 #include "models/initialise.h"
 #include "nn/losses.h"
-#include "strategies/internals_recorder.h"
+#include "strategies/analysis/internals_recorder.h"
 
 namespace graft {
 namespace {

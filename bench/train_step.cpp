@@ -16,8 +16,8 @@
 
 #include "bench/device_options.h"
 #include "models/initialise.h"
-#include "strategies/predictor.h"
-#include "strategies/train_step.h"
+#include "strategies/training/predictor.h"
+#include "strategies/training/train_step.h"
 
 namespace {
 

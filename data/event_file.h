@@ -1,6 +1,6 @@
 // TensorBoard's event files: curves, histograms and images by tag and step, which `tensorboard --logdir` shows. What a
-// training run puts there is strategies/tensorboard.h. Sources: tensorflow/core/util/event.proto, summary.proto,
-// lib/io/record_writer.cc; for restarts tensorboard/backend/event_processing/event_accumulator.py.
+// training run puts there is strategies/training/tensorboard.h. Sources: tensorflow/core/util/event.proto,
+// summary.proto, lib/io/record_writer.cc; for restarts tensorboard/backend/event_processing/event_accumulator.py.
 #pragma once
 
 #include <cstdint>

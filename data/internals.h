@@ -1,7 +1,7 @@
 // What happened inside a training run, step by step: norms of gradients, weights and updates of every parameter, its
 // distance from where it started, and how far batch norm's running statistics have moved. This is the file,
 // internals.h5 (described in docs/internals.md), and the series made from it; who fills it is
-// strategies/internals_recorder.h.
+// strategies/analysis/internals_recorder.h.
 #pragma once
 
 #include <array>

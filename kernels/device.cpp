@@ -4,7 +4,7 @@
 #include <charconv>
 
 #include "kernels/backend.h"
-#include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/cpu_device.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/reference/reference.h"
 

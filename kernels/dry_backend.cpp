@@ -170,7 +170,7 @@ ConvFormats DryBackend::conv_formats(const ConvSpec& spec) { return inner().conv
 
 ConvWorkspace DryBackend::conv_workspace(const ConvCall& call) {
   if (device_.kind != DeviceKind::cuda) return inner().conv_workspace(call);
-  // As kernels/cuda/conv_graphs.cpp does it: a graph of other channels takes copies of x and w, and cuDNN, which cannot
+  // As kernels/cuda/conv_cudnn.cpp does it: a graph of other channels takes copies of x and w, and cuDNN, which cannot
   // add and gives gradients in the type of activations alone, then writes beside the destination.
   using Pass = ConvCall::Pass;
   const DType type = activation_type();

@@ -1,5 +1,5 @@
 // What a device runs beneath Backend's calls: kernels, copies and fills, with their times and streams. A tracer only
-// collects; what belongs to which call, and where it lies in a step, is strategies/kernel_times.h's business.
+// collects; what belongs to which call, and where it lies in a step, is strategies/analysis/kernel_times.h's business.
 #pragma once
 
 #include <cstdint>

@@ -3,9 +3,9 @@
 // weights once more in memory, and its chosen feature maps until the backward pass.
 #include <algorithm>
 
-#include "strategies/inference.h"
 #include "strategies/registry.h"
 #include "strategies/shared_settings.h"
+#include "strategies/training/inference.h"
 
 namespace graft {
 namespace {

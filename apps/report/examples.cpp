@@ -10,8 +10,8 @@
 
 #include "data/image.h"
 #include "data/resize.h"
-#include "strategies/grad_cam.h"
-#include "strategies/study/study_splits.h"
+#include "strategies/analysis/grad_cam.h"
+#include "strategies/study/splits.h"
 
 namespace graft {
 namespace {

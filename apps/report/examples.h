@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "apps/report/study_report.h"
+#include "apps/report/report_numbers.h"
 #include "strategies/progress.h"
 #include "tensor/context.h"
 

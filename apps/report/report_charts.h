@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "apps/report/study_report.h"
+#include "apps/report/report_numbers.h"
 #include "apps/svg.h"
 #include "data/internals.h"
 

@@ -8,7 +8,7 @@
 
 #include "apps/report/examples.h"
 #include "apps/report/report_charts.h"
-#include "apps/report/study_report.h"
+#include "apps/report/report_numbers.h"
 
 namespace graft {
 

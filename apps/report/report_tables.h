@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "apps/report/study_report.h"
+#include "apps/report/report_numbers.h"
 
 namespace graft {
 

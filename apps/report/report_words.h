@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "apps/report/study_report.h"
+#include "apps/report/report_numbers.h"
 
 namespace graft {
 

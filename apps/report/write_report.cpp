@@ -13,7 +13,7 @@
 #include "apps/session.h"
 #include "data/files.h"
 #include "kernels/build_info.h"
-#include "strategies/study/study_directory.h"
+#include "strategies/study/directory.h"
 
 namespace graft {
 namespace {

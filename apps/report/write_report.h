@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-#include "apps/report/study_report.h"
+#include "apps/report/report_numbers.h"
 #include "strategies/progress.h"
 #include "strategies/train_settings.h"
 

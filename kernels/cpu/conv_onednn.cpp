@@ -10,7 +10,7 @@
 #include <new>
 #include <optional>
 
-#include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/cpu_device.h"
 
 namespace graft {
 namespace {

@@ -3,7 +3,7 @@
 // copy of the input in the product's order, made for some images at a time.
 #include <algorithm>
 
-#include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/product_onednn.h"
 #include "kernels/cpu/runs.h"
 

@@ -8,7 +8,7 @@
 #include <fmt/format.h>
 
 #include "kernels/cpu/conv_onednn.h"
-#include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/product_onednn.h"
 
 namespace graft {

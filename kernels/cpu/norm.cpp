@@ -2,7 +2,7 @@
 // then combined in double in a fixed order, so results are the same bits for any number of threads.
 #include <cmath>
 
-#include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/runs.h"
 
 namespace graft {

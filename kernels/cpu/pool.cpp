@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-#include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/runs.h"
 
 namespace graft {

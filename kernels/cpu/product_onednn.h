@@ -4,7 +4,7 @@
 
 #include <map>
 
-#include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/cpu_backend.h"
 #include "oneapi/dnnl/dnnl.hpp"
 
 namespace graft {

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "kernels/batch_report.h"
-#include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/runs.h"
 
 namespace graft {

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <vector>
 
-#include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/cpu_backend.h"
 #include "kernels/half.h"
 #include "kernels/update_control.h"
 

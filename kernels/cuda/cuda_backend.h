@@ -1,6 +1,6 @@
 // The CUDA backend's class. Everything goes to one stream that it owns, but for uploads, which have one of their own;
 // only copy_out, all_finite and synchronize wait. Definitions: memory_cuda.cpp, upload_cuda.cpp, capture_cuda.cpp,
-// timer_cuda.cpp, kernel_tracer_cupti.cpp, conv_cudnn.cpp, conv_graphs.cpp, linear_cublas.cpp, and cuda_backend.cpp for
+// timer_cuda.cpp, kernel_tracer_cupti.cpp, conv_plans.cpp, conv_cudnn.cpp, linear_cublas.cpp, and cuda_backend.cpp for
 // the calls that are kernels of ours (kernels.h). Activations are NHWC, of the precision's type.
 #pragma once
 
@@ -10,7 +10,7 @@
 #include <functional>
 
 #include "kernels/backend.h"
-#include "kernels/cuda/conv_cudnn.h"
+#include "kernels/cuda/conv_plans.h"
 #include "kernels/cuda/handles.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/update_table.h"

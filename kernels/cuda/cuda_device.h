@@ -1,4 +1,4 @@
-// The door to the CUDA backend for code that knows no CUDA: kernels/backend.cpp opens it when a GPU is asked for.
+// The door to the CUDA backend for code that knows no CUDA: kernels/device.cpp opens it when a GPU is asked for.
 // loader.cpp answers where the backend was built, as a module loaded on demand; absent.cpp where it was not.
 #pragma once
 

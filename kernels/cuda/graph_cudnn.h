@@ -1,5 +1,5 @@
 // A graph as cuDNN's: described, its plans listed, built and run. The vendor's headers stay in graph_cudnn.cpp: they
-// take a minute to compile. Which plan is used is decided elsewhere (plan_choice.h, conv_cudnn.cpp).
+// take a minute to compile. Which plan is used is decided elsewhere (plan_choice.h, conv_plans.cpp).
 #pragma once
 
 #include <cuda_runtime.h>

@@ -1,6 +1,6 @@
 // How one plan is chosen among those that cuDNN offers for a graph: the one that an earlier run has chosen, or else by
 // time, within a bound on workspace, and only after a second engine has given the same result. Knows neither cuDNN nor
-// a GPU; conv_cudnn.cpp runs it on real buffers.
+// a GPU; conv_plans.cpp runs it on real buffers.
 #pragma once
 
 #include <array>

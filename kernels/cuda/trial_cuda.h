@@ -3,7 +3,7 @@
 
 #include <functional>
 
-#include "kernels/cuda/conv_cudnn.h"
+#include "kernels/cuda/conv_plans.h"
 
 namespace graft {
 

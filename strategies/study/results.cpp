@@ -10,10 +10,10 @@
 #include "data/csv.h"
 #include "data/dataset.h"
 #include "data/files.h"
-#include "strategies/resume_check.h"
-#include "strategies/study/study_json.h"
-#include "strategies/study/study_lock.h"
-#include "strategies/study/study_state.h"
+#include "strategies/study/json.h"
+#include "strategies/study/lock.h"
+#include "strategies/study/state.h"
+#include "strategies/training/resume_check.h"
 
 namespace graft {
 namespace {

@@ -1,5 +1,5 @@
 // What the trainings of a study gave, read back from its directory: for the report, and for programs that go on from
-// there. What the directory holds is said in study_directory.h and docs/study.md.
+// there. What the directory holds is said in directory.h and docs/study.md.
 #pragma once
 
 #include <filesystem>

@@ -1,6 +1,6 @@
 // A study: the same data, splits, seeds and tuning for every strategy, on one or several networks and datasets. This
 // file says what a study is and which trainings it consists of; nothing here reads images or trains. The file of a
-// study is parsed by apps/study_file.h; its directory is study_directory.h, what its trainings gave results.h.
+// study is parsed by apps/study_file.h; its directory is directory.h, what its trainings gave results.h.
 #pragma once
 
 #include <compare>

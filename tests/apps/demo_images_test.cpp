@@ -8,7 +8,7 @@
 #include "apps/demo_runs.h"
 #include "data/files.h"
 #include "kernels/core.h"
-#include "strategies/study/study_lock.h"
+#include "strategies/study/lock.h"
 #include "tests/apps/program_testing.h"
 
 namespace graft::testing {

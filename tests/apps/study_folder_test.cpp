@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "data/files.h"
-#include "strategies/study/study_lock.h"
+#include "strategies/study/lock.h"
 #include "tests/apps/program_testing.h"
 #include "tests/apps/study_testing.h"
 

@@ -12,8 +12,8 @@
 
 #include "data/files.h"
 #include "data/model_file.h"
+#include "strategies/study/lock.h"
 #include "strategies/study/results.h"
-#include "strategies/study/study_lock.h"
 #include "tests/apps/program_testing.h"
 
 namespace graft::testing {

@@ -10,7 +10,7 @@
 
 #include "data/csv.h"
 #include "data/files.h"
-#include "strategies/study/study_json.h"
+#include "strategies/study/json.h"
 
 namespace graft::testing {
 namespace {

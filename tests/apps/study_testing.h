@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "apps/report/study_report.h"
+#include "apps/report/report_numbers.h"
 #include "strategies/study/results.h"
 
 namespace graft::testing {

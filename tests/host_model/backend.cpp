@@ -1,6 +1,6 @@
-// The CUDA backend's class on the host model: cuda_backend.cpp, update_table.cpp, conv_graphs.cpp, linear_cublas.cpp
+// The CUDA backend's class on the host model: cuda_backend.cpp, update_table.cpp, conv_cudnn.cpp, linear_cublas.cpp
 // and the kernels are the very files of kernels/cuda/. This one takes the place of memory_cuda.cpp, whose rounded
-// blocks would hide what kernels do beyond their operands; conv_plans.cpp that of conv_cudnn.cpp.
+// blocks would hide what kernels do beyond their operands; conv_plans.cpp that of the file of this name.
 #include "tests/host_model/backend.h"
 
 #include <cstdlib>

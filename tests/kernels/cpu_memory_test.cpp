@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "kernels/build_info.h"
-#include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/cpu_backend.h"
 
 namespace graft {
 namespace {

@@ -2,7 +2,7 @@
 // can be worked out by hand.
 #include <limits>
 
-#include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/cpu_device.h"
 #include "tests/kernels/kernel_testing.h"
 
 namespace graft {

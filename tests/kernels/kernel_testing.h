@@ -9,7 +9,7 @@
 #include <cstring>
 #include <memory>
 
-#include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/cpu_device.h"
 #include "kernels/half.h"
 #include "tests/support/op_cases.h"
 

@@ -1,7 +1,7 @@
 // Every op case on every device against the reference device: results, and that nothing else in memory was touched.
 #include <set>
 
-#include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/cpu_device.h"
 #include "tests/kernels/kernel_testing.h"
 
 namespace graft {

@@ -4,7 +4,7 @@
 
 #include <array>
 
-#include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/cpu_device.h"
 #include "models/network.h"
 #include "nn/losses.h"
 

@@ -1,5 +1,5 @@
 // What a checkpoint keeps of the optimizer: a run that stops and continues takes the same steps, bit for bit.
-#include "strategies/checkpoint.h"
+#include "strategies/training/checkpoint.h"
 
 #include <gtest/gtest.h>
 

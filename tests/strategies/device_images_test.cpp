@@ -1,6 +1,6 @@
 // Batches that the device makes of decoded images equal those of the loader's threads to the bit, whatever of the
 // images stays on the device and however late it is with its calls. Whole runs on such batches: replay_test.cpp.
-#include "strategies/device_images.h"
+#include "strategies/batches/device_images.h"
 
 #include <gtest/gtest.h>
 
@@ -9,8 +9,8 @@
 #include <numeric>
 
 #include "models/network_io.h"
-#include "strategies/memory_estimate.h"
-#include "strategies/split_batches.h"
+#include "strategies/analysis/memory_estimate.h"
+#include "strategies/batches/split_batches.h"
 #include "tests/data/data_testing.h"
 #include "tests/strategies/strategies_testing.h"
 

@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "kernels/observed_backend.h"
-#include "strategies/run_directory.h"
+#include "strategies/training/run_directory.h"
 #include "tests/strategies/strategies_testing.h"
 
 namespace graft {

@@ -2,8 +2,8 @@
 #include <gtest/gtest.h>
 
 #include "models/network_io.h"
-#include "strategies/checkpoint.h"
-#include "strategies/fit.h"
+#include "strategies/training/checkpoint.h"
+#include "strategies/training/fit.h"
 #include "tests/strategies/strategies_testing.h"
 #include "tests/support/capturing_device.h"
 

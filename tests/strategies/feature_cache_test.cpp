@@ -1,6 +1,6 @@
 // What is kept of a frozen prefix is what the network gives, and whole runs from kept features equal runs from images:
 // at every boundary, through memory and file, interrupted or not.
-#include "strategies/feature_cache.h"
+#include "strategies/batches/feature_cache.h"
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
@@ -10,8 +10,8 @@
 #include <set>
 #include <sstream>
 
-#include "strategies/fit.h"
-#include "strategies/inference.h"
+#include "strategies/training/fit.h"
+#include "strategies/training/inference.h"
 #include "tests/strategies/strategies_testing.h"
 #include "tests/support/capturing_device.h"
 

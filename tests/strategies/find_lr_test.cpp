@@ -1,6 +1,6 @@
 // The learning-rate range test: its updates are those of training, its average and suggestions are what they say, and
 // nothing is left behind.
-#include "strategies/find_lr.h"
+#include "strategies/analysis/find_lr.h"
 
 #include <cmath>
 

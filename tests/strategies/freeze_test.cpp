@@ -1,8 +1,8 @@
 // Freeze plans on real networks' parameters, their table, and the proof by hash.
 #include <gtest/gtest.h>
 
-#include "strategies/frozen_proof.h"
-#include "strategies/truth_table.h"
+#include "strategies/analysis/truth_table.h"
+#include "strategies/training/frozen_proof.h"
 #include "tests/strategies/strategies_testing.h"
 
 namespace graft {

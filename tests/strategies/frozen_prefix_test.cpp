@@ -1,5 +1,5 @@
 // Which blocks from the first on a plan freezes for good.
-#include "strategies/frozen_prefix.h"
+#include "strategies/batches/frozen_prefix.h"
 
 #include <gtest/gtest.h>
 

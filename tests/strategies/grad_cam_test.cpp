@@ -1,6 +1,6 @@
 // Grad-CAM against PyTorch's float64 (tests/reference/make_grad_cam.py): several classes of every image, on all
 // three networks. Then what users get of it: a map as large as the input, whatever the batch, and a picture.
-#include "strategies/grad_cam.h"
+#include "strategies/analysis/grad_cam.h"
 
 #include <fstream>
 #include <nlohmann/json.hpp>

@@ -5,7 +5,7 @@
 
 #include "data/csv.h"
 #include "data/files.h"
-#include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/cpu_device.h"
 #include "tests/strategies/strategies_testing.h"
 
 namespace graft::testing {

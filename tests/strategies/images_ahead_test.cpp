@@ -1,5 +1,5 @@
 // Images that are opened while the device starts: the same run, and the same errors.
-#include "strategies/images_ahead.h"
+#include "strategies/batches/images_ahead.h"
 
 #include <gtest/gtest.h>
 

@@ -1,7 +1,7 @@
 // The recorder against norms computed from the weights that whole runs leave behind, and its file over interruptions.
 #include <cmath>
 
-#include "strategies/internals_recorder.h"
+#include "strategies/analysis/internals_recorder.h"
 #include "tests/strategies/strategies_testing.h"
 
 namespace graft {

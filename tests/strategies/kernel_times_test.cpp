@@ -1,10 +1,10 @@
 // Kernels on a step's time line, from records that are made up: which call each belongs to, how two clocks are brought
 // together, and that those of one stream lie behind each other.
-#include "strategies/kernel_times.h"
+#include "strategies/analysis/kernel_times.h"
 
 #include <gtest/gtest.h>
 
-#include "strategies/step_profiler.h"
+#include "strategies/analysis/step_profiler.h"
 
 namespace graft {
 namespace {

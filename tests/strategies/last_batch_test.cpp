@@ -6,8 +6,8 @@
 
 #include "kernels/observed_backend.h"
 #include "models/network_io.h"
-#include "strategies/device_images.h"
-#include "strategies/inference.h"
+#include "strategies/batches/device_images.h"
+#include "strategies/training/inference.h"
 #include "tests/strategies/strategies_testing.h"
 
 namespace graft {

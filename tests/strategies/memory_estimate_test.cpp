@@ -1,13 +1,13 @@
 // Estimates of memory against what the CPU really takes, for the same training steps.
-#include "strategies/memory_estimate.h"
+#include "strategies/analysis/memory_estimate.h"
 
 #include <gtest/gtest.h>
 
-#include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/cpu_device.h"
 #include "kernels/out_of_memory.h"
-#include "strategies/fit.h"
-#include "strategies/inference.h"
 #include "strategies/strategy.h"
+#include "strategies/training/fit.h"
+#include "strategies/training/inference.h"
 #include "tests/strategies/strategies_testing.h"
 
 namespace graft {

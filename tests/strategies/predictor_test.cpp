@@ -1,6 +1,6 @@
 // A batch whose calls are replayed gets the answers that calling everything anew gives, bit for bit, whatever changes
 // from batch to batch: images, their number, their address, the weights.
-#include "strategies/predictor.h"
+#include "strategies/training/predictor.h"
 
 #include <gtest/gtest.h>
 

@@ -1,9 +1,9 @@
 // A linear probe that is the first stage of another run: the same bits as the run that probes by itself, or a refusal
 // that says why.
-#include "strategies/probe_stage.h"
+#include "strategies/training/probe_stage.h"
 
 #include "data/csv.h"
-#include "strategies/checkpoint.h"
+#include "strategies/training/checkpoint.h"
 #include "tests/strategies/strategies_testing.h"
 
 namespace graft {

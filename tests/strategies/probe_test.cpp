@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "strategies/truth_table.h"
+#include "strategies/analysis/truth_table.h"
 #include "tests/strategies/strategies_testing.h"
 
 namespace graft {

@@ -1,5 +1,5 @@
 // Profiles of real steps on the CPU: what they hold, that their parts add up, and what they refuse.
-#include "strategies/profile.h"
+#include "strategies/analysis/profile.h"
 
 #include <numeric>
 

@@ -11,8 +11,8 @@
 #include "data/csv.h"
 #include "data/internals.h"
 #include "optim/optimizer.h"
-#include "strategies/checkpoint.h"
-#include "strategies/train_step.h"
+#include "strategies/training/checkpoint.h"
+#include "strategies/training/train_step.h"
 #include "tests/strategies/strategies_testing.h"
 #include "tests/support/capturing_device.h"
 

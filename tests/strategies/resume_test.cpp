@@ -1,8 +1,8 @@
 // A run that was stopped, in whatever moment, goes on to the same bits as one that was not.
 #include <gtest/gtest.h>
 
-#include "strategies/checkpoint.h"
-#include "strategies/run_directory.h"
+#include "strategies/training/checkpoint.h"
+#include "strategies/training/run_directory.h"
 #include "tests/strategies/strategies_testing.h"
 
 namespace graft {

@@ -1,4 +1,4 @@
-#include "strategies/run_clock.h"
+#include "strategies/training/run_clock.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // A run in the forms of MedMNIST and MLflow, from a run directory made by hand: the scores can be counted on fingers.
 // The tools themselves read such files in tests/reference/check_run_exports.py.
-#include "strategies/run_export.h"
+#include "strategies/training/run_export.h"
 
 #include <map>
 

@@ -1,6 +1,6 @@
 // What a profile attributes to whom: FLOPs of whole networks against known figures without computing anything, every
 // call to one layer and pass, and nothing backward for what is frozen.
-#include "strategies/step_profiler.h"
+#include "strategies/analysis/step_profiler.h"
 
 #include <gtest/gtest.h>
 

@@ -9,7 +9,7 @@
 #include <cmath>
 
 #include "kernels/dry_backend.h"
-#include "strategies/fit.h"
+#include "strategies/training/fit.h"
 #include "tests/strategies/strategies_testing.h"
 
 namespace graft {

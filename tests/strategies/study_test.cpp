@@ -6,13 +6,13 @@
 #include <cmath>
 #include <thread>
 
+#include "strategies/study/budget.h"
 #include "strategies/study/child_process.h"
-#include "strategies/study/study_budget.h"
-#include "strategies/study/study_json.h"
-#include "strategies/study/study_leaks.h"
-#include "strategies/study/study_lock.h"
-#include "strategies/study/study_splits.h"
-#include "strategies/study/study_state.h"
+#include "strategies/study/json.h"
+#include "strategies/study/leaks.h"
+#include "strategies/study/lock.h"
+#include "strategies/study/splits.h"
+#include "strategies/study/state.h"
 #include "tests/strategies/strategies_testing.h"
 
 namespace graft::testing {

@@ -1,11 +1,11 @@
 // What a run writes for TensorBoard: the numbers of steps.csv and epochs.csv, and each step once however often the run
 // was stopped.
-#include "strategies/tensorboard.h"
+#include "strategies/training/tensorboard.h"
 
 #include <map>
 
 #include "data/csv.h"
-#include "strategies/image_sheets.h"
+#include "strategies/batches/image_sheets.h"
 #include "strategies_testing.h"
 #include "tests/data/event_testing.h"
 

@@ -6,7 +6,7 @@
 #include <set>
 
 #include "data/csv.h"
-#include "strategies/checkpoint.h"
+#include "strategies/training/checkpoint.h"
 #include "tests/strategies/strategies_testing.h"
 
 namespace graft {

@@ -1,0 +1,52 @@
+// Batches of images that the device makes itself (Backend::images_to_input): the loader decodes, draws what happens to
+// each image and leaves the rest to one call. Images stay on the device while there is room; others are sent batch by
+// batch while the device computes. The batches equal those of ImageBatches to the bit.
+#pragma once
+
+#include "strategies/batches/batch_source.h"
+#include "strategies/batches/resident_images.h"
+#include "strategies/batches/upload_ring.h"
+
+namespace graft {
+
+class DeviceImageBatches final : public BatchSource {
+ public:
+  /// resident_bytes: for images that stay. Errors: as Loader.
+  DeviceImageBatches(Context& context, const Dataset& dataset, const LoaderSpec& spec, std::int64_t resident_bytes);
+
+  void start(std::int64_t epoch, std::int64_t first_batch) override;
+  bool next(DeviceBatch& batch) override;
+  std::vector<std::int64_t> order(std::int64_t epoch) const override { return loader_.order(epoch); }
+  /// Images that are on the device to stay.
+  std::int64_t resident() const { return resident_.count(); }
+
+ private:
+  /// An image that is not on the device yet.
+  struct Transfer {
+    std::size_t image = 0;                       // of the batch
+    std::optional<ResidentImages::Place> place;  // to stay there; else it is staged
+  };
+  LoaderSpec with_sizes(LoaderSpec spec) const;
+  void place_images();
+  UploadRing::Slot* send_images();
+
+  Context& context_;
+  std::int64_t images_;
+  PixelScaling scaling_;
+  ResidentImages resident_;
+  Loader loader_;  // asks resident_
+  UploadRing ring_;
+
+  // Of the present batch.
+  Batch host_;
+  std::vector<ImageChange> changes_;
+  std::vector<Transfer> transfers_;
+  bool has_new_block_ = false;
+};
+
+/// Images of a dataset, made into batches where that is best: on the device if it prepares images or `resident_bytes`
+/// asks for it, else by the loader's threads.
+std::unique_ptr<BatchSource> image_batches(Context& context, const Dataset& dataset, const LoaderSpec& spec,
+                                           std::int64_t resident_bytes = 0);
+
+}  // namespace graft

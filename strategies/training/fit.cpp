@@ -1,0 +1,418 @@
+#include "strategies/training/fit.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+
+#include "strategies/batches/image_sheets.h"
+#include "strategies/seconds.h"
+#include "strategies/training/inference.h"
+
+namespace graft {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+OptimizerSpec optimizer_spec(const TrainSettings& s, const Context& context) {
+  return {.kind = parse_optimizer(s.optimizer),
+          .momentum = s.momentum,
+          .nesterov = s.nesterov,
+          .beta1 = s.beta1,
+          .beta2 = s.beta2,
+          .epsilon = s.epsilon,
+          .loss_scaling = context.activation_type() == DType::f16 ? std::optional(LossScaling{}) : std::nullopt};
+}
+
+std::unique_ptr<Strategy> prepared(std::unique_ptr<Strategy> strategy, const FitSpec& spec) {
+  strategy->prepare(spec.network, {spec.starting_network, std::uint64_t(spec.settings.seed)});
+  return strategy;
+}
+
+}  // namespace
+
+std::vector<double> balanced_class_weights(const Dataset& dataset) {
+  const std::vector<std::int64_t> counts = dataset.counts(Split::train);
+  double n = 0;
+  for (std::int64_t count : counts) n += double(count);
+  std::vector<double> weights;
+  for (std::size_t c = 0; c < counts.size(); ++c) {
+    if (counts[c] == 0)
+      throw Error("class weights: class '" + dataset.class_names()[c] + "' has no training image; use none");
+    weights.push_back(n / (double(counts.size()) * double(counts[c])));
+  }
+  return weights;
+}
+
+Fit::Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> strategy)
+    : spec_(spec),
+      clock_(spec.clock ? *spec.clock : own_clock_),
+      progress_(progress),
+      context_(spec.network.context()),
+      parameters_(spec.network.parameters()),
+      strategy_(prepared(strategy ? std::move(strategy) : make_strategy(spec.settings), spec)),
+      optimizer_(parameters_, optimizer_spec(spec.settings, context_)),
+      class_weights_(spec.settings.class_weights == "balanced" ? balanced_class_weights(spec.dataset)
+                                                               : std::vector<double>{}),
+      loss_(context_, {.num_classes = spec.network.num_classes(),
+                       .label_smoothing = spec.settings.label_smoothing,
+                       .class_weights = class_weights_}),
+      step_({.network = spec.network,
+             .strategy = *strategy_,
+             .optimizer = optimizer_,
+             .loss = loss_,
+             .settings = spec_.settings,
+             .captures = resolved_graph(spec.settings, context_.backend()) == "on"}) {
+  context_.set_recomputes_norms(spec.settings.recompute == "norms");
+}
+
+/// A picture for TensorBoard, for whose sake no training fails.
+void Fit::show(std::string_view tag, const std::function<Image(const Transform&)>& sheet) {
+  try {
+    tensorboard_->image(tag, state_.steps, sheet(transform_of(spec_.network.info())));
+  } catch (const Error& error) {
+    progress_.note(fmt::format("no {} for TensorBoard: {}", tag, error.what()));
+  }
+}
+
+bool Fit::is_out_of_steps() const { return spec_.settings.max_steps >= 0 && state_.steps >= spec_.settings.max_steps; }
+
+bool Fit::is_done() const { return state_.stopped_early || state_.epoch >= spec_.settings.epochs || is_out_of_steps(); }
+
+void Fit::open_logs() {
+  epochs_csv_.emplace(spec_.directory.file("epochs.csv"),
+                      "epoch,lr,train_loss,penalty,train_accuracy,val_loss,val_accuracy,val_macro_accuracy,is_best,"
+                      "seconds,images_per_second",
+                      state_.epoch);
+  steps_csv_.emplace(spec_.directory.file("steps.csv"), "step,loss,penalty,lr", state_.steps);
+  if (spec_.settings.tensorboard) {
+    tensorboard_.emplace(spec_.directory.path(), spec_.network, state_.steps);
+    show("train/images", [&](const Transform& t) { return training_sheet(spec_.dataset, spec_.settings, t); });
+  }
+  if (spec_.settings.record_every == 0) return;
+  recorder_.emplace(InternalsRecorder::Spec{.network = spec_.network,
+                                            .strategy = spec_.settings.strategy,
+                                            .every = spec_.settings.record_every,
+                                            .path = spec_.directory.file("internals.h5"),
+                                            .last_step = state_.steps});
+  if (state_.steps == 0) optimizer_.keep_anchors();  // later the checkpoint has them
+}
+
+bool Fit::run() try {
+  const bool is_complete = train();
+  if (!is_complete) await_writing();
+  return is_complete;
+} catch (...) {
+  save_kept_best();
+  throw;
+}
+
+bool Fit::train() {
+  open_logs();
+  // What a cut first epoch left as the best does not compete with the whole of it.
+  if (!is_done() && state_.best_epoch > state_.epoch) state_.best_epoch = 0, state_.best_value = 0;
+  if (step_.captures()) progress_.note("the calls of a training step are captured once and replayed (train.graph)");
+  if (const std::string note = spec_.batches.images_note(); !note.empty()) progress_.note(note);
+  while (!is_done()) {
+    if (!begin_epoch()) return verify_frozen(), save(), false;
+    const EpochEnd end = train_epoch();
+    steps_csv_->flush();
+    if (end == EpochEnd::stopped) return verify_frozen(), save(), false;
+    if (!finish_epoch(end == EpochEnd::out_of_steps)) return verify_frozen(), save(), false;
+    if (end == EpochEnd::out_of_steps) break;
+  }
+  verify_frozen();
+  if ((writing_ ? writing_->state : on_disk_) != present()) save();
+  if (state_.frozen_tensors > 0)
+    progress_.note(fmt::format(
+        "frozen tensors and statistics: {} of {} unchanged, bit for bit ({}SHA-256, {} comparison{})",
+        state_.frozen_tensors, state_.frozen_tensors,
+        proof_.channels() > 0 ? fmt::format("with {} channels of tensors that train; ", proof_.channels()) : "",
+        state_.frozen_checks, state_.frozen_checks == 1 ? "" : "s"));
+  return true;
+}
+
+bool Fit::begin_epoch() {
+  const bool is_fresh = state_.batches_in_epoch == 0;
+  if (is_fresh && strategy_->probe_batches() > 0 && !probe()) return false;
+  const EpochPlan plan = plan_epoch(*strategy_, spec_.settings,
+                                    {state_.epoch, spec_.settings.epochs, parameters_, spec_.network.blocks()});
+  if (plan.starts_from_best && is_fresh && state_.best_epoch > 0) restore_best();
+  const bool is_new = adopt(plan.freeze);
+  if (parameters_.trainable_size() == 0)
+    throw Error("strategy " + spec_.settings.strategy + ": nothing trains in epoch " +
+                std::to_string(state_.epoch + 1));
+  if (plan.resets_optimizer && is_fresh) optimizer_.reset();
+  set_groups(plan);
+  plan_ = plan;
+  note_plan(plan);
+  if (is_new && !start_behind_prefix()) return false;
+  step_.follow(plan, prefix_.parts);
+  if (!is_new) return true;
+  if (spec_.settings.bss > 0 && prefix_.parts == spec_.network.head_part())
+    progress_.note("train.bss: the features cannot change now, so there is no penalty on them");
+  return true;
+}
+
+double Fit::sample_weight(std::int32_t label) const {
+  return class_weights_.empty() ? 1 : class_weights_[std::size_t(label)];
+}
+
+Fit::Window Fit::next_window(const std::vector<std::int64_t>& order) const {
+  const std::int64_t first = state_.batches_in_epoch, batch = spec_.settings.batch;
+  Window window{.batches = std::min(spec_.settings.accumulate, usable_batches() - first)};
+  const std::int64_t end = std::min((first + window.batches) * batch, std::int64_t(order.size()));
+  window.images = end - first * batch;
+  for (std::int64_t i = first * batch; i < end; ++i)
+    window.weight += sample_weight(spec_.dataset.samples()[std::size_t(order[std::size_t(i)])].label);
+  return window;
+}
+
+void Fit::check_has_batches() const {
+  if (usable_batches() == 0)
+    throw Error("train: one training image gives batch norm no statistics; add images or use fixed statistics");
+}
+
+Fit::EpochEnd Fit::train_epoch() {
+  const RunClock::Part training = part("training");
+  check_has_batches();
+  skipped_before_epoch_ = optimizer_.skipped_steps();
+  BatchSource& source = spec_.batches.training();
+  const std::vector<std::int64_t> order = source.order(state_.epoch);
+  PassProgress report{
+      .pass = "train", .epoch = state_.epoch + 1, .epochs = spec_.settings.epochs, .total = std::int64_t(order.size())};
+  const Clock::time_point begin = Clock::now();
+  const double seconds_before = state_.epoch_seconds;
+  const std::int64_t images_before = state_.images;
+  source.start(state_.epoch, state_.batches_in_epoch);
+  context_.set_training(true);
+  EpochEnd end = EpochEnd::complete;
+  while (state_.batches_in_epoch < usable_batches()) {
+    if (is_stopping() || is_out_of_steps()) {
+      end = is_out_of_steps() ? EpochEnd::out_of_steps : EpochEnd::stopped;
+      break;
+    }
+    train_window(source, next_window(order), learning_rate());
+    state_.epoch_seconds = seconds_before + seconds_since(begin);
+    report.done = state_.images;
+    report.loss = state_.loss_sum / double(std::max<std::int64_t>(1, state_.images));
+    report.images_per_second = double(state_.images - images_before) / seconds_since(begin);
+    progress_.advance(report);
+  }
+  read_results(0);
+  state_.epoch_seconds = seconds_before + seconds_since(begin);
+  progress_.end_pass();
+  return end;
+}
+
+bool Fit::sweep(const SweepSpec& sweep) {
+  state_.epoch = sweep.epoch;
+  if (!begin_epoch()) return false;
+  check_has_batches();
+  while (state_.steps < sweep.steps && sweep_epoch(sweep)) {
+    ++state_.epoch;  // another order of the images; the plan stays
+    state_.batches_in_epoch = 0;
+  }
+  return !is_stopping();
+}
+
+/// False when the sweep is over before its last step.
+bool Fit::sweep_epoch(const SweepSpec& sweep) {
+  BatchSource& source = spec_.batches.training();
+  const std::vector<std::int64_t> order = source.order(state_.epoch);
+  source.start(state_.epoch);
+  context_.set_training(true);
+  while (state_.batches_in_epoch < usable_batches() && state_.steps < sweep.steps) {
+    if (is_stopping()) return false;
+    const std::int64_t step = state_.steps;
+    try {
+      train_window(source, next_window(order), sweep.lr(step) * plan_->lr_factor);
+      read_results(0);
+      if (!sweep.take_loss(step, last_loss_)) return false;
+    } catch (const LossNotFinite&) {
+      sweep.take_loss(step, std::numeric_limits<double>::quiet_NaN());
+      return false;
+    }
+  }
+  return true;
+}
+
+/// One update.
+void Fit::train_window(BatchSource& source, const Window& window, double lr) {
+  notice_written();
+  const bool records = recorder_ && recorder_->wants(state_.steps + 1);
+  const NamedRange step(context_.backend(), "step");
+  for (std::int64_t b = 0; b < window.batches; ++b) {
+    const bool is_last = b + 1 == window.batches;
+    DeviceBatch& batch = step_.inputs(std::min(
+        spec_.settings.batch, spec_.batches.count(Split::train) - state_.batches_in_epoch * spec_.settings.batch));
+    {
+      const NamedRange part(context_.backend(), "data");
+      if (!source.next(batch)) throw Error("training: the epoch ended before its last batch");
+    }
+    double weight = 0;
+    for (std::int32_t label : batch.labels) weight += sample_weight(label);
+    // Means over a batch become means over the window: the task's by the samples' weights, the penalty's by their
+    // count.
+    const StepCall call{.batch = batch,
+                        .lr = lr,
+                        .random_step = state_.epoch * usable_batches() + state_.batches_in_epoch,
+                        .share = weight / window.weight,
+                        .penalty_share = double(batch.n()) / double(window.images),
+                        .images_in_update = window.images,
+                        .is_first = b == 0,
+                        .is_last = is_last,
+                        .records = records && is_last};
+    pending_.push_back({.result = step_.run(call),
+                        .call = call,
+                        .images = batch.n(),
+                        .update = state_.steps + 1,
+                        .epoch = state_.epoch,
+                        .batch = state_.batches_in_epoch});
+    if (call.records) pending_.back().record = recorder_->take(optimizer_);
+    ++state_.batches_in_epoch;
+    if (is_last) ++state_.steps, ++state_.steps_in_epoch;
+    // Where the device works by itself, it is given the next step before the host asks for the results of this one.
+    read_results(context_.backend().is_asynchronous() ? 1 : 0);
+  }
+}
+
+/// Takes the results of all steps but the last `pending` ones.
+void Fit::read_results(std::size_t pending) {
+  while (pending_.size() > pending) {
+    const Pending step = std::move(pending_.front());
+    pending_.pop_front();
+    take_result(step);
+    if (step.call.is_last) take_update(step);
+  }
+}
+
+void Fit::take_result(const Pending& step) {
+  const double loss = step.result.loss(), penalty = step.result.penalty(), n = double(step.images);
+  if (!std::isfinite(loss)) stop_not_finite(step, loss);
+  if (!std::isfinite(penalty)) stop_not_finite(step, loss + penalty);
+  if (step.call.is_first) update_loss_ = update_penalty_ = 0, update_images_ = 0;
+  update_loss_ += loss * step.call.share;
+  update_penalty_ += penalty * step.call.penalty_share;
+  update_images_ += step.images;
+  state_.loss_sum += loss * n;
+  state_.penalty_sum += penalty * n;
+  state_.correct += step.result.correct();
+  state_.images += step.images;
+}
+
+void Fit::take_update(const Pending& step) {
+  const std::optional<StepReading>& update = step.result.update();
+  if (update && !optimizer_.scales_loss() && update->was_skipped()) {  // a loss scale comes down by itself
+    if (recorder_) recorder_->flush();
+    throw LossNotFinite(
+        fmt::format("training: the gradient is not finite at step {} (epoch {}), while the loss is; lower "
+                    "train.lr (now {:g}) and run again with --overwrite",
+                    step.update, step.epoch + 1, spec_.settings.lr));
+  }
+  const double weight_penalty = plan_->penalties.empty() ? 0 : update->penalty();
+  state_.penalty_sum += weight_penalty * double(update_images_);
+  last_loss_ = update_loss_;
+  if (step.record)
+    recorder_->record({.step = step.update, .epoch = step.epoch + 1, .lr = step.call.lr, .loss = update_loss_},
+                      *step.record, plan_->penalties);
+  if (steps_csv_)
+    steps_csv_->add(fmt::format("{},{:.12g},{:.12g},{:.12g}", step.update, update_loss_,
+                                update_penalty_ + weight_penalty, step.call.lr));
+  if (tensorboard_)
+    tensorboard_->update(
+        {.step = step.update,
+         .updates_in_epoch = (usable_batches() + spec_.settings.accumulate - 1) / spec_.settings.accumulate,
+         .loss = update_loss_,
+         .penalty = update_penalty_ + weight_penalty,
+         .lr = step.call.lr});
+}
+
+/// Says what loss scaling did. Errors: the scale fell so far that it cannot be what makes gradients overflow.
+void Fit::note_loss_scale() {
+  if (!optimizer_.scales_loss()) return;
+  const Optimizer::LossScaleState state = optimizer_.loss_scale_state();
+  const std::int64_t skipped = state.skipped_steps - skipped_before_epoch_;
+  if (skipped > 0)
+    progress_.note(
+        fmt::format("epoch {}: {} of {} updates were skipped, their gradients overflowed f16; the loss scale "
+                    "is now {:g}",
+                    state_.epoch + 1, skipped, state_.steps_in_epoch, state.scale));
+  if (state.scale < 1)
+    throw LossNotFinite(
+        fmt::format("training: gradients are not finite even at a loss scale of {:g} (step {}, epoch {}); lower "
+                    "train.lr (now {:g}) or use --precision bf16, and run again with --overwrite",
+                    state.scale, state_.steps, state_.epoch + 1, spec_.settings.lr));
+}
+
+bool Fit::finish_epoch(bool is_partial) {
+  check_weights_finite();
+  note_loss_scale();
+  const double n = double(std::max<std::int64_t>(1, state_.images));
+  EpochReport report{.epoch = state_.epoch + 1,
+                     .epochs = spec_.settings.epochs,
+                     .lr = learning_rate(),
+                     .train_loss = state_.loss_sum / n,
+                     .penalty = state_.penalty_sum / n,
+                     .train_accuracy = double(state_.correct) / n,
+                     .has_validation = spec_.batches.count(Split::val) > 0};
+  const Clock::time_point begin = Clock::now();
+  Answers answers;
+  if (report.has_validation) {
+    const RunClock::Part validation = part("validation");
+    const std::int64_t count = spec_.batches.count(Split::val);
+    answers = answer(spec_.network, spec_.batches.evaluation(Split::val),
+                     {.pass = "validate",
+                      .epoch = report.epoch,
+                      .epochs = report.epochs,
+                      .count = count,
+                      .stop = spec_.stop,
+                      .rows = spec_.batches.rows()},
+                     progress_);
+    if (answers.n() < count) return false;
+    const EvaluationResult result = evaluate_answers(answers, spec_.dataset.class_names(), "val");
+    report.val_loss = result.loss;
+    report.val_accuracy = result.accuracy;
+    report.val_macro_accuracy = result.macro_accuracy;
+  }
+  report.is_best = !report.has_validation || state_.best_epoch == 0 ||
+                   (!is_partial && report.val_macro_accuracy > state_.best_value);
+  report.seconds = state_.epoch_seconds + seconds_since(begin);
+  report.images_per_second = state_.epoch_seconds > 0 ? double(state_.images) / state_.epoch_seconds : 0;
+  const auto score = [&](double value) { return report.has_validation ? fmt::format("{:.9g}", value) : std::string(); };
+  epochs_csv_->add(fmt::format("{},{:.12g},{:.12g},{:.12g},{:.9g},{},{},{},{},{:.3f},{:.2f}", report.epoch, report.lr,
+                               report.train_loss, report.penalty, report.train_accuracy, score(report.val_loss),
+                               score(report.val_accuracy), score(report.val_macro_accuracy), int(report.is_best),
+                               report.seconds, report.images_per_second));
+  epochs_csv_->flush();
+  if (tensorboard_) tensorboard_->epoch(state_.steps, report);
+  progress_.epoch(report);
+
+  if (report.is_best) {
+    state_.best_epoch = report.epoch;
+    state_.best_value = report.val_macro_accuracy;
+    keep_best();
+  }
+  if (!is_partial) {
+    // Only the last stage may stop early, and its patience begins with it.
+    state_.epochs_without_better = report.is_best || !plan_->may_stop_early ? 0 : state_.epochs_without_better + 1;
+    ++state_.epoch;
+    state_.train_seconds += state_.epoch_seconds;
+    state_.batches_in_epoch = state_.steps_in_epoch = state_.correct = state_.images = 0;
+    state_.loss_sum = state_.penalty_sum = state_.epoch_seconds = 0;
+    const std::int64_t patience = spec_.settings.patience;
+    state_.stopped_early = report.has_validation && patience > 0 && state_.epochs_without_better >= patience &&
+                           plan_->may_stop_early && state_.epoch < spec_.settings.epochs;
+    if (state_.stopped_early)
+      progress_.note(
+          fmt::format("stopped early: no better validation macro accuracy than {:.4f} of epoch {} in {} epochs",
+                      state_.best_value, state_.best_epoch, patience));
+  }
+  // Epochs on a GPU or on kept features last milliseconds, less than writing a checkpoint. The first is always written.
+  if ((on_disk_.steps < 0 && !writing_) || seconds_since(saved_at_) > kCheckpointSeconds) save();
+  if (tensorboard_ && report.is_best && report.has_validation)
+    show("val/surest_errors", [&](const Transform& t) { return error_sheet(spec_.dataset, answers, t); });
+  return true;
+}
+
+}  // namespace graft

@@ -1,0 +1,48 @@
+// Prediction alone, many times over: the network's calls for a batch are captured once and replayed where the device
+// can (Backend::supports_capture), which is what a small batch waits for. Norms are folded into convolutions
+// (Inference).
+#pragma once
+
+#include <map>
+
+#include "models/network.h"
+#include "strategies/training/inference.h"
+
+namespace graft {
+
+class Predictor {
+ public:
+  /// While it lives, the context predicts: nothing is recorded, running statistics are used. `captures`: on devices
+  /// that can.
+  explicit Predictor(const Network& network, bool captures = true);
+
+  /// Logits (N, classes) of images [N,3,H,W]; the next batch of as many images may overwrite them. A replay needs `x`
+  /// at the address of the last such batch (images_to_device keeps it) and weights that have not changed since; else
+  /// the calls are made, and captured, anew.
+  Tensor operator()(const Tensor& x);
+  /// Batches that were replays so far.
+  std::int64_t replays() const { return replays_; }
+
+ private:
+  struct Captured {
+    std::int64_t kind = 0;  // for Backend::begin_step
+    bool is_settled =
+        false;  // the device has chosen its algorithms, and the last batch got the addresses planned for it
+    std::unique_ptr<CapturedStep> calls;
+    std::uint64_t addresses = 0, weights = 0;
+    const void* x = nullptr;
+    Tensor logits;
+  };
+  Tensor replay(Captured& captured, const Tensor& x, std::uint64_t addresses);
+  void capture(Captured& captured, const Tensor& x);
+
+  const Network& network_;
+  Context& context_;
+  const bool captures_;
+  const Inference inference_;
+  const EvaluationMode evaluation_;
+  std::map<Shape, Captured> captured_;
+  std::int64_t replays_ = 0;
+};
+
+}  // namespace graft

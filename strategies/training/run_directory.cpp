@@ -1,0 +1,162 @@
+#include "strategies/training/run_directory.h"
+
+#include <fmt/format.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
+#include "data/event_file.h"
+#include "data/files.h"
+#include "kernels/build_info.h"
+#include "kernels/core.h"
+
+namespace graft {
+namespace {
+
+constexpr std::array<std::string_view, 11> kFiles{"config.toml",  "environment.json", "split.csv",       "leaks.csv",
+                                                  "epochs.csv",   "steps.csv",        "predictions.csv", "summary.json",
+                                                  "internals.h5", "best.h5",          "last.h5"};
+
+constexpr std::string_view kNextBest = "best.epoch-";
+
+}  // namespace
+
+void RunDirectory::check(Existing existing) const {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (fs::exists(path_, error) && !fs::is_directory(path_, error))
+    throw Error("run directory: " + path_.string() + " is a file; choose another -o");
+  std::string found;
+  for (std::string_view name : kFiles)
+    if (fs::exists(path_ / name, error)) found = name;
+  if (!found.empty() && existing == Existing::refuse)
+    throw Error("run directory: " + path_.string() + " holds a run already (" + found +
+                "); add --resume to continue it or --overwrite to replace it");
+  fs::path place = fs::absolute(path_, error).lexically_normal();
+  while (!fs::exists(place, error) && place.has_relative_path()) place = place.parent_path();
+  if (!fs::is_directory(place, error) || access(place.c_str(), W_OK) != 0)
+    throw Error("run directory: cannot create " + path_.string() + ": " + place.string() +
+                " is no folder that can be written to; choose another -o");
+}
+
+void RunDirectory::prepare(Existing existing) const {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (existing == Existing::overwrite)
+    for (std::string_view name : kFiles)
+      if (fs::remove(path_ / name, error); error)
+        throw Error("run directory: cannot remove " + (path_ / name).string() + ": " + error.message());
+  if (existing == Existing::overwrite) remove_starting_with(EventFile::kPrefix);
+  for (std::string_view name : kFiles) remove_starting_with(std::string(name) + ".tmp.");
+  if (!has("last.h5")) remove_starting_with(kNextBest);
+  fs::create_directories(path_, error);
+  if (error) throw Error("run directory: cannot create " + path_.string() + ": " + error.message());
+}
+
+void RunDirectory::remove_starting_with(std::string_view prefix) const {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  std::vector<fs::path> files;
+  for (const fs::directory_entry& entry : fs::directory_iterator(path_, error))
+    if (entry.path().filename().string().starts_with(prefix)) files.push_back(entry.path());
+  for (const fs::path& file : files) fs::remove(file, error);
+}
+
+std::filesystem::path RunDirectory::next_best(std::int64_t epoch, std::int64_t steps) const {
+  return path_ / fmt::format("{}{}.step-{}.h5", kNextBest, epoch, steps);
+}
+
+void RunDirectory::settle_best(std::int64_t epoch, std::int64_t steps) const {
+  if (const auto next = next_best(epoch, steps); std::filesystem::exists(next)) rename_file(next, best());
+  remove_starting_with(kNextBest);
+}
+
+void RunDirectory::write(std::string_view name, std::string_view text) const { write_atomically(path_ / name, text); }
+
+GrowingCsv::GrowingCsv(const std::filesystem::path& path, std::string_view header, std::int64_t keep_up_to)
+    : name_(path.string()) {
+  std::string kept = std::string(header) + "\n";
+  if (keep_up_to > 0 && std::filesystem::exists(path)) {
+    std::istringstream lines(read_text(path));
+    std::string line;
+    std::getline(lines, line);
+    while (std::getline(lines, line))
+      if (!line.empty() && std::strtoll(line.c_str(), nullptr, 10) <= keep_up_to) kept += line + "\n";
+  }
+  write_atomically(path, std::string_view(kept));
+  out_.open(path, std::ios::app | std::ios::binary);
+  if (!out_) throw Error("cannot write " + name_);
+}
+
+void GrowingCsv::add(std::string_view line) { out_ << line << '\n'; }
+
+void GrowingCsv::flush() {
+  out_.flush();
+  if (!out_) throw Error("cannot write " + name_ + "; is the disk full?");
+}
+
+std::string environment_json(const EnvironmentInput& input) {
+  const BuildInfo& build = build_info();
+  utsname machine{};
+  uname(&machine);
+  const auto now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+  char time[32];
+  std::tm utc{};
+  std::strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+  nlohmann::ordered_json j;
+  j["graft"] = build.version;
+  j["command_line"] = input.command_line;
+  j["started"] = time;
+  j["seed"] = input.seed;
+  j["device"] = input.device_description;
+  j["model"] = input.model;
+  j["model_sha256"] = input.model_sha256;
+  j["host"] = machine.nodename;
+  j["system"] = std::string(machine.sysname) + " " + machine.release + " " + machine.machine;
+  j["cores"] = std::thread::hardware_concurrency();
+  j["compiler"] = build.compiler;
+  j["compile_flags"] = build.compile_flags;
+  j["march"] = build.march;
+  j["onednn"] = build.onednn_version;
+  j["hdf5"] = build.hdf5_version;
+  j["cuda"] = build.cuda_version;
+  j["cudnn"] = build.cudnn_version;
+  return j.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";  // paths may be anything
+}
+
+std::string with_plans(const std::string& environment_json, const UsedPlans& plans) {
+  auto j = nlohmann::ordered_json::parse(environment_json, nullptr, false);
+  if (!j.is_object()) return environment_json;
+  std::vector<std::string> lines = plans.lines;
+  const auto graph_of = [](const std::string& line) { return line.substr(0, line.find(": ")); };
+  const UsedPlans before = plans_of(environment_json);
+  if (are_alike(before.device, plans.device))
+    for (const std::string& line : before.lines)
+      if (std::ranges::find(plans.lines, graph_of(line), graph_of) == plans.lines.end()) lines.push_back(line);
+  j["plans_device"] = plans.device;
+  j["plans"] = lines;
+  return j.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
+
+UsedPlans plans_of(const std::string& environment_json) {
+  const auto j = nlohmann::json::parse(environment_json, nullptr, false);
+  if (!j.is_object() || !j.contains("plans") || !j.contains("plans_device")) return {};
+  try {
+    return {j["plans_device"].get<std::string>(), j["plans"].get<std::vector<std::string>>()};
+  } catch (const nlohmann::json::exception&) {  // written by hand
+    return {};
+  }
+}
+
+bool are_alike(std::string_view device, std::string_view other) {
+  const auto kind = [](std::string_view text) { return text.substr(std::min(text.find(", "), text.size())); };
+  return kind(device) == kind(other);
+}
+
+}  // namespace graft
