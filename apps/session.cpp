@@ -37,7 +37,8 @@ std::unique_ptr<Backend> open_backend(const TrainSettings& settings, const Devic
                                            .cache_file = {},
                                            .workspace_bytes = settings.cudnn_workspace_mb << 20,
                                            .deterministic = settings.deterministic,
-                                           .norm_fusion = parse_own_kernels(settings.fused_norms)}});
+                                           .norm_fusion = parse_own_kernels(settings.fused_norms),
+                                           .growth = parse_own_kernels(settings.growth_kernels)}});
   } catch (const UsageError& error) {
     if (!settings.resume || !std::string_view(error.what()).starts_with("precision:")) throw;
     throw UsageError(

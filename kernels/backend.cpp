@@ -1,6 +1,8 @@
 // Calls that join others, for devices that have nothing better.
 #include "kernels/backend.h"
 
+#include "kernels/scratch.h"
+
 namespace graft {
 namespace {
 
@@ -42,34 +44,9 @@ void Backend::normalize_parameter_grads(View sums, const NormalizeParameterGrads
     map(Multiply{}, row(to.weighted, i), to.weighted_write, {args.gamma, row(ConstView(sums), i)});
 }
 
-namespace {
-
-/// Dense memory of x's shape while a call runs.
-class Between {
- public:
-  Between(Backend& device, const ConvSpec& spec, const ConstView& x)
-      : device_(device),
-        view_{.data = device.allocate(spec.x.size() * size_of(x.dtype)),
-              .dtype = x.dtype,
-              .format = x.format,
-              .shape = spec.x,
-              .pitch = spec.x.c} {}
-  Between(const Between&) = delete;
-  Between& operator=(const Between&) = delete;
-  ~Between() { device_.release(view_.data); }
-  operator View() const { return view_; }
-  operator ConstView() const { return view_; }
-
- private:
-  Backend& device_;
-  View view_;
-};
-
-}  // namespace
-
 void Backend::norm_conv(const ConvSpec& spec, View y, const NormConvEpilogue& epilogue, ConstView x,
                         const NormalizeArgs& args, WeightView w) {
-  const Between between(*this, spec, x);
+  const ScratchView between(*this, x.dtype, spec.x, x.format);
   normalize(between, x, args, {});
   conv(spec, y, between, w, {.bias = epilogue.bias, .relu = epilogue.relu});
   if (epilogue.stats.data && epilogue.running.data)
@@ -80,7 +57,7 @@ void Backend::norm_conv(const ConvSpec& spec, View y, const NormConvEpilogue& ep
 
 void Backend::norm_conv_weight_grad(const ConvSpec& spec, View dw, Write write, ConstView dy, ConstView x,
                                     const NormalizeArgs& args) {
-  const Between between(*this, spec, x);
+  const ScratchView between(*this, x.dtype, spec.x, x.format);
   normalize(between, x, args, {});
   conv_weight_grad(spec, dw, write, dy, between);
 }
@@ -88,7 +65,7 @@ void Backend::norm_conv_weight_grad(const ConvSpec& spec, View dw, Write write, 
 void Backend::norm_conv_data_grad(const ConvSpec& spec, View dx, Write write, View sums,
                                   const NormalizeParameterGrads& to, ConstView dy, ConstView x,
                                   const NormalizeArgs& args, WeightView w) {
-  const Between between(*this, spec, x), gradient(*this, spec, x);
+  const ScratchView between(*this, x.dtype, spec.x, x.format), gradient(*this, x.dtype, spec.x, x.format);
   normalize(between, x, args, {});
   conv_data_grad(spec, gradient, Write::overwrite, dy, w);
   normalize_parameter_grads(sums, to, gradient, between, x, args);

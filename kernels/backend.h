@@ -1,4 +1,4 @@
-// What a device must be able to do: some forty calls on plain views and specs, implemented three times
+// What a device must be able to do: some seventy calls on plain views and specs, implemented three times
 // (reference/, cpu/, cuda/). Nothing here knows tensors, gradients' owners or the tape; read tensor/tensor.h for those.
 // Conventions: outputs first, then `Write` where a result may be added, then inputs. All views of one call are on the
 // backend's device. Types: x, y, dx, dy, residual, logits, dlogits and the weights of convolutions and linear layers
@@ -261,13 +261,13 @@ class Backend {
   /// Deterministic: sums are taken in an order that depends on the segments alone. Does not wait for the device.
   /// Source: Lee et al. 2023 (Auto-RGN); clipping as PyTorch's clip_grad_norm_.
   virtual void measure_gradients(View control, View history, const UpdateArena& arena, const MeasureSpec&) = 0;
+  /// Brings what an update needs of the segments to the device. `update` and `measure_gradients` do so by themselves,
+  /// but cannot within a capture.
+  virtual void prepare_update(const UpdateArena&) {}
   /// One step of a rule over all segments, penalties included, in one pass; formulas in functors.h. With a factor of 0
   /// in control, or halted, nothing changes (sums are taken all the same). Gradients are never written, masked elements
   /// never visited.
   /// Errors: a penalty towards anchors that are not there.
-  /// Brings what an update needs of the segments to the device. `update` and `measure_gradients` do so by themselves,
-  /// but cannot within a capture.
-  virtual void prepare_update(const UpdateArena&) {}
   virtual void update(const UpdateArena&, const SgdStep&) = 0;
   virtual void update(const UpdateArena&, const AdamStep&) = 0;
 

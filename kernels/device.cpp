@@ -54,7 +54,7 @@ OwnKernels parse_own_kernels(const std::string& text) {
   if (text == "auto") return OwnKernels::timed;
   if (text == "on") return OwnKernels::always;
   if (text == "off") return OwnKernels::never;
-  throw UsageError(fmt::format("fused_norms: '{}' is unknown; choose auto, on or off", text));
+  throw UsageError(fmt::format("'{}' is unknown; choose auto, on or off", text));
 }
 
 Precision default_precision(const Device& device) {

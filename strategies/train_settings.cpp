@@ -173,6 +173,9 @@ std::vector<Setting<T>> make_table() {
           "GPU, 16 bits: DenseNet's norms and 1 x 1 convolutions as one kernel, which keeps less; auto is what is "
           "faster",
           one_of({"auto", "on", "off"})),
+      row("train.growth_kernels", "", kRun, &T::growth_kernels,
+          "GPU, 16 bits: DenseNet's 3 x 3 convolutions by graft's own kernels; auto is what is faster",
+          one_of({"auto", "on", "off"})),
       row("train.winograd", "--winograd", kRun, &T::winograd,
           "3 x 3 convolutions by Winograd's F(4,3), on CPUs with AVX-512, in f32: faster, rounds more"),
       row("train.deterministic", "", kRun, &T::deterministic,

@@ -53,7 +53,8 @@ struct TrainSettings {
   std::int64_t loader_threads = 0, image_cache_mb = 2048, device_image_cache_mb = -1, feature_cache_mb = 2048;
 
   // Machine
-  std::string device = "auto", precision = "auto", graph = "auto", recompute = "none", fused_norms = "auto";
+  std::string device = "auto", precision = "auto", graph = "auto", recompute = "none";
+  std::string fused_norms = "auto", growth_kernels = "auto";
   std::int64_t threads = 0, seed = 0, record_every = 0;
   bool winograd = false, tensorboard = false;
   bool deterministic = true, cudnn_timing = true, cudnn_plan_cache = true;

@@ -11,6 +11,7 @@
 #include <optional>
 
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/scratch.h"
 
 namespace graft {
 namespace {

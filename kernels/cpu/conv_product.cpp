@@ -6,6 +6,7 @@
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/product_onednn.h"
 #include "kernels/cpu/runs.h"
+#include "kernels/scratch.h"
 
 namespace graft {
 namespace {

@@ -99,21 +99,4 @@ class CpuBackend final : public Backend {
 
 std::unique_ptr<MemorySource> make_cpu_memory();  // memory.cpp
 
-/// Memory that a call needs only while it runs.
-class Scratch {
- public:
-  Scratch(Backend& backend, std::int64_t bytes) : backend_(backend), data_(backend.allocate(bytes)) {}
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  ~Scratch() { backend_.release(data_); }
-  template <class T>
-  T* as() const {
-    return static_cast<T*>(data_);
-  }
-
- private:
-  Backend& backend_;
-  void* data_;
-};
-
 }  // namespace graft

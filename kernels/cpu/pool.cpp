@@ -8,6 +8,7 @@
 
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/runs.h"
+#include "kernels/scratch.h"
 
 namespace graft {
 namespace {

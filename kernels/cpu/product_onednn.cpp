@@ -5,6 +5,7 @@
 #include <new>
 
 #include "kernels/cpu/conv_onednn.h"
+#include "kernels/scratch.h"
 
 namespace graft {
 

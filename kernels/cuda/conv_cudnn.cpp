@@ -4,11 +4,12 @@
 #include <memory>
 
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/scratch.h"
 
 namespace graft {
 namespace {
 
-using Memory = std::unique_ptr<CudaScratch>;
+using Memory = std::unique_ptr<Scratch>;
 
 /// What a graph reads in the place of a convolution's x and w: the same, or copies with the graph's channels. Pointers
 /// are valid as long as this lives.
@@ -49,7 +50,7 @@ class GraphOperands {
  private:
   bool are_copies() const { return graph_.conv.x.c != conv_.x.c; }
 
-  Memory memory(std::int64_t size) { return std::make_unique<CudaScratch>(backend_, size * size_of(graph_.dtype)); }
+  Memory memory(std::int64_t size) { return std::make_unique<Scratch>(backend_, size * size_of(graph_.dtype)); }
 
   Memory weight(const ConstView& w) {
     Memory copy = memory(graph_.conv.weight_size());
@@ -61,7 +62,7 @@ class GraphOperands {
   }
 
   /// More channels, of zeros.
-  void pad(const CudaScratch& to, const ConstView& from) {
+  void pad(const Scratch& to, const ConstView& from) {
     const std::int64_t channels = graph_.conv.x.c;
     backend_.zero(to.as<void>(), from.shape.size() / from.shape.c * channels * size_of(from.dtype));
     backend_.copy({to.as<void>(), from.dtype, kNhwc, from.shape, channels}, Write::overwrite, from);
@@ -96,7 +97,7 @@ bool CudaBackend::run_growth(GraphKind kind, const ConvSpec& spec, View to, Writ
   const ConvWay by_growth = [&](const View& result, Write how) {
     if (kind == GraphKind::conv) return gpu::conv_growth(result, a, b, stream());
     if (kind == GraphKind::data_grad) return gpu::conv_growth_data_grad(result, a, b, stream());
-    const CudaScratch scratch(*this, gpu::conv_growth_weight_grad_scratch_bytes(spec.x));
+    const Scratch scratch(*this, gpu::conv_growth_weight_grad_scratch_bytes(spec.x));
     gpu::conv_growth_weight_grad(result, how, a, b, scratch.as<float>(), stream());
   };
   if (!prefers_growth(graph, to, by_cudnn, by_growth)) return false;
@@ -140,7 +141,7 @@ void CudaBackend::run_conv_into(const GraphSpec& graph, const ConvSpec& spec, Vi
     result = to.data;
     return conv_plans().run(graph, pointers);
   }
-  const CudaScratch beside(*this, size * size_of(graph.dtype));
+  const Scratch beside(*this, size * size_of(graph.dtype));
   result = beside.as<void>();
   conv_plans().run(graph, pointers);
   if (const std::optional<Unfolding> unfolded = unfolding(graph.kind, spec, graph.dtype))

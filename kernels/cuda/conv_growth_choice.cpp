@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/trial_cuda.h"
+#include "kernels/scratch.h"
 
 namespace graft {
 namespace {
@@ -18,36 +19,26 @@ class WaysTrial final : public PlanTrial {
   WaysTrial(const PlanDevice& device, const View& like, DType computed_in, const std::array<const Way*, 2>& ways)
       : device_(device), like_(like), computed_in_(computed_in), ways_(ways) {}
 
-  void load(std::size_t) override {}
-  void unload(std::size_t) noexcept override {}
-
   double time(std::size_t way) override {
-    const CudaScratch memory(device_.backend, bytes());
-    run(way, memory);  // cuDNN's plan is chosen now
-    return GpuStopwatch(device_.stream).seconds([&] { run(way, memory); });
+    const ScratchView to(device_.backend, like_.dtype, like_.shape);
+    run(way, to);  // cuDNN's plan is chosen now
+    return GpuStopwatch(device_.stream).seconds([&] { run(way, to); });
   }
 
   double difference(std::size_t a, std::size_t b) override {
-    const CudaScratch first(device_.backend, bytes()), second(device_.backend, bytes());
+    const ScratchView first(device_.backend, like_.dtype, like_.shape),
+        second(device_.backend, like_.dtype, like_.shape);
     run(a, first);
     run(b, second);
-    const LargestDifference found =
-        largest_difference(device_, first.as<void>(), second.as<void>(), like_.shape.size(), like_.dtype, computed_in_);
+    const LargestDifference found = largest_difference(device_, first.view().data, second.view().data,
+                                                       like_.shape.size(), like_.dtype, computed_in_);
     compared_nothing_ = found.compared_nothing;
-    return found.compared_nothing ? std::numeric_limits<double>::quiet_NaN() : found.share;
+    return found.share;
   }
   bool compared_nothing() const override { return compared_nothing_; }
 
  private:
-  std::int64_t bytes() const { return like_.shape.size() * size_of(like_.dtype); }
-  void run(std::size_t way, const CudaScratch& memory) {
-    (*ways_[way])({.data = memory.as<void>(),
-                   .dtype = like_.dtype,
-                   .format = kNhwc,
-                   .shape = like_.shape,
-                   .pitch = like_.shape.c},
-                  Write::overwrite);
-  }
+  void run(std::size_t way, const ScratchView& to) { (*ways_[way])(to, Write::overwrite); }
 
   const PlanDevice& device_;
   const View& like_;

@@ -10,6 +10,7 @@
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/trial_cuda.h"
 #include "kernels/out_of_memory.h"
+#include "kernels/scratch.h"
 
 namespace graft {
 namespace {
@@ -52,16 +53,16 @@ class TrialOnGpu final : public PlanTrial {
 
   double time(std::size_t candidate) override {
     load(candidate);
-    const CudaScratch workspace(device_.backend, graph_.candidates()[candidate].workspace_bytes);
+    const Scratch workspace(device_.backend, graph_.candidates()[candidate].workspace_bytes);
     if (spec_.has_relu) check_nan_is_kept(candidate, workspace.as<void>());
     return stopwatch_.seconds([&] { graph_.run(candidate, pointers_, workspace.as<void>()); });
   }
 
-  bool compared_nothing() const { return compared_nothing_; }
+  bool compared_nothing() const override { return compared_nothing_; }
 
   double difference(std::size_t a, std::size_t b) override {
     const Result result = result_of(spec_, pointers_);
-    const CudaScratch other(device_.backend, result.size * size_of(spec_.dtype));
+    const Scratch other(device_.backend, result.size * size_of(spec_.dtype));
     run(a, pointers_);
     run(b, with_result(spec_, pointers_, other.as<void>()));
     const LargestDifference found =
@@ -72,14 +73,14 @@ class TrialOnGpu final : public PlanTrial {
 
  private:
   void run(std::size_t candidate, const GraphPointers& pointers) {
-    const CudaScratch workspace(device_.backend, graph_.candidates()[candidate].workspace_bytes);
+    const Scratch workspace(device_.backend, graph_.candidates()[candidate].workspace_bytes);
     graph_.run(candidate, pointers, workspace.as<void>());
   }
 
   /// Errors: a NaN in x leaves no trace in y.
   void check_nan_is_kept(std::size_t candidate, void* workspace) {
     const std::int64_t bytes = spec_.conv.x.size() * size_of(spec_.dtype);
-    const CudaScratch x(device_.backend, bytes);
+    const Scratch x(device_.backend, bytes);
     check(cudaMemsetAsync(x.as<void>(), 0xFF, std::size_t(bytes), device_.stream), "writing NaN");
     GraphPointers p = pointers_;
     p.x = x.as<void>();
@@ -245,6 +246,7 @@ struct ConvPlans::State {
   std::map<GraphSpec, Chosen> plans;
   std::vector<PlanRecord> records;
   std::set<std::string> told;
+  std::map<std::string, int> untold;  // by choice: how many trials of it compared nothing
 };
 
 ConvPlans::ConvPlans(const PlanDevice& device, const PlanOptions& options)
@@ -255,7 +257,7 @@ ConvPlans::~ConvPlans() = default;
 bool ConvPlans::try_run(const GraphSpec& spec, const GraphPointers& pointers) {
   const State::Chosen& c = state_->chosen(spec, pointers);
   if (!c.graph) return false;
-  const CudaScratch workspace(state_->device.backend, c.graph->candidates()[c.candidate].workspace_bytes);
+  const Scratch workspace(state_->device.backend, c.graph->candidates()[c.candidate].workspace_bytes);
   c.graph->run(c.candidate, pointers, workspace.as<void>());
   return true;
 }
@@ -268,7 +270,9 @@ std::optional<std::string> ConvPlans::choose_way(const std::string& name, const 
                                                  double tolerance, PlanTrial& trial) {
   if (state_->is_capturing()) return {};
   const PlanRecord record = state_->choose_way(name, ways, tolerance, trial);
-  if (trial.compared_nothing()) return {};
+  // Asked again in the next step, but not for ever: steps that choose are not replayed.
+  constexpr int kMostTrials = 3;
+  if (trial.compared_nothing() && ++state_->untold[name] < kMostTrials) return {};
   state_->records.push_back(record);
   return record.plan;
 }

@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "kernels/scratch.h"
 #include "kernels/update_control.h"
 
 namespace graft {
@@ -21,7 +22,7 @@ void CudaBackend::copy(View y, Write write, ConstView x) { gpu::copy(y, write, x
 void CudaBackend::index_select(View y, ConstView x, ConstView index) { gpu::index_select(y, x, index, stream()); }
 
 bool CudaBackend::all_finite(ConstView x) {
-  const CudaScratch flag(*this, sizeof(int));
+  const Scratch flag(*this, sizeof(int));
   zero(flag.as<void>(), sizeof(int));
   gpu::find_not_finite(flag.as<int>(), x, stream());
   int found = 0;
@@ -30,22 +31,22 @@ bool CudaBackend::all_finite(ConstView x) {
 }
 
 void CudaBackend::channel_sum(View db, Write write, ConstView dy) {
-  const CudaScratch scratch(*this, gpu::sum_scratch_bytes(dy.shape));
+  const Scratch scratch(*this, gpu::sum_scratch_bytes(dy.shape));
   gpu::channel_sum(db, write, dy, scratch.as<double>(), stream());
 }
 
 void CudaBackend::relu_grad_and_sum(View g, View db, Write write, ConstView dy, ConstView y) {
-  const CudaScratch scratch(*this, gpu::sum_scratch_bytes(dy.shape));
+  const Scratch scratch(*this, gpu::sum_scratch_bytes(dy.shape));
   gpu::relu_grad_and_sum(g, db, write, dy, y, scratch.as<double>(), stream());
 }
 
 void CudaBackend::batch_statistics(View stats, ConstView x) {
-  const CudaScratch scratch(*this, gpu::sum_scratch_bytes(x.shape));
+  const Scratch scratch(*this, gpu::sum_scratch_bytes(x.shape));
   gpu::batch_statistics(stats, {}, x, scratch.as<double>(), stream());
 }
 
 void CudaBackend::batch_statistics_and_running(View stats, View running, double momentum, ConstView x) {
-  const CudaScratch scratch(*this, gpu::sum_scratch_bytes(x.shape));
+  const Scratch scratch(*this, gpu::sum_scratch_bytes(x.shape));
   gpu::batch_statistics(stats, {running, momentum}, x, scratch.as<double>(), stream());
 }
 
@@ -54,13 +55,13 @@ void CudaBackend::normalize(View y, ConstView x, const NormalizeArgs& args, Cons
 }
 
 void CudaBackend::normalize_grad_sums(View sums, ConstView dy, ConstView y, ConstView x, const NormalizeArgs& args) {
-  const CudaScratch scratch(*this, gpu::sum_scratch_bytes(x.shape));
+  const Scratch scratch(*this, gpu::sum_scratch_bytes(x.shape));
   gpu::normalize_grad_sums(sums, {}, dy, y, x, args, scratch.as<double>(), stream());
 }
 
 void CudaBackend::normalize_parameter_grads(View sums, const NormalizeParameterGrads& to, ConstView dy, ConstView y,
                                             ConstView x, const NormalizeArgs& args) {
-  const CudaScratch scratch(*this, gpu::sum_scratch_bytes(x.shape));
+  const Scratch scratch(*this, gpu::sum_scratch_bytes(x.shape));
   gpu::normalize_grad_sums(sums, to, dy, y, x, args, scratch.as<double>(), stream());
 }
 
@@ -92,14 +93,14 @@ void CudaBackend::fold_normalize(View folded, View shift, ConstView w, ConstView
 void CudaBackend::norm_conv(const ConvSpec& spec, View y, const NormConvEpilogue& epilogue, ConstView x,
                             const NormalizeArgs& args, WeightView w) {
   if (!gpu::can_norm_conv(spec, {x, y, w.value})) return Backend::norm_conv(spec, y, epilogue, x, args, w);
-  const CudaScratch scratch(*this, gpu::norm_conv_scratch_bytes(spec.x));
+  const Scratch scratch(*this, gpu::norm_conv_scratch_bytes(spec.x));
   gpu::norm_conv(y, epilogue, x, args, w.value, scratch.as<double>(), stream());
 }
 
 void CudaBackend::norm_conv_weight_grad(const ConvSpec& spec, View dw, Write write, ConstView dy, ConstView x,
                                         const NormalizeArgs& args) {
   if (!gpu::can_norm_conv(spec, {x, dy, dw})) return Backend::norm_conv_weight_grad(spec, dw, write, dy, x, args);
-  const CudaScratch scratch(*this, gpu::norm_conv_weight_grad_scratch_bytes(spec.x));
+  const Scratch scratch(*this, gpu::norm_conv_weight_grad_scratch_bytes(spec.x));
   gpu::norm_conv_weight_grad(dw, write, dy, x, args, scratch.as<float>(), stream());
 }
 
@@ -108,7 +109,7 @@ void CudaBackend::norm_conv_data_grad(const ConvSpec& spec, View dx, Write write
                                       const NormalizeArgs& args, WeightView w) {
   if (!gpu::can_norm_conv(spec, {x, dx, dy, w.value}))
     return Backend::norm_conv_data_grad(spec, dx, write, sums, to, dy, x, args, w);
-  const CudaScratch scratch(*this, gpu::norm_conv_data_grad_scratch_bytes(spec.x));
+  const Scratch scratch(*this, gpu::norm_conv_data_grad_scratch_bytes(spec.x));
   gpu::norm_conv_data_grad(dx, write, sums, to, dy, x, args, w.value, scratch.as<double>(), stream());
 }
 
@@ -131,7 +132,7 @@ void CudaBackend::images_to_input(View x, std::span<const ConstView> pixels, std
                                   const PixelScaling& scaling) {
   check_images_to_input(x, pixels, changes);
   const gpu::InputScratch at = gpu::input_scratch(x.shape);
-  const CudaScratch scratch(*this, at.bytes);
+  const Scratch scratch(*this, at.bytes);
   copy_in(scratch.as<void>(), changes.data(), std::int64_t(changes.size_bytes()));
   zero(scratch.as<std::byte>() + at.luma_offset, at.pixels_offset - at.luma_offset);
   gpu::images_to_input(x, pixels, changes, scaling, scratch.as<std::byte>(), stream());
@@ -139,13 +140,13 @@ void CudaBackend::images_to_input(View x, std::span<const ConstView> pixels, std
 
 void CudaBackend::softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
                                         const SoftmaxSpec& spec) {
-  const CudaScratch scratch(*this, gpu::softmax_scratch_bytes(logits.shape.n));
+  const Scratch scratch(*this, gpu::softmax_scratch_bytes(logits.shape.n));
   gpu::softmax_cross_entropy(loss, probabilities, logits, labels, spec, scratch.as<double>(), stream());
 }
 
 void CudaBackend::softmax_cross_entropy_grad(View dlogits, Write write, ConstView dloss, ConstView probabilities,
                                              ConstView labels, const SoftmaxSpec& spec) {
-  const CudaScratch scratch(*this, gpu::softmax_scratch_bytes(dlogits.shape.n));
+  const Scratch scratch(*this, gpu::softmax_scratch_bytes(dlogits.shape.n));
   gpu::softmax_cross_entropy_grad(dlogits, write, dloss, probabilities, labels, spec, scratch.as<double>(), stream());
 }
 
@@ -200,7 +201,7 @@ void CudaBackend::run_update(const UpdateArena& arena, const Step& step) {
     gpu::update(on_device, step, stream());
     return;
   }
-  const CudaScratch partials(*this, gpu::update_scratch_bytes(on_device.chunk_count, on_device.segment_count));
+  const Scratch partials(*this, gpu::update_scratch_bytes(on_device.chunk_count, on_device.segment_count));
   on_device.partials = partials.as<double>();
   gpu::update(on_device, step, stream());
 }
@@ -216,7 +217,7 @@ void CudaBackend::measure_gradients(View control, View history, const UpdateAren
   check_measure(control, history, arena, spec);
   if (arena.segments.empty()) return;
   gpu::DeviceArena on_device = device_arena(arena);
-  const CudaScratch partials(*this, gpu::update_scratch_bytes(on_device.chunk_count, on_device.segment_count));
+  const Scratch partials(*this, gpu::update_scratch_bytes(on_device.chunk_count, on_device.segment_count));
   on_device.partials = partials.as<double>();
   gpu::measure_gradients(control.as<double>(), history.as<double>(), on_device, spec, stream());
 }

@@ -177,23 +177,6 @@ class CudaBackend final : public Backend {
   void* update_ticket_ = nullptr;  // an unsigned 0 between launches, from allocate()
 };
 
-/// Memory that a call needs only while its kernels run.
-class CudaScratch {
- public:
-  CudaScratch(Backend& backend, std::int64_t bytes) : backend_(backend), data_(backend.allocate(bytes)) {}
-  CudaScratch(const CudaScratch&) = delete;
-  CudaScratch& operator=(const CudaScratch&) = delete;
-  ~CudaScratch() { backend_.release(data_); }
-  template <class T>
-  T* as() const {
-    return static_cast<T*>(data_);
-  }
-
- private:
-  Backend& backend_;
-  void* data_;
-};
-
 /// Empty when this GPU can run graft's kernels, else the reason. Never throws.
 std::string gpu_unavailable_reason(int index);
 

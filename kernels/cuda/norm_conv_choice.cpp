@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/trial_cuda.h"
+#include "kernels/scratch.h"
 
 namespace graft {
 namespace {
@@ -24,19 +25,6 @@ struct Layer {
   bool trains() const { return use == NormConvUse::training; }
 };
 
-/// Dense memory for a trial.
-class Block {
- public:
-  Block(Backend& device, DType dtype, const Shape& shape)
-      : memory_(device, shape.size() * size_of(dtype)),
-        view_{.data = memory_.as<void>(), .dtype = dtype, .format = kNhwc, .shape = shape, .pitch = shape.c} {}
-  const View& view() const { return view_; }
-
- private:
-  CudaScratch memory_;
-  View view_;
-};
-
 /// What a layer gives, forward and backward.
 struct Results {
   Results(Backend& device, const Layer& layer) : y(device, layer.type(), layer.spec.y()) {
@@ -46,8 +34,8 @@ struct Results {
     dx.emplace(device, layer.type(), layer.spec.x);
     sums.emplace(device, DType::f32, Shape{2, layer.spec.x.c, 1, 1});
   }
-  Block y;
-  std::optional<Block> y_stats, dw, dx, sums;  // of training
+  ScratchView y;
+  std::optional<ScratchView> y_stats, dw, dx, sums;  // of training
 };
 
 class FusionTrial final : public PlanTrial {
@@ -56,9 +44,6 @@ class FusionTrial final : public PlanTrial {
       : device_(device), backend_(backend), layer_(layer), bias_(backend, DType::f32, {1, layer.spec.k, 1, 1}) {
     backend.zero(bias_.view().data, layer.spec.k * size_of(DType::f32));
   }
-
-  void load(std::size_t) override {}
-  void unload(std::size_t) noexcept override {}
 
   double time(std::size_t way) override {
     const Results to(backend_, layer_);
@@ -72,11 +57,12 @@ class FusionTrial final : public PlanTrial {
     run(a, first);
     run(b, second);
     double largest = 0;
-    const auto compare = [&](const Block& x, const Block& y) {
+    compared_nothing_ = false;
+    const auto compare = [&](const ScratchView& x, const ScratchView& y) {
       const View& v = x.view();
       const LargestDifference found = largest_difference(device_, v.data, y.view().data, v.shape.size(), v.dtype);
-      const double share = found.compared_nothing ? std::numeric_limits<double>::quiet_NaN() : found.share;
-      largest = std::isnan(largest) || share <= largest ? largest : share;  // a NaN stays
+      compared_nothing_ |= found.compared_nothing;
+      largest = std::isnan(largest) || found.share <= largest ? largest : found.share;  // a NaN stays
     };
     compare(first.y, second.y);
     if (!layer_.trains()) return largest;
@@ -86,6 +72,7 @@ class FusionTrial final : public PlanTrial {
     compare(*first.sums, *second.sums);
     return largest;
   }
+  bool compared_nothing() const override { return compared_nothing_; }
 
  private:
   void run(std::size_t way, const Results& to) {
@@ -106,7 +93,7 @@ class FusionTrial final : public PlanTrial {
   /// As the operations do it one by one, which keep what the norm gave.
   void run_parts(const Results& to) {
     const ConvSpec& spec = layer_.spec;
-    const Block between(backend_, layer_.type(), spec.x), mask(backend_, DType::u8, relu_mask_shape(spec.x));
+    const ScratchView between(backend_, layer_.type(), spec.x), mask(backend_, DType::u8, relu_mask_shape(spec.x));
     const bool predicts = layer_.use == NormConvUse::prediction;
     NormalizeArgs norm = layer_.norm;
     if (layer_.trains()) norm.relu_mask = mask.view();
@@ -116,7 +103,7 @@ class FusionTrial final : public PlanTrial {
     if (!layer_.trains()) return;
     backend_.batch_statistics(to.y_stats->view(), to.y.view());
     const ConstView dy = to.y.view();
-    const Block gradient(backend_, layer_.type(), spec.x);
+    const ScratchView gradient(backend_, layer_.type(), spec.x);
     backend_.conv_weight_grad(spec, to.dw->view(), Write::overwrite, dy, between.view());
     backend_.conv_data_grad(spec, gradient.view(), Write::overwrite, dy, layer_.w);
     backend_.normalize_parameter_grads(to.sums->view(), {}, gradient.view(), {}, layer_.x, norm);
@@ -127,7 +114,8 @@ class FusionTrial final : public PlanTrial {
   const PlanDevice& device_;
   CudaBackend& backend_;
   const Layer& layer_;
-  Block bias_;
+  ScratchView bias_;
+  bool compared_nothing_ = false;  // the last time, in any of a layer's results
 };
 
 const char* to_string(NormConvUse use) {
@@ -160,7 +148,7 @@ bool CudaBackend::fuses_norm_conv(const ConvSpec& spec, ConstView x, const Norma
   const Layer layer{spec, x, args, w, use};
   FusionTrial trial(conv_plans().device(), *this, layer);
   const auto way = conv_plans().choose_way(name(use), kWays, plan_tolerance(x.dtype, false), trial);
-  if (!way) return false;  // nothing is chosen inside a capture
+  if (!way) return false;  // nothing is chosen inside a capture, or by zeros: ask again
   return fuses_[{of_image, use}] = *way == kWays[kFused];
 }
 

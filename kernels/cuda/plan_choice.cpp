@@ -120,6 +120,7 @@ std::string to_string(const PlanRecord& r) {
   if (r.microseconds > 0) text += fmt::format(", {:.1f} us", r.microseconds);
   text += fmt::format(", {:.1f} MiB", double(r.workspace_bytes) / (1 << 20));
   if (!r.checked_against.empty()) text += fmt::format(", within {:.2g} of {}", r.difference, r.checked_against);
+  if (r.other_microseconds > 0) text += fmt::format("; which needs {:.1f} us", r.other_microseconds);
   return r.note.empty() ? text : text + "; " + r.note;
 }
 
@@ -214,9 +215,10 @@ PlanRecord choose_way(const std::string& name, const std::array<std::string, 2>&
                       PlanTrial& trial) {
   PlanRecord record{.graph = name, .plan = ways[0], .source = "first"};
   try {
-    const double seconds[2] = {trial.time(0), trial.time(1)};
+    double seconds[2] = {trial.time(0), trial.time(1)};
+    for (const std::size_t way : {0, 1}) seconds[way] = std::min(seconds[way], trial.time(way));
     record.difference = trial.difference(0, 1);
-    if (!(record.difference <= limits.tolerance)) {  // also a NaN
+    if (trial.compared_nothing() || !(record.difference <= limits.tolerance)) {  // also a NaN
       record.note = trial.compared_nothing()
                         ? fmt::format("{} and {} gave nothing to compare", ways[0], ways[1])
                         : fmt::format("{} and {} differ by {:.2g}", ways[0], ways[1], record.difference);
@@ -226,6 +228,7 @@ PlanRecord choose_way(const std::string& name, const std::array<std::string, 2>&
     record.plan = ways[taken];
     record.checked_against = ways[1 - taken];
     record.microseconds = seconds[taken] * 1e6;
+    record.other_microseconds = seconds[1 - taken] * 1e6;
     record.source = "timed";
   } catch (const OutOfMemory&) {
     record.note = "no memory to time both";

@@ -28,11 +28,12 @@ std::string engine_of(const std::string& plan_name);
 struct PlanRecord {
   std::string graph, plan;
   std::int64_t workspace_bytes = 0;
-  double microseconds = 0;      // 0: not timed
-  std::string source;           // "timed", "cached", "recorded", or "first": cuDNN's own order, untimed
-  std::string checked_against;  // the plan that gave the same result; empty: not checked, the reason in `note`
-  double difference = 0;        // largest between the two, as a share of the largest value
-  std::string note;             // engines that failed, disagreed or did not fit
+  double microseconds = 0;        // 0: not timed
+  std::string source;             // "timed", "cached", "recorded", or "first": cuDNN's own order, untimed
+  std::string checked_against;    // the plan that gave the same result; empty: not checked, the reason in `note`
+  double difference = 0;          // largest between the two, as a share of the largest value
+  double other_microseconds = 0;  // what the way that was not taken needs; 0: unknown, or no choice between ways
+  std::string note;               // engines that failed, disagreed or did not fit
 };
 
 /// "conv bf16 x [...] ...: eng70_k2=4_k18=0, 41.2 us, 0 MiB, timed, agrees with eng1 to 0.0012".
@@ -48,9 +49,9 @@ class PlanTrial {
   /// says why.
   virtual void prepare(std::span<const std::size_t> /*candidates*/) {}
   /// Makes a plan ready to run. Errors: it cannot be built here.
-  virtual void load(std::size_t candidate) = 0;
+  virtual void load(std::size_t /*candidate*/) {}
   /// Gives back what a plan holds on the device, if it is loaded.
-  virtual void unload(std::size_t candidate) noexcept = 0;
+  virtual void unload(std::size_t /*candidate*/) noexcept {}
   /// Seconds of one execution; loads the plan. Errors: it cannot be built or run here.
   virtual double time(std::size_t candidate) = 0;
   /// Largest difference between two plans' results as a share of the largest value; NaN if one is not finite where the
@@ -93,7 +94,7 @@ PlanRecord choose_plan(const std::string& graph, const std::vector<PlanCandidate
 
 /// Two ways to compute the same, the first of them the more trusted, the second graft's own.
 /// The second if it gives the same results and takes no longer than a tie; the first else, and where it cannot be told:
-/// `note` says why then, and the choice should not be remembered. `ways`: their names.
+/// `note` says why then, and the choice should not be remembered. `ways`: their names. Each is timed twice, in turn.
 PlanRecord choose_way(const std::string& name, const std::array<std::string, 2>& ways, const PlanLimits& limits,
                       PlanTrial& trial);
 

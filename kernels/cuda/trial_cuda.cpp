@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/scratch.h"
 
 namespace graft {
 namespace {
@@ -69,11 +70,11 @@ LargestDifference largest_difference(const PlanDevice& on, const void* a, const 
   constexpr std::int64_t kPart = std::int64_t{16} << 20;  // elements that are compared at once
   Backend& device = on.backend;
   const std::int64_t element = size_of(dtype), part = std::min(kPart, size);
-  const CudaScratch wide_a(device, part * 4), wide_b(device, part * 4), largest(device, 2 * sizeof(float));
+  const Scratch wide_a(device, part * 4), wide_b(device, part * 4), largest(device, 2 * sizeof(float));
   device.zero(largest.as<void>(), 2 * sizeof(float));
   for (std::int64_t begin = 0; begin < size; begin += part) {
     const std::int64_t length = std::min(part, size - begin);
-    const auto widen = [&](const CudaScratch& to, const void* from) {
+    const auto widen = [&](const Scratch& to, const void* from) {
       const View wide = vector_view(to.as<void>(), DType::f32, length);
       char* source = const_cast<char*>(static_cast<const char*>(from)) + begin * element;
       device.copy(wide, Write::overwrite, vector_view(source, dtype, length));

@@ -32,6 +32,7 @@ constexpr auto kNoPartOfResult = std::to_array<std::string_view>({"train.output"
                                                                   "train.graph",
                                                                   "train.recompute",
                                                                   "train.fused_norms",
+                                                                  "train.growth_kernels",
                                                                   "train.probe_from",
                                                                   "train.tensorboard",
                                                                   "train.cudnn_timing",

@@ -102,7 +102,8 @@ TEST(ReferenceFormats, DoNotChangeResults) {
 // Results are the same bits run after run; on the reference, and for loops that are graft's own on the CPU, also for
 // every number of threads.
 
-/// The cases of a device in its usual precision; on the CPU also in bf16.
+/// The cases of a device in its usual precision; on CPUs that have it and on GPUs also in bf16, and there by graft's
+/// own kernels wherever there are any.
 struct Work {
   std::unique_ptr<Backend> device;
   std::vector<CaseOnDevice> cases;
@@ -110,9 +111,11 @@ struct Work {
 std::vector<Work> works_on(DeviceKind kind, int threads) {
   std::vector<Work> works;
   works.push_back({make_backend({kind, 0}, {.threads = threads}), cases_on(kind)});
-  if (kind == DeviceKind::cpu && unusable(kind, DType::bf16).empty())
-    works.push_back({make_backend({kind, 0}, {.threads = threads, .precision = Precision::bf16}),
-                     cases_on(kind, op_cases_in(DType::bf16))});
+  if (kind != DeviceKind::reference && unusable(kind, DType::bf16).empty())
+    works.push_back(
+        {make_backend({kind, 0},
+                      {.threads = threads, .precision = Precision::bf16, .plans = {.growth = OwnKernels::always}}),
+         cases_on(kind, op_cases_in(DType::bf16))});
   return works;
 }
 

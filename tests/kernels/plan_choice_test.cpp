@@ -303,7 +303,9 @@ TEST(WayChoice, TheLeanerWayIsTakenWhereItIsAsFastAndGivesTheSame) {
     EXPECT_EQ(record.checked_against, "parts");
     EXPECT_NEAR(record.difference, 0.005, 1e-12);
     EXPECT_EQ(record.microseconds, seconds * 1e6);
+    EXPECT_EQ(record.other_microseconds, 1e6);
     EXPECT_EQ(record.source, "timed");
+    EXPECT_EQ(gpu.timed, (std::vector<std::string>{"parts", "fused", "parts", "fused"}));
   }
   FakeGpu slower({{"parts", 0, 1.0}, {"fused", 0, 1.1}});
   EXPECT_EQ(slower.choose_way().plan, "parts");
@@ -321,6 +323,9 @@ TEST(WayChoice, TheFirstWayIsTakenWhereTheOtherIsNotConfirmed) {
   FakeGpu zeros({{"parts", 0, 1.0, kNan}, {"fused", 0, 0.5, kNan}});
   zeros.told_nothing = true;
   EXPECT_EQ(zeros.choose_way().plan, "parts");
+  FakeGpu equal_zeros({{"parts", 0, 1.0, 0}, {"fused", 0, 0.5, 0}});
+  equal_zeros.told_nothing = true;
+  EXPECT_EQ(equal_zeros.choose_way().plan, "parts");
   EXPECT_EQ(zeros.choose_way().note, "parts and fused gave nothing to compare");
   FakeGpu no_kernel({{"parts", 0, 1.0}, {"fused", 0, kRefuses}}), no_plan({{"parts", 0, kRefuses}, {"fused", 0, 1.0}});
   for (FakeGpu* gpu : {&no_kernel, &no_plan}) {
