@@ -55,18 +55,26 @@ class Duels:
             precisions = precisions[-1:]
         for precision in precisions:
             try:
-                with self.turns.choosing():
-                    ours = Contender([self.program(program), *words] + self.common(precision=precision, **options),
-                                     our_environment(self.threads))
-                    self.started.append(ours)
-                    ours.run(2, keep=False)
-                ours.precision = precision
-                return ours
+                return self.start_ours(program, words, precision, options)
             except LeftOut as reason:
-                if precision == precisions[-1]:
+                if precision != precisions[-1]:
+                    if precision == precisions[0]:
+                        self.report.note(f"graft does not take part in {precision}: {reason}")
+                    continue
+                if not self.a.turns:
                     raise
-                if precision == precisions[0]:
-                    self.report.note(f"graft does not take part in {precision}: {reason}")
+                self.report.note(f"graft starts again, alone: {reason}")
+        with self.turns.timing():  # those that loaded beside it have the device's memory no more
+            return self.start_ours(program, words, precisions[-1], options)
+
+    def start_ours(self, program, words, precision, options):
+        with self.turns.choosing():
+            ours = Contender([self.program(program), *words] + self.common(precision=precision, **options),
+                             our_environment(self.threads))
+            self.started.append(ours)
+            ours.run(2, keep=False)
+        ours.precision = precision
+        return ours
 
     def theirs(self, job, *words, limit_s=240, **options):
         opponent = Contender([sys.executable, TORCH_CONTENDER, job, *words] + self.common(**options), limit_s=limit_s)

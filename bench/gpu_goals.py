@@ -110,12 +110,27 @@ class Bench(Duels):
         if best is None:
             self.speed_row(row, ours, ours.rounds, None, limits, bound, batch)
         self.require_replays(what, ours)
+        ways = self.growth_kernels(what, ours)
+        if eager and arch == "densenet121":
+            for word in ["off"] + ["on"] * ("cudnn" in ways):
+                self.beside_itself(what, arch, ours, eager, options, "--own-growth", word)
         if eager and ours.reply["peak_bytes"] > MEMORY[arch][1] * eager[1]["peak_bytes"]:
             self.beside_itself(what, arch, ours, eager, options, "--recompute", "norms")
         if eager and arch == "densenet121":
-            for own_kernels in "--fused-norms", "--own-growth":
-                self.beside_itself(what, arch, ours, eager, options, own_kernels, "off")
+            self.beside_itself(what, arch, ours, eager, options, "--fused-norms", "off")
         ours.close()
+
+    def growth_kernels(self, what, ours):
+        """Notes what was chosen between cuDNN and graft's own kernels for DenseNet's convolutions, and what both need.
+        Returns the ways that were taken for its 3 x 3 convolutions."""
+        choices = [line.split(": ", 1) for line in ours.reply.get("own_kernels", [])]
+        growth = [(name, way) for name, way in choices if " growth " in name]
+        for name, way in growth:
+            self.report.note(f"{what}: {name}: {way}")
+        fused = [way.startswith("fused") for name, way in choices if name.startswith("norm+")]
+        if fused:
+            self.report.note(f"{what}: norms and pointwise convolutions are one kernel in {sum(fused)} of {len(fused)} shapes")
+        return {way.split(",")[0] for _, way in growth}
 
     def beside_itself(self, what, arch, ours, eager, options, *words):
         """What memory costs or gives: graft in turn with itself when it is told these words."""
@@ -402,13 +417,13 @@ class Bench(Duels):
             if not self.torch_reason:
                 theirs.append(
                     seconds(lambda: self.theirs("train", "--no-tuning", precision="f32" if self.a.rehearse else "bf16", **options)))
-        each = [t / o for t, o in zip(theirs, ours)]
-        here = statistics.median(ours)
-        self.report.row(
-            "G13", ("G13", what, f"{here:.2f} s ({min(ours):.2f} to {max(ours):.2f}), {precision}",
-                    f"{statistics.median(theirs):.2f} s, PyTorch eager" if theirs else "none",
-                    f"{statistics.median(each):.2f} [{min(each):.2f}, {max(each):.2f}]" if each else "–", f"{floor} s",
-                    f"{aim} s", "–", "goal" if here <= aim else "floor" if here <= floor else "above the floor"))
+            each = [t / o for t, o in zip(theirs, ours)]
+            here = statistics.median(ours)
+            self.report.row(
+                "G13", ("G13", what, f"{here:.2f} s ({min(ours):.2f} to {max(ours):.2f}), {precision}",
+                        f"{statistics.median(theirs):.2f} s, PyTorch eager" if theirs else "none",
+                        f"{statistics.median(each):.2f} [{min(each):.2f}, {max(each):.2f}]" if each else "–", f"{floor} s",
+                        f"{aim} s", "–", "goal" if here <= aim else "floor" if here <= floor else "above the floor"))
 
     def deterministic(self):
         """What it costs that every run gives the same bits: graft in turn with itself, free to choose any engine."""

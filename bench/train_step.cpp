@@ -12,6 +12,7 @@
 #include <deque>
 #include <fstream>
 #include <iostream>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "bench/device_options.h"
@@ -31,6 +32,14 @@ struct StepJob {
   bool uses_graph = true;
   DeviceOptions device;
 };
+
+/// Of the choices between cuDNN and kernels of graft's own: what was taken and what both need, as JSON.
+std::string own_kernels(const Backend& backend) {
+  nlohmann::json lines = nlohmann::json::array();
+  for (const std::string& plan : backend.plans())
+    if (plan.find(" growth ") != plan.npos || plan.starts_with("norm+")) lines.push_back(plan);
+  return lines.dump();
+}
 
 /// Most memory that was in use, and most that was taken from the system, in bytes: of the GPU since the last reset, or
 /// of this process since its start.
@@ -173,8 +182,9 @@ void run(const StepJob& job) {
     const std::int64_t replays = work->replays();
     const double seconds = seconds_per_step(*work, device, std::max(1, std::stoi(line)));
     const Peak peak = peak_memory(device);
-    fmt::print("{{\"seconds\": [{:.9f}], \"peak_bytes\": {}, \"reserved_bytes\": {}, \"replays\": {}}}\n", seconds,
-               peak.used, peak.reserved, work->replays() - replays);
+    fmt::print(
+        "{{\"seconds\": [{:.9f}], \"peak_bytes\": {}, \"reserved_bytes\": {}, \"replays\": {}, \"own_kernels\": {}}}\n",
+        seconds, peak.used, peak.reserved, work->replays() - replays, own_kernels(device));
     std::fflush(stdout);
   }
 }

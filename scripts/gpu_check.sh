@@ -147,10 +147,10 @@ fi
 gpu=$(command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -1)
 [[ $GPU_CHECK_REHEARSE == yes ]] && gpu=rehearsal
 driver=$(command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -1)
-identity=$({ cat "$root"/bin/* "$here"/bench/*.py "$stages"; echo "$gpu $driver $GRAFT_LIBRARY_PATH"; } 2>/dev/null | sha256sum | cut -c1-16)
+identity=$({ cat "$root"/bin/* "$here"/bench/*.py "$stages"; echo "$gpu $driver $GPU_CHECK_PYTHON $GRAFT_LIBRARY_PATH"; } 2>/dev/null | sha256sum | cut -c1-16)
 if [[ $(cat "$state/identity" 2>/dev/null) != "$identity" ]]; then
   while read -r name _; do rm -f "$state/$name".{rows,md,status,passed}; done <<<"$plan"
-  rm -f "$state/ceilings.json" "$state/torch-works"
+  rm -f "$state/ceilings.json" "$state/torch-works" "$state/torch-versions"
   echo "$identity" >"$state/identity"
 fi
 slug=$(tr '[:upper:] ' '[:lower:]-' <<<"${gpu:-gpu}" | tr -cd 'a-z0-9-')
@@ -165,7 +165,10 @@ versions() {
   fi
   echo "- $(uname -sr), $(nproc) CPUs, $(sed -n 's/^model name\s*: *//p;T;q' /proc/cpuinfo)"
   if [[ $GPU_CHECK_TORCH == yes ]]; then
-    timeout 90 "$GPU_CHECK_PYTHON" "$here/bench/torch_contender.py" versions --device "${GPU_CHECK_DEVICE%:*}" 2>&1 | tail -1 | sed 's/^/- PyTorch: /'
+    if [[ ! -s $state/torch-versions ]]; then  # asking takes PyTorch seconds
+      timeout 90 "$GPU_CHECK_PYTHON" "$here/bench/torch_contender.py" versions --device "${GPU_CHECK_DEVICE%:*}" 2>&1 | tail -1 >"$state/torch-versions"
+    fi
+    sed 's/^/- PyTorch: /' "$state/torch-versions"
   fi
 }
 versions >"$state/versions"

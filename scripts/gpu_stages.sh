@@ -18,16 +18,16 @@ compile 480 torch.compile's kernels, compiled before anything is timed
 train-resnet50 300 Training ResNet-50, batch 256
 train-densenet121 420 Training DenseNet-121, batch 256
 train-vgg19 240 Training VGG-19, batch 128
-infer-resnet50 150 Inference ResNet-50, batch 256
-infer-densenet121 150 Inference DenseNet-121, batch 256
-infer-vgg19 150 Inference VGG-19, batch 256
+infer-resnet50 240 Inference ResNet-50, batch 256
+infer-densenet121 300 Inference DenseNet-121, batch 256
+infer-vgg19 240 Inference VGG-19, batch 256
 latency 150 Inference, batch 1
 update 150 Optimizer step with Auto-RGN's rates
-small-batch 240 Training at batch 8 and 16
+small-batch 420 Training at batch 8 and 16
 probe 300 Linear probe of 20 epochs
 boundary 240 Frozen up to layer3, kept features
-start 120 Process start to first step
-deterministic 120 Cost of the deterministic mode
+start 240 Process start to first step
+deterministic 240 Cost of the deterministic mode
 memcheck 240 compute-sanitizer memcheck on the op cases
 racecheck 240 compute-sanitizer racecheck on the op cases
 training-densenet121 420 Training DenseNet-121: loss curve beside the CPU's
@@ -82,12 +82,17 @@ sanitizer() {  # sanitizer <tool of compute-sanitizer>
       return 77
     fi
   fi
-  # The vendors' kernels are not ours to judge, but those that unfold images for them are. One of these uses shared memory,
-  # which is what racecheck looks at, and forward convolutions start it; beside gradients' engines racecheck itself crashes.
+  # The vendors' kernels are not ours to judge, but those that unfold images for them are, and those that take their place.
+  # Of the unfolding ones one uses shared memory, which is what racecheck looks at, and forward convolutions start it; beside
+  # gradients' engines racecheck itself crashes.
   tests graft_tests_kernels "$suite/OpCases.*-*/conv*:*/linear*" "$tool" --tool "$1" --error-exitcode 9 || return
   local unfolding="$suite/OpCases.*7x7_stride2*bf16:$suite/OpCases.*3x3_of_an_image*bf16"
-  if [[ $1 == racecheck ]]; then unfolding="$suite/OpCases.*/conv_7x7_stride2*bf16:$suite/OpCases.*/conv_3x3_of_an_image*bf16"; fi
-  tests graft_tests_kernels "$unfolding" "$tool" --tool "$1" --kernel-regex kns=graft --error-exitcode 9
+  local growth="$suite/OpCases.*3x3_to_32*bf16:$suite/OpCases.*3x3_to_32*f16"
+  if [[ $1 == racecheck ]]; then
+    unfolding="$suite/OpCases.*/conv_7x7_stride2*bf16:$suite/OpCases.*/conv_3x3_of_an_image*bf16"
+    growth+="-*conv_weight_grad_3x3_to_32_widest*"
+  fi
+  tests graft_tests_kernels "$unfolding:$growth" "$tool" --tool "$1" --kernel-regex kns=graft --error-exitcode 9
 }
 
 need_python() {

@@ -134,10 +134,19 @@ class Goals(unittest.TestCase):
         with open(os.path.join(self.folder.name, name)) as file:
             return file.read()
 
-    def with_speeds(self, bench, ours, theirs, replays=1000, eager=None, any_order=None, recomputing=None):
+    def with_speeds(self,
+                    bench,
+                    ours,
+                    theirs,
+                    replays=1000,
+                    eager=None,
+                    any_order=None,
+                    recomputing=None,
+                    own_kernels=None):
         """eager, any_order, recomputing: seconds of graft with --no-graph, --deterministic off, --recompute; with
-        --fused-norms off it takes a fourth longer, with --own-growth off a fifth."""
-        answer = "{{'seconds': [{}], 'peak_bytes': {} << 20, 'reserved_bytes': {} << 20, 'replays': {}}}"
+        --fused-norms off it takes a fourth longer, with --own-growth off a fifth. own_kernels: what it says of them."""
+        answer = ("{{'seconds': [{}], 'peak_bytes': {} << 20, 'reserved_bytes': {} << 20, 'replays': {}, "
+                  f"'own_kernels': {own_kernels or []}}}}}")
         bench.torch_reason = ""
 
         def start_ours(*words, deterministic="on", **_):
@@ -148,7 +157,7 @@ class Goals(unittest.TestCase):
             if "--fused-norms" in words:
                 seconds, used = 1.25 * ours, 650
             if "--own-growth" in words:
-                seconds = 1.2 * ours
+                seconds = (1.2 if "off" in words else 1.1) * ours
             contender = Contender(program(answer.format(seconds, used, 600, replays), "graft"))
             contender.precision = "bf16"
             return contender
@@ -183,11 +192,45 @@ class Goals(unittest.TestCase):
         bench.train()
         rows = self.read("rows").splitlines()
         self.assertIn("| 500 MiB | 1000 MiB, PyTorch  bf16 | 0.50, reserved 0.50 | 0.6 | 0.3 | – | floor |", rows[0])
+        self.assertIn("--own-growth off | 500 MiB | 1000 MiB, PyTorch  bf16 | 0.50, reserved 0.50, a step takes 1.20", rows[2])
         self.assertIn(
             "| G12 | peak memory, training DenseNet-121, batch 256, 224 px, --recompute norms | 280 MiB | 1000 MiB, PyTorch"
-            "  bf16 | 0.28, reserved 0.50, a step takes 1.10 [1.10, 1.10] times as long | 0.6 | 0.3 | – | goal |", rows[2])
-        self.assertIn("--fused-norms off | 650 MiB | 1000 MiB, PyTorch  bf16 | 0.65, reserved 0.50, a step takes 1.25", rows[3])
-        self.assertIn("--own-growth off | 500 MiB | 1000 MiB, PyTorch  bf16 | 0.50, reserved 0.50, a step takes 1.20", rows[4])
+            "  bf16 | 0.28, reserved 0.50, a step takes 1.10 [1.10, 1.10] times as long | 0.6 | 0.3 | – | goal |", rows[3])
+        self.assertIn("--fused-norms off | 650 MiB | 1000 MiB, PyTorch  bf16 | 0.65, reserved 0.50, a step takes 1.25", rows[4])
+
+    def test_what_was_chosen_between_kernels_is_told(self):
+        bench = self.bench(arch="densenet121")
+        lines = [
+            "conv a growth 1: own, timed, 40.0 us, 0.0 MiB, within 0.001 of cudnn; which needs 52.0 us",
+            "conv b growth 1: cudnn, timed, 40.0 us, 0.0 MiB, within 0.001 of own; which needs 41.9 us",
+            "norm+conv c kernels 3: fused, cached, 40.0 us, 0.0 MiB", "norm+conv d kernels 3: parts, cached, 9.0 us, 0.0 MiB"
+        ]
+        self.with_speeds(bench, 0.1, {("", "bf16"): 0.2}, own_kernels=lines)
+        bench.train()
+        for line in lines[:2]:
+            self.assertIn(f"- training DenseNet-121, batch 256, 224 px: {line}", self.read("md"))
+        self.assertIn("one kernel in 1 of 2 shapes", self.read("md"))
+        on, = [row for row in self.read("rows").splitlines() if "--own-growth on" in row]
+        self.assertIn("a step takes 1.10", on)
+
+    def test_where_others_took_the_memory_ours_starts_again_alone(self):
+        refuses_once = os.path.join(self.folder.name, "refuses_once")
+        open(refuses_once, "w").close()
+        starts = (f"import os, sys; p = {refuses_once!r}\n"
+                  "if os.path.exists(p): os.remove(p); sys.exit('cuda:0: no memory left')\n"
+                  "print('{\"name\": \"graft\"}', flush=True)\n"
+                  "for line in sys.stdin: print('{\"seconds\": [0.1]}', flush=True)")
+        bench = self.bench(turns=os.path.join(self.folder.name, "turns"))
+        bench.program, bench.common = lambda name: sys.executable, lambda **_: []
+        ours = bench.ours("graft_train_step", "-c", starts)
+        self.addCleanup(ours.close)
+        self.assertEqual("bf16", ours.precision)
+        self.assertIn("graft starts again, alone: cuda:0: no memory left", self.read("md"))
+        open(refuses_once, "w").close()
+        alone = self.bench()
+        alone.program, alone.common = bench.program, bench.common
+        with self.assertRaisesRegex(LeftOut, "no memory left"):
+            alone.ours("graft_train_step", "-c", starts)
 
     def test_whole_fits_get_enough_images(self):
         few = os.path.join(self.folder.name, "few", "train", "cat")
