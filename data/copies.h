@@ -16,7 +16,7 @@ namespace graft {
 /// How well two images agree when one is turned, mirrored and enlarged to fit the other.
 struct Likeness {
   double similarity = -1;  // correlation of their normalised bands where they overlap; 1: the same
-  double turn_degrees = 0, zoom = 1;
+  double zoom = 1;
   bool is_mirrored = false;
 };
 

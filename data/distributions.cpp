@@ -85,27 +85,6 @@ double f_tail(double f, double numerator_freedom, double denominator_freedom) {
                          denominator_freedom / (denominator_freedom + numerator_freedom * f));
 }
 
-double chi_squared_tail(double x, double freedom) {
-  if (x <= 0.0) return 1.0;
-  const double a = 0.5 * freedom, half = 0.5 * x;
-  const double front = std::exp(a * std::log(half) - half - std::lgamma(a));
-  if (half < a + 1.0) {  // series of the lower part
-    double term = 1.0 / a, sum = term;
-    for (double n = a + 1.0; term > 1e-17 * sum; ++n) sum += term *= half / n;
-    return 1.0 - front * sum;
-  }
-  double b = half + 1.0 - a, c = 1e300, d = 1.0 / b, fraction = d;
-  for (int i = 1; i <= 10000; ++i) {
-    const double step = -i * (i - a);
-    b += 2.0;
-    d = 1.0 / (step * d + b);
-    c = b + step / c;
-    fraction *= d * c;
-    if (std::abs(d * c - 1.0) < 1e-15) break;
-  }
-  return front * fraction;
-}
-
 double normal_range_tail(double q, std::int64_t groups) {
   if (q <= 0.0) return 1.0;
   // The trapezium rule converges exponentially for such an integrand; beyond 9 standard deviations nothing is left.

@@ -26,10 +26,6 @@ double student_t_quantile(double p, double freedom);
 /// P(F > f) of the F distribution.
 double f_tail(double f, double numerator_freedom, double denominator_freedom);
 
-/// P(X > x) of chi-squared. Source: the incomplete gamma function's series and continued fraction, DLMF 8.7.1
-/// and 8.9.2.
-double chi_squared_tail(double x, double freedom);
-
 /// P(range of `groups` standard normals > q): the studentized range with infinite degrees of freedom; groups >= 2.
 ///   1 - k integral phi(z) (Phi(z) - Phi(z - q))^(k-1) dz
 double normal_range_tail(double q, std::int64_t groups);

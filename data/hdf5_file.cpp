@@ -161,12 +161,6 @@ bool Hdf5File::has_group(const std::string& path) const {
   return object.id() >= 0 && H5Iget_type(object.id()) == H5I_GROUP;
 }
 
-bool Hdf5File::has_dataset(const std::string& path) const {
-  const Hdf5Handle object(H5Oopen(file_.id(), path.c_str(), H5P_DEFAULT), H5Oclose);
-  H5Eclear2(H5E_DEFAULT);
-  return object.id() >= 0 && H5Iget_type(object.id()) == H5I_DATASET;
-}
-
 std::vector<std::string> Hdf5File::children(const std::string& group) const {
   const Hdf5Handle object(H5Gopen2(file_.id(), group.c_str(), H5P_DEFAULT), H5Gclose);
   if (object.id() < 0) fail(fmt::format("group {} is missing or damaged", group));

@@ -66,7 +66,6 @@ class Hdf5File {
   void close();  // Errors: the data could not be written
 
   bool has_group(const std::string& path) const;
-  bool has_dataset(const std::string& path) const;
   std::vector<std::string> children(
       const std::string& group) const;  // in order of creation if the file keeps it, else of names
 

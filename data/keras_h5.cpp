@@ -234,7 +234,6 @@ WeightTable fold_biases(WeightTable table) {
 
 }  // namespace
 
-bool is_keras_h5(const Hdf5File& file) { return !layers_root(file).empty(); }
 
 KerasWeights read_keras_h5(const std::filesystem::path& path) {
   const Hdf5File file = Hdf5File::open(path);

@@ -22,9 +22,6 @@ struct KerasWeights {
   std::string variant;               // "ResNet-50, old file" ..., for messages
 };
 
-/// Whether the file carries Keras 2's layer list, at its root or under /model_weights.
-bool is_keras_h5(const Hdf5File& file);
-
 /// Layers without a known name keep their own ("dense_1/kernel:0"), so that a comparison shows them.
 /// Damage inside HDF5's own headers, which this format leaves without checksums, is noticed as far as HDF5 notices it.
 /// Errors: Keras 3's .weights.h5, kernels of the Theano backend, layers whose tensors do not fit their kind.

@@ -263,8 +263,6 @@ Loader::Loader(const Dataset& dataset, LoaderSpec spec) {
 
 Loader::~Loader() = default;
 
-std::int64_t Loader::batches_per_epoch() const { return state_->batches(); }
-
 std::vector<std::int64_t> Loader::order(std::int64_t epoch) const {
   std::vector<std::int64_t> result = state_->spec.indices;
   if (!state_->spec.shuffles || epoch == kListingOrder) return result;

@@ -97,8 +97,6 @@ class Loader {
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
 
-  std::int64_t batches_per_epoch() const;
-
   /// Begins an epoch, at its first batch or, for a resume, a later one. What was prepared of another epoch is dropped.
   void start(std::int64_t epoch, std::int64_t first_batch = 0);
 

@@ -69,7 +69,6 @@ void try_turns(const WaveSums& re, const WaveSums& im, float norm, const Likenes
   if (*best <= norm * result.similarity) return;
   result = as;
   result.similarity = std::min(1.0F, *best / norm);
-  result.turn_degrees = 360.0 * static_cast<double>(best - sum.begin()) / double(kAngles);
 }
 
 /// Never below `at_least` unless nothing reaches it.

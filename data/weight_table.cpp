@@ -4,9 +4,10 @@
 #include <fmt/ranges.h>
 
 #include <bit>
-#include <cmath>
 #include <cstring>
 #include <utility>
+
+#include "kernels/half.h"
 
 namespace graft {
 
@@ -76,20 +77,6 @@ std::int64_t WeightTable::element_total() const {
   return total;
 }
 
-float float_from_bfloat16(std::uint16_t bits) { return std::bit_cast<float>(std::uint32_t{bits} << 16); }
-
-float float_from_half(std::uint16_t bits) {
-  const std::uint32_t sign = std::uint32_t{bits & 0x8000u} << 16;
-  const std::uint32_t exponent = bits >> 10 & 0x1f;
-  const std::uint32_t fraction = bits & 0x3ff;
-  if (exponent == 0) {  // zero or subnormal: fraction * 2^-24
-    const float magnitude = std::ldexp(static_cast<float>(fraction), -24);
-    return sign != 0 ? -magnitude : magnitude;
-  }
-  const std::uint32_t wide_exponent = exponent == 0x1f ? 0xff : exponent + (127 - 15);
-  return std::bit_cast<float>(sign | wide_exponent << 23 | fraction << 13);
-}
-
 WeightTensor decode_tensor(std::string name, Dimensions shape, DType dtype, std::span<const std::uint8_t> bytes) {
   if (dtype != DType::f32 && dtype != DType::f64 && dtype != DType::f16 && dtype != DType::bf16) {
     throw Error(fmt::format("{}: expected a floating-point type, got {}", name, to_string(dtype)));
@@ -113,19 +100,18 @@ WeightTensor decode_tensor(std::string name, Dimensions shape, DType dtype, std:
     return tensor;
   }
   tensor.values.resize(n);
-  switch (dtype) {
-    case DType::f64:
-      tensor.exact.resize(n);
-      std::memcpy(tensor.exact.data(), bytes.data(), bytes.size());
-      for (std::size_t i = 0; i < n; ++i) tensor.values[i] = static_cast<float>(tensor.exact[i]);
-      break;
-    default:
-      for (std::size_t i = 0; i < n; ++i) {
-        std::uint16_t half;
-        std::memcpy(&half, bytes.data() + 2 * i, 2);
-        tensor.values[i] = dtype == DType::f16 ? float_from_half(half) : float_from_bfloat16(half);
-      }
+  const auto widen = [&]<class T>(T) {
+    for (std::size_t i = 0; i < n; ++i) {
+      T value;
+      std::memcpy(&value, bytes.data() + i * sizeof(T), sizeof(T));
+      tensor.values[i] = static_cast<float>(value);
+    }
+  };
+  if (dtype == DType::f64) {
+    tensor.exact.resize(n);
+    std::memcpy(tensor.exact.data(), bytes.data(), bytes.size());
   }
+  with_float_type(dtype, widen);
   return tensor;
 }
 

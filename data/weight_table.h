@@ -69,10 +69,6 @@ class WeightTable {
   std::map<std::string, std::size_t, std::less<>> index_;
 };
 
-/// IEEE 754 binary16 and bfloat16 from their bits; exact.
-float float_from_half(std::uint16_t bits);
-float float_from_bfloat16(std::uint16_t bits);
-
 /// A tensor from little-endian row-major bytes of `dtype` (f32, f64, f16 or bf16).
 /// Errors: the byte count is not that of the shape; a dtype without a fraction.
 WeightTensor decode_tensor(std::string name, Dimensions shape, DType dtype, std::span<const std::uint8_t> bytes);

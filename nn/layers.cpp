@@ -62,9 +62,9 @@ Tensor conv_norm(const ConvNorm& layers, const Tensor& x, Activation activation,
                           .bias = convolution.bias_,
                           .geometry = convolution.geometry_,
                           .norm = layers.norm.args(activation)};
-  if (can_fold(x.context(), args)) {
+  if (can_fold_norm(x.context(), args)) {
     const Scope scope(x.context(), convolution.name_);
-    return conv2d_norm(x, args, convolution.folded_, residual);
+    return conv2d_folded_norm(x, args, convolution.folded_, residual);
   }
   convolution.folded_ = {};  // training needs the memory
   return layers.norm(convolution(x), activation, residual);
@@ -75,12 +75,12 @@ Tensor norm_conv_norm(const BatchNorm2d& before, const ConvNorm& layers, const T
   const NormConvArgs args{.norm = before.args(Activation::relu),
                           .weight = *convolution.weight_,
                           .next = layers.norm.args(Activation::relu)};
-  if (convolution.bias_ || !can_fuse(x, stats, args))
+  if (convolution.bias_ || !can_fuse_norm_conv(x, stats, args))
     return conv_norm(layers, before.with_statistics(x, stats, Activation::relu), Activation::relu);
   NormConvResult result;
   {
     const Scope scope(x.context(), convolution.name_);
-    result = norm_conv(x, stats, args, convolution.folded_);
+    result = fused_norm_conv(x, stats, args, convolution.folded_);
   }
   if (result.is_next) return result.y;
   const Scope scope(x.context(), layers.norm.running_->name);

@@ -35,11 +35,12 @@ struct BatchNormArgs {
 
 /// y = activation((x - mean) / sqrt(var + epsilon) * gamma + beta [+ residual]); statistics of the batch or running
 /// ones as `running` is switched. `residual` may be an empty tensor. Errors: batch statistics of a single value per
-/// channel. `taken`: the batch's statistics [2,C], where they are known and the running ones have moved; see norm_conv.
+/// channel. `taken`: the batch's statistics [2,C], where they are known and the running ones have moved; see
+/// fused_norm_conv.
 Tensor batch_norm(const Tensor& x, const BatchNormArgs& args, const Tensor& residual = {}, const Tensor& taken = {});
 
 /// A convolution's weight and bias with the norm behind it folded in. Owned by who owns the two; made by
-/// `conv2d_norm` at first use, and anew when the values that it was made of have changed.
+/// `conv2d_folded_norm` at first use, and anew when the values that it was made of have changed.
 struct FoldedNorm {
   std::array<std::uint64_t, 5> versions{};  // of weight, bias, gamma, beta and statistics
   Tensor weight, shift;
@@ -54,12 +55,12 @@ struct ConvNormArgs {
   BatchNormArgs norm;
 };
 
-/// Whether `conv2d_norm` may be used: the context folds norms, nothing is recorded, the norm uses its running
+/// Whether `conv2d_folded_norm` may be used: the context folds norms, nothing is recorded, the norm uses its running
 /// statistics, the weight has no adapter, and the device folds.
-bool can_fold(Context& context, const ConvNormArgs& args);
+bool can_fold_norm(Context& context, const ConvNormArgs& args);
 /// activation(batch_norm(conv2d(x)) [+ residual]) as one convolution: equal to the two but for rounding. `residual` may
-/// be empty. Requires can_fold.
-Tensor conv2d_norm(const Tensor& x, const ConvNormArgs& args, FoldedNorm& kept, const Tensor& residual = {});
+/// be empty. Requires can_fold_norm.
+Tensor conv2d_folded_norm(const Tensor& x, const ConvNormArgs& args, FoldedNorm& kept, const Tensor& residual = {});
 
 /// Batch statistics [2,C] (mean, biased variance) of x, recorded so that any number of `normalize` calls share them.
 /// `into`, a slice of a wider statistics tensor, receives them. `epsilon` must be that of the consumers.
@@ -75,18 +76,18 @@ struct NormConvArgs {
   const Parameter& weight;
   BatchNormArgs next;
 };
-/// Whether `norm_conv` may be used on x with these statistics, and the device computes it faster than the two
+/// Whether `fused_norm_conv` may be used on x with these statistics, and the device computes it faster than the two
 /// operations.
-bool can_fuse(const Tensor& x, const Tensor& stats, const NormConvArgs& args);
+bool can_fuse_norm_conv(const Tensor& x, const Tensor& stats, const NormConvArgs& args);
 struct NormConvResult {
   Tensor y;
   Tensor stats;          // of y, where the next norm uses the batch's: its running ones have moved towards them
   bool is_next = false;  // the next norm and its ReLU are in y already: the device folded them
 };
 /// y [N,K,H,W] = conv2d(normalize(x, stats, args.norm), args.weight) for x [N,C,H,W], without the tensor between, which
-/// backward makes again where it needs it. `kept` is that of the convolution and of the next norm, as in conv2d_norm.
-/// Requires can_fuse. Errors: batch statistics of a single value per channel.
-NormConvResult norm_conv(const Tensor& x, const Tensor& stats, const NormConvArgs& args, FoldedNorm& kept);
+/// backward makes again where it needs it. `kept` is that of the convolution and of the next norm, as in
+/// conv2d_folded_norm. Requires can_fuse_norm_conv. Errors: batch statistics of a single value per channel.
+NormConvResult fused_norm_conv(const Tensor& x, const Tensor& stats, const NormConvArgs& args, FoldedNorm& kept);
 
 /// A buffer of `shape` whose channels are filled by `append`: DenseNet's block without concatenation copies.
 Tensor channel_buffer(Context& context, const Shape& shape, Format format, DType type);

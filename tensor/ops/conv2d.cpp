@@ -76,13 +76,13 @@ Tensor conv2d(const Tensor& input, const Parameter& weight, const Parameter* bia
   });
 }
 
-bool can_fold(Context& context, const ConvNormArgs& a) {
+bool can_fold_norm(Context& context, const ConvNormArgs& a) {
   const bool has_fixed_statistics = !context.is_training() || !a.norm.running.use_batch_statistics;
   return context.folds_norms() && !context.is_recording() && has_fixed_statistics && !a.weight.adapter.up &&
          context.backend().folds_norms();
 }
 
-void fold(Context& context, const ConvNormArgs& a, FoldedNorm& kept) {
+void fold_norm(Context& context, const ConvNormArgs& a, FoldedNorm& kept) {
   const std::array<std::uint64_t, 5> versions = {a.weight.version, a.bias ? a.bias->version : 0, a.norm.gamma.version,
                                                  a.norm.beta.version, a.norm.running.version};
   if (kept.weight && kept.versions == versions) return;
@@ -101,7 +101,7 @@ void fold(Context& context, const ConvNormArgs& a, FoldedNorm& kept) {
   ++kept.version;
 }
 
-Tensor conv2d_norm(const Tensor& input, const ConvNormArgs& args, FoldedNorm& kept, const Tensor& residual) {
+Tensor conv2d_folded_norm(const Tensor& input, const ConvNormArgs& args, FoldedNorm& kept, const Tensor& residual) {
   const ConvSpec spec = make_spec(input, args.weight, args.geometry);
   if (args.weight.shape.n != args.norm.running.channels)
     throw Error("conv2d: " + args.weight.name + " gives " + std::to_string(args.weight.shape.n) + " channels, " +
@@ -110,7 +110,7 @@ Tensor conv2d_norm(const Tensor& input, const ConvNormArgs& args, FoldedNorm& ke
   if (residual && residual.shape() != spec.y())
     throw Error("conv2d: a residual " + to_string(residual.shape()) + " cannot be added to " + to_string(spec.y()) +
                 " behind " + args.weight.name);
-  fold(input.context(), args, kept);
+  fold_norm(input.context(), args, kept);
   Backend& device = input.backend();
   const ConvFormats formats = device.conv_formats(spec);
   const Tensor x = reordered(input, formats.x);
@@ -120,7 +120,7 @@ Tensor conv2d_norm(const Tensor& input, const ConvNormArgs& args, FoldedNorm& ke
               {.bias = kept.shift.view(),
                .relu = args.norm.activation == Activation::relu,
                .residual = added ? added.view() : View{}});
-  return record("conv2d_norm", y, {}, {});
+  return record("conv2d_folded_norm", y, {}, {});
 }
 
 }  // namespace graft

@@ -14,6 +14,6 @@ bool moves_running(const Tensor& x, const BatchNormArgs& a);
 void move_running(const Tensor& x, const Tensor& stats, const BatchNormArgs& a);
 
 /// Brings a convolution with the norm behind it folded in up to date.
-void fold(Context& context, const ConvNormArgs& a, FoldedNorm& kept);
+void fold_norm(Context& context, const ConvNormArgs& a, FoldedNorm& kept);
 
 }  // namespace graft

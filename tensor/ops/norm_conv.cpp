@@ -24,20 +24,20 @@ Tensor statistics_of(const Tensor& x, const Tensor& batch_stats, const BatchNorm
 
 }  // namespace
 
-bool can_fuse(const Tensor& x, const Tensor& batch_stats, const NormConvArgs& a) {
+bool can_fuse_norm_conv(const Tensor& x, const Tensor& batch_stats, const NormConvArgs& a) {
   const ConvSpec spec = spec_of(x, a.weight);
   if (x.format() != kNhwc || x.shape().c != a.weight.shape.c || x.shape().c != a.norm.running.channels) return false;
   if (a.weight.shape.n != a.next.running.channels) return false;
   if (!spec.is_pointwise() || a.weight.adapter.up || !is_plain(x, a.norm) || !is_plain(x, a.next)) return false;
   const Tensor stats = statistics_of(x, batch_stats, a.norm);
-  const NormConvUse use = can_fold(x.context(), conv_norm_args(a)) ? NormConvUse::prediction
+  const NormConvUse use = can_fold_norm(x.context(), conv_norm_args(a)) ? NormConvUse::prediction
                           : will_record({&x, &a.norm.gamma.value, &a.norm.beta.value, &batch_stats, &a.weight.value})
                               ? NormConvUse::training
                               : NormConvUse::forward;
   return x.backend().fuses_norm_conv(spec, x.view(), device_args(a.norm, stats), a.weight.weight_view(x.dtype()), use);
 }
 
-NormConvResult norm_conv(const Tensor& x, const Tensor& batch_stats, const NormConvArgs& a, FoldedNorm& kept) {
+NormConvResult fused_norm_conv(const Tensor& x, const Tensor& batch_stats, const NormConvArgs& a, FoldedNorm& kept) {
   check_norm(x, a.norm);
   Context& context = x.context();
   Backend& device = context.backend();
@@ -48,8 +48,8 @@ NormConvResult norm_conv(const Tensor& x, const Tensor& batch_stats, const NormC
   const NormalizeArgs norm = device_args(a.norm, stats);
   const Tensor y(context, spec.y(), kNhwc, x.dtype());
 
-  if (can_fold(context, conv_norm_args(a))) {
-    fold(context, conv_norm_args(a), kept);
+  if (can_fold_norm(context, conv_norm_args(a))) {
+    fold_norm(context, conv_norm_args(a), kept);
     device.norm_conv(spec, y.view(), {.bias = kept.shift.view(), .relu = true}, x.view(), norm,
                      {kept.weight.view(), kept.version, &kept.packed});
     return {.y = record("norm_conv", y, {}, {}), .stats = {}, .is_next = true};

@@ -52,17 +52,20 @@ TEST(WeightTable, RefusesImpossibleShapesWithoutOverflow) {
 }
 
 TEST(WeightTable, HalfPrecisionBitsOfEveryKind) {
-  EXPECT_EQ(float_from_half(0x3c00), 1.0f);
-  EXPECT_EQ(float_from_half(0xc580), -5.5f);
-  EXPECT_EQ(float_from_half(0x7bff), 65504.0f);
-  EXPECT_EQ(float_from_half(0x0001), 0x1p-24f);
-  EXPECT_EQ(float_from_half(0x83ff), -0x1.ff8p-15f);
-  EXPECT_TRUE(std::signbit(float_from_half(0x8000)));
-  EXPECT_TRUE(std::isinf(float_from_half(0xfc00)) && float_from_half(0xfc00) < 0);
-  EXPECT_TRUE(std::isnan(float_from_half(0x7e00)));
-  EXPECT_EQ(float_from_bfloat16(0x3f80), 1.0f);
-  EXPECT_EQ(float_from_bfloat16(0xc0b0), -5.5f);
-  EXPECT_TRUE(std::isnan(float_from_bfloat16(0x7fc0)));
+  const auto decoded = [](DType type, const std::vector<std::uint16_t>& bits) {
+    const std::span bytes(reinterpret_cast<const std::uint8_t*>(bits.data()), 2 * bits.size());
+    return decode_tensor("x", {std::ssize(bits)}, type, bytes).values;
+  };
+  const std::vector<float> half = decoded(DType::f16, {0x3c00, 0xc580, 0x7bff, 0x0001, 0x83ff, 0x8000, 0xfc00, 0x7e00});
+  EXPECT_EQ(std::vector<float>(half.begin(), half.begin() + 5),
+            (std::vector<float>{1.0f, -5.5f, 65504.0f, 0x1p-24f, -0x1.ff8p-15f}));
+  EXPECT_TRUE(half[5] == 0 && std::signbit(half[5]));
+  EXPECT_TRUE(std::isinf(half[6]) && half[6] < 0);
+  EXPECT_TRUE(std::isnan(half[7]));
+  const std::vector<float> brain = decoded(DType::bf16, {0x3f80, 0xc0b0, 0x7fc0});
+  EXPECT_EQ(brain[0], 1.0f);
+  EXPECT_EQ(brain[1], -5.5f);
+  EXPECT_TRUE(std::isnan(brain[2]));
 }
 
 TEST(Md5, KnownDigests) {

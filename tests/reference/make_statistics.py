@@ -119,8 +119,6 @@ def distributions():
     rows["student_t_quantile"] = [[p, f, stats.t.ppf(p, f)] for p in (0.6, 0.975, 0.999) for f in (1, 2.5, 9, 40, 1e4)]
     rows["f_tail"] = [[f, a, b, stats.f.sf(f, a, b)] for f, a, b in
                       [(0.4, 3, 12), (2.2, 7, 28), (5.0, 4, 16), (11.0, 2, 8), (40.0, 9, 36), (1.0, 1, 1)]]
-    rows["chi_squared_tail"] = [[x, f, stats.chi2.sf(x, f)] for x, f in
-                                [(0.2, 1), (3.84, 1), (9.0, 4), (14.07, 7), (60.0, 9), (1.0, 30)]]
     rows["normal_range_tail"] = [[q, k, stats.studentized_range.sf(q, k, np.inf)] for k in (2, 3, 8, 20, 60)
                                  for q in (0.7, 3.0, 5.5)]
     rows["normal_range_quantile"] = [[t, k, stats.studentized_range.isf(t, k, np.inf)] for k in (2, 5, 8, 12, 40)
