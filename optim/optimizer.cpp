@@ -52,13 +52,11 @@ Optimizer::Optimizer(ParameterSet& parameters, const OptimizerSpec& spec)
 void Optimizer::prepare() {
   settle();
   Context& context = parameters_.context();
-  const std::int64_t size = parameters_.trainable_size();
-  // Moments before the first step are zeros: nothing to keep beside the new ones, which would double their memory.
-  if (std::ranges::all_of(states_, [](const State& s) { return s.steps == 0; })) moment1_ = moment2_ = {};
-  const Tensor old1 = moment1_, old2 = moment2_;
-  const NamedRange range(context.backend(), "moments");
-  moment1_ = size > 0 ? zeros(context, {1, size, 1, 1}) : Tensor{};
-  moment2_ = size > 0 && moment_count() == 2 ? zeros(context, {1, size, 1, 1}) : Tensor{};
+  const bool has_stepped = std::ranges::any_of(states_, [](const State& s) { return s.steps > 0; });
+  Tensor old1, old2;  // before the first step they would be zeros
+  if (has_stepped) old1 = moment1_, old2 = moment2_;
+  moment1_ = moment2_ = {};
+  if (has_stepped) make_moments();
   std::size_t i = 0;
   for (const Parameter& p : parameters_.parameters()) {
     State& state = states_[i++];
@@ -74,6 +72,15 @@ void Optimizer::prepare() {
     }
     state.offset = p.is_trainable ? p.gradient_offset : -1;
   }
+}
+
+void Optimizer::make_moments() {
+  const std::int64_t size = parameters_.trainable_size();
+  if (moment1_ || size == 0) return;
+  Context& context = parameters_.context();
+  const NamedRange range(context.backend(), "moments");
+  moment1_ = zeros(context, {1, size, 1, 1});
+  if (moment_count() == 2) moment2_ = zeros(context, {1, size, 1, 1});
 }
 
 void Optimizer::reset() {
@@ -131,6 +138,8 @@ std::vector<std::size_t> Optimizer::parameters_with_gradient() const {
     }
     ++i;
   }
+  if (!found.empty() && !parameters_.gradients())
+    throw Error("optimizer: the gradients lie outside the arena; call clear_gradients() before the backward pass");
   return found;
 }
 
@@ -171,6 +180,7 @@ void Optimizer::begin_step(const StepSpec& spec) {
 }
 
 void Optimizer::make_room(const StepSpec& spec) {
+  make_moments();
   if (measures(spec)) prepare_control(spec.relative_rates ? rate_groups() : 0);
   if (spec.relative_rates) prepare_history(rate_groups(), spec.relative_rates->window);
   if (spec.records && !sums_)  // for every parameter, so that it stays where it is
@@ -324,6 +334,7 @@ std::int64_t Optimizer::steps(std::int64_t i) const {
 
 void Optimizer::set_steps(std::int64_t i, std::int64_t steps) {
   settle();
+  make_moments();
   states_[std::size_t(i)].steps = steps;
 }
 

@@ -73,8 +73,9 @@ class Optimizer {
  public:
   Optimizer(ParameterSet& parameters, const OptimizerSpec& spec);
 
-  /// Follows the parameters' present `is_trainable`; call after every ParameterSet::prepare_gradients. Moments of
-  /// parameters that stay trainable are kept, those of new ones start at zero, as does their step count.
+  /// Follows the parameters' present `is_trainable`; call after any change of it. Moments of parameters that stay
+  /// trainable are kept, those of new ones start at zero, as does their step count. Moments take memory from the first
+  /// step on.
   void prepare();
   /// All moments and step counts to zero. Anchors and the gradient history stay.
   void reset();
@@ -96,10 +97,10 @@ class Optimizer {
 
   /// One update from the gradients of the last backward pass. A parameter that got no gradient is skipped, as in
   /// PyTorch. Masked rows keep value and moments. A gradient that is not finite, where gradients are measured
-  /// (loss_scale
-  /// != 1, max_gradient_norm > 0, relative_rates), makes the whole step a no-op: values, moments, step counts and
-  /// history stay.
-  /// Errors: a spec out of range; a penalty towards anchors that are not kept; prepare() was forgotten.
+  /// (loss_scale != 1, max_gradient_norm > 0, relative_rates), makes the whole step a no-op: values, moments, step
+  /// counts and history stay.
+  /// Errors: a spec out of range; a penalty towards anchors that are not kept; prepare() or, before the backward pass,
+  /// ParameterSet::clear_gradients() was forgotten.
   void step(const StepSpec& spec) { begin_step(spec), run_step(); }
   void step(double lr) { step(StepSpec{.lr = lr}); }
 
@@ -129,7 +130,8 @@ class Optimizer {
   int moment_count() const { return spec_.kind == OptimizerKind::sgd ? 1 : 2; }
   /// Updates that parameter `i` has had.
   std::int64_t steps(std::int64_t i) const;
-  /// Moment `which` (1 or 2) of parameter `i`, in the parameter's shape. Errors: the parameter is frozen.
+  /// Moment `which` (1 or 2) of parameter `i`, in the parameter's shape. Errors: the parameter is frozen; there are no
+  /// moments yet, neither by a step nor by set_steps.
   Tensor moment(int which, std::int64_t i) const;
   void set_steps(std::int64_t i, std::int64_t steps);
 
@@ -166,6 +168,7 @@ class Optimizer {
     return spec_.loss_scaling || spec.loss_scale != 1 || spec.max_gradient_norm > 0 || spec.relative_rates;
   }
   UpdateArena arena() const;
+  void make_moments();
   void measure(const UpdateArena& arena);
   void update(const UpdateArena& arena);
   std::int64_t skipped() const;

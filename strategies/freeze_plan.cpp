@@ -112,7 +112,7 @@ bool FreezePlan::apply(ParameterSet& parameters) const {
     s.update_running = norms_[i].updates_running;
     s.batch_share = norms_[i].batch_share;
   }
-  if (changed) parameters.prepare_gradients();
+  if (changed || !parameters.gradients()) parameters.prepare_gradients();
   return changed;
 }
 

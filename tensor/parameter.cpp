@@ -76,7 +76,7 @@ void ParameterSet::allocate(Context& context) {
     std::fill(initial.begin() + s.channels, initial.end(), 1.0);
     s.value.from_host(initial);
   }
-  prepare_gradients();
+  lay_out_gradients();
 }
 
 void ParameterSet::grow() {
@@ -91,10 +91,15 @@ void ParameterSet::grow() {
   };
   for (Parameter& p : parameters_) keep(p.value);
   for (RunningStatistics& s : statistics_) keep(s.value);
-  prepare_gradients();
+  lay_out_gradients();
 }
 
 void ParameterSet::prepare_gradients() {
+  lay_out_gradients();
+  allocate_gradients();
+}
+
+void ParameterSet::lay_out_gradients() {
   trainable_size_ = 0;
   gradients_ = {};
   for (Parameter& p : parameters_) {
@@ -104,6 +109,9 @@ void ParameterSet::prepare_gradients() {
     v.needs_grad = p.is_trainable;
     if (p.is_trainable) p.gradient_offset = trainable_size_, trainable_size_ += aligned(p.shape.size());
   }
+}
+
+void ParameterSet::allocate_gradients() {
   if (trainable_size_ == 0) return;
   const NamedRange range(context_->backend(), "gradients");
   gradients_ = empty(*context_, {1, trainable_size_, 1, 1});  // untouched, so it costs nothing until training
@@ -112,6 +120,7 @@ void ParameterSet::prepare_gradients() {
 }
 
 void ParameterSet::clear_gradients() {
+  if (!gradients_) allocate_gradients();
   for (Parameter& p : parameters_) p.value.variable()->grad_written = false;
 }
 

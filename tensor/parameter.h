@@ -76,9 +76,11 @@ class ParameterSet {
   void allocate(Context& context);
   /// Lays the value arena out anew after parameters were added; what was there keeps its values, new ones are zero.
   void grow();
-  /// Lays out the gradient arena for the parameters that are trainable now; call after any change of `is_trainable`.
+  /// Lays out and allocates the gradient arena for the parameters that are trainable now; call after any change of
+  /// `is_trainable`. After `allocate` and `grow` the arena is laid out, and has memory from the first call of this or
+  /// of `clear_gradients` on.
   void prepare_gradients();
-  /// The next backward pass starts from nothing. Costs no memory traffic.
+  /// The next backward pass starts from nothing, in the arena. Costs no memory traffic.
   void clear_gradients();
 
   std::deque<Parameter>& parameters() { return parameters_; }
@@ -89,8 +91,9 @@ class ParameterSet {
   Parameter& find(const std::string& name);
 
   Context& context() const { return *context_; }
-  const Tensor& values() const { return values_; }        // [1,n,1,1]
-  const Tensor& gradients() const { return gradients_; }  // [1,m,1,1], m of the trainable parameters
+  const Tensor& values() const { return values_; }  // [1,n,1,1]
+  /// [1,m,1,1], m of the trainable parameters; empty until it has memory.
+  const Tensor& gradients() const { return gradients_; }
   /// The values in the type of activations where that has 16 bits, in the layout of `values`; else empty.
   const Tensor& half_values() const { return half_values_; }
   std::int64_t trainable_size() const { return trainable_size_; }
@@ -100,6 +103,8 @@ class ParameterSet {
 
  private:
   void lay_out();
+  void lay_out_gradients();
+  void allocate_gradients();
   Context* context_ = nullptr;
   std::deque<Parameter> parameters_;  // a deque: layers keep references
   std::deque<RunningStatistics> statistics_;
