@@ -1,7 +1,7 @@
-// SIGINT and SIGTERM. By default they end the program at once with code 130. Work that leaves files behind asks for
-// them to be noted instead and stops at its next safe point. A second SIGINT (Ctrl-C) then still ends it at once. No
-// SIGTERM does: service managers and schedulers send one to every process, and a study passes its own on to trainings
-// that may have got one already.
+// SIGINT, SIGTERM and SIGHUP (the terminal has gone). By default they end the program at once with code 130. Work that
+// leaves files behind asks for them to be noted instead and stops at its next safe point. A second SIGINT (Ctrl-C) then
+// still ends it at once. No other signal does: service managers and schedulers send SIGTERM to every process, and a
+// study passes its own on to trainings that may have got one already.
 #pragma once
 
 #include <atomic>
@@ -11,10 +11,10 @@ namespace graft {
 inline constexpr int kExitInterrupted = 130;
 
 /// Installs the handlers, and ignores SIGPIPE and SIGXFSZ, so that a closed pipe and a file beyond its limit are write
-/// errors. Called once, from the program.
+/// errors. A SIGHUP that was ignored (nohup) stays ignored. Called once, from the program.
 void handle_signals();
 
-/// While it lives, the first SIGINT and every SIGTERM only set `is_requested()`.
+/// While it lives, the first SIGINT and every other signal only set `is_requested()`.
 class StopLater {
  public:
   StopLater();

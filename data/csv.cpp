@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "kernels/core.h"
 
@@ -105,6 +106,13 @@ CsvTable parse_csv(std::string_view text, std::string_view source) {
   }
   if (table.header.empty()) throw Error(fmt::format("{}: the file is empty; expected a header line", source));
   return table;
+}
+
+double csv_number(const std::string& field, std::string_view source) {
+  char* end = nullptr;
+  const double value = std::strtod(field.c_str(), &end);  // std::stod takes subnormal numbers for errors
+  if (field.empty() || *end != '\0') throw Error(fmt::format("{}: expected a number, got '{}'", source, field));
+  return value;
 }
 
 std::string csv_field(std::string_view field) {

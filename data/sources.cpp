@@ -42,30 +42,49 @@ std::vector<std::string> folders_in(const fs::path& folder) {
   return names;
 }
 
-/// Paths of the images below a folder, relative to it, in byte order.
-std::vector<std::string> images_below(const fs::path& folder) {
+/// How many files there are of each kind (".dcm", in small letters) that are no images by their names.
+using OtherFiles = std::map<std::string, std::int64_t>;
+
+/// Paths of the images below a folder, relative to it, in byte order; hidden files are passed over.
+std::vector<std::string> images_below(const fs::path& folder, OtherFiles* others = nullptr) {
   std::vector<std::string> paths;
   for (const auto& entry : fs::recursive_directory_iterator(folder, fs::directory_options::follow_directory_symlink)) {
     const std::string name = entry.path().filename().string();
-    if (entry.is_regular_file() && !name.starts_with('.') && has_image_extension(entry.path())) {
+    if (!entry.is_regular_file() || name.starts_with('.')) continue;
+    if (has_image_extension(entry.path())) {
       paths.push_back(entry.path().lexically_relative(folder).string());
+    } else if (others != nullptr) {
+      std::string kind = entry.path().extension().string();
+      std::ranges::transform(kind, kind.begin(), [](unsigned char c) { return char(std::tolower(c)); });
+      ++(*others)[kind.empty() ? "without an extension" : kind];
     }
   }
   std::sort(paths.begin(), paths.end());
   return paths;
 }
 
-/// What a class folder without images holds instead.
-std::string contents_text(const fs::path& folder) {
-  std::int64_t files = 0, dicom = 0;
-  for (const auto& entry : fs::recursive_directory_iterator(folder, fs::directory_options::follow_directory_symlink)) {
-    if (!entry.is_regular_file()) continue;
-    const std::string suffix = entry.path().extension().string();
-    ++files, dicom += suffix == ".dcm" || suffix == ".DCM" || suffix == ".dicom";
-  }
-  if (dicom > 0) return "it holds DICOM files, which are not read; export them as PNG, window and inversion applied";
-  return files > 0 ? "none of its files has the name of an image (.png, .jpg, .tif, …); rename or convert them"
-                   : "add images or remove the folder";
+constexpr const char* kNoDicom = "DICOM files are not read; export them as PNG, window and inversion applied";
+
+bool has_dicom(const OtherFiles& others) { return others.contains(".dcm") || others.contains(".dicom"); }
+
+/// Files among the images of classes that are none.
+void note_other_files(const fs::path& folder, const OtherFiles& others, Listing& listing) {
+  if (others.empty()) return;
+  std::int64_t count = 0;
+  std::vector<std::string> kinds;
+  for (const auto& [kind, files] : others) count += files, kinds.push_back(fmt::format("{} {}", files, kind));
+  constexpr std::size_t kMostKinds = 6;
+  if (kinds.size() > kMostKinds) kinds.resize(kMostKinds), kinds.back() = "…";
+  listing.notes.push_back(fmt::format("{}: left out of its class folders, no images by their names: {} ({}){}",
+                                      folder.string(), count == 1 ? "a file" : fmt::format("{} files", count),
+                                      fmt::join(kinds, ", "), has_dicom(others) ? fmt::format("; {}", kNoDicom) : ""));
+}
+
+/// What to do about a folder without images that holds these.
+std::string advice_on(const OtherFiles& others) {
+  if (has_dicom(others)) return kNoDicom;
+  return !others.empty() ? "none of its files has the name of an image (.png, .jpg, .tif, …); rename or convert them"
+                         : "add images or remove the folder";
 }
 
 /// Images that lie beside the class folders, where no class claims them.
@@ -237,16 +256,19 @@ Listing list_folder(const fs::path& folder) {
   if (!listing.has_splits) refuse_sets_within(folder, listing.class_names);
 
   std::vector<fs::path> files;
+  OtherFiles others;
   note_stray_images(folder, listing);
   for (const auto& [split, part] : parts) {
     if (!part.empty()) note_stray_images(folder / part, listing);
     for (const std::string& name : folders_in(folder / part)) {
       const auto label = std::lower_bound(listing.class_names.begin(), listing.class_names.end(), name);
-      const std::vector<std::string> images = images_below(folder / part / name);
+      OtherFiles of_class;
+      const std::vector<std::string> images = images_below(folder / part / name, &of_class);
       if (images.empty()) {
         throw Error(fmt::format("{}: class '{}' is empty: no images in {}; {}", folder.string(), name,
-                                (folder / part / name).string(), contents_text(folder / part / name)));
+                                (folder / part / name).string(), advice_on(of_class)));
       }
+      for (const auto& [kind, found] : of_class) others[kind] += found;
       for (const std::string& image : images) {
         const fs::path relative = fs::path(part) / name / image;
         listing.samples.push_back({.path = relative.string(),
@@ -257,6 +279,7 @@ Listing list_folder(const fs::path& folder) {
       }
     }
   }
+  note_other_files(folder, others, listing);
   listing.source = std::make_shared<FileSource>(std::move(files));
   return listing;
 }
@@ -346,8 +369,9 @@ std::vector<fs::path> list_images(const fs::path& path) {
   if (!fs::exists(path)) throw Error(fmt::format("{}: no such file or folder", path.string()));
   if (!fs::is_directory(path)) return {path};
   std::vector<fs::path> files;
-  for (const std::string& image : images_below(path)) files.push_back(path / image);
-  if (files.empty()) throw Error(fmt::format("{}: no images in this folder", path.string()));
+  OtherFiles others;
+  for (const std::string& image : images_below(path, &others)) files.push_back(path / image);
+  if (files.empty()) throw Error(fmt::format("{}: no images in this folder; {}", path.string(), advice_on(others)));
   return files;
 }
 

@@ -26,6 +26,8 @@ std::string limits_text(const SettingInfo& info) {
 }
 
 void check_range(const SettingInfo& info, double value) {
+  if (std::isinf(value))
+    throw UsageError(std::string(info.key) + ": expects a finite number, got " + number_text(value));
   const bool too_low = info.excludes_min ? !(value > info.min) : !(value >= info.min);
   const bool too_high = info.excludes_max ? !(value < info.max) : !(value <= info.max);
   if (too_low || too_high)

@@ -23,6 +23,7 @@ Setting<T> row(std::string_view key, std::string_view flag, std::string_view gro
 
 // What a value may be.
 SettingInfo range(double min, double max = kAny) { return {.min = min, .max = max}; }
+constexpr double kMostThreads = 1024;  // more than any machine has cores; a slip of the pen would end in swapping
 SettingInfo above(double min) { return {.min = min, .excludes_min = true}; }
 SettingInfo one_of(std::vector<std::string_view> choices) { return {.choices = std::move(choices)}; }
 SettingInfo off_switch() { return {.flag_value = false}; }
@@ -130,7 +131,7 @@ std::vector<Setting<T>> make_table() {
       row("train.leak_check", "--no-leak-check", kData, &T::leak_check,
           "look for copies and groups that several splits share", off_switch()),
       row("train.loader_threads", "--loader-threads", kData, &T::loader_threads,
-          "threads that decode; 0 is as --threads", range(0)),
+          "threads that decode; 0 is as --threads", range(0, kMostThreads)),
       row("train.image_cache_mb", "--image-cache-mb", kData, &T::image_cache_mb,
           "memory for decoded images kept between epochs, in MiB; half as much more before the first", range(0)),
       row("train.device_image_cache_mb", "--device-image-cache-mb", kData, &T::device_image_cache_mb,
@@ -154,7 +155,8 @@ std::vector<Setting<T>> make_table() {
 
       row("train.device", "--device", kRun, &T::device,
           "auto, cpu, cuda, cuda:N or reference (double precision, slow)"),
-      row("train.threads", "--threads", kRun, &T::threads, "threads that compute; 0 is all cores", range(0)),
+      row("train.threads", "--threads", kRun, &T::threads, "threads that compute; 0 is all cores",
+          range(0, kMostThreads)),
       row("train.seed", "--seed", kRun, &T::seed, "of the order, splits, augmentation, dropout and new heads",
           range(0)),
       row("train.precision", "--precision", kRun, &T::precision,

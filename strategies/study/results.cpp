@@ -40,7 +40,8 @@ CellPredictions predictions_of(const CsvTable& table, const std::vector<std::str
     if (row.at(1) != to_string(split)) continue;
     p.paths.push_back(row.at(0));
     p.labels.push_back(label_of.at(row.at(2)));
-    for (std::size_t c = 0; c < class_names.size(); ++c) p.probabilities.push_back(std::stod(row.at(kBefore + c)));
+    for (std::size_t c = 0; c < class_names.size(); ++c)
+      p.probabilities.push_back(csv_number(row.at(kBefore + c), "predictions.csv"));
   }
   return p;
 }

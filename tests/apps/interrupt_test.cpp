@@ -35,6 +35,8 @@ TEST(Interrupt, OnlyASecondCtrlCEndsAtOnceWhatStopsLater) {
   EXPECT_EQ(end_after({}), 1);  // nothing is requested
   EXPECT_EQ(end_after({SIGINT}), 0);
   EXPECT_EQ(end_after({SIGTERM}), 0);
+  EXPECT_EQ(end_after({SIGHUP}), 0);
+  EXPECT_EQ(end_after({SIGHUP, SIGINT}), 0);
   EXPECT_EQ(end_after({SIGTERM, SIGTERM, SIGTERM}), 0);
   EXPECT_EQ(end_after({SIGINT, SIGTERM}), 0);
   EXPECT_EQ(end_after({SIGTERM, SIGINT}), 0);

@@ -1,5 +1,7 @@
 #include "data/csv.h"
 
+#include <cmath>
+
 #include "data_testing.h"
 
 namespace graft {
@@ -25,6 +27,15 @@ TEST(Csv, WhatIsWrittenIsReadBack) {
   std::string text = csv_line({"a", "b"});
   for (const auto& row : rows) text += csv_line(row);
   EXPECT_EQ(parse_csv(text, "t").rows, rows);
+}
+
+TEST(Csv, NumbersMayBeSmallerThanUsualOnes) {
+  EXPECT_EQ(csv_number("5.4e-317", "t"), 5.4e-317);
+  EXPECT_EQ(csv_number("1e-400", "t"), 0);
+  EXPECT_EQ(csv_number("-2.5", "t"), -2.5);
+  EXPECT_TRUE(std::isnan(csv_number("nan", "t")));
+  expect_names(error_of([] { csv_number("0.5x", "scores.csv"); }), {"scores.csv", "expected a number", "'0.5x'"});
+  expect_names(error_of([] { csv_number("", "scores.csv"); }), {"expected a number, got ''"});
 }
 
 TEST(Csv, NamesTheLineOfAMistake) {

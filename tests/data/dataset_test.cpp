@@ -264,6 +264,7 @@ TEST(Dataset, SaysWhetherItDrewItsSplit) {
 TEST(Dataset, WhatIsNoPartOfItIsSaid) {
   const TemporaryFolder folder;
   write_folders(folder);
+  fs::remove(folder / "train/a/notes.txt");
   EXPECT_TRUE(Dataset::open({.path = folder.path()}).notes().empty());
   folder.write_image("train/stray2.png", 31);
   folder.write_image("train/stray1.png", 32);
@@ -273,8 +274,21 @@ TEST(Dataset, WhatIsNoPartOfItIsSaid) {
   expect_names(notes[0], {"an image (such as cover.png) beside the class folders is left out"});
   expect_names(notes[1], {"train: 2 images (such as stray1.png) beside the class folders are left out"});
 
+  folder.write("train/a/scan.DCM", "");
+  folder.write("train/b/notes", "");
+  folder.write("train/b/.hidden.webp", "");
+  folder.write("test/b/photo.webp", "");
+  const std::vector<std::string> more = Dataset::open({.path = folder.path()}).notes();
+  ASSERT_EQ(more.size(), 3u);
+  expect_names(more[2], {"left out of its class folders, no images by their names: 3 files (1 .dcm, 1 .webp, 1 without "
+                         "an extension); DICOM files are not read"});
+  fs::create_directories(folder / "scans");
+  fs::copy_file(folder / "train/a/scan.DCM", folder / "scans/1.dcm");
+  expect_names(error_of([&] { list_images(folder / "scans"); }),
+               {"no images in this folder; DICOM files are not read"});
+
   folder.write("train/dicom/1.dcm", "");
-  expect_names(open_error({.path = folder.path()}), {"class 'dicom' is empty", "DICOM files, which are not read"});
+  expect_names(open_error({.path = folder.path()}), {"class 'dicom' is empty", "DICOM files are not read"});
   fs::remove_all(folder / "train/dicom");
   folder.write("train/other/1.webp", "");
   expect_names(open_error({.path = folder.path()}), {"class 'other' is empty", "has the name of an image"});

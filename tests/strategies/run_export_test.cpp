@@ -43,6 +43,17 @@ TEST(RunExports, MedMnistsScoresAreItsEvaluators) {
   EXPECT_EQ(files[1].filename(), "breastmnist_64_val_[AUC]1.000_[ACC]0.500@run.csv");
 }
 
+TEST(RunExports, CertainAnswersHaveProbabilitiesBelowTheUsualNumbers) {
+  const TemporaryFolder folder;
+  write_run(folder / "run");
+  write_atomically(folder / "run/predictions.csv",
+                   std::string_view("path,split,label,predicted,p_0,p_1\ntest/0,test,0,0,1,5.4e-317\n"
+                                    "test/1,test,1,1,0.25,0.75\n"));
+  const std::vector<fs::path> files = export_medmnist(folder / "run", folder / "scores");
+  ASSERT_EQ(files.size(), 1u);
+  EXPECT_EQ(read_text(files[0]), "0,1,5.4e-317\n1,0.25,0.75\n");
+}
+
 TEST(RunExports, MedMnistSaysWhatItNeeds) {
   const TemporaryFolder folder;
   const auto refused = [&](const char* part) {

@@ -55,6 +55,8 @@ TEST(SettingsTable, MistakesNameTheNearestKeyOrWhatIsAllowed) {
   EXPECT_TRUE(contains(message("train.epochs", 1.5), "whole number"));
   EXPECT_TRUE(contains(message("train.epochs", std::int64_t{0}), "at least 1"));
   EXPECT_TRUE(contains(message("train.momentum", std::string("nan")), "at least 0 and less than 1, got nan"));
+  EXPECT_TRUE(contains(message("train.lr", std::string("inf")), "expects a finite number, got inf"));
+  EXPECT_TRUE(contains(message("train.threads", std::int64_t{5000}), "at least 0 and at most 1024, got 5000"));
   EXPECT_TRUE(contains(message("train.nesterov", std::string("maybe")), "true or false"));
   EXPECT_TRUE(contains(message("strategy.name", std::string("linear-prob")), "did you mean 'linear-probe'"));
 }
