@@ -3,11 +3,11 @@
 
 #include <nlohmann/json.hpp>
 #include <sstream>
-#include <thread>
 
 #include "apps/terminal.h"
 #include "apps/verbs.h"
 #include "data/inspect.h"
+#include "kernels/usable_cores.h"
 
 namespace graft {
 namespace {
@@ -127,8 +127,7 @@ std::string plain_text(const Dataset& data, const DataReport& report, const std:
 
 int run_inspect(const DataInspectOptions& options) {
   if (options.data.empty()) throw UsageError("data inspect: no data given; name a folder, a CSV or an .npz");
-  const int threads = options.threads > 0 ? static_cast<int>(options.threads)
-                                          : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  const int threads = options.threads > 0 ? static_cast<int>(options.threads) : usable_cores();
   const Dataset data = Dataset::open({.path = options.data,
                                       .val_fraction = options.val_fraction,
                                       .test_fraction = options.test_fraction,

@@ -16,6 +16,7 @@
 #include "apps/terminal.h"
 #include "apps/verbs.h"
 #include "data/files.h"
+#include "kernels/usable_cores.h"
 #include "strategies/study/results.h"
 
 namespace graft {
@@ -115,7 +116,7 @@ int run_demo(DemoOptions& options) {
   const StudyDirectory directory(folder / "study");
   check_study(file.spec);
   claim_study_folder(directory);
-  const std::int64_t available = base.threads > 0 ? base.threads : cores();
+  const std::int64_t available = base.threads > 0 ? base.threads : usable_cores();
   const bool is_cpu = parse_device(base.device).kind == DeviceKind::cpu;
   const StudyOutcome outcome = run_study_file(
       file, directory, {.jobs = is_cpu ? std::min(available, kMostAtOnce) : 0, .threads = base.threads}, display);

@@ -1,7 +1,6 @@
 #include "apps/study_machine.h"
 
 #include <fmt/format.h>
-#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/backend.h"
+#include "kernels/usable_cores.h"
 
 namespace graft {
 namespace {
@@ -37,20 +37,13 @@ std::vector<std::string> gpus() {
 
 std::string this_program() { return "/proc/self/exe"; }
 
-std::int64_t cores() {
-  // Where Slurm does not bind its jobs to the cores that it gives them.
-  if (const char* given = std::getenv("SLURM_CPUS_PER_TASK")) return std::max(1L, std::strtol(given, nullptr, 10));
-  cpu_set_t set;
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
-}
-
 MachineShare divide_machine(const StudySpec& spec, std::int64_t jobs) {
   TrainSettings s;
   for (const auto& [key, value] : spec.train) set_by_key(s, key, value);
   MachineShare share;
   if (s.device == "auto" || s.device == "cuda") share.devices = gpus();
   share.jobs = jobs > 0 ? jobs : std::max<std::int64_t>(1, std::ssize(share.devices));
-  share.threads = std::max<std::int64_t>(1, cores() / share.jobs);
+  share.threads = std::max<std::int64_t>(1, usable_cores() / share.jobs);
   return share;
 }
 

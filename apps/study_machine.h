@@ -12,9 +12,6 @@ namespace graft {
 /// This very program, even if its file has been replaced since.
 std::string this_program();
 
-/// Cores that this process may use.
-std::int64_t cores();
-
 struct MachineShare {
   std::int64_t jobs = 1;             // at once
   std::int64_t threads = 1;          // of each: the cores are divided

@@ -14,6 +14,7 @@
 #include "apps/study_machine.h"
 #include "apps/terminal.h"
 #include "data/files.h"
+#include "kernels/usable_cores.h"
 #include "strategies/study/budget.h"
 #include "strategies/study/leaks.h"
 #include "strategies/study/lock.h"
@@ -141,7 +142,7 @@ std::string budget_text(const std::vector<StudyReduction>& reductions, double bu
 void check_leaks(const StudySpec& spec, const StudyDirectory& directory, const Note& note) {
   constexpr std::int64_t kSoonRead = 5000;
   for (const StudyDataset& dataset : spec.datasets)
-    if (!foresee_leaks(spec, dataset, directory, {.most_images = kSoonRead, .threads = int(cores())}))
+    if (!foresee_leaks(spec, dataset, directory, {.most_images = kSoonRead, .threads = usable_cores()}))
       note(fmt::format("{}: more than {} images; whether its splits share some is looked for when the study runs",
                        dataset.name, kSoonRead));
 }
@@ -163,7 +164,7 @@ int run_study_plan(StudyPlanOptions& options) {
   const StudyRates rates = measure_rates(file.spec, {.open = [](TrainSettings& s) { return open_session(s).context; },
                                                      .seconds = options.probe_seconds,
                                                      .threads = share.threads,
-                                                     .decoding_threads = int(cores()),
+                                                     .decoding_threads = usable_cores(),
                                                      .program = this_program(),
                                                      .scratch = directory.probe(),
                                                      .note = note,

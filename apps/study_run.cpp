@@ -12,6 +12,7 @@
 #include "apps/study_progress.h"
 #include "apps/study_slurm.h"
 #include "apps/terminal.h"
+#include "kernels/usable_cores.h"
 #include "strategies/study/lock.h"
 #include "strategies/study/run.h"
 
@@ -87,7 +88,7 @@ void prepare(const StudyFile& file, const StudyDirectory& directory, bool overwr
   prepare_study(file.spec, directory,
                 {.toml = file.text,
                  .overwrites = overwrites,
-                 .threads = int(cores()),
+                 .threads = usable_cores(),
                  .to_toml = to_text,
                  .note = [&](std::string_view line) { display.note(line); }});
 }

@@ -108,7 +108,7 @@ CsvTable parse_csv(std::string_view text, std::string_view source) {
   return table;
 }
 
-double csv_number(const std::string& field, std::string_view source) {
+double number_field(const std::string& field, std::string_view source) {
   char* end = nullptr;
   const double value = std::strtod(field.c_str(), &end);  // std::stod takes subnormal numbers for errors
   if (field.empty() || *end != '\0') throw Error(fmt::format("{}: expected a number, got '{}'", source, field));

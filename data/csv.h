@@ -25,7 +25,7 @@ struct CsvTable {
 CsvTable parse_csv(std::string_view text, std::string_view source);
 
 /// The number that a field holds, however small; "nan" and "inf" are numbers. Errors (naming `source`): it holds none.
-double csv_number(const std::string& field, std::string_view source);
+double number_field(const std::string& field, std::string_view source);
 
 /// The field, quoted if it needs to be.
 std::string csv_field(std::string_view field);

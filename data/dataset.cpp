@@ -85,10 +85,10 @@ void check_names(const std::vector<std::string>& class_names, const fs::path& pa
 }
 
 [[noreturn]] void refuse(const std::vector<BadImage>& bad) {
-  constexpr std::size_t kShown = 20;
+  constexpr std::size_t kShown = 5;
   std::string list;
   for (std::size_t i = 0; i < std::min(bad.size(), kShown); ++i) list += fmt::format("; {}", bad[i].reason);
-  if (bad.size() > kShown) list += fmt::format("; and {} more", bad.size() - kShown);
+  if (bad.size() > kShown) list += fmt::format("; and {} more, which graft data inspect lists", bad.size() - kShown);
   throw Error(
       fmt::format("data: {} unreadable image{} (repair them, or drop them: --skip-bad, in a file skip_bad = true){}",
                   bad.size(), bad.size() == 1 ? "" : "s", list));

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fine-tunes ResNet-50 on medical image sets and writes the tables of docs/results.md.
 
-    scripts/real_data.py --graft build/ci/bin/graft --model resnet50.h5 --data DIR [-o runs] [--table FILE.md]
+    scripts/real_data.py --graft build/cpu/bin/graft --model resnet50.h5 --data DIR [-o runs] [--table FILE.md]
                          [--part probe|full|strategies]
 
 DIR holds one folder per set with a manifest.csv (path,label,split,patient). Three parts:

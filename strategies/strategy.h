@@ -1,6 +1,6 @@
 // A fine-tuning strategy: what trains in which epoch, with which rates, and how batch norm behaves meanwhile. The
 // training loop (fit.h) asks it before every epoch and does the rest; most strategies see no images and compute
-// nothing. To add one, copy full.cpp and name it in registry.cpp.
+// nothing. To add one, copy full.cpp, declare it in registry.h and list it in registry.cpp.
 #pragma once
 
 #include <functional>

@@ -60,7 +60,9 @@ std::vector<Setting<T>> make_table() {
       row("train.new_head", "--new-head", kModel, &T::new_head,
           "new head even if the model's class names equal the data's"),
       row("train.dropout", "--dropout", kModel, &T::dropout,
-          "probability of dropping in VGG-19's head; -1 is the network's own", half_open(-1, 1)),
+          "probability of dropping before the last linear layer, in VGG-19 before the last two; -1 is the network's "
+          "own",
+          half_open(-1, 1)),
 
       row("train.epochs", "--epochs", kTraining, &T::epochs, "passes over the training images at most", range(1)),
       row("train.batch", "--batch", kTraining, &T::batch, "images per batch", range(1)),
@@ -155,8 +157,8 @@ std::vector<Setting<T>> make_table() {
 
       row("train.device", "--device", kRun, &T::device,
           "auto, cpu, cuda, cuda:N or reference (double precision, slow)"),
-      row("train.threads", "--threads", kRun, &T::threads, "threads that compute; 0 is all cores",
-          range(0, kMostThreads)),
+      row("train.threads", "--threads", kRun, &T::threads,
+          "threads that compute; 0 is all cores, or OMP_NUM_THREADS of them", range(0, kMostThreads)),
       row("train.seed", "--seed", kRun, &T::seed, "of the order, splits, augmentation, dropout and new heads",
           range(0)),
       row("train.precision", "--precision", kRun, &T::precision,

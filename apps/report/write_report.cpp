@@ -6,13 +6,13 @@
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "apps/report/report_page.h"
 #include "apps/report/report_tables.h"
 #include "apps/session.h"
 #include "data/files.h"
 #include "kernels/build_info.h"
+#include "kernels/usable_cores.h"
 #include "strategies/study/directory.h"
 
 namespace graft {
@@ -86,7 +86,7 @@ PageMaterial material_of(const StudyReport& report, TrainSettings& machine, bool
 ReportSpec report_spec(const StudyResults& results, const BootstrapSpec& bootstrap, std::int64_t threads,
                        ProgressSink& progress) {
   ReportSpec spec{.bootstrap = bootstrap, .leakage = read_leakage(StudyDirectory(results.directory).leakage())};
-  spec.threads = threads > 0 ? int(threads) : int(std::thread::hardware_concurrency());
+  spec.threads = threads > 0 ? int(threads) : usable_cores();
   spec.progress = [&progress](const std::string& what, std::int64_t done, std::int64_t all) {
     progress.advance({.pass = what, .done = done, .total = all});
   };

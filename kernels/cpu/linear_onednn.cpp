@@ -10,6 +10,7 @@
 #include "kernels/cpu/conv_onednn.h"
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/product_onednn.h"
+#include "kernels/usable_cores.h"
 
 namespace graft {
 namespace {
@@ -31,7 +32,7 @@ std::int64_t columns(const ConstView& v) { return v.shape.size() / v.shape.n; }
 
 CpuBackend::CpuBackend(const BackendOptions& options)
     // oneDNN waits for all threads that it asked for, and for ever if OMP_THREAD_LIMIT allows fewer.
-    : threads_(std::min(options.threads > 0 ? options.threads : omp_get_num_procs(), omp_get_thread_limit())),
+    : threads_(std::min(options.threads > 0 ? options.threads : usable_cores(), omp_get_thread_limit())),
       activation_type_(options.precision == Precision::bf16 ? DType::bf16 : DType::f32),
       source_(make_cpu_memory()),
       memory_(*source_),

@@ -1,17 +1,16 @@
 // The reference device's memory: the C library's, in blocks of exactly the size asked for, so that an address sanitizer
 // sees every byte out of bounds.
-#include <omp.h>
-
 #include <cmath>
 #include <cstdlib>
 #include <new>
 
 #include "kernels/reference/rounded.h"
+#include "kernels/usable_cores.h"
 
 namespace graft {
 
 ReferenceBackend::ReferenceBackend(const BackendOptions& options)
-    : threads_(options.threads > 0 ? options.threads : omp_get_num_procs()) {}
+    : threads_(options.threads > 0 ? options.threads : usable_cores()) {}
 
 ReferenceBackend::~ReferenceBackend() {
   for (const auto& [block, bytes] : live_) std::free(block);

@@ -41,7 +41,7 @@ CellPredictions predictions_of(const CsvTable& table, const std::vector<std::str
     p.paths.push_back(row.at(0));
     p.labels.push_back(label_of.at(row.at(2)));
     for (std::size_t c = 0; c < class_names.size(); ++c)
-      p.probabilities.push_back(csv_number(row.at(kBefore + c), "predictions.csv"));
+      p.probabilities.push_back(number_field(row.at(kBefore + c), "predictions.csv"));
   }
   return p;
 }

@@ -79,7 +79,7 @@ std::map<std::string, Scores> scores_of(const CsvTable& table, const fs::path& r
     Scores& s = splits[row[*split]];
     s.rows.emplace_back(std::stoll(index), std::vector(row.begin() + kFirstScore, row.end()));
     for (const std::string& score : s.rows.back().second)
-      s.probabilities.push_back(csv_number(score, "predictions.csv"));
+      s.probabilities.push_back(number_field(score, "predictions.csv"));
     s.labels.push_back(std::int32_t(known - table.header.begin() - std::ptrdiff_t(kFirstScore)));
   }
   return splits;
@@ -138,7 +138,8 @@ void add_columns(Points& points, const std::string& csv, const std::string& pref
   for (const std::vector<std::string>& row : table.rows) {
     const std::int64_t time = time_of(table, row), step = std::stoll(row[0]);
     for (std::size_t c = 1; c < row.size(); ++c)
-      if (!row[c].empty()) add_point(points, prefix + table.header[c], time, csv_number(row[c], "the run's log"), step);
+      if (!row[c].empty())
+        add_point(points, prefix + table.header[c], time, number_field(row[c], "the run's log"), step);
   }
 }
 
@@ -182,7 +183,7 @@ fs::path export_mlflow(const fs::path& run, const fs::path& to) {
   std::int64_t elapsed = 0;
   add_columns(metrics, text_of(run, "epochs.csv"), "", [&](const CsvTable& table, const std::vector<std::string>& row) {
     if (const auto seconds = table.column("seconds"))
-      elapsed += std::int64_t(1000 * csv_number(row[*seconds], "epochs.csv"));
+      elapsed += std::int64_t(1000 * number_field(row[*seconds], "epochs.csv"));
     return start + elapsed;
   });
   add_columns(metrics, text_of(run, "steps.csv"), "update/", [&](const CsvTable&, const auto&) { return start; });

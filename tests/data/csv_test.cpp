@@ -30,12 +30,12 @@ TEST(Csv, WhatIsWrittenIsReadBack) {
 }
 
 TEST(Csv, NumbersMayBeSmallerThanUsualOnes) {
-  EXPECT_EQ(csv_number("5.4e-317", "t"), 5.4e-317);
-  EXPECT_EQ(csv_number("1e-400", "t"), 0);
-  EXPECT_EQ(csv_number("-2.5", "t"), -2.5);
-  EXPECT_TRUE(std::isnan(csv_number("nan", "t")));
-  expect_names(error_of([] { csv_number("0.5x", "scores.csv"); }), {"scores.csv", "expected a number", "'0.5x'"});
-  expect_names(error_of([] { csv_number("", "scores.csv"); }), {"expected a number, got ''"});
+  EXPECT_EQ(number_field("5.4e-317", "t"), 5.4e-317);
+  EXPECT_EQ(number_field("1e-400", "t"), 0);
+  EXPECT_EQ(number_field("-2.5", "t"), -2.5);
+  EXPECT_TRUE(std::isnan(number_field("nan", "t")));
+  expect_names(error_of([] { number_field("0.5x", "scores.csv"); }), {"scores.csv", "expected a number", "'0.5x'"});
+  expect_names(error_of([] { number_field("", "scores.csv"); }), {"expected a number, got ''"});
 }
 
 TEST(Csv, NamesTheLineOfAMistake) {
