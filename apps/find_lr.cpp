@@ -61,11 +61,17 @@ std::string json_text(const RangeTest& test, std::int64_t steps) {
   return all.dump() + "\n";
 }
 
+/// On how little the curve rests.
+std::string steps_text(std::int64_t steps) {
+  constexpr std::int64_t kFew = 50;
+  return steps < kFew ? fmt::format("A curve of {} steps is rough; --steps 100 tells more.\n", steps) : std::string();
+}
+
 std::string plain_text(const RangeTest& test, std::int64_t steps) {
   const std::string title =
       fmt::format("{}, {}: {} updates of {} images", test.architecture, test.strategy, test.points.size(), test.batch);
   return emphasised(title, Emphasis::bold, stdout) + "\n" + end_text(test) + "\n\n" + terminal_curve(test) + "\n" +
-         suggestions_text(test, steps);
+         suggestions_text(test, steps) + steps_text(steps);
 }
 
 void write_files(const FindLrOptions& options, const RangeTest& test) {

@@ -41,6 +41,10 @@ std::string format_of(std::span<const std::uint8_t> bytes, const std::filesystem
   if (looks_like_pth(bytes)) return "pth";
   if (looks_like_safetensors(bytes)) return "safetensors";
   if (!bytes.empty() && bytes[0] == 0x80) return "pth";  // a plain pickle, which its reader refuses with advice
+  if (path.extension() == ".onnx")
+    throw Error(fmt::format("weights {}: ONNX files are written, not read; save the network's state_dict as .pth or "
+                            ".safetensors and import that",
+                            path.string()));
   throw Error(fmt::format(
       "weights {}: neither HDF5, safetensors nor .pth by its first bytes; it is damaged or of another format",
       path.string()));
