@@ -7,7 +7,7 @@
 
 #include "strategies/batches/image_sheets.h"
 #include "strategies/seconds.h"
-#include "strategies/training/inference.h"
+#include "strategies/training/evaluation.h"
 
 namespace graft {
 namespace {
@@ -357,20 +357,20 @@ bool Fit::finish_epoch(bool is_partial) {
                      .train_accuracy = double(state_.correct) / n,
                      .has_validation = spec_.batches.count(Split::val) > 0};
   const Clock::time_point begin = Clock::now();
-  Answers answers;
+  Predictions predictions;
   if (report.has_validation) {
     const RunClock::Part validation = part("validation");
     const std::int64_t count = spec_.batches.count(Split::val);
-    answers = answer(spec_.network, spec_.batches.evaluation(Split::val),
-                     {.pass = "validate",
-                      .epoch = report.epoch,
-                      .epochs = report.epochs,
-                      .count = count,
-                      .stop = spec_.stop,
-                      .rows = spec_.batches.rows()},
-                     progress_);
-    if (answers.n() < count) return false;
-    const EvaluationResult result = evaluate_answers(answers, spec_.dataset.class_names(), "val");
+    predictions = predict_batches(spec_.network, spec_.batches.evaluation(Split::val),
+                                  {.name = "validate",
+                                   .epoch = report.epoch,
+                                   .epochs = report.epochs,
+                                   .count = count,
+                                   .stop = spec_.stop,
+                                   .rows = spec_.batches.rows()},
+                                  progress_);
+    if (predictions.n() < count) return false;
+    const EvaluationResult result = evaluate_predictions(predictions, spec_.dataset.class_names(), "val");
     report.val_loss = result.loss;
     report.val_accuracy = result.accuracy;
     report.val_macro_accuracy = result.macro_accuracy;
@@ -411,7 +411,7 @@ bool Fit::finish_epoch(bool is_partial) {
   // Epochs on a GPU or on kept features last milliseconds, less than writing a checkpoint. The first is always written.
   if ((on_disk_.steps < 0 && !writing_) || seconds_since(saved_at_) > kCheckpointSeconds) save();
   if (tensorboard_ && report.is_best && report.has_validation)
-    show("val/surest_errors", [&](const Transform& t) { return error_sheet(spec_.dataset, answers, t); });
+    show("val/surest_errors", [&](const Transform& t) { return error_sheet(spec_.dataset, predictions, t); });
   return true;
 }
 

@@ -1,4 +1,4 @@
-// graft evaluate and graft predict as functions: a model file, images, answers. Declared in run.h.
+// graft evaluate and graft predict as functions: a model file, images, predictions. Declared in run.h.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -7,10 +7,11 @@
 
 #include "data/csv.h"
 #include "data/files.h"
+#include "data/metrics.h"
 #include "data/parallel.h"
 #include "models/network_io.h"
 #include "strategies/batches/split_batches.h"
-#include "strategies/training/inference.h"
+#include "strategies/training/evaluation.h"
 #include "strategies/training/predictor.h"
 #include "strategies/training/starting_model.h"
 
@@ -135,11 +136,12 @@ EvaluationResult evaluate(Context& context, const EvaluateSettings& s, ProgressS
                                                               .augmentation = {},
                                                               .threads = loader_threads(0, s.threads),
                                                               .cache_bytes = s.image_cache_mb << 20});
-  Answers answers = answer(*network, *batches, {.pass = "evaluate", .count = std::int64_t(samples.size())}, progress);
-  for (std::int32_t& label : answers.labels) label = map[std::size_t(label)];
+  Predictions predictions =
+      predict_batches(*network, *batches, {.name = "evaluate", .count = std::int64_t(samples.size())}, progress);
+  for (std::int32_t& label : predictions.labels) label = map[std::size_t(label)];
   std::vector<std::string> names = network->info().class_names;
   if (names.empty()) names = dataset.class_names();
-  return evaluate_answers(answers, names, s.split);
+  return evaluate_predictions(predictions, names, s.split);
 }
 
 std::vector<std::int64_t> Prediction::ranking(std::int64_t top) const {
@@ -160,7 +162,7 @@ PredictResult predict(Context& context, const PredictSettings& s, ProgressSink& 
   const Transform transform = transform_of(network->info());
   PredictResult result{
       .model = path.string(), .class_names = network->info().class_names, .images = {}, .unreadable = {}};
-  Predictor answer_to(*network);
+  Predictor predict_batch(*network);
   Tensor x;
   const std::int64_t total = std::int64_t(files.size()), side = transform.crop;
   for (std::int64_t first = 0; first < total; first += s.batch) {
@@ -173,7 +175,7 @@ PredictResult predict(Context& context, const PredictSettings& s, ProgressSink& 
         const std::vector<float> image = prepare(decode_image(files[std::size_t(first + i)]), transform);
         std::ranges::copy(image, pixels.begin() + i * side * side * 3);
       } catch (const Error& error) {
-        reasons[std::size_t(i)] = error.what();  // its pixels stay zero, its answers unused
+        reasons[std::size_t(i)] = error.what();  // its pixels stay zero, its predictions unused
       }
     });
     const auto name = [&](std::int64_t i) { return files[std::size_t(first + i)].string(); };
@@ -182,9 +184,9 @@ PredictResult predict(Context& context, const PredictSettings& s, ProgressSink& 
     if (std::ranges::none_of(reasons, &std::string::empty)) continue;
     x = images_to_device(context, pixels, {rows, 3, side, side}, x);
     const std::int64_t classes = network->num_classes();
-    std::vector<double> logits = answer_to(x).to_host();
+    std::vector<double> logits = predict_batch(x).to_host();
     logits.resize(std::size_t(n * classes));
-    const std::vector<double> probabilities = softmax(logits, classes);
+    const std::vector<double> probabilities = softmax_rows(logits, classes);
     for (std::int64_t i = 0; i < n; ++i) {
       const auto row = [&](const std::vector<double>& all) {
         return std::vector<double>(all.begin() + i * classes, all.begin() + (i + 1) * classes);

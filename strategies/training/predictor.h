@@ -6,7 +6,6 @@
 #include <map>
 
 #include "models/network.h"
-#include "strategies/training/inference.h"
 
 namespace graft {
 

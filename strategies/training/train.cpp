@@ -12,8 +12,8 @@
 #include "models/network_io.h"
 #include "strategies/batches/images_ahead.h"
 #include "strategies/batches/leak_check.h"
+#include "strategies/training/evaluation.h"
 #include "strategies/training/fit.h"
-#include "strategies/training/inference.h"
 #include "strategies/training/probe_stage.h"
 #include "strategies/training/resume_check.h"
 #include "strategies/training/starting_model.h"
@@ -23,15 +23,15 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-void add_predictions(std::string& csv, const Answers& answers, const Dataset& dataset) {
-  const std::vector<std::int32_t> predicted = predicted_classes(answers.probabilities, answers.classes);
-  for (std::int64_t i = 0; i < answers.n(); ++i) {
-    const Sample& sample = dataset.samples()[std::size_t(answers.samples[std::size_t(i)])];
+void add_predictions(std::string& csv, const Predictions& predictions, const Dataset& dataset) {
+  const std::vector<std::int32_t> predicted = predicted_classes(predictions.probabilities, predictions.classes);
+  for (std::int64_t i = 0; i < predictions.n(); ++i) {
+    const Sample& sample = dataset.samples()[std::size_t(predictions.samples[std::size_t(i)])];
     std::vector<std::string> fields{sample.path, std::string(to_string(sample.split)),
                                     dataset.class_names()[std::size_t(sample.label)],
                                     dataset.class_names()[std::size_t(predicted[std::size_t(i)])]};
-    for (std::int64_t c = 0; c < answers.classes; ++c)
-      fields.push_back(fmt::format("{:.9g}", answers.probabilities[std::size_t(i * answers.classes + c)]));
+    for (std::int64_t c = 0; c < predictions.classes; ++c)
+      fields.push_back(fmt::format("{:.9g}", predictions.probabilities[std::size_t(i * predictions.classes + c)]));
     csv += csv_line(fields);
   }
 }
@@ -46,13 +46,13 @@ std::optional<std::string> measure(const Network& network, const Dataset& datase
   for (Split split : {Split::val, Split::test}) {
     const std::int64_t count = batches.count(split);
     if (count == 0) continue;
-    const Answers answers =
-        answer(network, batches.evaluation(split),
-               {.pass = to_string(split), .count = count, .stop = call.stop, .rows = batches.rows()}, progress);
-    if (answers.n() < count) return {};
-    const EvaluationResult scores = evaluate_answers(answers, dataset.class_names(), to_string(split));
+    const Predictions predictions = predict_batches(
+        network, batches.evaluation(split),
+        {.name = to_string(split), .count = count, .stop = call.stop, .rows = batches.rows()}, progress);
+    if (predictions.n() < count) return {};
+    const EvaluationResult scores = evaluate_predictions(predictions, dataset.class_names(), to_string(split));
     summary[std::string(to_string(split))] = Json::parse(to_json(scores));
-    add_predictions(csv, answers, dataset);
+    add_predictions(csv, predictions, dataset);
     if (split == Split::test) {
       result.has_test = true;
       result.test = scores;

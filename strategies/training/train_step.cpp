@@ -1,7 +1,6 @@
 #include "strategies/training/train_step.h"
 
 #include "kernels/capture.h"
-#include "strategies/training/inference.h"
 
 namespace graft {
 namespace {
