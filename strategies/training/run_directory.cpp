@@ -79,6 +79,13 @@ void RunDirectory::settle_best(std::int64_t epoch, std::int64_t steps) const {
 
 void RunDirectory::write(std::string_view name, std::string_view text) const { write_atomically(path_ / name, text); }
 
+RunDirectory::Existing existing_of(const TrainSettings& s) {
+  using Existing = RunDirectory::Existing;
+  return s.overwrite ? Existing::overwrite : s.resume ? Existing::resume : Existing::refuse;
+}
+
+bool has_checkpoint_to_resume(const TrainSettings& s) { return s.resume && RunDirectory(s.output).has("last.h5"); }
+
 GrowingCsv::GrowingCsv(const std::filesystem::path& path, std::string_view header, std::int64_t keep_up_to)
     : name_(path.string()) {
   std::string kept = std::string(header) + "\n";

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "strategies/train_settings.h"
+
 namespace graft {
 
 class RunDirectory {
@@ -40,6 +42,10 @@ class RunDirectory {
   void remove_starting_with(std::string_view prefix) const;
   std::filesystem::path path_;
 };
+
+/// What the settings do with a run that is there.
+RunDirectory::Existing existing_of(const TrainSettings& settings);
+bool has_checkpoint_to_resume(const TrainSettings& settings);
 
 /// A CSV that grows by lines. Its first column is a number that increases.
 class GrowingCsv {
