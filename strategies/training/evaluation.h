@@ -1,10 +1,15 @@
 // A network's predictions for all images of a source, and their scores: nothing is recorded, running statistics are
-// used. The verbs that users meet are in run.h.
+// used. `graft evaluate` itself is evaluate.h.
 #pragma once
 
+#include <atomic>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/metrics.h"
 #include "strategies/batches/batch_source.h"
 #include "strategies/progress.h"
-#include "strategies/training/run.h"
 
 namespace graft {
 
@@ -26,6 +31,15 @@ struct PredictionPass {
 /// One epoch of `batches` through the network. Fewer predictions than `count` when `stop` was raised.
 Predictions predict_batches(const Network& network, BatchSource& batches, const PredictionPass& pass,
                             ProgressSink& progress);
+
+/// What is measured on a split; the metrics are the fields of summary.json's "test".
+struct EvaluationResult : Metrics {
+  std::vector<std::string> class_names;
+  std::string split;
+};
+
+/// {"n":…, "loss":…, …} on one line; NaN becomes null.
+std::string to_json(const EvaluationResult& result);
 
 /// Errors: no predictions.
 EvaluationResult evaluate_predictions(const Predictions& predictions, const std::vector<std::string>& class_names,

@@ -2,6 +2,7 @@
 // It knows nothing of command lines, model import or test results; train.cpp surrounds it with those.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <deque>
 #include <functional>
@@ -14,9 +15,9 @@
 #include "optim/schedule.h"
 #include "strategies/analysis/internals_recorder.h"
 #include "strategies/batches/split_batches.h"
+#include "strategies/progress.h"
 #include "strategies/training/checkpoint.h"
 #include "strategies/training/frozen_proof.h"
-#include "strategies/training/run.h"
 #include "strategies/training/run_clock.h"
 #include "strategies/training/run_directory.h"
 #include "strategies/training/tensorboard.h"

@@ -1,5 +1,5 @@
-// graft train as a function: opens data and model, prepares the run directory, fits, restores the best weights, tests,
-// and writes the results.
+#include "strategies/training/train.h"
+
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>

@@ -7,7 +7,9 @@
 #include "kernels/observed_backend.h"
 #include "models/network_io.h"
 #include "strategies/batches/device_images.h"
+#include "strategies/training/evaluate.h"
 #include "strategies/training/evaluation.h"
+#include "strategies/training/predict.h"
 #include "tests/strategies/strategies_testing.h"
 
 namespace graft {
