@@ -9,6 +9,7 @@
 #include "models/network_io.h"
 #include "strategies/batches/images_ahead.h"
 #include "strategies/batches/leak_check.h"
+#include "strategies/training/environment.h"
 #include "strategies/training/evaluation.h"
 #include "strategies/training/fit.h"
 #include "strategies/training/probe_stage.h"
