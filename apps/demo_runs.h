@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "apps/demo_images.h"
-#include "strategies/training/run.h"
+#include "strategies/training/train.h"
 
 namespace graft {
 

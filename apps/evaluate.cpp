@@ -1,4 +1,5 @@
 // graft evaluate: a model's scores on one split of an image set.
+#include "strategies/training/evaluate.h"
 #include "apps/progress_display.h"
 #include "apps/session.h"
 #include "apps/settings_options.h"

@@ -14,6 +14,7 @@
 #include "data/dataset.h"
 #include "data/files.h"
 #include "strategies/analysis/grad_cam.h"
+#include "strategies/training/trained_model.h"
 
 namespace graft {
 namespace {

@@ -10,8 +10,8 @@
 #include "data/pth.h"
 #include "data/safetensors.h"
 #include "models/onnx_graph.h"
-#include "strategies/training/run.h"
 #include "strategies/training/run_export.h"
+#include "strategies/training/trained_model.h"
 
 namespace graft {
 namespace {

@@ -10,7 +10,7 @@ namespace graft {
 std::string follow_weights(TrainSettings& settings, const SettingsOptions& given) {
   if (settings.weights.empty()) return {};
   const RunDirectory run(settings.output);
-  const bool resumes = settings.resume && run.has("last.h5");
+  const bool resumes = has_checkpoint_to_resume(settings);
   const std::string held = (resumes ? read_model_info(run.last()) : starting_info(settings)).architecture;
   const std::string named = settings.arch;
   if (named != held && given.is_given_on_command_line("train.arch"))

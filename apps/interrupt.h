@@ -6,9 +6,9 @@
 
 #include <atomic>
 
-namespace graft {
+#include "strategies/exit_codes.h"
 
-inline constexpr int kExitInterrupted = 130;
+namespace graft {
 
 /// Installs the handlers, and ignores SIGPIPE and SIGXFSZ, so that a closed pipe and a file beyond its limit are write
 /// errors. A SIGHUP that was ignored (nohup) stays ignored. Called once, from the program.

@@ -9,6 +9,7 @@
 #include "apps/terminal.h"
 #include "apps/verbs.h"
 #include "data/csv.h"
+#include "strategies/training/predict.h"
 
 namespace graft {
 namespace {

@@ -5,7 +5,8 @@
 #include <string>
 
 #include "kernels/observed_backend.h"
-#include "strategies/training/run.h"
+#include "strategies/train_settings.h"
+#include "strategies/training/evaluation.h"
 
 namespace graft {
 

@@ -16,6 +16,7 @@
 #include "strategies/batches/images_ahead.h"
 #include "strategies/training/run_directory.h"
 #include "strategies/training/starting_model.h"
+#include "strategies/training/train.h"
 #include "strategies/training/train_step.h"
 
 namespace graft {

@@ -200,7 +200,7 @@ double case_brier(std::span<const double> probabilities, std::int32_t label) {
   return sum;
 }
 
-std::vector<double> softmax_rows(std::span<const float> logits, std::int64_t classes) {
+std::vector<double> softmax_rows(std::span<const double> logits, std::int64_t classes) {
   std::vector<double> probabilities(logits.begin(), logits.end());
   const auto width = static_cast<std::size_t>(classes);
   for (std::size_t begin = 0; begin + width <= probabilities.size(); begin += width) {

@@ -36,7 +36,7 @@ Metrics compute_metrics(std::span<const double> probabilities, std::span<const s
 void check_cases(std::span<const double> probabilities, std::span<const std::int32_t> labels, std::int64_t classes);
 
 /// Softmax of each row of logits (n, classes), in double.
-std::vector<double> softmax_rows(std::span<const float> logits, std::int64_t classes);
+std::vector<double> softmax_rows(std::span<const double> logits, std::int64_t classes);
 
 /// Index of the first largest value of each row.
 std::vector<std::int32_t> predicted_classes(std::span<const double> probabilities, std::int64_t classes);

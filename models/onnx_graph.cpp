@@ -220,7 +220,7 @@ OnnxModel onnx_graph(const ModelFile& file) {
   auto device = std::make_unique<GraphRecorder>(model, observer);
   GraphRecorder& recorder = *device;
   Context context(std::move(device));
-  context.set_training(false);
+  const EvaluationMode evaluation(context);
   const NoGrad no_grad(context);
   const std::unique_ptr<Network> network = make_network(context, info);
   for (const Parameter& p : network->parameters().parameters()) recorder.name(p.value.view(), p.name);

@@ -5,7 +5,6 @@
 
 #include "strategies/registry.h"
 #include "strategies/shared_settings.h"
-#include "strategies/training/inference.h"
 
 namespace graft {
 namespace {

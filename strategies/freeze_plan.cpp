@@ -23,10 +23,6 @@ void FreezePlan::train_block(const ParameterSet& parameters, int block, NormSwit
   set_norms(parameters, {.block = block}, norm);
 }
 
-std::int64_t FreezePlan::train_matching(const ParameterSet& parameters, std::string_view pattern) {
-  return set_trains(parameters, {.name = pattern}, true);
-}
-
 std::int64_t FreezePlan::set_trains(const ParameterSet& parameters, const Selection& selection, bool trains) {
   std::int64_t selected = 0;
   for (std::size_t i = 0; i < trains_.size(); ++i) {

@@ -28,8 +28,9 @@ enum class LayerType { convolution, linear, batch_norm };
 /// Which layers a switch applies to: those for which everything that is given holds.
 ///   {.block = 3}   {.name = "layer1.*.bias"}   {.block = 0, .type = LayerType::batch_norm}
 struct Selection {
-  int block = -1;               // index into the network's blocks, see block_index; -1: any
-  std::string_view name = "*";  // of a parameter ("layer1.0.bn1.weight") or of a batch norm ("layer1.0.bn1")
+  int block = -1;  // index into the network's blocks, see block_index; -1: any
+  /// Of a parameter ("layer1.0.bn1.weight") or of a batch norm ("layer1.0.bn1"); `*`: any text, `?`: one character.
+  std::string_view name = "*";
   std::optional<LayerType> type = {};
 };
 
@@ -47,8 +48,6 @@ class FreezePlan {
 
   /// Lets a block (0: the first) train: its parameters, and its batch norm as `norm` says.
   void train_block(const ParameterSet& parameters, int block, NormSwitches norm = kBatchNormTrains);
-  /// Lets parameters train whose name matches the pattern (`*` any text, `?` one character). Returns how many.
-  std::int64_t train_matching(const ParameterSet& parameters, std::string_view pattern);
   /// Lets the head train: the last linear layer, or (VGG-19) all linear layers.
   void train_head(const ParameterSet& parameters, HeadPart part = HeadPart::last_linear);
   /// The first switch, for one parameter by index or for all that are selected; returns how many.

@@ -102,7 +102,6 @@ class StrategyOptions {
   const std::string& text(const std::string& key) const { return std::get<std::string>(values_.at(key)); }
   std::int64_t integer(const std::string& key) const { return std::get<std::int64_t>(values_.at(key)); }
   double number(const std::string& key) const { return std::get<double>(values_.at(key)); }
-  bool is_on(const std::string& key) const { return std::get<bool>(values_.at(key)); }
 
  private:
   std::map<std::string, SettingValue> values_;

@@ -24,8 +24,8 @@ class Context {
   DType activation_type() const { return backend_->activation_type(); }  // of what flows through the network
   Tape& tape() { return tape_; }
 
+  /// Off under NoGrad.
   bool is_recording() const { return is_recording_; }
-  void set_recording(bool on) { is_recording_ = on; }
 
   /// Training or evaluation: evaluation makes batch norm use its running statistics and dropout do nothing. It leaves
   /// the freezing switches of parameters and statistics as they are.
@@ -34,7 +34,6 @@ class Context {
 
   /// When on, batch norm is folded into the convolution before it where nothing is recorded; see Inference.
   bool folds_norms() const { return folds_norms_; }
-  void set_folds_norms(bool on) { folds_norms_ = on; }
 
   /// When on, what batch norms give is computed again in backward instead of being kept: less memory, one more pass per
   /// norm, the same bits.
@@ -63,6 +62,23 @@ class Context {
 
  private:
   friend class Scope;
+  friend class NoGrad;
+  friend class EvaluationMode;
+  friend class Inference;
+
+  /// A switch has another value while it lives.
+  class Setting {
+   public:
+    Setting(bool& is_on, bool value) : is_on_(is_on), before_(std::exchange(is_on, value)) {}
+    Setting(const Setting&) = delete;
+    Setting& operator=(const Setting&) = delete;
+    ~Setting() { is_on_ = before_; }
+
+   private:
+    bool& is_on_;
+    bool before_;
+  };
+
   std::unique_ptr<Backend> backend_;
   Tape tape_;
   bool is_recording_ = true;
@@ -122,33 +138,30 @@ class Scope {
 /// Nothing is recorded while it lives: evaluation and prediction.
 class NoGrad {
  public:
-  explicit NoGrad(Context& context) : context_(context), before_(context.is_recording()) {
-    context.set_recording(false);
-  }
-  NoGrad(const NoGrad&) = delete;
-  NoGrad& operator=(const NoGrad&) = delete;
-  ~NoGrad() { context_.set_recording(before_); }
+  explicit NoGrad(Context& context) : recording_(context.is_recording_, false) {}
 
  private:
-  Context& context_;
-  bool before_;
+  Context::Setting recording_;
+};
+
+/// Evaluation while it lives: running statistics, no dropout; freezing switches are untouched.
+class EvaluationMode {
+ public:
+  explicit EvaluationMode(Context& context) : training_(context.is_training_, false) {}
+
+ private:
+  Context::Setting training_;
 };
 
 /// Prediction alone while it lives: nothing is recorded, and batch norms are folded into convolutions, which is faster
 /// and rounds otherwise. Validation and kept features do without: they stay the bits that training computes.
 class Inference {
  public:
-  explicit Inference(Context& context) : no_grad_(context), context_(context), before_(context.folds_norms()) {
-    context.set_folds_norms(true);
-  }
-  Inference(const Inference&) = delete;
-  Inference& operator=(const Inference&) = delete;
-  ~Inference() { context_.set_folds_norms(before_); }
+  explicit Inference(Context& context) : no_grad_(context), folding_(context.folds_norms_, true) {}
 
  private:
   NoGrad no_grad_;
-  Context& context_;
-  bool before_;
+  Context::Setting folding_;
 };
 
 }  // namespace graft

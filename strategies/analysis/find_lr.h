@@ -3,9 +3,14 @@
 // away, and no file is written. Curves for people are drawn by apps/lr_curve.h.
 #pragma once
 
+#include <atomic>
 #include <optional>
+#include <string>
+#include <vector>
 
-#include "strategies/training/run.h"
+#include "strategies/progress.h"
+#include "strategies/train_settings.h"
+#include "tensor/context.h"
 
 namespace graft {
 

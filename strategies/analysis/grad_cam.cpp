@@ -6,13 +6,13 @@
 #include <cmath>
 
 #include "data/loader.h"
+#include "data/metrics.h"
 #include "data/parallel.h"
 #include "data/resize.h"
 #include "models/network_io.h"
 #include "strategies/batches/batch_source.h"
 #include "strategies/batches/split_batches.h"
-#include "strategies/training/inference.h"
-#include "strategies/training/starting_model.h"
+#include "strategies/training/trained_model.h"
 
 namespace graft {
 namespace {
@@ -107,7 +107,7 @@ std::vector<ClassEvidence> class_evidence(Network& network, const Tensor& x, std
   gradient.from_host(of_logits);
   context.tape().backward_from(logits, gradient);
 
-  const std::vector<double> probabilities = softmax(values, count);
+  const std::vector<double> probabilities = softmax_rows(values, count);
   const std::vector<double> a = maps.to_host(), da = maps.variable()->grad.to_host();
   const Shape& shape = maps.shape();
   const auto size = std::size_t(shape.c * shape.pixels());
@@ -127,10 +127,7 @@ std::vector<ClassEvidence> class_evidence(Network& network, const Tensor& x, std
 }
 
 Explainer::Explainer(Context& context, const std::filesystem::path& run_or_model, std::int64_t size) {
-  ModelFile file = read_model_file(model_file_of(run_or_model));
-  set_input_size(file.info, size, 0);
-  network_ = make_network(context, file.info);
-  load_weights(*network_, file.weights);
+  network_ = trained_network(context, model_file_of(run_or_model), size);
 }
 
 std::vector<GradCam> Explainer::explain(std::span<const std::string> images, std::span<const std::int64_t> classes) {

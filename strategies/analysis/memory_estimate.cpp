@@ -6,7 +6,6 @@
 #include "kernels/out_of_memory.h"
 #include "strategies/stages.h"
 #include "strategies/training/fit.h"
-#include "strategies/training/inference.h"
 
 namespace graft {
 namespace {
@@ -54,7 +53,7 @@ void copy_largest_weight(const ParameterSet& parameters) {
 void evaluate_one_batch(Network& network, BatchSource& images) {
   Context& context = network.context();
   const NoGrad no_grad(context);
-  context.set_training(false);
+  const EvaluationMode evaluation(context);
   images.start(0);
   DeviceBatch batch;
   if (!images.next(batch)) return;

@@ -11,7 +11,6 @@
 
 #include "strategies/batches/noise_batches.h"
 #include "strategies/training/fit.h"
-#include "strategies/training/inference.h"
 #include "strategies/training/starting_model.h"
 
 namespace graft {

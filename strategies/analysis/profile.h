@@ -3,12 +3,15 @@
 // does it; the network is thrown away. Tables, traces and pages for people are made by apps/profile_*.h.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <optional>
 
 #include "strategies/analysis/device_limits.h"
 #include "strategies/analysis/step_profiler.h"
-#include "strategies/training/run.h"
+#include "strategies/progress.h"
+#include "strategies/train_settings.h"
+#include "tensor/context.h"
 
 namespace graft {
 

@@ -8,7 +8,6 @@
 #include "data/parallel.h"
 #include "kernels/out_of_memory.h"
 #include "strategies/seconds.h"
-#include "strategies/training/inference.h"
 
 namespace graft {
 namespace {

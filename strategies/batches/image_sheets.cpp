@@ -34,21 +34,22 @@ Image training_sheet(const Dataset& dataset, const TrainSettings& settings, cons
   return sheet_of(images);
 }
 
-Image error_sheet(const Dataset& dataset, const Answers& answers, const Transform& transform) {
+Image error_sheet(const Dataset& dataset, const Predictions& predictions, const Transform& transform) {
   struct Error {
-    std::size_t answer;
+    std::size_t index;
     double probability;
   };
-  const std::vector<std::int32_t> predicted = predicted_classes(answers.probabilities, answers.classes);
+  const std::vector<std::int32_t> predicted = predicted_classes(predictions.probabilities, predictions.classes);
   std::vector<Error> errors;
   for (std::size_t i = 0; i < predicted.size(); ++i)
-    if (predicted[i] != answers.labels[i])
-      errors.push_back({i, answers.probabilities[i * std::size_t(answers.classes) + std::size_t(predicted[i])]});
+    if (predicted[i] != predictions.labels[i])
+      errors.push_back(
+          {i, predictions.probabilities[i * std::size_t(predictions.classes) + std::size_t(predicted[i])]});
   std::ranges::stable_sort(errors, std::greater(), &Error::probability);
   errors.resize(std::min(errors.size(), std::size_t(kSheetImages)));
   std::vector<Image> images;
   for (const Error& error : errors)
-    images.push_back(resize_and_crop(dataset.load(answers.samples[error.answer]), transform.resize, transform.crop));
+    images.push_back(resize_and_crop(dataset.load(predictions.samples[error.index]), transform.resize, transform.crop));
   return sheet_of(images);
 }
 

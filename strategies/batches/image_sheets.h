@@ -3,7 +3,7 @@
 #pragma once
 
 #include "strategies/batches/split_batches.h"
-#include "strategies/training/inference.h"
+#include "strategies/training/evaluation.h"
 
 namespace graft {
 
@@ -14,6 +14,6 @@ inline constexpr std::int64_t kSheetImages = 16;
 Image training_sheet(const Dataset& dataset, const TrainSettings& settings, const Transform& transform);
 
 /// Those that were answered wrongly, the surest error first; no pixels if there are none. Errors: as Dataset::load().
-Image error_sheet(const Dataset& dataset, const Answers& answers, const Transform& transform);
+Image error_sheet(const Dataset& dataset, const Predictions& predictions, const Transform& transform);
 
 }  // namespace graft

@@ -10,10 +10,13 @@
 
 namespace graft {
 
+/// What needs no image fails before all are decoded. Errors: see RunDirectory::check(); weights that cannot be used;
+/// fewer epochs than the strategy needs.
+void check_without_images(const TrainSettings& settings);
+
 class ImagesAhead {
  public:
-  /// Checks what needs no image, then begins. Errors: see RunDirectory::check(); weights that cannot be used; fewer
-  /// epochs than the strategy needs.
+  /// Begins after check_without_images(). Errors: those of it.
   explicit ImagesAhead(const TrainSettings& settings);
   /// Stops what is not finished.
   ~ImagesAhead() { stop_ = true; }

@@ -7,7 +7,7 @@
 #include <set>
 
 #include "data/dataset.h"
-#include "strategies/training/fit.h"
+#include "strategies/training/checkpoint_writer.h"
 
 namespace graft {
 namespace {

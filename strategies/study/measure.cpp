@@ -15,8 +15,8 @@
 #include "strategies/study/child_process.h"
 #include "strategies/study/estimate.h"
 #include "strategies/study/splits.h"
+#include "strategies/training/evaluation.h"
 #include "strategies/training/fit.h"
-#include "strategies/training/inference.h"
 #include "strategies/training/starting_model.h"
 
 namespace graft {
@@ -384,8 +384,8 @@ StageRates Measurement::measure_stage(const Probe& probe, Context& context, std:
       rates.feature_bytes = std::int64_t(file.file_size()) / images.size();
   }
   if (const std::int64_t count = batches.count(Split::val); count > 0) {
-    const AnswerCall call{.pass = "validate", .count = count, .stop = call_.stop, .rows = batches.rows()};
-    const auto pass = [&] { answer(network, batches.evaluation(Split::val), call, passes); };
+    const PredictionPass validation{.name = "validate", .count = count, .stop = call_.stop, .rows = batches.rows()};
+    const auto pass = [&] { predict_batches(network, batches.evaluation(Split::val), validation, passes); };
     pass();  // decodes the images, prepares the device
     rates.validation_seconds = std::min(seconds_of(pass), seconds_of(pass)) / double(count);
   }

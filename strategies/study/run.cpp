@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "data/files.h"
+#include "strategies/exit_codes.h"
 #include "strategies/seconds.h"
 #include "strategies/study/child_process.h"
 #include "strategies/study/probe.h"
@@ -22,7 +23,6 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-constexpr int kExitInterrupted = 130;
 constexpr std::uintmax_t kLeastSpace = 1 << 30;  // that a disk has which is not called full
 
 enum class Progress { waiting, running, finished, failed };

@@ -10,7 +10,7 @@
 #include "data/architectures.h"
 #include "kernels/dry_backend.h"
 #include "strategies/study/splits.h"
-#include "strategies/training/fit.h"
+#include "strategies/training/epoch_steps.h"
 #include "strategies/training/starting_model.h"
 
 namespace graft {

@@ -100,7 +100,6 @@ void restore_anchors(const StateGroup& group, const ParameterSet& parameters, Op
 void set_state(Checkpoint& c, const TrainState& state) {
   visit_counters(state, [&](const char* name, std::int64_t value) { c.state.arrays[name] = Integers{value}; });
   visit_numbers(state, [&](const char* name, double value) { c.state.arrays[name] = Doubles{value}; });
-  c.state.arrays["is_finished"] = Integers{state.is_finished};
   c.state.arrays["stopped_early"] = Integers{state.stopped_early};
   c.state.arrays.erase("strategy");
   if (!state.strategy.empty()) c.state.arrays["strategy"] = state.strategy;
@@ -152,7 +151,6 @@ TrainState read_state(const Checkpoint& c) {
   TrainState state;
   visit_counters(state, [&](const char* name, std::int64_t& value) { value = find<Integers>(c.state, name).at(0); });
   visit_numbers(state, [&](const char* name, double& value) { value = find<Doubles>(c.state, name).at(0); });
-  state.is_finished = find<Integers>(c.state, "is_finished").at(0) != 0;
   state.stopped_early = find<Integers>(c.state, "stopped_early").at(0) != 0;
   if (c.state.arrays.contains("strategy")) state.strategy = find<Doubles>(c.state, "strategy");
   return state;

@@ -18,7 +18,6 @@ struct TrainState {
   std::int64_t steps = 0;       // updates since the start
   std::int64_t best_epoch = 0;  // from 1; 0: none yet
   std::int64_t epochs_without_better = 0;
-  bool is_finished = false;  // by early stopping or because all epochs are done
   bool stopped_early = false;
   double best_value = 0;  // validation macro accuracy
   // Sums over the images of the unfinished epoch.

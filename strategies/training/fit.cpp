@@ -7,7 +7,6 @@
 
 #include "strategies/batches/image_sheets.h"
 #include "strategies/seconds.h"
-#include "strategies/training/inference.h"
 
 namespace graft {
 namespace {
@@ -29,8 +28,7 @@ std::unique_ptr<Strategy> prepared(std::unique_ptr<Strategy> strategy, const Fit
   return strategy;
 }
 
-}  // namespace
-
+/// n / (classes * n_class) of the training split. Errors: a class without training images.
 std::vector<double> balanced_class_weights(const Dataset& dataset) {
   const std::vector<std::int64_t> counts = dataset.counts(Split::train);
   double n = 0;
@@ -43,6 +41,8 @@ std::vector<double> balanced_class_weights(const Dataset& dataset) {
   }
   return weights;
 }
+
+}  // namespace
 
 Fit::Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> strategy)
     : spec_(spec),
@@ -57,6 +57,7 @@ Fit::Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> 
       loss_(context_, {.num_classes = spec.network.num_classes(),
                        .label_smoothing = spec.settings.label_smoothing,
                        .class_weights = class_weights_}),
+      checkpoints_({.network = spec.network, .optimizer = optimizer_, .directory = spec.directory, .clock = clock_}),
       step_({.network = spec.network,
              .strategy = *strategy_,
              .optimizer = optimizer_,
@@ -98,12 +99,31 @@ void Fit::open_logs() {
   if (state_.steps == 0) optimizer_.keep_anchors();  // later the checkpoint has them
 }
 
+void Fit::resume(const Checkpoint& checkpoint) {
+  state_ = read_state(checkpoint);
+  checkpoints_.resume(state_);
+  strategy_->restore(state_.strategy);
+  if (has_adapters(parameters_)) {
+    const std::unique_ptr<Network> start = spec_.starting_network();
+    restore_adapters(checkpoint, start->parameters(), parameters_);
+  }
+  resumed_ = checkpoint;
+}
+
+void Fit::save() {
+  const RunClock::Part saving = part("saving");
+  checkpoints_.await();
+  if (recorder_) recorder_->flush();
+  state_.strategy = strategy_->state();
+  checkpoints_.save(state_);
+}
+
 bool Fit::run() try {
   const bool is_complete = train();
-  if (!is_complete) await_writing();
+  if (!is_complete) checkpoints_.await();
   return is_complete;
 } catch (...) {
-  save_kept_best();
+  checkpoints_.save_kept_best();
   throw;
 }
 
@@ -122,7 +142,7 @@ bool Fit::train() {
     if (end == EpochEnd::out_of_steps) break;
   }
   verify_frozen();
-  if ((writing_ ? writing_->state : on_disk_) != present()) save();
+  if (!checkpoints_.is_saved(state_)) save();
   if (state_.frozen_tensors > 0)
     progress_.note(fmt::format(
         "frozen tensors and statistics: {} of {} unchanged, bit for bit ({}SHA-256, {} comparison{})",
@@ -239,7 +259,7 @@ bool Fit::sweep_epoch(const SweepSpec& sweep) {
 
 /// One update.
 void Fit::train_window(BatchSource& source, const Window& window, double lr) {
-  notice_written();
+  checkpoints_.notice_written();
   const bool records = recorder_ && recorder_->wants(state_.steps + 1);
   const NamedRange step(context_.backend(), "step");
   for (std::int64_t b = 0; b < window.batches; ++b) {
@@ -326,93 +346,6 @@ void Fit::take_update(const Pending& step) {
          .loss = update_loss_,
          .penalty = update_penalty_ + weight_penalty,
          .lr = step.call.lr});
-}
-
-/// Says what loss scaling did. Errors: the scale fell so far that it cannot be what makes gradients overflow.
-void Fit::note_loss_scale() {
-  if (!optimizer_.scales_loss()) return;
-  const Optimizer::LossScaleState state = optimizer_.loss_scale_state();
-  const std::int64_t skipped = state.skipped_steps - skipped_before_epoch_;
-  if (skipped > 0)
-    progress_.note(
-        fmt::format("epoch {}: {} of {} updates were skipped, their gradients overflowed f16; the loss scale "
-                    "is now {:g}",
-                    state_.epoch + 1, skipped, state_.steps_in_epoch, state.scale));
-  if (state.scale < 1)
-    throw LossNotFinite(
-        fmt::format("training: gradients are not finite even at a loss scale of {:g} (step {}, epoch {}); lower "
-                    "train.lr (now {:g}) or use --precision bf16, and run again with --overwrite",
-                    state.scale, state_.steps, state_.epoch + 1, spec_.settings.lr));
-}
-
-bool Fit::finish_epoch(bool is_partial) {
-  check_weights_finite();
-  note_loss_scale();
-  const double n = double(std::max<std::int64_t>(1, state_.images));
-  EpochReport report{.epoch = state_.epoch + 1,
-                     .epochs = spec_.settings.epochs,
-                     .lr = learning_rate(),
-                     .train_loss = state_.loss_sum / n,
-                     .penalty = state_.penalty_sum / n,
-                     .train_accuracy = double(state_.correct) / n,
-                     .has_validation = spec_.batches.count(Split::val) > 0};
-  const Clock::time_point begin = Clock::now();
-  Answers answers;
-  if (report.has_validation) {
-    const RunClock::Part validation = part("validation");
-    const std::int64_t count = spec_.batches.count(Split::val);
-    answers = answer(spec_.network, spec_.batches.evaluation(Split::val),
-                     {.pass = "validate",
-                      .epoch = report.epoch,
-                      .epochs = report.epochs,
-                      .count = count,
-                      .stop = spec_.stop,
-                      .rows = spec_.batches.rows()},
-                     progress_);
-    if (answers.n() < count) return false;
-    const EvaluationResult result = evaluate_answers(answers, spec_.dataset.class_names(), "val");
-    report.val_loss = result.loss;
-    report.val_accuracy = result.accuracy;
-    report.val_macro_accuracy = result.macro_accuracy;
-  }
-  report.is_best = !report.has_validation || state_.best_epoch == 0 ||
-                   (!is_partial && report.val_macro_accuracy > state_.best_value);
-  report.seconds = state_.epoch_seconds + seconds_since(begin);
-  report.images_per_second = state_.epoch_seconds > 0 ? double(state_.images) / state_.epoch_seconds : 0;
-  const auto score = [&](double value) { return report.has_validation ? fmt::format("{:.9g}", value) : std::string(); };
-  epochs_csv_->add(fmt::format("{},{:.12g},{:.12g},{:.12g},{:.9g},{},{},{},{},{:.3f},{:.2f}", report.epoch, report.lr,
-                               report.train_loss, report.penalty, report.train_accuracy, score(report.val_loss),
-                               score(report.val_accuracy), score(report.val_macro_accuracy), int(report.is_best),
-                               report.seconds, report.images_per_second));
-  epochs_csv_->flush();
-  if (tensorboard_) tensorboard_->epoch(state_.steps, report);
-  progress_.epoch(report);
-
-  if (report.is_best) {
-    state_.best_epoch = report.epoch;
-    state_.best_value = report.val_macro_accuracy;
-    keep_best();
-  }
-  if (!is_partial) {
-    // Only the last stage may stop early, and its patience begins with it.
-    state_.epochs_without_better = report.is_best || !plan_->may_stop_early ? 0 : state_.epochs_without_better + 1;
-    ++state_.epoch;
-    state_.train_seconds += state_.epoch_seconds;
-    state_.batches_in_epoch = state_.steps_in_epoch = state_.correct = state_.images = 0;
-    state_.loss_sum = state_.penalty_sum = state_.epoch_seconds = 0;
-    const std::int64_t patience = spec_.settings.patience;
-    state_.stopped_early = report.has_validation && patience > 0 && state_.epochs_without_better >= patience &&
-                           plan_->may_stop_early && state_.epoch < spec_.settings.epochs;
-    if (state_.stopped_early)
-      progress_.note(
-          fmt::format("stopped early: no better validation macro accuracy than {:.4f} of epoch {} in {} epochs",
-                      state_.best_value, state_.best_epoch, patience));
-  }
-  // Epochs on a GPU or on kept features last milliseconds, less than writing a checkpoint. The first is always written.
-  if ((on_disk_.steps < 0 && !writing_) || seconds_since(saved_at_) > kCheckpointSeconds) save();
-  if (tensorboard_ && report.is_best && report.has_validation)
-    show("val/surest_errors", [&](const Transform& t) { return error_sheet(spec_.dataset, answers, t); });
-  return true;
 }
 
 }  // namespace graft

@@ -2,21 +2,20 @@
 // It knows nothing of command lines, model import or test results; train.cpp surrounds it with those.
 #pragma once
 
-#include <chrono>
+#include <atomic>
 #include <deque>
 #include <functional>
-#include <future>
 #include <memory>
 #include <optional>
 
 #include "models/network_io.h"
 #include "nn/losses.h"
-#include "optim/schedule.h"
 #include "strategies/analysis/internals_recorder.h"
 #include "strategies/batches/split_batches.h"
-#include "strategies/training/checkpoint.h"
+#include "strategies/progress.h"
+#include "strategies/training/checkpoint_writer.h"
+#include "strategies/training/evaluation.h"
 #include "strategies/training/frozen_proof.h"
-#include "strategies/training/run.h"
 #include "strategies/training/run_clock.h"
 #include "strategies/training/run_directory.h"
 #include "strategies/training/tensorboard.h"
@@ -50,19 +49,10 @@ struct SweepSpec {
   std::function<bool(std::int64_t step, double loss)> take_loss;
 };
 
-/// After so many seconds the end of an epoch is saved. A machine that fails takes as much with it, and an epoch.
-inline constexpr double kCheckpointSeconds = 10;
-
-/// Batches of an epoch that are trained on: all, but for a last one of a single image where batch statistics are used.
-std::int64_t usable_batches(std::int64_t images, std::int64_t batch, const FreezePlan& freeze);
-/// The course of the rate that a plan is part of; its first epoch is EpochPlan::schedule_begin.
-Schedule schedule_of(const TrainSettings& settings, const EpochPlan& plan, std::int64_t updates_per_epoch);
-
 class Fit {
  public:
   /// `strategy`: another than the one that the settings name.
   Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> strategy = nullptr);
-  ~Fit();
   Fit(const Fit&) = delete;
   Fit& operator=(const Fit&) = delete;
 
@@ -72,9 +62,9 @@ class Fit {
   /// itself, on a thread of its own.
   void save();
   /// Returns when the files are there. Errors: they could not be written.
-  void finish_saving();
+  void finish_saving() { checkpoints_.finish(); }
   /// Takes the weights of the best epoch, from memory if it was one of this process.
-  void load_best();
+  void load_best() { checkpoints_.load_best(); }
   /// Trains until epochs, steps or patience are used up; after finish_saving() last.h5 exists and, once an epoch was
   /// validated, best.h5. False when `stop` was raised: last.h5 continues from there. Whole epochs compete for the best;
   /// one that max_steps cuts short is validated, but is the best only if none was completed, until the run continues.
@@ -95,16 +85,6 @@ class Fit {
 
  private:
   enum class EpochEnd { complete, out_of_steps, stopped };
-  /// What last.h5 and best.h5 hold.
-  struct FileState {
-    std::int64_t steps = -1, best_epoch = 0;
-    std::int64_t best_number = 0;
-    bool operator==(const FileState&) const = default;
-  };
-  struct Writing {
-    std::future<void> done;
-    FileState state;
-  };
   /// The batches of one update.
   struct Window {
     std::int64_t batches = 0;
@@ -127,12 +107,6 @@ class Fit {
   void restore_best();
   bool train();
   RunClock::Part part(const char* name) { return {clock_, name}; }
-  FileState present() const { return {state_.steps, state_.best_epoch, best_number_}; }
-  bool has_unsaved_best() const { return best_number_ != on_disk_.best_number; }
-  void keep_best();
-  void await_writing();
-  void notice_written();
-  void save_kept_best() noexcept;
   void show(std::string_view tag, const std::function<Image(const Transform&)>& sheet);
   bool adopt(const FreezePlan& freeze);
   bool start_behind_prefix();
@@ -152,6 +126,9 @@ class Fit {
   double learning_rate() const;
   void note_loss_scale();
   bool finish_epoch(bool is_partial);
+  std::optional<Predictions> validate(EpochReport& report);
+  void write_epoch(const EpochReport& report);
+  void close_epoch(const EpochReport& report);
   [[noreturn]] void stop_not_finite(const Pending& step, double loss);
   [[noreturn]] void stop_not_finite(const DeviceBatch& batch, std::int64_t update, double loss);
   void check_weights_finite() const;
@@ -170,14 +147,10 @@ class Fit {
   TaskLoss loss_;
 
   TrainState state_;
-  std::optional<Checkpoint> resumed_;                // until its moments are restored
-  std::shared_ptr<const WeightSnapshot> kept_best_;  // of state_.best_epoch, if that was one of this process
-  std::int64_t best_number_ = 0;                     // counts what was kept
+  CheckpointWriter checkpoints_;
+  std::optional<Checkpoint> resumed_;  // until its moments are restored
   std::optional<EpochPlan> plan_;
-  std::optional<FreezePlan> adopted_;               // what the parameters follow
-  std::chrono::steady_clock::time_point saved_at_;  // begun then
-  FileState on_disk_;
-  std::optional<Writing> writing_;         // what save() has begun
+  std::optional<FreezePlan> adopted_;      // what the parameters follow
   std::int64_t skipped_before_epoch_ = 0;  // updates, by loss scaling
   std::string truth_table_;                // as last shown
   FrozenPrefix prefix_;                    // of adopted_
@@ -194,8 +167,5 @@ class Fit {
   std::int64_t update_images_ = 0;
   double last_loss_ = 0;  // of the last update that was read
 };
-
-/// n / (classes * n_class) of the training split. Errors: a class without training images.
-std::vector<double> balanced_class_weights(const Dataset& dataset);
 
 }  // namespace graft

@@ -47,7 +47,7 @@ void Fit::stop_not_finite(const DeviceBatch& batch, std::int64_t update, double 
   }
   context_.set_checks_finite(false);
   try {
-    await_writing();
+    checkpoints_.await();
   } catch (const std::exception&) {  // then it is not there
   }
   const std::string kept = std::filesystem::exists(spec_.directory.last())

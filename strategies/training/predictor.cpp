@@ -2,8 +2,6 @@
 
 #include <limits>
 
-#include "kernels/capture.h"
-
 namespace graft {
 namespace {
 
@@ -28,31 +26,23 @@ Predictor::Predictor(const Network& network, bool captures)
       evaluation_(context_) {}
 
 Tensor Predictor::operator()(const Tensor& x) {
-  const auto [entry, is_new] = captured_.try_emplace(x.shape());
-  Captured& captured = entry->second;
-  if (is_new) captured.kind = kind_of(captured_.size());
-  PlannedStep planned(context_.backend(), captured.kind);
-  const bool replays = captures_ && captured.is_settled && planned.addresses() != 0;
-  const Tensor logits = replays ? replay(captured, x, planned.addresses()) : network_.forward(x);
-  captured.is_settled = planned.end();
-  if (!captured.is_settled) captured.calls = nullptr;  // its addresses may be others' now
+  const std::int64_t kind = kind_of(batches_.size() + 1);
+  Batch& batch = batches_.try_emplace(x.shape(), Batch{{context_.backend(), kind}, {}}).first->second;
+  PlannedStep step = batch.calls.begin();
+  const Tensor logits = captures_ && batch.calls.can_replay(step) ? replay(batch, step, x) : network_.forward(x);
+  batch.calls.end(step);
   return logits;
 }
 
-Tensor Predictor::replay(Captured& captured, const Tensor& x, std::uint64_t addresses) {
-  const std::uint64_t weights = version_of(network_.parameters());
-  if (!captured.calls || captured.addresses != addresses || captured.weights != weights || captured.x != x.view().data)
-    capture(captured, x);
-  captured.addresses = addresses, captured.weights = weights;
-  captured.calls->replay();
+Tensor Predictor::replay(Batch& batch, const PlannedStep& step, const Tensor& x) {
+  const Identity identity{.x = x.view().data, .weights = version_of(network_.parameters())};
+  if (!batch.calls.are_current(step, identity)) {
+    batch.logits = {};
+    batch.calls.capture(step, identity, [&] { batch.logits = network_.forward(x); });
+  }
+  batch.calls.replay();
   ++replays_;
-  return captured.logits;
-}
-
-void Predictor::capture(Captured& captured, const Tensor& x) {
-  captured.calls = nullptr, captured.logits = {};
-  captured.calls = captured_calls(context_.backend(), [&] { captured.logits = network_.forward(x); });
-  captured.x = x.view().data;
+  return batch.logits;
 }
 
 }  // namespace graft

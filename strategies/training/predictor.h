@@ -6,7 +6,7 @@
 #include <map>
 
 #include "models/network.h"
-#include "strategies/training/inference.h"
+#include "strategies/training/replayed_calls.h"
 
 namespace graft {
 
@@ -24,24 +24,23 @@ class Predictor {
   std::int64_t replays() const { return replays_; }
 
  private:
-  struct Captured {
-    std::int64_t kind = 0;  // for Backend::begin_step
-    bool is_settled =
-        false;  // the device has chosen its algorithms, and the last batch got the addresses planned for it
-    std::unique_ptr<CapturedStep> calls;
-    std::uint64_t addresses = 0, weights = 0;
+  struct Identity {
     const void* x = nullptr;
-    Tensor logits;
+    std::uint64_t weights = 0;
+    friend bool operator==(const Identity&, const Identity&) = default;
   };
-  Tensor replay(Captured& captured, const Tensor& x, std::uint64_t addresses);
-  void capture(Captured& captured, const Tensor& x);
+  struct Batch {
+    ReplayedCalls<Identity> calls;
+    Tensor logits;  // of the captured calls
+  };
+  Tensor replay(Batch& batch, const PlannedStep& step, const Tensor& x);
 
   const Network& network_;
   Context& context_;
   const bool captures_;
   const Inference inference_;
   const EvaluationMode evaluation_;
-  std::map<Shape, Captured> captured_;
+  std::map<Shape, Batch> batches_;
   std::int64_t replays_ = 0;
 };
 

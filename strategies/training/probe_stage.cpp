@@ -8,7 +8,8 @@
 
 #include "data/files.h"
 #include "models/network_io.h"
-#include "strategies/training/fit.h"
+#include "strategies/training/checkpoint.h"
+#include "strategies/training/epoch_steps.h"
 #include "strategies/training/resume_check.h"
 
 namespace graft {

@@ -1,19 +1,17 @@
-// graft train as a function: opens data and model, prepares the run directory, fits, restores the best weights, tests,
-// and writes the results.
+#include "strategies/training/train.h"
+
 #include <fmt/format.h>
 
-#include <chrono>
-#include <future>
 #include <nlohmann/json.hpp>
 
 #include "data/csv.h"
 #include "data/files.h"
-#include "kernels/dry_backend.h"
 #include "models/network_io.h"
 #include "strategies/batches/images_ahead.h"
 #include "strategies/batches/leak_check.h"
+#include "strategies/training/environment.h"
+#include "strategies/training/evaluation.h"
 #include "strategies/training/fit.h"
-#include "strategies/training/inference.h"
 #include "strategies/training/probe_stage.h"
 #include "strategies/training/resume_check.h"
 #include "strategies/training/starting_model.h"
@@ -23,15 +21,15 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-void add_predictions(std::string& csv, const Answers& answers, const Dataset& dataset) {
-  const std::vector<std::int32_t> predicted = predicted_classes(answers.probabilities, answers.classes);
-  for (std::int64_t i = 0; i < answers.n(); ++i) {
-    const Sample& sample = dataset.samples()[std::size_t(answers.samples[std::size_t(i)])];
+void add_predictions(std::string& csv, const Predictions& predictions, const Dataset& dataset) {
+  const std::vector<std::int32_t> predicted = predicted_classes(predictions.probabilities, predictions.classes);
+  for (std::int64_t i = 0; i < predictions.n(); ++i) {
+    const Sample& sample = dataset.samples()[std::size_t(predictions.samples[std::size_t(i)])];
     std::vector<std::string> fields{sample.path, std::string(to_string(sample.split)),
                                     dataset.class_names()[std::size_t(sample.label)],
                                     dataset.class_names()[std::size_t(predicted[std::size_t(i)])]};
-    for (std::int64_t c = 0; c < answers.classes; ++c)
-      fields.push_back(fmt::format("{:.9g}", answers.probabilities[std::size_t(i * answers.classes + c)]));
+    for (std::int64_t c = 0; c < predictions.classes; ++c)
+      fields.push_back(fmt::format("{:.9g}", predictions.probabilities[std::size_t(i * predictions.classes + c)]));
     csv += csv_line(fields);
   }
 }
@@ -46,13 +44,13 @@ std::optional<std::string> measure(const Network& network, const Dataset& datase
   for (Split split : {Split::val, Split::test}) {
     const std::int64_t count = batches.count(split);
     if (count == 0) continue;
-    const Answers answers =
-        answer(network, batches.evaluation(split),
-               {.pass = to_string(split), .count = count, .stop = call.stop, .rows = batches.rows()}, progress);
-    if (answers.n() < count) return {};
-    const EvaluationResult scores = evaluate_answers(answers, dataset.class_names(), to_string(split));
+    const Predictions predictions = predict_batches(
+        network, batches.evaluation(split),
+        {.name = to_string(split), .count = count, .stop = call.stop, .rows = batches.rows()}, progress);
+    if (predictions.n() < count) return {};
+    const EvaluationResult scores = evaluate_predictions(predictions, dataset.class_names(), to_string(split));
     summary[std::string(to_string(split))] = Json::parse(to_json(scores));
-    add_predictions(csv, answers, dataset);
+    add_predictions(csv, predictions, dataset);
     if (split == Split::test) {
       result.has_test = true;
       result.test = scores;
@@ -119,25 +117,6 @@ void record_plans(const RunDirectory& directory, const Backend& device) {
                   with_plans(read_text(directory.file("environment.json")), {device.description(), lines}));
 }
 
-RunDirectory::Existing existing_of(const TrainSettings& s) {
-  using Existing = RunDirectory::Existing;
-  return s.overwrite ? Existing::overwrite : s.resume ? Existing::resume : Existing::refuse;
-}
-
-bool has_checkpoint_to_resume(const TrainSettings& s) { return s.resume && RunDirectory(s.output).has("last.h5"); }
-
-/// What needs no image fails before all are decoded: a run directory in use, weights that cannot be used, fewer epochs
-/// than the strategy needs.
-void check_without_images(const TrainSettings& settings) {
-  RunDirectory(settings.output).check(existing_of(settings));
-  if (has_checkpoint_to_resume(settings)) return;
-  Context context(std::make_unique<DryBackend>(Device{DeviceKind::reference}, BackendOptions{}));
-  const std::unique_ptr<Network> network = make_network(context, starting_info(settings));
-  TrainSettings unfrozen = settings;
-  unfrozen.freeze_channels.clear();  // the head's depend on the number of classes
-  plan_epoch(*make_strategy(unfrozen), unfrozen, {0, settings.epochs, network->parameters(), network->blocks()});
-}
-
 /// What a run that goes on with another number of epochs is not; empty if the number is the same.
 std::string other_epochs_note(const RunDirectory& directory, const RunCall& call) {
   if (!directory.has("config.toml")) return {};
@@ -154,6 +133,131 @@ bool was_tested(const RunDirectory& directory) {
   if (!directory.has("summary.json")) return false;
   const Json summary = Json::parse(read_text(directory.file("summary.json")), nullptr, false);
   return summary.is_object() && summary.contains("test");
+}
+
+/// A call of train(), and what all its parts need.
+struct Run {
+  Context& context;
+  const TrainSettings& settings;
+  const RunCall& call;
+  ProgressSink& progress;
+  RunDirectory directory;
+  bool resumes = false;  // from the checkpoint in it
+  RunClock clock = {};
+  bool takes_probe() const { return !resumes && !settings.probe_from.empty(); }
+  RunClock::Part part(const char* name) { return {clock, name}; }
+};
+
+struct RunInputs {
+  Dataset dataset;
+  std::optional<LeakageReport> leaks;
+  StartingModel model;
+  Network& network() const { return *model.network; }
+};
+
+RunInputs open_inputs(Run& run) {
+  const TrainSettings& settings = run.settings;
+  Dataset dataset = [&] {
+    const RunClock::Part images = run.part("images");
+    return run.call.images ? run.call.images->take() : open_dataset(settings, settings.leak_check);
+  }();
+  for (const std::string& line : dataset.notes()) run.progress.note(line);
+  for (const BadImage& bad : dataset.skipped()) run.progress.note("skipped " + bad.path + ": " + bad.reason);
+  std::optional<LeakageReport> leaks = [&] {
+    const RunClock::Part images = run.part("images");
+    return check_leaks(dataset, settings, run.progress);
+  }();
+  StartingModel model = [&] {
+    const RunClock::Part opening = run.part("model");
+    return run.resumes ? resumed_model(run.context, run.directory.last())
+                       : starting_model(run.context, settings, dataset.class_names());
+  }();
+  if (settings.dropout >= 0) model.network->set_dropout(settings.dropout);
+  for (const std::string& line : model.notes) run.progress.note(line);
+  return {std::move(dataset), std::move(leaks), std::move(model)};
+}
+
+/// A run that cannot be planned fails before it writes anything.
+void check_plan(const Run& run, const Network& network) {
+  const TrainSettings& settings = run.settings;
+  resolved_graph(settings, run.context.backend());
+  if (!run.resumes)
+    plan_epoch(*make_strategy(settings), settings, {0, settings.epochs, network.parameters(), network.blocks()});
+}
+
+/// The files that are there before training, and of a probe those of its epochs, whose weights the network takes.
+/// Returns what is to be said of a run that goes on with another number of epochs.
+std::string prepare_directory(const Run& run, const RunInputs& inputs) {
+  const RunDirectory& directory = run.directory;
+  const Backend& device = run.context.backend();
+  const std::string environment = environment_json({.device_description = device.description(),
+                                                    .command_line = run.call.command_line,
+                                                    .model = run.settings.weights,
+                                                    .model_sha256 = inputs.model.sha256,
+                                                    .seed = run.settings.seed});
+  const ProbeStageSpec probe{run.settings, run.call.config_toml, environment, inputs.dataset, inputs.network()};
+  if (run.takes_probe()) check_probe_stage(probe);
+
+  directory.prepare(existing_of(run.settings));
+  std::string epochs_note;
+  if (run.resumes) {
+    epochs_note = other_epochs_note(directory, run.call);
+    check_same_run(directory, run.call.config_toml, inputs.dataset.split_csv());
+    keep_plans(directory, run.context.backend(), run.progress);
+  } else {
+    directory.write("environment.json", environment);
+  }
+  directory.write("config.toml", run.call.config_toml);
+  directory.write("split.csv", inputs.dataset.split_csv());
+  if (inputs.leaks && !inputs.leaks->is_clean()) directory.write("leaks.csv", leaks_csv(*inputs.leaks));
+  if (run.takes_probe()) {
+    run.progress.note(take_probe_stage(probe, directory));
+    load_weights(inputs.network(), read_model_file(directory.last()).weights);
+  }
+  return epochs_note;
+}
+
+/// As far as the run has come.
+std::unique_ptr<Fit> make_fit(Run& run, const RunInputs& inputs, SplitBatches& batches) {
+  const auto starting_network = [&run, &inputs] {
+    StartingModel start = starting_model(run.context, run.settings, inputs.dataset.class_names());
+    if (run.resumes) check_same_weights(run.directory, start.sha256);
+    return std::move(start.network);
+  };
+  auto fit = std::make_unique<Fit>(FitSpec{.network = inputs.network(),
+                                           .dataset = inputs.dataset,
+                                           .settings = run.settings,
+                                           .batches = batches,
+                                           .directory = run.directory,
+                                           .stop = run.call.stop,
+                                           .starting_network = starting_network,
+                                           .clock = &run.clock},
+                                   run.progress);
+  if (run.resumes || run.takes_probe()) fit->resume(read_checkpoint(run.directory.last()));
+  return fit;
+}
+
+void note_resumed(const Run& run, const TrainState& state, const std::string& epochs_note) {
+  run.progress.note(fmt::format("continuing in epoch {} after step {}", state.epoch + 1, state.steps));
+  if (!epochs_note.empty()) run.progress.note(epochs_note);
+  if (was_tested(run.directory))
+    run.progress.note("the run was finished and tested before; at its end the test images are read once more");
+}
+
+/// False when it was stopped.
+bool train_or_save(const Run& run, Fit& fit) {
+  if (run.settings.max_steps != 0 || run.resumes) return fit.run();
+  fit.save();
+  fit.finish_saving();
+  run.progress.note("no steps asked for: the initial model is " + run.directory.last().string());
+  return true;
+}
+
+RunResult interrupted_result(const TrainState& state) {
+  RunResult result;
+  fill(result, state);
+  result.was_interrupted = true;
+  return result;
 }
 
 Json summary_head(const TrainSettings& s, const Network& network, Fit& fit) {
@@ -180,128 +284,65 @@ Json summary_head(const TrainSettings& s, const Network& network, Fit& fit) {
   return j;
 }
 
-}  // namespace
-
-ImagesAhead::ImagesAhead(const TrainSettings& settings) {
-  check_without_images(settings);
-  images_ =
-      std::async(std::launch::async, [this, settings] { return open_dataset(settings, settings.leak_check, &stop_); });
-}
-
-RunResult train(Context& context, const TrainSettings& settings, const RunCall& call, ProgressSink& progress) {
-  check(settings);
-  RunClock clock;
-  const auto part = [&](const char* name) { return RunClock::Part(clock, name); };
-  const RunDirectory directory(settings.output);
-  const bool resumes = has_checkpoint_to_resume(settings);
-  if (settings.resume && !resumes) progress.note("nothing to resume in " + settings.output + ": starting");
-  if (!call.images) check_without_images(settings);
-
-  const Dataset dataset = [&] {
-    const RunClock::Part images = part("images");
-    return call.images ? call.images->take() : open_dataset(settings, settings.leak_check);
-  }();
-  for (const std::string& line : dataset.notes()) progress.note(line);
-  for (const BadImage& bad : dataset.skipped()) progress.note("skipped " + bad.path + ": " + bad.reason);
-  const std::optional<LeakageReport> leaks = [&] {
-    const RunClock::Part images = part("images");
-    return check_leaks(dataset, settings, progress);
-  }();
-  StartingModel model = [&] {
-    const RunClock::Part opening = part("model");
-    return resumes ? resumed_model(context, directory.last())
-                   : starting_model(context, settings, dataset.class_names());
-  }();
-  if (settings.dropout >= 0) model.network->set_dropout(settings.dropout);
-  for (const std::string& line : model.notes) progress.note(line);
-  Network& network = *model.network;
-
-  // A run that cannot be planned fails before it writes anything.
-  resolved_graph(settings, context.backend());
-  if (!resumes)
-    plan_epoch(*make_strategy(settings), settings, {0, settings.epochs, network.parameters(), network.blocks()});
-
-  const std::string environment = environment_json({.device_description = context.backend().description(),
-                                                    .command_line = call.command_line,
-                                                    .model = settings.weights,
-                                                    .model_sha256 = model.sha256,
-                                                    .seed = settings.seed});
-  const ProbeStageSpec probe{settings, call.config_toml, environment, dataset, network};
-  const bool takes_probe = !resumes && !settings.probe_from.empty();
-  if (takes_probe) check_probe_stage(probe);
-
-  directory.prepare(existing_of(settings));
-  std::string epochs_note;
-  if (resumes) {
-    epochs_note = other_epochs_note(directory, call);
-    check_same_run(directory, call.config_toml, dataset.split_csv());
-    keep_plans(directory, context.backend(), progress);
-  } else {
-    directory.write("environment.json", environment);
-  }
-  directory.write("config.toml", call.config_toml);
-  directory.write("split.csv", dataset.split_csv());
-  if (leaks && !leaks->is_clean()) directory.write("leaks.csv", leaks_csv(*leaks));
-  if (takes_probe) {
-    progress.note(take_probe_stage(probe, directory));
-    load_weights(network, read_model_file(directory.last()).weights);
-  }
-
-  SplitBatches batches({network, dataset, settings, transform_of(network.info()), directory.path()});
-  const auto starting_network = [&] {
-    StartingModel start = starting_model(context, settings, dataset.class_names());
-    if (resumes) check_same_weights(directory, start.sha256);
-    return std::move(start.network);
-  };
-  Fit fit({network, dataset, settings, batches, directory, call.stop, starting_network, &clock}, progress);
-  if (resumes || takes_probe) fit.resume(read_checkpoint(directory.last()));
-  if (resumes) {
-    if (fit.is_done() && directory.has("summary.json"))
-      return finished_result(directory, fit.state(), dataset.class_names());
-    progress.note(fmt::format("continuing in epoch {} after step {}", fit.state().epoch + 1, fit.state().steps));
-    if (!epochs_note.empty()) progress.note(epochs_note);
-    if (was_tested(directory))
-      progress.note("the run was finished and tested before; at its end the test images are read once more");
-  }
-
+/// Of the best weights, if an epoch was completed.
+RunResult test_and_write(Run& run, const RunInputs& inputs, SplitBatches& batches, Fit& fit) {
+  const Network& network = inputs.network();
   RunResult result;
-  if (settings.max_steps == 0 && !resumes) {
-    fit.save();
-    fit.finish_saving();
-    progress.note("no steps asked for: the initial model is " + directory.last().string());
-  } else if (!fit.run()) {
-    record_plans(directory, context.backend());
-    fill(result, fit.state());
-    result.was_interrupted = true;
-    return result;
-  }
-  record_plans(directory, context.backend());
   fill(result, fit.state());
-  Json summary = summary_head(settings, network, fit);
+  Json summary = summary_head(run.settings, network, fit);
   if (summary["best_is_of_earlier_stage"])
-    progress.note(
+    run.progress.note(
         fmt::format("the best epoch, {} of {}, came before the last stage: what is tested owes nothing to that stage "
                     "(of equal epochs the first is the best)",
-                    fit.state().best_epoch, settings.epochs));
-  summary["leaks"] = Json::parse(leaks_summary(leaks, settings));
+                    fit.state().best_epoch, run.settings.epochs));
+  summary["leaks"] = Json::parse(leaks_summary(inputs.leaks, run.settings));
   if (fit.state().best_epoch > 0) {
-    const RunClock::Part testing = part("test");
+    const RunClock::Part testing = run.part("test");
     fit.load_best();
     if (batches.has_features()) batches.keep_features_of(FrozenProof::take(network.parameters()).digest());
-    const auto predictions = measure(network, dataset, batches, call, progress, result, summary);
+    const auto predictions = measure(network, inputs.dataset, batches, run.call, run.progress, result, summary);
     fit.finish_saving();  // predictions are those of weights that are there
     if (!predictions) {
       result.was_interrupted = true;
       return result;
     }
-    directory.write("predictions.csv", *predictions);
+    run.directory.write("predictions.csv", *predictions);
   }
   fit.finish_saving();
-  result.seconds = clock.seconds();
+  result.seconds = run.clock.seconds();
   summary["seconds"] = result.seconds;
   result.summary_json = summary.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";  // paths may be anything
-  directory.write("summary.json", result.summary_json);
+  run.directory.write("summary.json", result.summary_json);
   return result;
+}
+
+}  // namespace
+
+RunResult train(Context& context, const TrainSettings& settings, const RunCall& call, ProgressSink& progress) {
+  check(settings);
+  Run run{.context = context,
+          .settings = settings,
+          .call = call,
+          .progress = progress,
+          .directory = RunDirectory(settings.output),
+          .resumes = has_checkpoint_to_resume(settings)};
+  if (settings.resume && !run.resumes) progress.note("nothing to resume in " + settings.output + ": starting");
+  if (!call.images) check_without_images(settings);
+
+  const RunInputs inputs = open_inputs(run);
+  check_plan(run, inputs.network());
+  const std::string epochs_note = prepare_directory(run, inputs);
+  SplitBatches batches(
+      {inputs.network(), inputs.dataset, settings, transform_of(inputs.network().info()), run.directory.path()});
+  const std::unique_ptr<Fit> fit = make_fit(run, inputs, batches);
+  if (run.resumes) {
+    if (fit->is_done() && run.directory.has("summary.json"))
+      return finished_result(run.directory, fit->state(), inputs.dataset.class_names());
+    note_resumed(run, fit->state(), epochs_note);
+  }
+  const bool is_complete = train_or_save(run, *fit);
+  record_plans(run.directory, context.backend());
+  return is_complete ? test_and_write(run, inputs, batches, *fit) : interrupted_result(fit->state());
 }
 
 }  // namespace graft

@@ -1,8 +1,5 @@
 #include "strategies/training/train_step.h"
 
-#include "kernels/capture.h"
-#include "strategies/training/inference.h"
-
 namespace graft {
 namespace {
 
@@ -56,25 +53,19 @@ StepResult TrainStep::run(const StepCall& call) {
   write_numbers(call);
   const StepSpec update = update_spec(call);
   if (call.is_last) spec_.optimizer.make_room(update);
-  Captured& captured = captured_[kind_of(call)];
-  if (captured.number == 0) captured.number = ++kinds_;
-  PlannedStep planned(context_.backend(), captured.number);
-  if (spec_.captures && captured.is_settled && planned.addresses() != 0) {
+  ReplayedCalls<Identity>& calls = calls_of(call);
+  PlannedStep step = calls.begin();
+  if (spec_.captures && calls.can_replay(step)) {
     if (call.is_last) spec_.optimizer.begin_step(update);
-    if (!is_current(captured, call, planned.addresses())) capture(captured, call);
-    captured.addresses = planned.addresses();
-    captured.calls->replay();
-    for (RunningStatistics& s : spec_.network.parameters().statistics()) s.version += s.update_running;
-    ++replays_;
+    replay(calls, step, call);
   } else {
-    backward(forward(call));
+    compute(call);
     if (call.is_last) {
       const NamedRange part(context_.backend(), "update");
       spec_.optimizer.step(update);
     }
   }
-  captured.is_settled = planned.end();
-  if (!captured.is_settled) captured.calls = nullptr;  // its addresses may be others' now
+  calls.end(step);
   const bool has_reading = call.is_last && (update.records || update.max_gradient_norm > 0 || update.relative_rates);
   return {context_.backend().begin_copy_out(report_.view().data, kReportSize * size_of(DType::f64)),
           has_reading ? std::optional(spec_.optimizer.reading()) : std::nullopt};
@@ -110,25 +101,31 @@ StepSpec TrainStep::update_spec(const StepCall& call) const {
           .halt = report_.window(kReportHalted, {1, 1, 1, 1}).view()};
 }
 
-bool TrainStep::is_current(const Captured& captured, const StepCall& call, std::uint64_t addresses) const {
-  return captured.calls && captured.addresses == addresses && captured.x == call.batch.x.view().data &&
-         (!call.is_last || captured.update == spec_.optimizer.identity());
+ReplayedCalls<TrainStep::Identity>& TrainStep::calls_of(const StepCall& call) {
+  const auto [entry, is_new] = calls_.try_emplace(kind_of(call), context_.backend(), kinds_ + 1);
+  if (is_new) ++kinds_;
+  return entry->second;
 }
 
-void TrainStep::capture(Captured& captured, const StepCall& call) {
-  captured.calls = nullptr;
-  captured.calls = captured_calls(context_.backend(), [&] {
-    try {
-      backward(forward(call));
+/// The update was begun.
+void TrainStep::replay(ReplayedCalls<Identity>& calls, const PlannedStep& step, const StepCall& call) {
+  Identity identity{.x = call.batch.x.view().data,
+                    .update = call.is_last ? spec_.optimizer.identity() : StepIdentity{}};
+  if (!calls.are_current(step, identity))
+    calls.capture(step, std::move(identity), [&] {
+      compute(call);
       const NamedRange part(context_.backend(), "update");
       if (call.is_last) spec_.optimizer.run_step();
-    } catch (...) {
-      context_.tape().clear();
-      throw;
-    }
-  });
-  captured.x = call.batch.x.view().data;
-  if (call.is_last) captured.update = spec_.optimizer.identity();
+    });
+  calls.replay();
+  for (RunningStatistics& s : spec_.network.parameters().statistics()) s.version += s.update_running;
+  ++replays_;
+}
+
+/// The gradients.
+void TrainStep::compute(const StepCall& call) try { backward(forward(call)); } catch (...) {
+  context_.tape().clear();
+  throw;
 }
 
 /// The batch's loss, its penalty included, on the tape. What the host wants to know of it is left in the report.

@@ -11,6 +11,7 @@
 #include "optim/optimizer.h"
 #include "strategies/batches/batch_source.h"
 #include "strategies/strategy.h"
+#include "strategies/training/replayed_calls.h"
 
 namespace graft {
 
@@ -58,7 +59,7 @@ class TrainStep {
   /// What holds from now on, and how many parts of the network are frozen at its front (frozen_prefix.h).
   void follow(const EpochPlan& plan, int frozen_parts);
   /// Drops what was captured: after any change of what trains, of batch norm's switches or of the tensors themselves.
-  void forget() { captured_.clear(); }
+  void forget() { calls_.clear(); }
   /// Where batches of `images` images are to be put: the same memory every time.
   DeviceBatch& inputs(std::int64_t images) { return inputs_[images].batch; }
   /// One step. A loss or penalty that is not finite leaves the weights as they are, in this step and all later ones.
@@ -87,14 +88,10 @@ class TrainStep {
     bool is_first = true, is_last = true, records = false;
     friend auto operator<=>(const Kind&, const Kind&) = default;
   };
-  struct Captured {
-    std::int64_t number = 0;  // for Backend::begin_step; 0: has not run
-    bool is_settled =
-        false;  // the device has chosen its algorithms, and the last step got the addresses planned for it
-    std::unique_ptr<CapturedStep> calls;
-    std::uint64_t addresses = 0;
+  struct Identity {
     const void* x = nullptr;
-    StepIdentity update;  // of the last batch's
+    StepIdentity update;  // with the last batch
+    friend bool operator==(const Identity&, const Identity&) = default;
   };
 
   void write_numbers(const StepCall& call);
@@ -102,10 +99,11 @@ class TrainStep {
   Kind kind_of(const StepCall& call) const;
   StepSpec update_spec(const StepCall& call) const;
   bool is_penalised() const;
-  bool is_current(const Captured& captured, const StepCall& call, std::uint64_t addresses) const;
-  void capture(Captured& captured, const StepCall& call);
+  ReplayedCalls<Identity>& calls_of(const StepCall& call);
+  void replay(ReplayedCalls<Identity>& calls, const PlannedStep& step, const StepCall& call);
 
-  // The step itself. The update is Optimizer::run_step.
+  // The step itself. The update is the optimizer's.
+  void compute(const StepCall& call);
   Tensor forward(const StepCall& call);
   void backward(const Tensor& loss);
   Pass run_network(const DeviceBatch& batch);
@@ -117,7 +115,7 @@ class TrainStep {
   int frozen_parts_ = 0;
   std::map<std::int64_t, Inputs> inputs_;  // by the number of images
   Tensor numbers_, report_;                // f64
-  std::map<Kind, Captured> captured_;
+  std::map<Kind, ReplayedCalls<Identity>> calls_;
   std::int64_t kinds_ = 0;  // ever
   std::int64_t replays_ = 0;
 };

@@ -156,7 +156,7 @@ TEST(Metrics, LossStaysFiniteWhenAProbabilityUnderflows) {
 }
 
 TEST(Metrics, SoftmaxOfLargeLogits) {
-  const auto p = softmax_rows(std::vector<float>{1000.0F, 1000.0F, -1000.0F, 0.0F, std::log(3.0F), 0.0F}, 3);
+  const auto p = softmax_rows(std::vector<double>{1000.0F, 1000.0F, -1000.0F, 0.0F, std::log(3.0F), 0.0F}, 3);
   EXPECT_DOUBLE_EQ(p[0], 0.5);
   EXPECT_EQ(p[2], 0.0);
   EXPECT_NEAR(p[4], 0.6, 1e-7);  // log(3) was rounded to float

@@ -7,6 +7,7 @@
 #include "data/csv.h"
 #include "models/adapters.h"
 #include "strategies/strategy.h"
+#include "strategies/training/evaluate.h"
 #include "tests/strategies/strategies_testing.h"
 
 namespace graft {

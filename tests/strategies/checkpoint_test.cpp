@@ -58,6 +58,17 @@ TEST(Checkpoint, KeepsMomentsAnchorsAndGradientHistory) {
   }
 }
 
+TEST(Checkpoint, OfAnEarlierVersionHoldsOneMoreNumber) {
+  Checkpoint kept;
+  set_state(kept, {.epoch = 3, .steps = 12, .stopped_early = true});
+  EXPECT_FALSE(kept.state.arrays.contains("is_finished"));
+  kept.state.arrays["is_finished"] = std::vector<std::int64_t>{0};
+  const TrainState state = read_state(kept);
+  EXPECT_EQ(state.epoch, 3);
+  EXPECT_EQ(state.steps, 12);
+  EXPECT_TRUE(state.stopped_early);
+}
+
 TEST(Checkpoint, SaysWhichAnchorIsMissing) {
   SmallRun run(DeviceKind::reference);
   run.step(0);

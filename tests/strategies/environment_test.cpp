@@ -1,4 +1,6 @@
 // environment.json with what the device chose.
+#include "strategies/training/environment.h"
+
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>

@@ -1,4 +1,6 @@
 // Which images `graft evaluate` scores: those that a run held out, or a split that is drawn now, which is said.
+#include "strategies/training/evaluate.h"
+
 #include <gtest/gtest.h>
 
 #include "tests/strategies/strategies_testing.h"

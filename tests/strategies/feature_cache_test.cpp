@@ -11,7 +11,6 @@
 #include <sstream>
 
 #include "strategies/training/fit.h"
-#include "strategies/training/inference.h"
 #include "tests/strategies/strategies_testing.h"
 #include "tests/support/capturing_device.h"
 

@@ -48,9 +48,9 @@ TEST(FreezePlan, SelectsHeadBlockAndPattern) {
   EXPECT_EQ(s.trained(block), "conv1.weight bn1.weight bn1.bias ");
   EXPECT_TRUE(block.uses_batch_statistics());
   FreezePlan pattern = FreezePlan::frozen(s.set);
-  EXPECT_EQ(pattern.train_matching(s.set, "*.bias"), 3);
+  EXPECT_EQ(pattern.set_trains(s.set, {.name = "*.bias"}, true), 3);
   EXPECT_EQ(s.trained(pattern), "bn1.bias fc1.bias fc2.bias ");
-  EXPECT_EQ(pattern.train_matching(s.set, "fc?.w*"), 2);
+  EXPECT_EQ(pattern.set_trains(s.set, {.name = "fc?.w*"}, true), 2);
 }
 
 TEST(FreezePlan, EverySwitchIsSelectedByBlockNameAndLayerType) {

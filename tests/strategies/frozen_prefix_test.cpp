@@ -24,7 +24,7 @@ TEST(FrozenPrefix, EndsAtTheFirstBlockThatTrainsOrWhoseStatisticsMove) {
   EXPECT_EQ(frozen_prefix(*network, plan).parts, 4);
   EXPECT_EQ(frozen_prefix(*network, plan).limit, "layer4 trains");
   plan = frozen;
-  plan.train_matching(set, "layer2.1.bn2.bias");
+  plan.set_trains(set, {.name = "layer2.1.bn2.bias"}, true);
   EXPECT_EQ(frozen_prefix(*network, plan).parts, 2);
 
   plan = frozen;

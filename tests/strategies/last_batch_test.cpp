@@ -7,7 +7,9 @@
 #include "kernels/observed_backend.h"
 #include "models/network_io.h"
 #include "strategies/batches/device_images.h"
-#include "strategies/training/inference.h"
+#include "strategies/training/evaluate.h"
+#include "strategies/training/evaluation.h"
+#include "strategies/training/predict.h"
 #include "tests/strategies/strategies_testing.h"
 
 namespace graft {
@@ -90,11 +92,11 @@ TEST(LastBatch, FollowsThePlanOfTheOthersMemory) {
                                       .threads = 2},
                                      0);
   testing::RecordingSink sink;
-  const AnswerCall call{.count = std::ssize(dataset.indices(Split::train))};
-  answer(*network, *batches, call, sink);
+  const PredictionPass pass{.count = std::ssize(dataset.indices(Split::train))};
+  predict_batches(*network, *batches, pass, sink);
   EXPECT_GT(sizes.unplanned, 0) << "the first batch has no plan to keep to";
   sizes.unplanned = 0;
-  answer(*network, *batches, call, sink);
+  predict_batches(*network, *batches, pass, sink);
   EXPECT_EQ(sizes.unplanned, 0);
   EXPECT_EQ(sizes.seen, std::set{kStepBatch});
 }

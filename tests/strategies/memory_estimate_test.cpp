@@ -6,8 +6,8 @@
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/out_of_memory.h"
 #include "strategies/strategy.h"
+#include "strategies/training/evaluation.h"
 #include "strategies/training/fit.h"
-#include "strategies/training/inference.h"
 #include "tests/strategies/strategies_testing.h"
 
 namespace graft {
@@ -40,7 +40,7 @@ MemoryUse measured(const MemoryQuestion& q) {
   Fit fit({*network, dataset, q.settings, batches, nowhere, nullptr, starting_network}, sink);
   const auto lr = [](std::int64_t) { return 1e-6; };
   EXPECT_TRUE(fit.sweep({.steps = 3, .lr = lr, .take_loss = [](std::int64_t, double) { return true; }}));
-  answer(*network, batches.training(), {.pass = "validate", .count = std::ssize(samples)}, sink);
+  predict_batches(*network, batches.training(), {.name = "validate", .count = std::ssize(samples)}, sink);
   return context.backend().memory();
 }
 

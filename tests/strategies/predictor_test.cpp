@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "models/initialise.h"
+#include "strategies/batches/batch_source.h"
 #include "tests/support/capturing_device.h"
 
 namespace graft {

@@ -9,7 +9,7 @@
 #include "data/csv.h"
 #include "models/initialise.h"
 #include "models/network_io.h"
-#include "strategies/training/run.h"
+#include "strategies/training/train.h"
 #include "tests/data/data_testing.h"
 #include "tests/shared_model.h"
 

@@ -109,12 +109,12 @@ TEST(Tensorboard, ShowsImagesAsTheNetworkSeesThem) {
 TEST(Tensorboard, ShowsTheSurestErrorsFirst) {
   const Dataset dataset = open_dataset(short_run(""));
   const Transform transform{.resize = 32, .crop = 32};
-  const Answers answers{.classes = 2,
-                        .logits = {},
-                        .probabilities = {0.6, 0.4, 0.9, 0.1, 0.2, 0.8, 0.7, 0.3},
-                        .labels = {1, 1, 1, 1},
-                        .samples = {2, 0, 1, 3}};
-  const Image sheet = error_sheet(dataset, answers, transform);
+  const Predictions predictions{.classes = 2,
+                                .logits = {},
+                                .probabilities = {0.6, 0.4, 0.9, 0.1, 0.2, 0.8, 0.7, 0.3},
+                                .labels = {1, 1, 1, 1},
+                                .samples = {2, 0, 1, 3}};
+  const Image sheet = error_sheet(dataset, predictions, transform);
   EXPECT_EQ(sheet.width, 3 * 33 - 1);
   EXPECT_EQ(sheet.height, 32);
   for (const auto& [place, sample] : {std::pair{0, 0}, {1, 3}, {2, 2}})

@@ -1,0 +1,67 @@
+#include "strategies/training/evaluation.h"
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "data/metrics.h"
+#include "strategies/seconds.h"
+
+namespace graft {
+
+Predictions predict_batches(const Network& network, BatchSource& batches, const PredictionPass& pass,
+                            ProgressSink& progress) {
+  Context& context = network.context();
+  const NoGrad no_grad(context);
+  const EvaluationMode evaluation(context);
+  Predictions predictions{.classes = network.num_classes()};
+  PassProgress report{.pass = pass.name, .epoch = pass.epoch, .epochs = pass.epochs, .total = pass.count};
+  const auto begin = std::chrono::steady_clock::now();
+  batches.start(0);
+  std::int64_t rows = pass.rows;
+  for (DeviceBatch batch; batches.next(batch);) {
+    if (pass.stop && *pass.stop) break;
+    rows = rows_beside(context.backend(), batch.n(), rows);
+    const Tensor x = filled_up(batch.x, rows);  // a step's plan is of every allocation in it
+    const std::vector<double> logits = [&] {
+      const PlannedStep step(context.backend(), -1 - rows * network.parts() - batch.part);
+      return network.run_parts(x, batch.part, network.parts()).to_host();
+    }();
+    predictions.logits.insert(predictions.logits.end(), logits.begin(),
+                              logits.begin() + batch.n() * predictions.classes);
+    predictions.labels.insert(predictions.labels.end(), batch.labels.begin(), batch.labels.end());
+    predictions.samples.insert(predictions.samples.end(), batch.samples.begin(), batch.samples.end());
+    report.done = predictions.n();
+    report.images_per_second = double(report.done) / seconds_since(begin);
+    progress.advance(report);
+  }
+  progress.end_pass();
+  predictions.probabilities = softmax_rows(predictions.logits, predictions.classes);
+  return predictions;
+}
+
+EvaluationResult evaluate_predictions(const Predictions& predictions, const std::vector<std::string>& class_names,
+                                      std::string_view split) {
+  return {compute_metrics(predictions.probabilities, predictions.labels, predictions.classes), class_names,
+          std::string(split)};
+}
+
+std::string to_json(const EvaluationResult& m) {
+  nlohmann::ordered_json j;  // NaN becomes null
+  j["n"] = m.n;
+  j["loss"] = m.loss;
+  j["accuracy"] = m.accuracy;
+  j["macro_accuracy"] = m.macro_accuracy;
+  j["macro_f1"] = m.macro_f1;
+  j["kappa"] = m.kappa;
+  j["auc"] = m.auc;
+  j["average_precision"] = m.average_precision;
+  j["confusion"] = m.confusion;
+  j["weighted_f1"] = m.weighted_f1;
+  j["sensitivity"] = m.sensitivity;
+  j["specificity"] = m.specificity;
+  j["brier"] = m.brier;
+  j["calibration_error"] = m.calibration_error;
+  return j.dump();
+}
+
+}  // namespace graft

@@ -1,0 +1,48 @@
+// A network's predictions for all images of a source, and their scores: nothing is recorded, running statistics are
+// used. `graft evaluate` itself is evaluate.h.
+#pragma once
+
+#include <atomic>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/metrics.h"
+#include "strategies/batches/batch_source.h"
+#include "strategies/progress.h"
+
+namespace graft {
+
+/// Of some samples, in the order in which they came.
+struct Predictions {
+  std::int64_t classes = 0;
+  std::vector<double> logits = {}, probabilities = {};  // (n, classes)
+  std::vector<std::int32_t> labels = {};
+  std::vector<std::int64_t> samples = {};
+  std::int64_t n() const { return std::int64_t(labels.size()); }
+};
+
+struct PredictionPass {
+  std::string_view name = "test";  // for the progress display
+  std::int64_t epoch = 0, epochs = 0, count = 0;
+  const std::atomic<bool>* stop = nullptr;
+  std::int64_t rows = 0;  // of the batches of other passes; see rows_beside
+};
+/// One epoch of `batches` through the network. Fewer predictions than `count` when `stop` was raised.
+Predictions predict_batches(const Network& network, BatchSource& batches, const PredictionPass& pass,
+                            ProgressSink& progress);
+
+/// What is measured on a split; the metrics are the fields of summary.json's "test".
+struct EvaluationResult : Metrics {
+  std::vector<std::string> class_names;
+  std::string split;
+};
+
+/// {"n":…, "loss":…, …} on one line; NaN becomes null.
+std::string to_json(const EvaluationResult& result);
+
+/// Errors: no predictions.
+EvaluationResult evaluate_predictions(const Predictions& predictions, const std::vector<std::string>& class_names,
+                                      std::string_view split);
+
+}  // namespace graft
