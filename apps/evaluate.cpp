@@ -44,6 +44,10 @@ void add_evaluate_verb(Command& program) {
       options->job.split);
   options->settings.add_to(verb, {"train.batch", "train.size", "train.val_fraction", "train.test_fraction",
                                   "train.skip_bad", "train.device", "train.threads", "train.seed", "train.precision"});
+  verb.option({.flag = "--predictions",
+               .group = "Output",
+               .help = "CSV to write: path, split, label, predicted class and probabilities of each image"},
+              options->job.predictions);
   verb.output_options(options->is_json, options->is_quiet);
   verb.example("  graft evaluate runs/first images/ --split test --json");
   verb.run([options] { return run_evaluate(*options); });

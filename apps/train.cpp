@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <new>
 
@@ -97,8 +98,11 @@ int run_train(TrainOptions& options) {
   std::string text;
   if (result.best_epoch > 0) {
     // --max-steps may end a run within an epoch, which is validated but not counted.
-    text += fmt::format("best epoch {} of {}, validation macro accuracy {:.4f}\n", result.best_epoch,
-                        std::max(result.epochs, result.best_epoch), result.best_val_macro_accuracy);
+    const std::int64_t epochs = std::max(result.epochs, result.best_epoch);
+    text += std::isnan(result.best_val_macro_accuracy)
+                ? fmt::format("epoch {} of {}, chosen by no validation images\n", result.best_epoch, epochs)
+                : fmt::format("best epoch {} of {}, validation macro accuracy {:.4f}\n", result.best_epoch, epochs,
+                              result.best_val_macro_accuracy);
   }
   if (result.has_test)
     text += evaluation_text(result.test);

@@ -65,7 +65,7 @@ std::vector<Setting<T>> make_table() {
           half_open(-1, 1)),
 
       row("train.epochs", "--epochs", kTraining, &T::epochs, "passes over the training images at most", range(1)),
-      row("train.batch", "--batch", kTraining, &T::batch, "images per batch", range(1)),
+      row("train.batch", "--batch", kTraining, &T::batch, "images per batch", range(1, 1e6)),
       row("train.accumulate", "--accumulate", kTraining, &T::accumulate, "batches whose gradients make one update",
           range(1)),
       row("train.optimizer", "--optimizer", kTraining, &T::optimizer, "update rule", one_of({"sgd", "adam", "adamw"})),

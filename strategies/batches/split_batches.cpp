@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <thread>
 
 #include "kernels/out_of_memory.h"
+#include "kernels/usable_cores.h"
 #include "strategies/analysis/memory_estimate.h"
 
 namespace graft {
@@ -229,7 +229,7 @@ Augmentation augmentation_of(const TrainSettings& s) {
 int loader_threads(std::int64_t loader_threads, std::int64_t threads) {
   if (loader_threads > 0) return int(loader_threads);
   if (threads > 0) return int(threads);
-  return int(std::max(1U, std::thread::hardware_concurrency()));
+  return usable_cores();
 }
 
 Dataset open_dataset(const TrainSettings& s, bool finds_copies, const std::atomic<bool>* stop) {

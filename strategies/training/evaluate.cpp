@@ -81,14 +81,16 @@ Dataset open_to_evaluate(const EvaluateSettings& s, SplitNames& split_of) {
   return Dataset::open(spec);
 }
 
+/// As the run has it, or else the data.
+std::string split_name(const Sample& sample, const SplitNames& split_of) {
+  const auto listed = split_of.find(sample.path);
+  return listed == split_of.end() ? std::string(to_string(sample.split)) : listed->second;
+}
+
 std::vector<std::int64_t> choose_samples(const Dataset& dataset, const SplitNames& split_of, const std::string& split) {
   std::vector<std::int64_t> chosen;
-  for (std::int64_t i = 0; i < dataset.size(); ++i) {
-    const Sample& sample = dataset.samples()[std::size_t(i)];
-    const auto listed = split_of.find(sample.path);
-    const std::string_view in = listed == split_of.end() ? to_string(sample.split) : listed->second;
-    if (split == "all" || in == split) chosen.push_back(i);
-  }
+  for (std::int64_t i = 0; i < dataset.size(); ++i)
+    if (split == "all" || split_name(dataset.samples()[std::size_t(i)], split_of) == split) chosen.push_back(i);
   return chosen;
 }
 
@@ -120,7 +122,15 @@ EvaluationResult evaluate(Context& context, const EvaluateSettings& s, ProgressS
       predict_batches(*network, *batches, {.name = "evaluate", .count = std::int64_t(samples.size())}, progress);
   for (std::int32_t& label : predictions.labels) label = map[std::size_t(label)];
   std::vector<std::string> names = network->info().class_names;
-  if (names.empty()) names = dataset.class_names();
+  if (names.empty()) {  // the model may have more classes than the data
+    names = dataset.class_names();
+    for (std::int64_t c = std::ssize(names); c < predictions.classes; ++c) names.push_back(fmt::format("class {}", c));
+  }
+  if (!s.predictions.empty()) {
+    const auto split_of_sample = [&](const Sample& sample) { return split_name(sample, split_of); };
+    write_atomically(s.predictions,
+                     predictions_header(names) + predictions_lines(predictions, dataset, names, split_of_sample));
+  }
   return evaluate_predictions(predictions, names, s.split);
 }
 

@@ -15,6 +15,7 @@ struct EvaluateSettings {
   std::int64_t batch = 32, threads = 0, seed = 0, size = 0, image_cache_mb = 0;
   double val_fraction = 0.2, test_fraction = 0.2;
   bool skip_bad = false;
+  std::string predictions;  // a file to write, in the columns of a run's predictions.csv; empty: none
 };
 
 /// Where neither a run nor the data knows the split, it is drawn by the seed, with a note.

@@ -1,8 +1,11 @@
 #include "strategies/training/evaluation.h"
 
+#include <fmt/format.h>
+
 #include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "data/csv.h"
 #include "data/metrics.h"
 #include "strategies/seconds.h"
 
@@ -43,6 +46,29 @@ EvaluationResult evaluate_predictions(const Predictions& predictions, const std:
                                       std::string_view split) {
   return {compute_metrics(predictions.probabilities, predictions.labels, predictions.classes), class_names,
           std::string(split)};
+}
+
+std::string predictions_header(const std::vector<std::string>& class_names) {
+  std::vector<std::string> header{"path", "split", "label", "predicted"};
+  for (const std::string& name : class_names) header.push_back("p_" + name);
+  return csv_line(header);
+}
+
+std::string predictions_lines(const Predictions& predictions, const Dataset& dataset,
+                              const std::vector<std::string>& class_names,
+                              const std::function<std::string(const Sample&)>& split_of) {
+  const std::vector<std::int32_t> predicted = predicted_classes(predictions.probabilities, predictions.classes);
+  std::string lines;
+  for (std::int64_t i = 0; i < predictions.n(); ++i) {
+    const auto n = std::size_t(i);
+    const Sample& sample = dataset.samples()[std::size_t(predictions.samples[n])];
+    std::vector<std::string> fields{sample.path, split_of(sample), class_names[std::size_t(predictions.labels[n])],
+                                    class_names[std::size_t(predicted[n])]};
+    for (std::int64_t c = 0; c < predictions.classes; ++c)
+      fields.push_back(fmt::format("{:.9g}", predictions.probabilities[std::size_t(i * predictions.classes + c)]));
+    lines += csv_line(fields);
+  }
+  return lines;
 }
 
 std::string to_json(const EvaluationResult& m) {

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "data/dataset.h"
 #include "data/metrics.h"
 #include "strategies/batches/batch_source.h"
 #include "strategies/progress.h"
@@ -37,6 +39,13 @@ struct EvaluationResult : Metrics {
   std::vector<std::string> class_names;
   std::string split;
 };
+
+/// The columns of predictions.csv: path, split, label, predicted, and p_<class> of each class.
+std::string predictions_header(const std::vector<std::string>& class_names);
+/// A line for each prediction. `split_of` says in which split a sample counts.
+std::string predictions_lines(const Predictions& predictions, const Dataset& dataset,
+                              const std::vector<std::string>& class_names,
+                              const std::function<std::string(const Sample&)>& split_of);
 
 /// {"n":…, "loss":…, …} on one line; NaN becomes null.
 std::string to_json(const EvaluationResult& result);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 
 #include "strategies/batches/image_sheets.h"
 #include "strategies/seconds.h"
@@ -54,7 +55,7 @@ bool Fit::finish_epoch(bool is_partial) {
 
   if (report.is_best) {
     state_.best_epoch = report.epoch;
-    state_.best_value = report.val_macro_accuracy;
+    state_.best_value = report.has_validation ? report.val_macro_accuracy : std::numeric_limits<double>::quiet_NaN();
     checkpoints_.keep_best();
   }
   if (!is_partial) close_epoch(report);

@@ -5,6 +5,7 @@
 
 #include "data/files.h"
 #include "data/parallel.h"
+#include "kernels/usable_cores.h"
 #include "strategies/freeze_plan.h"
 
 namespace graft {
@@ -52,7 +53,7 @@ std::map<std::string, std::string> frozen_hashes(const ParameterSet& parameters)
   const auto arena = std::make_unique_for_overwrite<std::uint8_t[]>(bytes);
   values.backend().copy_out(arena.get(), values.view().data, std::int64_t(bytes));
   std::vector<Piece> pieces = frozen_pieces(parameters, {arena.get(), bytes}, item);
-  const int threads = int(std::max(1U, std::thread::hardware_concurrency()));
+  const int threads = usable_cores();
   parallel_for(std::int64_t(pieces.size()), threads, [&](std::int64_t i) {
     Sha256 hash;
     for (std::span<const std::uint8_t> part : pieces[std::size_t(i)].parts) hash.update(part);

@@ -1,6 +1,9 @@
 #include "strategies/training/run_directory.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <array>
@@ -72,6 +75,20 @@ void RunDirectory::settle_best(std::int64_t epoch, std::int64_t steps) const {
 }
 
 void RunDirectory::write(std::string_view name, std::string_view text) const { write_atomically(path_ / name, text); }
+
+RunLock::~RunLock() {
+  if (folder_ >= 0) close(folder_);
+}
+
+void RunLock::take(const RunDirectory& directory) {
+  if (folder_ >= 0) return;
+  folder_ = open(directory.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (folder_ < 0 || flock(folder_, LOCK_EX | LOCK_NB) == 0) return;
+  const bool is_held = errno == EWOULDBLOCK;  // else the file system has no locks for folders, as NFS may
+  if (is_held)
+    throw Error("run directory: another graft train is writing to " + directory.path().string() +
+                "; wait for it, stop it, or choose another -o");
+}
 
 RunDirectory::Existing existing_of(const TrainSettings& s) {
   using Existing = RunDirectory::Existing;

@@ -43,6 +43,22 @@ class RunDirectory {
   std::filesystem::path path_;
 };
 
+/// An exclusive hold on a run directory, so that no two programs write to it. The system releases it when the process
+/// ends, in whatever way.
+class RunLock {
+ public:
+  RunLock() = default;
+  ~RunLock();
+  RunLock(const RunLock&) = delete;
+  RunLock& operator=(const RunLock&) = delete;
+
+  /// Nothing to do if it is held, or where there is no such folder yet. Errors: another program holds it.
+  void take(const RunDirectory& directory);
+
+ private:
+  int folder_ = -1;
+};
+
 /// What the settings do with a run that is there.
 RunDirectory::Existing existing_of(const TrainSettings& settings);
 bool has_checkpoint_to_resume(const TrainSettings& settings);

@@ -1,10 +1,12 @@
 #include "strategies/training/train.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "data/csv.h"
 #include "data/files.h"
 #include "models/network_io.h"
 #include "strategies/batches/images_ahead.h"
@@ -21,36 +23,33 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-void add_predictions(std::string& csv, const Predictions& predictions, const Dataset& dataset) {
-  const std::vector<std::int32_t> predicted = predicted_classes(predictions.probabilities, predictions.classes);
-  for (std::int64_t i = 0; i < predictions.n(); ++i) {
-    const Sample& sample = dataset.samples()[std::size_t(predictions.samples[std::size_t(i)])];
-    std::vector<std::string> fields{sample.path, std::string(to_string(sample.split)),
-                                    dataset.class_names()[std::size_t(sample.label)],
-                                    dataset.class_names()[std::size_t(predicted[std::size_t(i)])]};
-    for (std::int64_t c = 0; c < predictions.classes; ++c)
-      fields.push_back(fmt::format("{:.9g}", predictions.probabilities[std::size_t(i * predictions.classes + c)]));
-    csv += csv_line(fields);
-  }
+void note_absent_classes(const Dataset& dataset, Split split, ProgressSink& progress) {
+  const std::vector<std::int64_t> counts = dataset.counts(split);
+  std::vector<std::string> absent;
+  for (std::size_t c = 0; c < counts.size(); ++c)
+    if (counts[c] == 0) absent.push_back(dataset.class_names()[c]);
+  if (!absent.empty())
+    progress.note(fmt::format("{}: no images of {}: the scores tell nothing of {}", to_string(split),
+                              fmt::join(absent, ", "), absent.size() == 1 ? "it" : "them"));
 }
 
 /// Validation and test with the network's present weights: the contents of predictions.csv and the parts of
 /// summary.json. Nothing when `stop` was raised.
 std::optional<std::string> measure(const Network& network, const Dataset& dataset, SplitBatches& batches,
                                    const RunCall& call, ProgressSink& progress, RunResult& result, Json& summary) {
-  std::vector<std::string> header{"path", "split", "label", "predicted"};
-  for (const std::string& name : dataset.class_names()) header.push_back("p_" + name);
-  std::string csv = csv_line(header);
+  std::string csv = predictions_header(dataset.class_names());
   for (Split split : {Split::val, Split::test}) {
     const std::int64_t count = batches.count(split);
     if (count == 0) continue;
+    note_absent_classes(dataset, split, progress);
     const Predictions predictions = predict_batches(
         network, batches.evaluation(split),
         {.name = to_string(split), .count = count, .stop = call.stop, .rows = batches.rows()}, progress);
     if (predictions.n() < count) return {};
     const EvaluationResult scores = evaluate_predictions(predictions, dataset.class_names(), to_string(split));
     summary[std::string(to_string(split))] = Json::parse(to_json(scores));
-    add_predictions(csv, predictions, dataset);
+    csv += predictions_lines(predictions, dataset, dataset.class_names(),
+                             [](const Sample& sample) { return std::string(to_string(sample.split)); });
     if (split == Split::test) {
       result.has_test = true;
       result.test = scores;
@@ -66,38 +65,71 @@ void fill(RunResult& result, const TrainState& state) {
   result.best_val_macro_accuracy = state.best_value;
 }
 
+/// Of the run that summary.json describes; empty if there is none.
+Json summary_of(const RunDirectory& directory) {
+  if (!directory.has("summary.json")) return {};
+  Json summary = Json::parse(read_text(directory.file("summary.json")), nullptr, false);
+  return summary.is_object() ? std::move(summary) : Json();
+}
+
+double number_in(const Json& object, const char* key) {
+  return object.contains(key) && object[key].is_number() ? object[key].get<double>()
+                                                         : std::numeric_limits<double>::quiet_NaN();
+}
+
 /// The result of a run that summary.json describes already.
-RunResult finished_result(const RunDirectory& directory, const TrainState& state,
-                          const std::vector<std::string>& class_names) {
+RunResult finished_result(const RunDirectory& directory, const Json& summary) {
   RunResult result;
   result.was_finished_before = true;
-  fill(result, state);
+  result.epochs = summary.value("epochs", std::int64_t{0});
+  result.steps = summary.value("steps", std::int64_t{0});
+  result.best_epoch = summary.value("best_epoch", std::int64_t{0});
+  result.best_val_macro_accuracy = number_in(summary, "best_val_macro_accuracy");
   result.summary_json = read_text(directory.file("summary.json"));
-  const Json summary = Json::parse(result.summary_json, nullptr, false);
-  if (summary.is_discarded() || !summary.contains("test") || summary["test"].is_null()) return result;
+  if (!summary.contains("test") || summary["test"].is_null()) return result;
   const Json& t = summary["test"];
-  const auto number = [&](const char* key) {
-    return t.contains(key) && t[key].is_number() ? t[key].get<double>() : std::numeric_limits<double>::quiet_NaN();
-  };
   result.has_test = true;
   Metrics& m = result.test;
   m = {.n = t.value("n", std::int64_t{0}),
-       .loss = number("loss"),
-       .accuracy = number("accuracy"),
-       .macro_accuracy = number("macro_accuracy"),
-       .macro_f1 = number("macro_f1"),
-       .kappa = number("kappa"),
-       .auc = number("auc"),
-       .average_precision = number("average_precision"),
-       .weighted_f1 = number("weighted_f1"),
-       .sensitivity = number("sensitivity"),
-       .specificity = number("specificity"),
-       .brier = number("brier"),
-       .calibration_error = number("calibration_error"),
+       .loss = number_in(t, "loss"),
+       .accuracy = number_in(t, "accuracy"),
+       .macro_accuracy = number_in(t, "macro_accuracy"),
+       .macro_f1 = number_in(t, "macro_f1"),
+       .kappa = number_in(t, "kappa"),
+       .auc = number_in(t, "auc"),
+       .average_precision = number_in(t, "average_precision"),
+       .weighted_f1 = number_in(t, "weighted_f1"),
+       .sensitivity = number_in(t, "sensitivity"),
+       .specificity = number_in(t, "specificity"),
+       .brier = number_in(t, "brier"),
+       .calibration_error = number_in(t, "calibration_error"),
        .confusion = t.value("confusion", std::vector<std::vector<std::int64_t>>{})};
-  result.test.class_names = class_names;
+  result.test.class_names = summary.value("class_names", std::vector<std::string>{});
   result.test.split = "test";
   return result;
+}
+
+/// What a run that goes on with another number of epochs is not; empty if the number is the same.
+std::string other_epochs_note(const RunDirectory& directory, const RunCall& call) {
+  if (!directory.has("config.toml")) return {};
+  const auto before = keys_of(read_text(directory.file("config.toml"))), now = keys_of(call.config_toml);
+  const auto was = before.find("train.epochs"), is = now.find("train.epochs");
+  if (was == before.end() || is == now.end() || was->second == is->second) return {};
+  return fmt::format(
+      "train.epochs was {} and is now {}: where the schedule or stages depend on it, the result is not that of a run "
+      "of {} epochs from its start",
+      was->second, is->second, is->second);
+}
+
+/// Of a finished run whose checkpoint was removed. Errors: it was another run, or was to be one of other epochs.
+RunResult finished_without_checkpoint(const RunDirectory& directory, const RunCall& call) {
+  check_same_run(directory, call.config_toml, read_text(directory.file("split.csv")));
+  if (const std::string note = other_epochs_note(directory, call); !note.empty())
+    throw Error(
+        fmt::format("train: the run in {} is finished and its last.h5 is gone, so it cannot go on to other epochs; "
+                    "--overwrite trains it anew",
+                    directory.path().string()));
+  return finished_result(directory, summary_of(directory));
 }
 
 /// The device is to compute with what the run has used so far, so that it gives the bits of a run without interruption.
@@ -117,22 +149,23 @@ void record_plans(const RunDirectory& directory, const Backend& device) {
                   with_plans(read_text(directory.file("environment.json")), {device.description(), lines}));
 }
 
-/// What a run that goes on with another number of epochs is not; empty if the number is the same.
-std::string other_epochs_note(const RunDirectory& directory, const RunCall& call) {
-  if (!directory.has("config.toml")) return {};
-  const auto before = keys_of(read_text(directory.file("config.toml"))), now = keys_of(call.config_toml);
-  const auto was = before.find("train.epochs"), is = now.find("train.epochs");
-  if (was == before.end() || is == now.end() || was->second == is->second) return {};
-  return fmt::format(
-      "train.epochs was {} and is now {}: where the schedule or stages depend on it, the result is not that of a run "
-      "of {} epochs from its start",
-      was->second, is->second, is->second);
+bool was_tested(const RunDirectory& directory) { return summary_of(directory).contains("test"); }
+
+/// Whether summary.json is of this state, rather than of one that the run has left behind.
+bool describes(const Json& summary, const TrainState& state) {
+  return summary.is_object() && summary.value("epochs", std::int64_t{-1}) == state.epoch &&
+         summary.value("steps", std::int64_t{-1}) == state.steps;
 }
 
-bool was_tested(const RunDirectory& directory) {
-  if (!directory.has("summary.json")) return false;
-  const Json summary = Json::parse(read_text(directory.file("summary.json")), nullptr, false);
-  return summary.is_object() && summary.contains("test");
+/// Errors: the folder for results is that of the images, or within it, where the next run would take them for a class.
+void check_output_place(const TrainSettings& settings) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (!fs::is_directory(settings.data, error)) return;
+  const fs::path data = fs::canonical(settings.data, error), output = fs::weakly_canonical(settings.output, error);
+  if (std::ranges::mismatch(data, output).in1 == data.end())
+    throw UsageError(fmt::format("train.output: {} lies among the images of {}; choose a folder elsewhere",
+                                 settings.output, settings.data));
 }
 
 /// A call of train(), and what all its parts need.
@@ -143,6 +176,7 @@ struct Run {
   ProgressSink& progress;
   RunDirectory directory;
   bool resumes = false;  // from the checkpoint in it
+  RunLock lock = {};     // on the directory
   RunClock clock = {};
   bool takes_probe() const { return !resumes && !settings.probe_from.empty(); }
   RunClock::Part part(const char* name) { return {clock, name}; }
@@ -154,6 +188,18 @@ struct RunInputs {
   StartingModel model;
   Network& network() const { return *model.network; }
 };
+
+/// Errors: as resumed_model(), with what is still there.
+StartingModel model_of_checkpoint(const Run& run) {
+  try {
+    return resumed_model(run.context, run.directory.last());
+  } catch (const Error& error) {
+    throw Error(fmt::format("{}; the run cannot go on from it{}, and --overwrite starts anew", error.what(),
+                            run.directory.has("best.h5")
+                                ? fmt::format(": {} holds its best epoch", run.directory.best().string())
+                                : std::string()));
+  }
+}
 
 RunInputs open_inputs(Run& run) {
   const TrainSettings& settings = run.settings;
@@ -169,8 +215,7 @@ RunInputs open_inputs(Run& run) {
   }();
   StartingModel model = [&] {
     const RunClock::Part opening = run.part("model");
-    return run.resumes ? resumed_model(run.context, run.directory.last())
-                       : starting_model(run.context, settings, dataset.class_names());
+    return run.resumes ? model_of_checkpoint(run) : starting_model(run.context, settings, dataset.class_names());
   }();
   if (settings.dropout >= 0) model.network->set_dropout(settings.dropout);
   for (const std::string& line : model.notes) run.progress.note(line);
@@ -187,7 +232,7 @@ void check_plan(const Run& run, const Network& network) {
 
 /// The files that are there before training, and of a probe those of its epochs, whose weights the network takes.
 /// Returns what is to be said of a run that goes on with another number of epochs.
-std::string prepare_directory(const Run& run, const RunInputs& inputs) {
+std::string prepare_directory(Run& run, const RunInputs& inputs) {
   const RunDirectory& directory = run.directory;
   const Backend& device = run.context.backend();
   const std::string environment = environment_json({.device_description = device.description(),
@@ -199,6 +244,7 @@ std::string prepare_directory(const Run& run, const RunInputs& inputs) {
   if (run.takes_probe()) check_probe_stage(probe);
 
   directory.prepare(existing_of(run.settings));
+  run.lock.take(directory);
   std::string epochs_note;
   if (run.resumes) {
     epochs_note = other_epochs_note(directory, run.call);
@@ -276,7 +322,8 @@ Json summary_head(const TrainSettings& s, const Network& network, Fit& fit) {
   j["stopped_early"] = state.stopped_early;
   j["best_epoch"] = state.best_epoch;
   j["best_is_of_earlier_stage"] = fit.best_is_of_earlier_stage();
-  j["best_val_macro_accuracy"] = state.best_value;
+  j["best_val_macro_accuracy"] = nullptr;
+  if (std::isfinite(state.best_value)) j["best_val_macro_accuracy"] = state.best_value;
   // A change would have been an error; without a comparison nothing is known.
   j["frozen"] = {{"tensors", state.frozen_tensors}, {"comparisons", state.frozen_checks}, {"unchanged", nullptr}};
   if (state.frozen_checks > 0) j["frozen"]["unchanged"] = true;
@@ -326,7 +373,12 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
           .progress = progress,
           .directory = RunDirectory(settings.output),
           .resumes = has_checkpoint_to_resume(settings)};
-  if (settings.resume && !run.resumes) progress.note("nothing to resume in " + settings.output + ": starting");
+  check_output_place(settings);
+  run.lock.take(run.directory);
+  if (settings.resume && !run.resumes) {
+    if (!summary_of(run.directory).empty()) return finished_without_checkpoint(run.directory, call);
+    progress.note("nothing to resume in " + settings.output + ": starting");
+  }
   if (!call.images) check_without_images(settings);
 
   const RunInputs inputs = open_inputs(run);
@@ -334,10 +386,13 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
   const std::string epochs_note = prepare_directory(run, inputs);
   SplitBatches batches(
       {inputs.network(), inputs.dataset, settings, transform_of(inputs.network().info()), run.directory.path()});
+  if (batches.count(Split::val) == 0)
+    progress.note(
+        "no validation images: the last epoch's weights are kept as the best, and nothing stops training early");
   const std::unique_ptr<Fit> fit = make_fit(run, inputs, batches);
   if (run.resumes) {
-    if (fit->is_done() && run.directory.has("summary.json"))
-      return finished_result(run.directory, fit->state(), inputs.dataset.class_names());
+    const Json summary = summary_of(run.directory);
+    if (fit->is_done() && describes(summary, fit->state())) return finished_result(run.directory, summary);
     note_resumed(run, fit->state(), epochs_note);
   }
   const bool is_complete = train_or_save(run, *fit);

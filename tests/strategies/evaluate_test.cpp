@@ -57,6 +57,29 @@ TEST_F(Evaluate, ARunAndAModelFileInItMeanTheRunsOwnSplit) {
   expect_own(evaluated(run_directory() / "best.h5", images()));
 }
 
+TEST_F(Evaluate, PredictionsCanBeKept) {
+  Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
+  RecordingSink sink;
+  const std::filesystem::path file = folder_ / "kept" / "predictions.csv";
+  evaluate(context,
+           {.model = run_directory().string(),
+            .data = images().string(),
+            .batch = 4,
+            .threads = 2,
+            .predictions = file.string()},
+           sink);
+  const CsvTable kept = testing::csv(file);
+  CsvTable own = testing::csv(run_directory() / "predictions.csv");
+  EXPECT_EQ(kept.header, own.header);
+  std::erase_if(own.rows, [](const std::vector<std::string>& row) { return row[1] != "test"; });
+  ASSERT_EQ(kept.rows.size(), own.rows.size());
+  for (std::size_t i = 0; i < kept.rows.size(); ++i) {
+    for (std::size_t c = 0; c < 4; ++c) EXPECT_EQ(kept.rows[i][c], own.rows[i][c]) << i;
+    for (std::size_t c = 4; c < kept.header.size(); ++c)
+      EXPECT_NEAR(std::stod(kept.rows[i][c]), std::stod(own.rows[i][c]), 1e-5) << i;
+  }
+}
+
 TEST_F(Evaluate, ASplitThatIsDrawnNowIsSaid) {
   const std::filesystem::path model = folder_ / "elsewhere" / "best.h5";
   std::filesystem::create_directories(model.parent_path());
