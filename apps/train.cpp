@@ -61,35 +61,8 @@ std::string seconds_text(const std::map<std::string, double>& seconds) {
   return text;
 }
 
-int run_train(TrainOptions& options) {
-  if (!options.data.empty()) options.settings.set_flag("train.data", options.data);
-  TrainSettings settings = options.settings.resolve();
-  if (options.prints_config) {
-    print_result(to_toml(settings, false));
-    return 0;
-  }
-  if (settings.resume && settings.data.empty() && !RunDirectory(settings.output).has("config.toml"))
-    throw Error(fmt::format(
-        "train: {} holds no run to continue; start one with: graft train DATA --weights MODEL.h5 -o {}",
-        settings.output.empty() ? "-o" : settings.output, settings.output.empty() ? "RUN" : settings.output));
-  check(settings);
-  const std::string note = follow_weights(settings, options.settings);
-
-  StopLater stop;
-  ImagesAhead images(settings);
-  Session session = open_session(settings);
-  ProgressDisplay progress(options.is_quiet, session.heading);
-  if (!note.empty()) progress.note(note);
-  const RunCall call{.config_toml = to_toml(settings, true),
-                     .command_line = options.command_line,
-                     .stop = &stop.flag(),
-                     .images = &images};
-  const RunResult result = train_or_say_what_is_kept(*session.context, settings, call, progress);
-  if (result.was_interrupted) {
-    progress.note(fmt::format("interrupted; a checkpoint is written, continue with: graft train -o {} --resume",
-                              settings.output));
-    return kExitInterrupted;
-  }
+/// What a run that came to its end prints.
+int show(const RunResult& result, const TrainOptions& options, const TrainSettings& settings, ProgressSink& progress) {
   if (options.is_json) {
     print_result(result.summary_json + "\n");
     return 0;
@@ -111,6 +84,42 @@ int run_train(TrainOptions& options) {
   if (!result.seconds.empty()) progress.note(seconds_text(result.seconds));
   print_result(text + fmt::format("run: {}\n", settings.output));
   return 0;
+}
+
+int run_train(TrainOptions& options) {
+  if (!options.data.empty()) options.settings.set_flag("train.data", options.data);
+  TrainSettings settings = options.settings.resolve();
+  if (options.prints_config) {
+    print_result(to_toml(settings, false));
+    return 0;
+  }
+  if (settings.resume && settings.data.empty() && !RunDirectory(settings.output).has("config.toml"))
+    throw Error(fmt::format(
+        "train: {} holds no run to continue; start one with: graft train DATA --weights MODEL.h5 -o {}",
+        settings.output.empty() ? "-o" : settings.output, settings.output.empty() ? "RUN" : settings.output));
+  check(settings);
+  if (const auto finished = finished_without_checkpoint(settings, to_toml(settings, true))) {
+    ProgressDisplay progress(options.is_quiet, "");
+    return show(*finished, options, settings, progress);
+  }
+  const std::string note = follow_weights(settings, options.settings);
+
+  StopLater stop;
+  ImagesAhead images(settings);
+  Session session = open_session(settings);
+  ProgressDisplay progress(options.is_quiet, session.heading);
+  if (!note.empty()) progress.note(note);
+  const RunCall call{.config_toml = to_toml(settings, true),
+                     .command_line = options.command_line,
+                     .stop = &stop.flag(),
+                     .images = &images};
+  const RunResult result = train_or_say_what_is_kept(*session.context, settings, call, progress);
+  if (result.was_interrupted) {
+    progress.note(fmt::format("interrupted; a checkpoint is written, continue with: graft train -o {} --resume",
+                              settings.output));
+    return kExitInterrupted;
+  }
+  return show(result, options, settings, progress);
 }
 
 }  // namespace

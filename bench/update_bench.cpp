@@ -58,6 +58,7 @@ void time_update(benchmark::State& state, const std::string& architecture, const
   // Small values, none zero or subnormal.
   std::vector<float> numbers;
   std::size_t i = 0;
+  set.prepare_gradients();
   Optimizer optimizer(set, rule.optimizer);
   for (Parameter& p : set.parameters()) {
     numbers.resize(std::size_t(p.shape.size()));

@@ -26,6 +26,7 @@ void run(const UpdateJob& job) {
   info.architecture = job.architecture;
   info.num_classes = 1000;
   const std::unique_ptr<Network> network = make_network(context, info);
+  network->parameters().prepare_gradients();
   Optimizer optimizer(network->parameters(), {.kind = OptimizerKind::adam});
   std::size_t i = 0;
   std::vector<float> numbers;

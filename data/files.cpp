@@ -126,6 +126,15 @@ void AtomicFile::commit() {
   is_committed_ = true;
 }
 
+void check_writable(const fs::path& path) {
+  std::error_code error;
+  if (fs::is_directory(path, error)) throw Error(fmt::format("cannot write {}: it is a folder", path.string()));
+  fs::path place = fs::absolute(path, error).lexically_normal().parent_path();
+  while (!fs::exists(place, error) && place.has_relative_path()) place = place.parent_path();
+  if (!fs::is_directory(place, error) || access(place.c_str(), W_OK) != 0)
+    throw Error(fmt::format("cannot write {}: {} is no folder that can be written to", path.string(), place.string()));
+}
+
 void rename_file(const fs::path& from, const fs::path& to) {
   if (::rename(from.c_str(), to.c_str()) != 0)
     throw Error(fmt::format("cannot write {}: {}; check permissions", to.string(), reason()));

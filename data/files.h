@@ -26,6 +26,9 @@ void write_atomically(const std::filesystem::path& path, std::string_view conten
 /// The same of contents that lie in several places.
 void write_atomically(const std::filesystem::path& path, std::span<const std::span<const std::uint8_t>> parts);
 
+/// Errors: a file of this name cannot be written, as far as that can be seen without doing so.
+void check_writable(const std::filesystem::path& path);
+
 /// Gives a file that is whole and synced another name in its folder, for good. Errors: it is not there, permissions.
 void rename_file(const std::filesystem::path& from, const std::filesystem::path& to);
 

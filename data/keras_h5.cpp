@@ -234,7 +234,6 @@ WeightTable fold_biases(WeightTable table) {
 
 }  // namespace
 
-
 KerasWeights read_keras_h5(const std::filesystem::path& path) {
   const Hdf5File file = Hdf5File::open(path);
   const std::string root = layers_root(file);

@@ -6,13 +6,13 @@
 #include <cmath>
 #include <cstring>
 #include <optional>
-#include <thread>
 #include <utility>
 
 #include "data/files.h"
 #include "data/fletcher32.h"
 #include "data/mapped_file.h"
 #include "data/parallel.h"
+#include "kernels/usable_cores.h"
 
 namespace graft {
 namespace {
@@ -124,7 +124,7 @@ template <class Decode>
 void decode_stored(const std::filesystem::path& path, const std::vector<StoredArray>& arrays, const Decode& decode) {
   const MappedFile mapped(path);
   const auto bytes = mapped.bytes();
-  const int threads = int(std::min(4U, std::max(1U, std::thread::hardware_concurrency())));
+  const int threads = std::min(4, usable_cores());
   parallel_for(std::ssize(arrays), threads, [&](std::int64_t i) {
     const auto& [name, info, chunk] = arrays[std::size_t(i)];
     const auto size = static_cast<std::int64_t>(bytes.size());

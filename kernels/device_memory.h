@@ -20,6 +20,7 @@ class MemorySource {
   virtual ~MemorySource() = default;
   /// A block aligned to 64 bytes, or to kPlanAlignment where planned addresses must be; null if there is no more.
   virtual void* get(std::int64_t bytes) = 0;
+  /// It may be kept for the next block that get() is asked for.
   virtual void give_back(void* block) noexcept = 0;
   /// Called before blocks are given back: nothing that the device still does may use them.
   virtual void wait() {}

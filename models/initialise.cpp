@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
-#include <thread>
 #include <utility>
 
 #include "data/parallel.h"
 #include "kernels/philox.h"
+#include "kernels/usable_cores.h"
 
 namespace graft {
 namespace {
@@ -56,7 +56,7 @@ void fill_normal(Parameter& parameter, const RandomPlace& at, double deviation) 
   constexpr std::int64_t kPart = std::int64_t{1} << 16;  // numbers that a thread draws at a time; even
   fill_all(parameter, [&]<class T>(std::vector<T>& values) {
     const std::int64_t size = std::ssize(values);
-    parallel_for((size + kPart - 1) / kPart, int(std::thread::hardware_concurrency()), [&](std::int64_t part) {
+    parallel_for((size + kPart - 1) / kPart, usable_cores(), [&](std::int64_t part) {
       for (std::int64_t i = part * kPart; i < std::min(size, (part + 1) * kPart); i += 2) {
         const auto [first, second] = normal_pair(random_block(at, std::uint32_t(i / 2)), deviation);
         values[std::size_t(i)] = T(first);

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <cassert>
-#include <thread>
 
 #include "data/parallel.h"
+#include "kernels/usable_cores.h"
 #include "models/initialise.h"
 
 namespace graft {
@@ -68,7 +68,7 @@ void reorder(const float* from, const Shape& s, float* to) {
 std::vector<WeightTensor> to_host(const std::vector<FileTensor>& from) {
   std::vector<WeightTensor> tensors(from.size());
   std::vector<std::vector<float>> unordered(from.size());  // as the device has them
-  const int threads = int(std::clamp(std::thread::hardware_concurrency(), 1U, 8U));
+  const int threads = std::min(8, usable_cores());
   const auto is_unordered = [](const Tensor& value) { return value.shape().c > 1 && value.shape().pixels() > 1; };
   parallel_for(std::ssize(from), threads, [&](std::int64_t i) {
     const auto& [name, shape, value, version, adapted] = from[std::size_t(i)];

@@ -165,10 +165,14 @@ versions() {
   fi
   echo "- $(uname -sr), $(nproc) CPUs, $(sed -n 's/^model name\s*: *//p;T;q' /proc/cpuinfo)"
   if [[ $GPU_CHECK_TORCH == yes ]]; then
-    if [[ ! -s $state/torch-versions ]]; then  # asking takes PyTorch seconds
-      timeout 90 "$GPU_CHECK_PYTHON" "$here/bench/torch_contender.py" versions --device "${GPU_CHECK_DEVICE%:*}" 2>&1 | tail -1 >"$state/torch-versions"
+    local answer
+    if [[ -s $state/torch-versions ]]; then
+      answer=$(cat "$state/torch-versions")  # asking takes PyTorch seconds
+    else
+      answer=$(timeout 90 "$GPU_CHECK_PYTHON" "$here/bench/torch_contender.py" versions --device "${GPU_CHECK_DEVICE%:*}" 2>&1) &&
+        tail -1 <<<"$answer" >"$state/torch-versions"
     fi
-    sed 's/^/- PyTorch: /' "$state/torch-versions"
+    tail -1 <<<"$answer" | sed 's/^/- PyTorch: /'
   fi
 }
 versions >"$state/versions"

@@ -23,7 +23,7 @@ Setting<T> row(std::string_view key, std::string_view flag, std::string_view gro
 
 // What a value may be.
 SettingInfo range(double min, double max = kAny) { return {.min = min, .max = max}; }
-constexpr double kMostThreads = 1024;  // more than any machine has cores; a slip of the pen would end in swapping
+constexpr double kMostThreads = 1024;  // a slip of the pen would end in swapping
 SettingInfo above(double min) { return {.min = min, .excludes_min = true}; }
 SettingInfo one_of(std::vector<std::string_view> choices) { return {.choices = std::move(choices)}; }
 SettingInfo off_switch() { return {.flag_value = false}; }

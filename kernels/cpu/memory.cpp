@@ -31,15 +31,12 @@ class CpuMemory final : public MemorySource {
   ~CpuMemory() override { unmap_kept(); }
 
   void* get(std::int64_t bytes) override {
-    if (bytes < kHugePage) return std::aligned_alloc(64, std::size_t((bytes + 63) / 64 * 64));
+    if (bytes < kHugePage) return get_small(std::size_t((bytes + 63) / 64 * 64));
     const auto size = std::size_t((bytes + kHugePage - 1) / kHugePage * kHugePage);
     void* block = map_pages(size);
-    if (block && !move_kept_to(static_cast<std::byte*>(block), size)) {
-      munmap(block, size);
-      block = nullptr;
-    }
+    if (block && !move_kept_to(static_cast<std::byte*>(block), size)) block = nullptr;
     unmap_kept();
-    if (!block) block = map_pages(size);
+    if (!block) block = map_pages(size);  // beside what was kept there was no room
     if (block) sizes_.emplace(block, size);
     return block;
   }
@@ -53,16 +50,28 @@ class CpuMemory final : public MemorySource {
   std::string left() const override { return address_space_text(); }
 
  private:
-  /// False: part of [to, to + bytes) is no longer mapped.
-  bool move_kept_to(std::byte* to, std::size_t bytes) {
-    while (bytes > 0 && !kept_.empty()) {
-      const auto [block, size] = *kept_.begin();
-      const std::size_t part = std::min(size, bytes);
-      if (mremap(block, part, part, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED) return false;
-      kept_.erase(kept_.begin());
-      if (part < size) kept_.emplace(static_cast<std::byte*>(block) + part, size - part);
-      to += part;
-      bytes -= part;
+  void* get_small(std::size_t bytes) {
+    void* block = std::aligned_alloc(64, bytes);
+    if (block || kept_.empty()) return block;
+    unmap_kept();
+    return std::aligned_alloc(64, bytes);
+  }
+
+  /// Page by page: a block may consist of pieces that the system moves one by one alone. False: the block is gone.
+  bool move_kept_to(std::byte* const block, std::size_t bytes) {
+    constexpr auto kPage = std::size_t(kHugePage);
+    for (std::byte* to = block; to < block + bytes && !kept_.empty(); to += kPage) {
+      const auto kept = kept_.begin();
+      auto* const from = static_cast<std::byte*>(kept->first);
+      const std::size_t left = kept->second - kPage;
+      if (mremap(from, kPage, kPage, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED) {
+        // What was at `to` is unmapped already, and somebody else's by now perhaps.
+        munmap(block, std::size_t(to - block));
+        munmap(to + kPage, std::size_t(block + bytes - to) - kPage);
+        return false;
+      }
+      kept_.erase(kept);
+      if (left > 0) kept_.emplace(from + kPage, left);
     }
     return true;
   }

@@ -233,6 +233,15 @@ struct ConvPlans::State {
     return {std::move(graph), i, {}};
   }
 
+  /// After a trial that compared nothing: whether another may tell more, in a later step. Not for ever, since steps
+  /// that choose are not replayed.
+  bool asks_again(const std::string& name) {
+    constexpr std::size_t kMostSteps = 3;
+    std::set<std::int64_t>& in_steps = untold[name];
+    in_steps.insert(step);
+    return in_steps.size() < kMostSteps;
+  }
+
   /// Each note once.
   void tell(const std::string& note) {
     if (!note.empty() && told.insert(note).second) std::fprintf(stderr, "note: %s\n", note.c_str());
@@ -246,7 +255,8 @@ struct ConvPlans::State {
   std::map<GraphSpec, Chosen> plans;
   std::vector<PlanRecord> records;
   std::set<std::string> told;
-  std::map<std::string, int> untold;  // by choice: how many trials of it compared nothing
+  std::int64_t step = 0;                                 // how many have begun
+  std::map<std::string, std::set<std::int64_t>> untold;  // by choice: in which steps trials of it compared nothing
 };
 
 ConvPlans::ConvPlans(const PlanDevice& device, const PlanOptions& options)
@@ -270,9 +280,8 @@ std::optional<std::string> ConvPlans::choose_way(const std::string& name, const 
                                                  double tolerance, PlanTrial& trial) {
   if (state_->is_capturing()) return {};
   const PlanRecord record = state_->choose_way(name, ways, tolerance, trial);
-  // Asked again in the next step, but not for ever: steps that choose are not replayed.
-  constexpr int kMostTrials = 3;
-  if (trial.compared_nothing() && ++state_->untold[name] < kMostTrials) return {};
+  if (trial.compared_nothing() && state_->asks_again(name)) return {};
+  if (trial.compared_nothing()) state_->tell(name + ": " + record.note + "; taken: " + ways[0]);
   state_->records.push_back(record);
   return record.plan;
 }
@@ -281,6 +290,8 @@ std::optional<std::string> ConvPlans::known_way(const std::string& name, const s
   const auto known = state_->known_way(name, ways);
   return known ? std::optional(known->plan) : std::nullopt;
 }
+
+void ConvPlans::begin_step() { ++state_->step; }
 
 const PlanDevice& ConvPlans::device() const { return state_->device; }
 

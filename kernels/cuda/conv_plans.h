@@ -37,11 +37,14 @@ class ConvPlans {
   /// Which of two ways, not both of them cuDNN's, computes what `name` says: see choose_way in plan_choice.h. What is
   /// chosen is listed and kept on disk with the plans. The first way where nothing is timed, and in a run that
   /// continues and has made no such choice so far. None while a CUDA graph is captured, or where the two gave nothing
-  /// to compare: ask again.
+  /// to compare: ask again. After three steps in which that was so it is the first way.
   std::optional<std::string> choose_way(const std::string& name, const std::array<std::string, 2>& ways,
                                         double tolerance, PlanTrial& trial);
   /// The way that this run, where it continues, or an earlier one has taken; none if there was no choice.
   std::optional<std::string> known_way(const std::string& name, const std::array<std::string, 2>& ways) const;
+
+  /// Another step of training or prediction begins.
+  void begin_step();
 
   const PlanDevice& device() const;
 

@@ -41,7 +41,10 @@ class CudaBackend final : public Backend {
   MemoryUse memory() const override { return memory_.use(); }
   void reset_peak_memory() override { memory_.reset_peak(); }
   std::int64_t free_bytes() const override;
-  std::uint64_t begin_step(std::int64_t kind) override { return memory_.begin_step(kind); }
+  std::uint64_t begin_step(std::int64_t kind) override {
+    if (conv_plans_) conv_plans_->begin_step();
+    return memory_.begin_step(kind);
+  }
   bool end_step() override { return memory_.end_step(); }
   void copy_in(void* device, const void* host, std::int64_t bytes) override;
   void copy_out(void* host, const void* device, std::int64_t bytes) override;

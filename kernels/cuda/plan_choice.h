@@ -36,7 +36,8 @@ struct PlanRecord {
   std::string note;               // engines that failed, disagreed or did not fit
 };
 
-/// "conv bf16 x [...] ...: eng70_k2=4_k18=0, 41.2 us, 0 MiB, timed, agrees with eng1 to 0.0012".
+/// "conv bf16 x [...] ...: eng70_k2=4_k18=0, timed, 41.2 us, 0.0 MiB, within 0.0012 of eng1"; of a choice between ways
+/// also "; which needs 52.0 us", and of one that is left open why.
 std::string to_string(const PlanRecord& record);
 /// A record from its line, but for `note`; its source is "recorded". Empty if it is none.
 std::optional<PlanRecord> recorded_plan(const std::string& line);

@@ -19,6 +19,24 @@ std::string list_file(std::string output) {
   return output + "-leaks.csv";
 }
 
+/// Images that are there under two labels, of which one is wrong.
+void note_contradictions(const Dataset& dataset, ProgressSink& progress) {
+  if (dataset.copies() == nullptr) return;
+  const auto sample = [&](std::int64_t i) -> const Sample& { return dataset.samples()[std::size_t(i)]; };
+  std::int64_t count = 0;
+  std::string example;
+  for (const std::vector<std::int64_t>& set : dataset.copies()->equal) {
+    const auto other =
+        std::ranges::find_if(set, [&](std::int64_t i) { return sample(i).label != sample(set.front()).label; });
+    if (other != set.end() && count++ == 0)
+      example = fmt::format("{} and {}", sample(set.front()).path, sample(*other).path);
+  }
+  if (count > 0)
+    progress.note(fmt::format("{} under two labels, such as {}; graft data inspect lists what is there twice",
+                              count == 1 ? std::string("an image is there") : fmt::format("{} images are there", count),
+                              example));
+}
+
 }  // namespace
 
 std::optional<LeakageReport> check_leaks(const Dataset& dataset, const TrainSettings& s, ProgressSink& progress) {
@@ -27,6 +45,7 @@ std::optional<LeakageReport> check_leaks(const Dataset& dataset, const TrainSett
     progress.note("leaks between splits are not looked for (--no-leak-check)");
     return std::nullopt;
   }
+  note_contradictions(dataset, progress);
   const LeakageReport report = find_leaks(dataset, loader_threads(s.loader_threads, s.threads));
   std::vector<std::string> refused;
   for (const LeakKind kind : kLeakKinds) {

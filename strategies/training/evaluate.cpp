@@ -97,6 +97,7 @@ std::vector<std::int64_t> choose_samples(const Dataset& dataset, const SplitName
 }  // namespace
 
 EvaluationResult evaluate(Context& context, const EvaluateSettings& s, ProgressSink& progress) {
+  if (!s.predictions.empty()) check_writable(s.predictions);  // before the work is done
   const std::filesystem::path path = model_file_of(s.model);
   const std::unique_ptr<Network> network = trained_network(context, path, s.size);
   SplitNames split_of = splits_of_run(s.model);

@@ -90,6 +90,13 @@ void RunLock::take(const RunDirectory& directory) {
                 "; wait for it, stop it, or choose another -o");
 }
 
+void RunLock::make_and_take(const RunDirectory& directory) {
+  std::error_code error;
+  std::filesystem::create_directories(directory.path(), error);
+  if (error) throw Error("run directory: cannot create " + directory.path().string() + ": " + error.message());
+  take(directory);
+}
+
 RunDirectory::Existing existing_of(const TrainSettings& s) {
   using Existing = RunDirectory::Existing;
   return s.overwrite ? Existing::overwrite : s.resume ? Existing::resume : Existing::refuse;

@@ -54,6 +54,8 @@ class RunLock {
 
   /// Nothing to do if it is held, or where there is no such folder yet. Errors: another program holds it.
   void take(const RunDirectory& directory);
+  /// Makes the folder first. Errors: also, it cannot be made.
+  void make_and_take(const RunDirectory& directory);
 
  private:
   int folder_ = -1;

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "data/files.h"
+#include "kernels/out_of_memory.h"
 #include "models/network_io.h"
 #include "strategies/batches/images_ahead.h"
 #include "strategies/batches/leak_check.h"
@@ -77,20 +78,24 @@ double number_in(const Json& object, const char* key) {
                                                          : std::numeric_limits<double>::quiet_NaN();
 }
 
+std::int64_t integer_in(const Json& object, const char* key) {
+  return object.contains(key) && object[key].is_number_integer() ? object[key].get<std::int64_t>() : 0;
+}
+
 /// The result of a run that summary.json describes already.
 RunResult finished_result(const RunDirectory& directory, const Json& summary) {
   RunResult result;
   result.was_finished_before = true;
-  result.epochs = summary.value("epochs", std::int64_t{0});
-  result.steps = summary.value("steps", std::int64_t{0});
-  result.best_epoch = summary.value("best_epoch", std::int64_t{0});
+  result.epochs = integer_in(summary, "epochs");
+  result.steps = integer_in(summary, "steps");
+  result.best_epoch = integer_in(summary, "best_epoch");
   result.best_val_macro_accuracy = number_in(summary, "best_val_macro_accuracy");
   result.summary_json = read_text(directory.file("summary.json"));
   if (!summary.contains("test") || summary["test"].is_null()) return result;
   const Json& t = summary["test"];
   result.has_test = true;
   Metrics& m = result.test;
-  m = {.n = t.value("n", std::int64_t{0}),
+  m = {.n = integer_in(t, "n"),
        .loss = number_in(t, "loss"),
        .accuracy = number_in(t, "accuracy"),
        .macro_accuracy = number_in(t, "macro_accuracy"),
@@ -110,26 +115,15 @@ RunResult finished_result(const RunDirectory& directory, const Json& summary) {
 }
 
 /// What a run that goes on with another number of epochs is not; empty if the number is the same.
-std::string other_epochs_note(const RunDirectory& directory, const RunCall& call) {
+std::string other_epochs_note(const RunDirectory& directory, std::string_view config_toml) {
   if (!directory.has("config.toml")) return {};
-  const auto before = keys_of(read_text(directory.file("config.toml"))), now = keys_of(call.config_toml);
+  const auto before = keys_of(read_text(directory.file("config.toml"))), now = keys_of(config_toml);
   const auto was = before.find("train.epochs"), is = now.find("train.epochs");
   if (was == before.end() || is == now.end() || was->second == is->second) return {};
   return fmt::format(
       "train.epochs was {} and is now {}: where the schedule or stages depend on it, the result is not that of a run "
       "of {} epochs from its start",
       was->second, is->second, is->second);
-}
-
-/// Of a finished run whose checkpoint was removed. Errors: it was another run, or was to be one of other epochs.
-RunResult finished_without_checkpoint(const RunDirectory& directory, const RunCall& call) {
-  check_same_run(directory, call.config_toml, read_text(directory.file("split.csv")));
-  if (const std::string note = other_epochs_note(directory, call); !note.empty())
-    throw Error(
-        fmt::format("train: the run in {} is finished and its last.h5 is gone, so it cannot go on to other epochs; "
-                    "--overwrite trains it anew",
-                    directory.path().string()));
-  return finished_result(directory, summary_of(directory));
 }
 
 /// The device is to compute with what the run has used so far, so that it gives the bits of a run without interruption.
@@ -153,19 +147,23 @@ bool was_tested(const RunDirectory& directory) { return summary_of(directory).co
 
 /// Whether summary.json is of this state, rather than of one that the run has left behind.
 bool describes(const Json& summary, const TrainState& state) {
-  return summary.is_object() && summary.value("epochs", std::int64_t{-1}) == state.epoch &&
-         summary.value("steps", std::int64_t{-1}) == state.steps;
+  return summary.is_object() && integer_in(summary, "epochs") == state.epoch &&
+         integer_in(summary, "steps") == state.steps;
 }
 
-/// Errors: the folder for results is that of the images, or within it, where the next run would take them for a class.
+/// Errors: the folder for results is that of the images, or a run in it would be taken for a class of them.
 void check_output_place(const TrainSettings& settings) {
   namespace fs = std::filesystem;
   std::error_code error;
   if (!fs::is_directory(settings.data, error)) return;
   const fs::path data = fs::canonical(settings.data, error), output = fs::weakly_canonical(settings.output, error);
-  if (std::ranges::mismatch(data, output).in1 == data.end())
-    throw UsageError(fmt::format("train.output: {} lies among the images of {}; choose a folder elsewhere",
-                                 settings.output, settings.data));
+  if (error) return;
+  const auto [rest_of_data, below] = std::ranges::mismatch(data, output);
+  if (rest_of_data != data.end()) return;
+  const bool has_splits = fs::is_directory(data / "train", error);  // then other folders are no classes
+  if (below != output.end() && has_splits && *below != "train" && *below != "val" && *below != "test") return;
+  throw UsageError(fmt::format("train.output: {} lies among the images of {}; choose a folder elsewhere",
+                               settings.output, settings.data));
 }
 
 /// A call of train(), and what all its parts need.
@@ -189,10 +187,12 @@ struct RunInputs {
   Network& network() const { return *model.network; }
 };
 
-/// Errors: as resumed_model(), with what is still there.
+/// Errors: as resumed_model(); of a file that cannot be read, with what is still there.
 StartingModel model_of_checkpoint(const Run& run) {
   try {
     return resumed_model(run.context, run.directory.last());
+  } catch (const OutOfMemory&) {  // says nothing of the file
+    throw;
   } catch (const Error& error) {
     throw Error(fmt::format("{}; the run cannot go on from it{}, and --overwrite starts anew", error.what(),
                             run.directory.has("best.h5")
@@ -243,11 +243,12 @@ std::string prepare_directory(Run& run, const RunInputs& inputs) {
   const ProbeStageSpec probe{run.settings, run.call.config_toml, environment, inputs.dataset, inputs.network()};
   if (run.takes_probe()) check_probe_stage(probe);
 
+  run.lock.make_and_take(directory);
+  directory.check(existing_of(run.settings));  // while images were opened another run may have begun and ended there
   directory.prepare(existing_of(run.settings));
-  run.lock.take(directory);
   std::string epochs_note;
   if (run.resumes) {
-    epochs_note = other_epochs_note(directory, run.call);
+    epochs_note = other_epochs_note(directory, run.call.config_toml);
     check_same_run(directory, run.call.config_toml, inputs.dataset.split_csv());
     keep_plans(directory, run.context.backend(), run.progress);
   } else {
@@ -365,20 +366,35 @@ RunResult test_and_write(Run& run, const RunInputs& inputs, SplitBatches& batche
 
 }  // namespace
 
+std::optional<RunResult> finished_without_checkpoint(const TrainSettings& settings, std::string_view config_toml) {
+  const RunDirectory directory(settings.output);
+  if (!settings.resume || directory.has("last.h5")) return {};
+  const Json summary = summary_of(directory);
+  if (summary.empty()) return {};
+  check_same_run(directory, config_toml, directory.has("split.csv") ? read_text(directory.file("split.csv")) : "");
+  const bool was_stopped =
+      settings.max_steps >= 0 || (summary.contains("stopped_early") && summary["stopped_early"] == true);
+  const bool is_whole = integer_in(summary, "epochs") == settings.epochs || was_stopped;
+  if (!is_whole || !other_epochs_note(directory, config_toml).empty())
+    throw Error(
+        fmt::format("train: the run in {} ended after {} epochs and its last.h5 is gone, so it cannot go on; "
+                    "--overwrite trains it anew",
+                    settings.output, integer_in(summary, "epochs")));
+  return finished_result(directory, summary);
+}
+
 RunResult train(Context& context, const TrainSettings& settings, const RunCall& call, ProgressSink& progress) {
   check(settings);
   Run run{.context = context,
           .settings = settings,
           .call = call,
           .progress = progress,
-          .directory = RunDirectory(settings.output),
-          .resumes = has_checkpoint_to_resume(settings)};
-  check_output_place(settings);
+          .directory = RunDirectory(settings.output)};
   run.lock.take(run.directory);
-  if (settings.resume && !run.resumes) {
-    if (!summary_of(run.directory).empty()) return finished_without_checkpoint(run.directory, call);
-    progress.note("nothing to resume in " + settings.output + ": starting");
-  }
+  run.resumes = has_checkpoint_to_resume(settings);
+  if (!run.resumes) check_output_place(settings);
+  if (const auto finished = finished_without_checkpoint(settings, call.config_toml)) return *finished;
+  if (settings.resume && !run.resumes) progress.note("nothing to resume in " + settings.output + ": starting");
   if (!call.images) check_without_images(settings);
 
   const RunInputs inputs = open_inputs(run);

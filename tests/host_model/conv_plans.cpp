@@ -51,6 +51,7 @@ bool is_refused(const GraphSpec& spec) {
 ConvPlans::ConvPlans(const PlanDevice&, const PlanOptions&) : state_(std::make_unique<State>()) {}
 ConvPlans::~ConvPlans() = default;
 const std::vector<PlanRecord>& ConvPlans::records() const { return state_->records; }
+void ConvPlans::begin_step() {}
 
 bool ConvPlans::try_run(const GraphSpec& spec, const GraphPointers& p) {
   if (is_refused(spec)) return false;

@@ -175,6 +175,31 @@ TEST(Optimizer, MomentsSurviveForParametersThatStayAndStartAtZeroForNewOnes) {
   EXPECT_EQ(optimizer.moment(2, 1).to_host(), std::vector<double>(4, 0.0));
 }
 
+TEST(Optimizer, GradientsAndMomentsTakeMemoryWhenTheyAreNeeded) {
+  Fixture f;
+  EXPECT_FALSE(f.set.gradients());
+  const std::int64_t before = f.context.backend().memory().live_bytes;
+  Optimizer optimizer(f.set, kAdamSpec);
+  EXPECT_EQ(f.context.backend().memory().live_bytes, before);
+  EXPECT_THROW(optimizer.moment(1, 0), Error);
+  f.set_gradients(0);
+  EXPECT_TRUE(f.set.gradients());
+  optimizer.step(0.05);
+  EXPECT_EQ(optimizer.moment(1, 0).shape().size(), 6);
+  f.b.is_trainable = false;
+  f.set.prepare_gradients(), optimizer.prepare();
+  EXPECT_THROW(optimizer.moment(1, 1), Error);
+  EXPECT_LT(f.set.gradients().shape().size(), 6 + 64);
+}
+
+TEST(Optimizer, GradientsBesideTheArenaAreAnError) {
+  Fixture f;
+  Optimizer optimizer(f.set, kAdamSpec);
+  f.a.value.variable()->grad = zeros(f.context, f.a.shape);  // as a backward pass makes it where there is no arena
+  f.a.value.variable()->grad_written = true;
+  EXPECT_THROW(optimizer.step(0.05), Error);
+}
+
 TEST(Optimizer, UpdateMakesPackedWeightsStale) {
   Fixture f;
   Optimizer optimizer(f.set, kAdamSpec);

@@ -68,6 +68,10 @@ TEST_F(Evaluate, PredictionsCanBeKept) {
             .threads = 2,
             .predictions = file.string()},
            sink);
+  EXPECT_NE(testing::error_of([&] {
+              evaluate(context, {.model = "nowhere", .data = "nowhere", .predictions = folder_.path().string()}, sink);
+            }).find("it is a folder"),
+            std::string::npos);
   const CsvTable kept = testing::csv(file);
   CsvTable own = testing::csv(run_directory() / "predictions.csv");
   EXPECT_EQ(kept.header, own.header);

@@ -94,6 +94,16 @@ TEST(MemoryEstimate, SaysWhatMemoryIsFor) {
   EXPECT_FALSE(peak.range.empty());
 }
 
+TEST(MemoryEstimate, AProbeTakesNoGradientsAndMomentsOfWhatIsFrozen) {
+  MemoryQuestion q = question("resnet50", "linear-probe");
+  const double head = (2048 + 1) * 3 * 4;  // bytes
+  for (const StageMemory& stage : estimate_memory(q)) {
+    EXPECT_LT(double(stage.peak.of(MemoryUseKind::gradients)), 1.1 * head);
+    EXPECT_LT(double(stage.peak.of(MemoryUseKind::moments)), 2.1 * head);
+    EXPECT_LT(stage.reserved_bytes, std::int64_t{240} << 20) << "the weights are 90 MiB";
+  }
+}
+
 TEST(MemoryEstimate, CountsTheImagesThatAreToStay) {
   MemoryQuestion q = question("densenet121");
   q.device = {DeviceKind::cuda};

@@ -349,6 +349,7 @@ std::vector<double> updated(bool replays, bool is_baked) {
   ParameterSet set;
   Parameter& p = set.add("p", {3, 2, 1, 1}, Role::linear_weight, 0);
   set.allocate(context);
+  set.prepare_gradients();
   p.value.from_host(std::vector<double>{1, 2, 3, 4, 5, 6});
   Optimizer optimizer(set, {.kind = OptimizerKind::adam});
   const Tensor clock(context, {1, 2, 1, 1}, kNhwc, DType::f64);

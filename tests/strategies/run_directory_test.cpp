@@ -1,5 +1,5 @@
 // What protects a run's files: from a second program, from a run that is finished, from damage; and what a run says of
-// images that are not there.
+// images that are not there, or there twice.
 #include "strategies/training/run_directory.h"
 
 #include <gtest/gtest.h>
@@ -53,6 +53,24 @@ TEST(RunDirectories, AreWrittenByOneProgramAtATime) {
   EXPECT_FALSE(run(s).result.was_finished_before);
 }
 
+TEST(RunDirectories, ThatAppearWhileImagesAreOpenedAreNotTouched) {
+  TemporaryFolder folder;
+  TrainSettings s = one_epoch(folder / "run");
+  s.overwrite = true;
+  RunLock other;
+  Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
+  testing::RecordingSink sink;
+  const std::string log = "step\n1\n";
+  sink.on_note = [&](std::string_view line) {  // that of the new head, which comes before anything is written
+    if (!line.starts_with("new head")) return;
+    other.make_and_take(RunDirectory(folder / "run"));
+    write_atomically(folder / "run" / "steps.csv", std::string_view(log));
+  };
+  expect_names(error_of([&] { train(context, s, {.config_toml = "", .command_line = "graft train"}, sink); }),
+               {"another graft train is writing to"});
+  EXPECT_EQ(read_text(folder / "run" / "steps.csv"), log);
+}
+
 TEST(RunDirectories, OfAFinishedRunAreKeptWithoutACheckpointToo) {
   TemporaryFolder folder;
   TrainSettings s = one_epoch(folder / "run");
@@ -67,7 +85,7 @@ TEST(RunDirectories, OfAFinishedRunAreKeptWithoutACheckpointToo) {
   EXPECT_EQ(again.test.n, first.test.n);
   EXPECT_EQ(again.test.loss, first.test.loss);
   s.epochs = 2;
-  expect_names(error_of([&] { run_with_epochs(s); }), {"is finished and its last.h5 is gone", "--overwrite"});
+  expect_names(error_of([&] { run_with_epochs(s); }), {"ended after 1 epochs and its last.h5 is gone", "--overwrite"});
   s.epochs = 1, s.lr = 0.5;
   expect_names(error_of([&] { run_with_epochs(s); }), {"train.lr was 0.010000 and is now 0.500000"});
   EXPECT_EQ(differing_tensors(folder / "best.h5", folder / "run" / "best.h5"), std::vector<std::string>{});
@@ -87,25 +105,36 @@ TEST(RunDirectories, DoNotLieAmongTheImages) {
   testing::draw_images(folder / "images");
   TrainSettings s = one_epoch(folder / "images");
   s.data = (folder / "images").string();
-  for (const char* output : {"images", "images/runs/first", "other/../images/train"}) {
+  for (const char* output : {"images", "other/../images/train"}) {
     s.output = (folder / output).string();
     expect_names(error_of([&] { run(s); }), {"train.output", "lies among the images"});
   }
-  EXPECT_FALSE(std::filesystem::exists(folder / "images" / "runs"));
-  s.output = (folder / "images-run").string();
-  run(s);
+  for (const char* output : {"images-run", "images/runs/first"}) {  // beside train/ other folders are no classes
+    s.output = (folder / output).string();
+    EXPECT_FALSE(run(s).result.was_finished_before);
+  }
+  testing::draw_images(folder / "classes");
+  std::filesystem::rename(folder / "classes" / "train" / "a", folder / "classes" / "a");
+  std::filesystem::rename(folder / "classes" / "train" / "b", folder / "classes" / "b");
+  for (const char* split : {"train", "val", "test"}) std::filesystem::remove_all(folder / "classes" / split);
+  s.data = (folder / "classes").string(), s.output = (folder / "classes" / "run").string();
+  expect_names(error_of([&] { run(s); }), {"lies among the images"});
 }
 
 TEST(RunDirectories, SayWhichImagesNothingWasMeasuredBy) {
   TemporaryFolder folder;
   testing::draw_images(folder / "images", 2, {.train = 4, .val = 0, .test = 2});
   std::filesystem::remove_all(folder / "images" / "test" / "b");
+  std::filesystem::copy_file(folder / "images" / "train" / "a" / "0.png",
+                             folder / "images" / "train" / "b" / "copy.png");
   TrainSettings s = one_epoch(folder / "run");
   s.data = (folder / "images").string();
   s.val_fraction = 0;
   const Ran ran = run(s);
   EXPECT_TRUE(contains(ran.sink.notes, "no validation images: the last epoch's weights are kept")) << ran.sink.notes;
   EXPECT_TRUE(contains(ran.sink.notes, "test: no images of b: the scores tell nothing of it")) << ran.sink.notes;
+  EXPECT_TRUE(contains(ran.sink.notes, "under two labels, such as train/a/0.png and train/b/copy.png"))
+      << ran.sink.notes;
   EXPECT_TRUE(std::isnan(ran.result.best_val_macro_accuracy));
   EXPECT_TRUE(contains(ran.result.summary_json, "\"best_val_macro_accuracy\": null"));
 }

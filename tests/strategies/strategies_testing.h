@@ -15,10 +15,13 @@
 
 namespace graft::testing {
 
-/// Remembers what it was told; `on_advance` may raise a stop flag.
+/// Remembers what it was told; `on_advance` may raise a stop flag, `on_note` do what another program would.
 class RecordingSink : public ProgressSink {
  public:
-  void note(std::string_view line) override { notes += std::string(line) + "\n"; }
+  void note(std::string_view line) override {
+    notes += std::string(line) + "\n";
+    if (on_note) on_note(line);
+  }
   void advance(const PassProgress& p) override {
     if (on_advance) on_advance(p);
   }
@@ -27,6 +30,7 @@ class RecordingSink : public ProgressSink {
   std::string notes;
   std::vector<EpochReport> epochs;
   std::function<void(const PassProgress&)> on_advance;
+  std::function<void(std::string_view)> on_note;
 };
 
 /// A 32 x 32 image of noise around the colour of its class.
