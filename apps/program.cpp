@@ -79,7 +79,7 @@ int run_program(int argc, const char* const* argv) {
   } catch (const Error& error) {
     return report(error.what(), kFailed);
   } catch (const std::bad_alloc&) {
-    return report(host_out_of_memory_text(), kFailed);
+    return report(host_out_of_memory_text("use a smaller --batch or --size, or fewer images at a time"), kFailed);
   } catch (const std::exception& error) {
     return report(fmt::format("unexpected: {}", error.what()), kFailed);
   }

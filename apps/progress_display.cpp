@@ -3,17 +3,27 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "apps/terminal.h"
 #include "strategies/seconds.h"
 
 namespace graft {
+namespace {
+
+/// Four decimals, but not of a loss that has run away.
+std::string loss_text(double loss) {
+  constexpr double kRunAway = 1e5;
+  return std::abs(loss) < kRunAway ? fmt::format("{:.4f}", loss) : fmt::format("{:.4g}", loss);
+}
+
+}  // namespace
 
 std::string bar_text(const PassProgress& pass, std::int64_t columns) {
   std::string head = pass.epoch > 0 ? fmt::format("epoch {}/{} {} ", pass.epoch, pass.epochs, pass.pass)
                                     : fmt::format("{} ", pass.pass);
   std::string tail = fmt::format(" {}/{}  {:.1f} images/s", pass.done, pass.total, pass.images_per_second);
-  if (pass.loss != 0) tail += fmt::format("  loss {:.4f}", pass.loss);
+  if (pass.loss != 0) tail += "  loss " + loss_text(pass.loss);
   if (pass.images_per_second > 0) {
     tail +=
         fmt::format("  {} left", duration_text(static_cast<double>(pass.total - pass.done) / pass.images_per_second));
@@ -27,11 +37,12 @@ std::string bar_text(const PassProgress& pass, std::int64_t columns) {
 }
 
 std::string epoch_text(const EpochReport& r) {
-  std::string line = fmt::format("epoch {:>{}}/{}  lr {:.2e}  train loss {:.4f} acc {:.3f}", r.epoch,
-                                 std::to_string(r.epochs).size(), r.epochs, r.lr, r.train_loss, r.train_accuracy);
+  std::string line =
+      fmt::format("epoch {:>{}}/{}  lr {:.2e}  train loss {} acc {:.3f}", r.epoch, std::to_string(r.epochs).size(),
+                  r.epochs, r.lr, loss_text(r.train_loss), r.train_accuracy);
   if (r.penalty != 0) line += fmt::format("  penalty {:.4g}", r.penalty);
   if (r.has_validation) {
-    line += fmt::format("  val loss {:.4f} macro acc {:.3f}", r.val_loss, r.val_macro_accuracy);
+    line += fmt::format("  val loss {} macro acc {:.3f}", loss_text(r.val_loss), r.val_macro_accuracy);
   }
   line += fmt::format("  {:.1f} s  {:.0f} images/s", r.seconds, r.images_per_second);
   return line + (r.is_best ? "  best" : "");

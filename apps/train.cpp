@@ -42,7 +42,9 @@ RunResult train_or_say_what_is_kept(Context& context, const TrainSettings& setti
   } catch (const OutOfMemory& error) {
     throw Error(fmt::format("{}; {}", error.what(), kept()));
   } catch (const std::bad_alloc&) {
-    throw Error(fmt::format("{}; {}", host_out_of_memory_text(), kept()));
+    const std::string advice =
+        fmt::format("lower train.image_cache_mb and train.feature_cache_mb, or {}", kLessMemoryAdvice);
+    throw Error(fmt::format("{}; {}", host_out_of_memory_text(advice), kept()));
   }
 }
 

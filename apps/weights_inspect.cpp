@@ -6,6 +6,7 @@
 #include "apps/terminal.h"
 #include "apps/verbs.h"
 #include "data/weight_import.h"
+#include "strategies/training/trained_model.h"
 
 namespace graft {
 namespace {
@@ -122,11 +123,13 @@ std::string plain_text(const WeightFileReport& report, const std::string& file) 
 void add_weights_inspect_verb(Command& weights) {
   Command verb = weights.verb("inspect", "Show what a weight file holds and what is missing");
   auto options = std::make_shared<WeightsInspectOptions>();
-  verb.argument("FILE", "Weight file: .pth, safetensors, Keras .h5 or graft model file", options->file);
+  verb.argument("FILE", "Weight file: .pth, safetensors, Keras .h5 or graft model file; or run directory",
+                options->file);
   verb.output_options(options->is_json, options->is_quiet);
   verb.example("  graft weights inspect resnet50.h5");
   verb.run([options] {
     if (options->file.empty()) throw UsageError("weights inspect: no file given; name a weight file");
+    if (std::filesystem::is_directory(options->file)) options->file = model_file_of(options->file).string();
     const WeightFileReport report = inspect_weights(options->file);
     print_result(options->is_json ? json_text(report, options->file) : plain_text(report, options->file));
     return 0;

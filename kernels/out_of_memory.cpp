@@ -32,10 +32,9 @@ OutOfMemory::OutOfMemory(const std::string& device, std::int64_t needed_bytes, s
                         memory_text(needed_bytes), memory_text(used_bytes), left.empty() ? "" : ", ", left,
                         kLessMemoryAdvice)) {}
 
-std::string host_out_of_memory_text() {
+std::string host_out_of_memory_text(std::string_view advice) {
   const std::string left = address_space_text();
-  return fmt::format("out of memory on the host{}{}; lower train.image_cache_mb and train.feature_cache_mb, or {}",
-                     left.empty() ? "" : ": ", left, kLessMemoryAdvice);
+  return fmt::format("out of memory on the host{}{}; {}", left.empty() ? "" : ": ", left, advice);
 }
 
 }  // namespace graft

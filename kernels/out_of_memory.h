@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "kernels/core.h"
 
@@ -26,7 +27,7 @@ inline constexpr const char* kLessMemoryAdvice =
     "use a smaller --batch (--accumulate keeps the update's size), a smaller --size or --recompute norms; graft "
     "plan-memory tells what fits";
 
-/// The same for memory of the host (std::bad_alloc), where nobody knows how much was asked for.
-std::string host_out_of_memory_text();
+/// The same for memory of the host (std::bad_alloc), where nobody knows how much was asked for, with what to do.
+std::string host_out_of_memory_text(std::string_view advice);
 
 }  // namespace graft

@@ -118,7 +118,8 @@ std::vector<Setting<T>> make_table() {
       row("train.slanted_ratio", "", kSchedule, &T::slanted_ratio,
           "slanted-triangular: its highest rate over its lowest", range(1)),
 
-      row("train.size", "--size", kData, &T::size, "side of the square images in pixels; 0 is the model's", range(0)),
+      row("train.size", "--size", kData, &T::size, "side of the square images in pixels; 0 is the model's",
+          range(0, 16384)),
       row("train.resize", "--resize", kData, &T::resize,
           "shorter side before the crop in pixels; 0 is the model's, scaled with the size", range(0)),
       row("train.shuffle", "--no-shuffle", kData, &T::shuffle, "put the images in a new order every epoch",
