@@ -15,6 +15,7 @@
 #include "apps/verbs.h"
 #include "kernels/out_of_memory.h"
 #include "strategies/batches/images_ahead.h"
+#include "strategies/training/finished_run.h"
 #include "strategies/training/run_directory.h"
 #include "strategies/training/starting_model.h"
 #include "strategies/training/train.h"

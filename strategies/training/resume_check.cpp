@@ -1,7 +1,9 @@
 #include "strategies/training/resume_check.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <array>
+
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -91,6 +93,17 @@ void check_same_run(const RunDirectory& directory, std::string_view config_toml,
       throw Error("resume: " + key + " was " + value + " and is now " + found->second +
                   "; give the old value, or start again with --overwrite");
   }
+}
+
+std::string other_epochs_note(const RunDirectory& directory, std::string_view config_toml) {
+  if (!directory.has("config.toml")) return {};
+  const auto before = keys_of(read_text(directory.file("config.toml"))), now = keys_of(config_toml);
+  const auto was = before.find("train.epochs"), is = now.find("train.epochs");
+  if (was == before.end() || is == now.end() || was->second == is->second) return {};
+  return fmt::format(
+      "train.epochs was {} and is now {}: where the schedule or stages depend on it, the result is not that of a run "
+      "of {} epochs from its start",
+      was->second, is->second, is->second);
 }
 
 void check_same_weights(const RunDirectory& directory, std::string_view sha256) {

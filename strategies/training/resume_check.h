@@ -23,6 +23,9 @@ bool is_decided_by_weights(std::string_view key, const std::map<std::string, std
 /// Errors: another split of the data than RUN/split.csv, or a setting that differs from RUN/config.toml, by name.
 void check_same_run(const RunDirectory& directory, std::string_view config_toml, std::string_view split_csv);
 
+/// What a run that goes on with another number of epochs than RUN/config.toml has is not; empty if it is the same.
+std::string other_epochs_note(const RunDirectory& directory, std::string_view config_toml);
+
 /// For strategies that read the weights file again. Errors: its hash is not that of RUN/environment.json.
 void check_same_weights(const RunDirectory& directory, std::string_view sha256);
 

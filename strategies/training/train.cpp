@@ -14,6 +14,7 @@
 #include "strategies/batches/leak_check.h"
 #include "strategies/training/environment.h"
 #include "strategies/training/evaluation.h"
+#include "strategies/training/finished_run.h"
 #include "strategies/training/fit.h"
 #include "strategies/training/probe_stage.h"
 #include "strategies/training/resume_check.h"
@@ -66,66 +67,6 @@ void fill(RunResult& result, const TrainState& state) {
   result.best_val_macro_accuracy = state.best_value;
 }
 
-/// Of the run that summary.json describes; empty if there is none.
-Json summary_of(const RunDirectory& directory) {
-  if (!directory.has("summary.json")) return {};
-  Json summary = Json::parse(read_text(directory.file("summary.json")), nullptr, false);
-  return summary.is_object() ? std::move(summary) : Json();
-}
-
-double number_in(const Json& object, const char* key) {
-  return object.contains(key) && object[key].is_number() ? object[key].get<double>()
-                                                         : std::numeric_limits<double>::quiet_NaN();
-}
-
-std::int64_t integer_in(const Json& object, const char* key) {
-  return object.contains(key) && object[key].is_number_integer() ? object[key].get<std::int64_t>() : 0;
-}
-
-/// The result of a run that summary.json describes already.
-RunResult finished_result(const RunDirectory& directory, const Json& summary) {
-  RunResult result;
-  result.was_finished_before = true;
-  result.epochs = integer_in(summary, "epochs");
-  result.steps = integer_in(summary, "steps");
-  result.best_epoch = integer_in(summary, "best_epoch");
-  result.best_val_macro_accuracy = number_in(summary, "best_val_macro_accuracy");
-  result.summary_json = read_text(directory.file("summary.json"));
-  if (!summary.contains("test") || summary["test"].is_null()) return result;
-  const Json& t = summary["test"];
-  result.has_test = true;
-  Metrics& m = result.test;
-  m = {.n = integer_in(t, "n"),
-       .loss = number_in(t, "loss"),
-       .accuracy = number_in(t, "accuracy"),
-       .macro_accuracy = number_in(t, "macro_accuracy"),
-       .macro_f1 = number_in(t, "macro_f1"),
-       .kappa = number_in(t, "kappa"),
-       .auc = number_in(t, "auc"),
-       .average_precision = number_in(t, "average_precision"),
-       .weighted_f1 = number_in(t, "weighted_f1"),
-       .sensitivity = number_in(t, "sensitivity"),
-       .specificity = number_in(t, "specificity"),
-       .brier = number_in(t, "brier"),
-       .calibration_error = number_in(t, "calibration_error"),
-       .confusion = t.value("confusion", std::vector<std::vector<std::int64_t>>{})};
-  result.test.class_names = summary.value("class_names", std::vector<std::string>{});
-  result.test.split = "test";
-  return result;
-}
-
-/// What a run that goes on with another number of epochs is not; empty if the number is the same.
-std::string other_epochs_note(const RunDirectory& directory, std::string_view config_toml) {
-  if (!directory.has("config.toml")) return {};
-  const auto before = keys_of(read_text(directory.file("config.toml"))), now = keys_of(config_toml);
-  const auto was = before.find("train.epochs"), is = now.find("train.epochs");
-  if (was == before.end() || is == now.end() || was->second == is->second) return {};
-  return fmt::format(
-      "train.epochs was {} and is now {}: where the schedule or stages depend on it, the result is not that of a run "
-      "of {} epochs from its start",
-      was->second, is->second, is->second);
-}
-
 /// The device is to compute with what the run has used so far, so that it gives the bits of a run without interruption.
 void keep_plans(const RunDirectory& directory, Backend& device, ProgressSink& progress) {
   if (!directory.has("environment.json")) return;
@@ -141,14 +82,6 @@ void record_plans(const RunDirectory& directory, const Backend& device) {
   if (lines.empty()) return;
   directory.write("environment.json",
                   with_plans(read_text(directory.file("environment.json")), {device.description(), lines}));
-}
-
-bool was_tested(const RunDirectory& directory) { return summary_of(directory).contains("test"); }
-
-/// Whether summary.json is of this state, rather than of one that the run has left behind.
-bool describes(const Json& summary, const TrainState& state) {
-  return summary.is_object() && integer_in(summary, "epochs") == state.epoch &&
-         integer_in(summary, "steps") == state.steps;
 }
 
 /// Errors: the folder for results is that of the images, or a run in it would be taken for a class of them.
@@ -366,23 +299,6 @@ RunResult test_and_write(Run& run, const RunInputs& inputs, SplitBatches& batche
 
 }  // namespace
 
-std::optional<RunResult> finished_without_checkpoint(const TrainSettings& settings, std::string_view config_toml) {
-  const RunDirectory directory(settings.output);
-  if (!settings.resume || directory.has("last.h5")) return {};
-  const Json summary = summary_of(directory);
-  if (summary.empty()) return {};
-  check_same_run(directory, config_toml, directory.has("split.csv") ? read_text(directory.file("split.csv")) : "");
-  const bool was_stopped =
-      settings.max_steps >= 0 || (summary.contains("stopped_early") && summary["stopped_early"] == true);
-  const bool is_whole = integer_in(summary, "epochs") == settings.epochs || was_stopped;
-  if (!is_whole || !other_epochs_note(directory, config_toml).empty())
-    throw Error(
-        fmt::format("train: the run in {} ended after {} epochs and its last.h5 is gone, so it cannot go on; "
-                    "--overwrite trains it anew",
-                    settings.output, integer_in(summary, "epochs")));
-  return finished_result(directory, summary);
-}
-
 RunResult train(Context& context, const TrainSettings& settings, const RunCall& call, ProgressSink& progress) {
   check(settings);
   Run run{.context = context,
@@ -407,8 +323,8 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
         "no validation images: the last epoch's weights are kept as the best, and nothing stops training early");
   const std::unique_ptr<Fit> fit = make_fit(run, inputs, batches);
   if (run.resumes) {
-    const Json summary = summary_of(run.directory);
-    if (fit->is_done() && describes(summary, fit->state())) return finished_result(run.directory, summary);
+    if (fit->is_done())
+      if (const auto finished = finished_result(run.directory, fit->state())) return *finished;
     note_resumed(run, fit->state(), epochs_note);
   }
   const bool is_complete = train_or_save(run, *fit);

@@ -4,9 +4,7 @@
 
 #include <atomic>
 #include <map>
-#include <optional>
 #include <string>
-#include <string_view>
 
 #include "strategies/progress.h"
 #include "strategies/train_settings.h"
@@ -41,9 +39,5 @@ struct RunResult {
 /// overwrite; data, weights, memory; a loss that is not finite (names the step and the first bad layer; the last
 /// checkpoint stays).
 RunResult train(Context& context, const TrainSettings& settings, const RunCall& call, ProgressSink& progress);
-
-/// With `resume`, what summary.json says of a finished run whose last.h5 was removed; empty: there is no such run.
-/// Needs neither data nor weights. Errors: settings that differ from the run's, or that ask for more of it.
-std::optional<RunResult> finished_without_checkpoint(const TrainSettings& settings, std::string_view config_toml);
 
 }  // namespace graft
