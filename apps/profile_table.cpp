@@ -119,9 +119,8 @@ std::string head_text(const Profile& p) {
   double between = p.seconds;
   for (double seconds : p.part_seconds) between -= seconds;
   text += fmt::format(" between them {}\n", percent(between / p.seconds));
-  const std::string addition = p.seconds < p.plain
-                                   ? std::string("no longer than without")
-                                   : fmt::format("{:+.1f}% of a step", 100 * (p.seconds / p.plain - 1));
+  const std::string addition = p.seconds < p.plain ? std::string("no longer")
+                                                   : fmt::format("{:+.1f}% of a step", 100 * (p.seconds / p.plain - 1));
   text += fmt::format("profile  {} ms a step with every call timed: {}; medians of {} steps of each kind\n",
                       short_number(1e3 * p.seconds), addition, p.steps.size());
   if (p.kernels_per_step > 0)
