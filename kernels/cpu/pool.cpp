@@ -100,6 +100,31 @@ float average_divisor(const PoolSpec& spec, const Window& h, const Window& w) {
   return float(rows * columns);
 }
 
+/// The largest of a window for W channels, and its position, the first of equal ones; a NaN is larger than all.
+template <int W, class T>
+void max_of_window(T* to, std::uint8_t* where, const T* from, std::int64_t pixel, const PoolSpec& spec, const Window& h,
+                   const Window& w) {
+  using V = typename Lanes<W>::type;
+  using Positions = typename detail::Integers<W>::type;
+  const auto position = [&](std::int64_t r, std::int64_t c) {
+    return std::int32_t((r - h.unclipped) * spec.window_w + c - w.unclipped);
+  };
+  V best = V{} - std::numeric_limits<float>::infinity();
+  Positions at = Positions{} + position(h.begin, w.begin);
+  for (std::int64_t r = h.begin; r < h.end; ++r)
+    for (std::int64_t c = w.begin; c < w.end; ++c) {
+      const V v = load<W>(from + (r * spec.x.w + c) * pixel);
+      const auto better = (v > best) | (v != v);
+      best = better ? v : best;
+      at = better ? Positions{} + position(r, c) : at;
+    }
+  store<W>(to, best);
+  if constexpr (W == 1)
+    *where = std::uint8_t(at);
+  else
+    store_bytes(where, at);
+}
+
 }  // namespace
 
 void CpuBackend::max_pool(const PoolSpec& spec, View y, View index, ConstView x) {
@@ -109,24 +134,12 @@ void CpuBackend::max_pool(const PoolSpec& spec, View y, View index, ConstView x)
       for (std::int64_t j = 0; j < y.shape.w; ++j) {
         const Window h(i, spec.stride_h, spec.pad_h, spec.window_h, spec.x.h),
             w(j, spec.stride_w, spec.pad_w, spec.window_w, spec.x.w);
-        float best[kLanes<T>];
-        std::uint8_t where[kLanes<T>];
-        std::fill_n(best, count, -std::numeric_limits<float>::infinity());
-        std::fill_n(where, count, std::uint8_t((h.begin - h.unclipped) * spec.window_w + w.begin - w.unclipped));
-        for (std::int64_t r = h.begin; r < h.end; ++r)
-          for (std::int64_t c = w.begin; c < w.end; ++c) {
-            const T* from = x.as<T>() + sx(n, channel, r * spec.x.w + c);
-            const auto position = std::uint8_t((r - h.unclipped) * spec.window_w + c - w.unclipped);
-            for (std::int64_t l = 0; l < count; ++l) {
-              const float v = float(from[l]);
-              const bool better = v > best[l] || v != v;  // a NaN wins and stays
-              best[l] = better ? v : best[l];
-              where[l] = better ? position : where[l];
-            }
-          }
+        const T* from = x.as<T>() + sx(n, channel, 0);
         T* to = y.as<T>() + sy(n, channel, i * y.shape.w + j);
-        for (std::int64_t l = 0; l < count; ++l) to[l] = T(best[l]);
-        std::copy_n(where, count, index.as<std::uint8_t>() + si(n, channel, i * y.shape.w + j));
+        std::uint8_t* where = index.as<std::uint8_t>() + si(n, channel, i * y.shape.w + j);
+        std::int64_t l = 0;
+        for (; l + 8 <= count; l += 8) max_of_window<8>(to + l, where + l, from + l, sx.pixel, spec, h, w);
+        for (; l < count; ++l) max_of_window<1>(to + l, where + l, from + l, sx.pixel, spec, h, w);
       }
   });
 }

@@ -68,6 +68,18 @@ namespace detail {
 
 typedef std::uint16_t Bits16x8 __attribute__((vector_size(16), aligned(2), may_alias));
 typedef std::uint32_t Bits32x8 __attribute__((vector_size(32)));
+typedef std::int32_t Integers32x8 __attribute__((vector_size(32)));
+typedef std::uint8_t Bytes8 __attribute__((vector_size(8), aligned(1), may_alias));
+
+/// As many whole numbers as Lanes<W> has floats.
+template <int W>
+struct Integers {
+  using type = Integers32x8;
+};
+template <>
+struct Integers<1> {
+  using type = std::int32_t;
+};
 
 }  // namespace detail
 
@@ -110,6 +122,11 @@ template <int W>
   } else {
     store<W / 2>(p, v.a), store<W / 2>(p + W / 2, v.b);
   }
+}
+
+/// Of numbers from 0 to 255.
+[[gnu::always_inline]] inline void store_bytes(std::uint8_t* p, const detail::Integers32x8& v) {
+  *reinterpret_cast<detail::Bytes8*>(p) = __builtin_convertvector(v, detail::Bytes8);
 }
 
 /// Floats on their way from and to storage, for loops over neighbouring elements.
