@@ -366,7 +366,7 @@ struct PlanOptions {
 /// Threads and arithmetic of a backend.
 struct BackendOptions {
   int threads = 0;               // 0: all cores this process may use
-  bool allows_winograd = false;  // CPU: 3 x 3 convolutions by F(4,3) where oneDNN has it; faster, rounds more
+  bool allows_winograd = false;  // CPU, f32: 3 x 3 convolutions by F(4,3); faster, rounds more
   Precision precision = Precision::f32;
   PlanOptions plans;
 };

@@ -1,6 +1,7 @@
-// The CPU backend's class. Its calls are defined in one file per subject: memory.cpp, map.cpp, conv_onednn.cpp,
-// conv_product.cpp, linear_onednn.cpp, norm.cpp, pool.cpp, softmax.cpp, update.cpp. Activations are blocked by 16 or 8
-// channels, as oneDNN likes them on this machine, or NHWC; runs.h walks both with one set of loops.
+// The CPU backend's class. Its calls are defined in one file per subject: memory.cpp, map.cpp, conv_onednn.cpp with
+// conv_product.cpp and conv_winograd.cpp, linear_onednn.cpp, norm.cpp, pool.cpp, softmax.cpp, update.cpp. Activations
+// are blocked by 16 or 8 channels, as oneDNN likes them on this machine, or NHWC; runs.h walks both with one set of
+// loops.
 #pragma once
 
 #include "kernels/device_memory.h"
@@ -85,12 +86,15 @@ class CpuBackend final : public Backend {
  private:
   /// Whether a convolution's gradient is computed as product_…_grad, for activations of this type.
   static bool is_product(const ConvCall& call, DType type);
+  /// Whether one is computed as winograd_….
+  bool is_winograd(const ConvCall& call, DType type) const;
   std::int64_t product_scratch(const ConvCall& call);  // bytes
   void product_data_grad(const ConvSpec&, View dx, Write, ConstView dy, WeightView w);
   void product_weight_grad(const ConvSpec&, View dw, Write, ConstView dy, ConstView x);
 
   int threads_;
   DType activation_type_;
+  bool has_own_winograd_;
   std::unique_ptr<MemorySource> source_;
   DeviceMemory memory_;
   std::unique_ptr<ConvPrimitives> conv_;

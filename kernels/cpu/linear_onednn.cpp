@@ -34,6 +34,7 @@ CpuBackend::CpuBackend(const BackendOptions& options)
     // oneDNN waits for all threads that it asked for, and for ever if OMP_THREAD_LIMIT allows fewer.
     : threads_(std::min(options.threads > 0 ? options.threads : usable_cores(), omp_get_thread_limit())),
       activation_type_(options.precision == Precision::bf16 ? DType::bf16 : DType::f32),
+      has_own_winograd_(options.allows_winograd && !has(dnnl::cpu_isa::avx512_core)),  // there oneDNN has it
       source_(make_cpu_memory()),
       memory_(*source_),
       conv_(std::make_unique<ConvPrimitives>(options.allows_winograd, activation_type_)),
