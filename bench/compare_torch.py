@@ -3,13 +3,15 @@
 
     bench/compare_torch.py step    [--arch resnet50 --batch 16 --size 224 --threads 2 --rounds 7]
     bench/compare_torch.py step    --device cuda [--precision bf16 --batch 256 --compile reduce-overhead]
-    bench/compare_torch.py infer   [the same]
+    bench/compare_torch.py infer   [the same; on a CPU also --compile trace]
+    bench/compare_torch.py images  --data FOLDER [--size 224 --steps 200]
     bench/compare_torch.py predict --model MODEL.h5 --image FILE [--rounds 7]
 
 `step` times forward + backward + SGD update, `infer` a forward pass. Every contender is a process of its own that waits
 for its turn: graft's build/*/bin/graft_train_step (on a CPU in f32 with direct and with Winograd convolutions) and PyTorch under
 each --python, in its default and its channels_last memory format, and channels_last once more for every --compile mode.
 The ratios are against the fastest PyTorch. Peak memory is the process's (VmHWM), on a GPU the most that was in use.
+`images` times reading a JPEG file into a network's input, one thread each; FOLDER's files are taken in turn.
 `predict` times whole processes, from start to exit, after one warm-up each. Medians over the rounds are printed, with the
 spread; --out FILE appends them as Markdown with the machine and the versions.
 """
@@ -63,6 +65,34 @@ def report(title, rows, out):
             f.write("\n".join(lines) + "\n")
 
 
+def take_turns(contenders, a, title):
+    contenders, left_out = alternate(contenders, a.rounds, a.steps)
+    for name, reason in left_out:
+        print(f"{name}: left out: {reason}", file=sys.stderr)
+    for c in contenders:
+        c.close()
+    if not contenders:
+        sys.exit("compare_torch: no contender is left")
+    report(title, [(c.name, c.rounds, c.reply.get("peak_bytes", 0)) for c in contenders], a.out)
+
+
+def compare_images(a):
+    contenders = []
+    for python in a.python:
+        for kind in ("pillow", "torchvision"):
+            try:
+                contenders.append(Contender([python, TORCH_CONTENDER, "images", "--data", a.data, "--kind", kind, "--size",
+                                             str(a.size), "--threads", "1"], dict(os.environ, OMP_NUM_THREADS="1")))
+            except LeftOut as reason:
+                print(f"{python}, {kind}: left out: {reason}", file=sys.stderr)
+    try:
+        contenders.insert(0, Contender([find_program("graft_image_step", a.bin), "--data", a.data, "--size", str(a.size)],
+                                       our_environment(1)))
+    except LeftOut as reason:
+        sys.exit(f"compare_torch: graft: {reason}")
+    take_turns(contenders, a, f"one JPEG of {a.data} to {a.size} px, one thread")
+
+
 def compare_steps(a):
     program = find_program("graft_train_step", a.bin)
     job = "train" if a.what == "step" else "infer"
@@ -86,17 +116,9 @@ def compare_steps(a):
                 sys.exit(f"compare_torch: graft: {reason}")
             print(f"{name}: left out: {reason}", file=sys.stderr)
             continue
-    contenders, left_out = alternate(contenders, a.rounds, a.steps)
-    for name, reason in left_out:
-        print(f"{name}: left out: {reason}", file=sys.stderr)
-    for c in contenders:
-        c.close()
-    if not contenders:
-        sys.exit("compare_torch: no contender is left")
     where = f"{a.threads} threads" if a.device == "cpu" else a.device
-    report(f"{a.arch}, batch {a.batch}, {a.size} px, {a.precision}, {where}: one "
-           f"{'training step' if job == 'train' else 'inference'}",
-           [(c.name, c.rounds, c.reply["peak_bytes"]) for c in contenders], a.out)
+    take_turns(contenders, a, f"{a.arch}, batch {a.batch}, {a.size} px, {a.precision}, {where}: one "
+                              f"{'training step' if job == 'train' else 'inference'}")
 
 
 def compare_predictions(a):
@@ -123,19 +145,20 @@ def compare_predictions(a):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["step", "infer", "predict"])
+    parser.add_argument("what", choices=["step", "infer", "images", "predict"])
     parser.add_argument("--arch", default="resnet50", choices=["resnet50", "densenet121", "vgg19"])
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--device", default="cpu", help="of both: cpu, cuda or cuda:N")
     parser.add_argument("--precision", default="f32", choices=["f32", "tf32", "bf16", "f16"])
-    parser.add_argument("--compile", action="append", default=[], choices=["default", "reduce-overhead", "max-autotune"],
-                        help="a torch.compile mode to add; repeatable")
+    parser.add_argument("--compile", action="append", default=[], choices=["default", "reduce-overhead", "max-autotune", "trace"],
+                        help="a torch.compile mode to add, or with infer tracing; repeatable")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=1, help="per round and contender")
     parser.add_argument("--python", action="append", help="a Python with torch and torchvision; repeatable")
     parser.add_argument("--bin", help="folder of graft's programs")
+    parser.add_argument("--data", help="images: a folder of JPEG files")
     parser.add_argument("--model", help="predict: graft model file")
     parser.add_argument("--image", help="predict: an image")
     parser.add_argument("--out", help="append the table to this Markdown file")
@@ -145,7 +168,9 @@ def main():
         parser.error("at least 5 rounds: fewer say nothing on a shared machine")
     if a.what == "predict" and not (a.model and a.image):
         parser.error("predict needs --model and --image")
-    compare_predictions(a) if a.what == "predict" else compare_steps(a)
+    if a.what == "images" and not a.data:
+        parser.error("images needs --data")
+    {"predict": compare_predictions, "images": compare_images}.get(a.what, compare_steps)(a)
 
 
 LOAD = "%.2f" % os.getloadavg()[0]

@@ -4,7 +4,9 @@ a number of steps per line and answers each line with the mean seconds of a step
 are queued one after another; the device is waited for at their end.
 
     torch_contender.py train|infer --arch resnet50 --batch 16 [--size 224 --device cpu --precision f32|tf32|bf16|f16]
-                       [--layout default|channels_last] [--compile default|reduce-overhead|max-autotune] [--threads N]
+                       [--layout default|channels_last] [--compile default|reduce-overhead|max-autotune|trace]
+                       [--threads N]                           trace: with infer, traced and frozen instead of compiled
+    torch_contender.py images   --data FOLDER [--kind pillow|torchvision] [--size 224]    one thread; a step is an image
     torch_contender.py update   --arch resnet50 [--rule auto-rgn|adam] [--kind "per tensor"|foreach|fused] [--device cpu]
     torch_contender.py probe    --data ROOT --split RUN/split.csv --epochs E --batch N [...]   prints seconds per epoch
     torch_contender.py ceilings [--device cpu]                                   matrix rate and copy bandwidth
@@ -92,8 +94,18 @@ def compiled(a, function):
     return torch.compile(function, mode=None if a.compile == "default" else a.compile)
 
 
+def traced(net, x):
+    """As TorchScript serves a network: batch norms are folded when it is frozen, the first calls optimise it."""
+    with torch.inference_mode():
+        frozen = torch.jit.freeze(torch.jit.trace(net, x))
+        for _ in range(3):
+            frozen(x)
+    return frozen
+
+
 def name_of(a):
-    words = ["PyTorch", torch.__version__.split("+")[0], f"compile {a.compile}" if a.compile else "eager", a.layout]
+    way = "traced and frozen" if a.compile == "trace" else f"compile {a.compile}" if a.compile else "eager"
+    words = ["PyTorch", torch.__version__.split("+")[0], way, a.layout]
     return " ".join(words + ([a.precision] if a.precision != "f32" else []))
 
 
@@ -132,13 +144,13 @@ def train(a):
 
 def infer(a):
     """A single image's answer is waited for and read, as whoever asks for one does."""
-    if a.compile:  # folds batch norms into convolutions, as graft does
+    if a.compile not in ("", "trace"):  # folds batch norms into convolutions, as graft does
         import torch._inductor.config
         torch._inductor.config.freezing = True
     dtype = DTYPES.get(a.precision, torch.float32)
     net = make_network(a).to(dtype).eval()
     x = random_images(a, dtype)
-    forward = compiled(a, net)
+    forward = traced(net, x) if a.compile == "trace" else compiled(a, net)
 
     def step():
         with torch.inference_mode():
@@ -207,6 +219,28 @@ def update(a):
             adam.step()
 
     return step
+
+
+def images(a):
+    """From a JPEG file to the input of a network, as evaluation has it: with Pillow as most do, or by torchvision alone."""
+    import itertools
+    import pathlib
+    import torchvision
+    from PIL import Image
+    t, io = torchvision.transforms, torchvision.io
+    paths = itertools.cycle(sorted(p for p in pathlib.Path(a.data).rglob("*") if p.suffix.lower() in (".jpg", ".jpeg")))
+    resize, crop = t.Resize(a.size * 256 // 224, antialias=True), t.CenterCrop(a.size)
+    normalize = t.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    finish = t.Compose([resize, crop, t.ToTensor(), normalize])
+
+    def with_pillow():
+        return finish(Image.open(next(paths)).convert("RGB"))
+
+    def with_torchvision():
+        pixels = io.decode_jpeg(io.read_file(str(next(paths))), mode=io.ImageReadMode.RGB)
+        return normalize(crop(resize(pixels)).float() / 255)
+
+    return with_torchvision if a.kind == "torchvision" else with_pillow
 
 
 def probe(a):
@@ -312,21 +346,21 @@ def versions(a):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("job", choices=["train", "infer", "update", "probe", "ceilings", "versions"])
+    parser.add_argument("job", choices=["train", "infer", "update", "images", "probe", "ceilings", "versions"])
     parser.add_argument("--arch", default="resnet50", choices=["resnet50", "densenet121", "vgg19"])
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--precision", default="f32", choices=["f32", "tf32", "bf16", "f16"])
     parser.add_argument("--layout", default="channels_last", choices=["default", "channels_last"])
-    parser.add_argument("--compile", default="", choices=["", "default", "reduce-overhead", "max-autotune"])
+    parser.add_argument("--compile", default="", choices=["", "default", "reduce-overhead", "max-autotune", "trace"])
     parser.add_argument("--tune-late", action="store_true",
                         help="look for the fastest algorithms only after the first line of 0 steps: others may be at work "
                         "before, and what is chosen then is chosen for good")
     parser.add_argument("--no-tuning", action="store_true", help="take the first algorithm that cuDNN proposes")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--rule", default="auto-rgn", choices=["auto-rgn", "adam"])
-    parser.add_argument("--kind", default="foreach", choices=["per tensor", "foreach", "fused"])
+    parser.add_argument("--kind", default="foreach", choices=["per tensor", "foreach", "fused", "pillow", "torchvision"])
     parser.add_argument("--data", default=".")
     parser.add_argument("--split", help="probe: split.csv of a graft run, with path, label and split")
     parser.add_argument("--epochs", type=int, default=3)
@@ -335,10 +369,12 @@ def main():
     if a.job in ("probe", "ceilings", "versions"):
         {"probe": probe, "ceilings": ceilings, "versions": versions}[a.job](a)
         return
-    step = {"train": train, "infer": infer, "update": update}[a.job](a)
-    if a.job == "update":
-        step()  # a kind that this device lacks fails here
-    say(name=name_of(a) if a.job != "update" else f"PyTorch {torch.__version__.split('+')[0]} {a.kind}")
+    if a.compile == "trace" and a.job != "infer":
+        sys.exit("torch_contender: --compile trace is for infer")
+    step = {"train": train, "infer": infer, "update": update, "images": images}[a.job](a)
+    if a.job in ("update", "images"):
+        step()  # a kind that this device or this installation lacks fails here
+    say(name=name_of(a) if a.job in ("train", "infer") else f"PyTorch {torch.__version__.split('+')[0]} {a.kind}")
     answer_lines(a, step)
 
 

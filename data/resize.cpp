@@ -1,6 +1,9 @@
 #include "data/resize.h"
 
 #include <fmt/format.h>
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
 
 #include <algorithm>
 #include <cmath>
@@ -19,7 +22,7 @@ struct TapTable {
   std::vector<std::int64_t> first;    // per output pixel
   std::vector<std::int64_t> count;    // per output pixel
   std::vector<std::int32_t> weights;  // per output pixel `stride` values, zeros after `count`
-  std::int64_t stride = 0;
+  std::int64_t stride = 0;            // even
   const std::int32_t* of(std::int64_t i) const { return weights.data() + i * stride; }
 };
 
@@ -29,7 +32,7 @@ TapTable make_taps(std::int64_t in_size, std::int64_t out_size, std::int64_t beg
   const double filter_scale = std::max(scale, 1.0);
   const double support = filter_scale;  // the triangle's support is 1
   TapTable taps;
-  taps.stride = static_cast<std::int64_t>(std::ceil(support)) * 2 + 1;
+  taps.stride = static_cast<std::int64_t>(std::ceil(support)) * 2 + 2;
   taps.first.resize(static_cast<std::size_t>(length));
   taps.count.resize(static_cast<std::size_t>(length));
   taps.weights.assign(static_cast<std::size_t>(length * taps.stride), 0);
@@ -58,15 +61,32 @@ TapTable make_taps(std::int64_t in_size, std::int64_t out_size, std::int64_t beg
   return taps;
 }
 
-// Integer vectors by the compiler's extension (GCC, Clang): on AVX2 one instruction each, elsewhere several.
-using Bytes4 = std::uint8_t __attribute__((vector_size(4)));
-using Ints4 = std::int32_t __attribute__((vector_size(16)));
+// Integer vectors by the compiler's extension (GCC, Clang). It converts between their widths element by element, so on
+// AVX2 this is written out.
+using Bytes8 = std::uint8_t __attribute__((vector_size(8)));
+using Ints8 = std::int32_t __attribute__((vector_size(32)));
 
-/// The four bytes at `p`: one RGB pixel and a neighbour that is ignored.
-inline Ints4 load_pixel(const std::uint8_t* p) {
-  Bytes4 bytes;
-  std::memcpy(&bytes, p, 4);
-  return __builtin_convertvector(bytes, Ints4);
+/// The eight bytes at `p`: two RGB pixels and two bytes that are ignored.
+inline Ints8 load_pixels(const std::uint8_t* p) {
+#ifdef __AVX2__
+  return reinterpret_cast<Ints8>(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+#else
+  Bytes8 bytes;
+  std::memcpy(&bytes, p, sizeof bytes);
+  return __builtin_convertvector(bytes, Ints8);
+#endif
+}
+
+/// The first four of numbers that are not negative, as bytes from the lowest on; those above 255 become 255.
+inline std::uint32_t four_bytes(const Ints8& numbers) {
+#ifdef __AVX2__
+  const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(reinterpret_cast<__m256i>(numbers)), __m128i{});
+  return static_cast<std::uint32_t>(_mm_cvtsi128_si32(_mm_packus_epi16(words, words)));
+#else
+  std::uint32_t bytes = 0;
+  for (int i = 0; i < 4; ++i) bytes |= static_cast<std::uint32_t>(std::min(numbers[i], 255)) << 8 * i;
+  return bytes;
+#endif
 }
 
 inline std::uint8_t clip8(std::int32_t sum) {
@@ -74,28 +94,33 @@ inline std::uint8_t clip8(std::int32_t sum) {
   return static_cast<std::uint8_t>(value < 0 ? 0 : value > 255 ? 255 : value);
 }
 
-/// One row. `in` must be readable for one byte after the last pixel.
-void horizontal_row(std::uint8_t* out, const std::uint8_t* in, const TapTable& taps) {
+/// Weights of pairs of pixels, once for each of their numbers: per output pixel stride / 2 vectors.
+std::vector<Ints8> pair_weights(const TapTable& taps) {
+  std::vector<Ints8> pairs;
+  pairs.reserve(taps.weights.size() / 2);
+  for (std::size_t k = 0; k < taps.weights.size(); k += 2) {
+    const std::int32_t a = taps.weights[k], b = taps.weights[k + 1];
+    pairs.push_back(Ints8{a, a, a, b, b, b, 0, 0});
+  }
+  return pairs;
+}
+
+/// Bytes behind the last pixel that is needed which horizontal_row may read.
+constexpr std::int64_t kReadBehind = 5;
+
+/// One row of pixels from a row of which kReadBehind more bytes are readable.
+void horizontal_row(std::uint8_t* out, const std::uint8_t* in, const TapTable& taps, const Ints8* weights) {
   constexpr std::int32_t kHalf = 1 << (kPrecisionBits - 1);
   const auto width = static_cast<std::int64_t>(taps.first.size());
-  for (std::int64_t x = 0; x < width; ++x) {
+  for (std::int64_t x = 0; x < width; ++x, weights += taps.stride / 2) {
     const std::uint8_t* p = in + taps.first[static_cast<std::size_t>(x)] * 3;
-    const std::int32_t* weights = taps.of(x);
     const std::int64_t count = taps.count[static_cast<std::size_t>(x)];
-    Ints4 even{kHalf, kHalf, kHalf, 0};
-    Ints4 odd{};
-    std::int64_t k = 0;
-    for (; k + 1 < count; k += 2) {
-      even += load_pixel(p + 3 * k) * weights[k];
-      odd += load_pixel(p + 3 * k + 3) * weights[k + 1];
-    }
-    if (k < count) even += load_pixel(p + 3 * k) * weights[k];
-    // Weights of the triangle are not negative and their sum exceeds one by at most half a unit each: no clipping below
-    // 0.
-    const Ints4 sum = even + odd;
-    out[3 * x] = clip8(sum[0]);
-    out[3 * x + 1] = clip8(sum[1]);
-    out[3 * x + 2] = clip8(sum[2]);
+    Ints8 sums{kHalf, kHalf, kHalf};
+    for (std::int64_t k = 0; 2 * k < count; ++k) sums += load_pixels(p + 6 * k) * weights[k];
+    // Weights of the triangle are not negative and their sum exceeds one by at most half a unit each.
+    const Ints8 pixel = (sums + __builtin_shuffle(sums, Ints8{3, 4, 5, 6, 7, 6, 7, 6})) >> kPrecisionBits;
+    const std::uint32_t bytes = four_bytes(pixel);  // the fourth is the next pixel's first, which is yet to be written
+    std::memcpy(out + 3 * x, &bytes, x + 1 < width ? 4 : 3);
   }
 }
 
@@ -171,16 +196,16 @@ Image resize_part(const Image& image, const ResizeSpec& spec) {
   if (changes_width) {
     wide = Image::blank(rows, part.width);
     const TapTable horizontal = make_taps(from.width, spec.size.width, part.x, part.width);
-    // load_pixel reads one byte past a pixel: the image's last row goes through a copy that has that byte.
-    std::vector<std::uint8_t> last_row;
+    const std::vector<Ints8> weights = pair_weights(horizontal);
+    std::vector<std::uint8_t> copy;  // of rows that end too near the image's end
     for (std::int64_t y = 0; y < rows; ++y) {
       const std::uint8_t* in = image.row(first_row + y) + 3 * from.x;
-      if (first_row + y + 1 == image.height) {
-        last_row.assign(in, in + 3 * from.width);
-        last_row.push_back(0);
-        in = last_row.data();
+      if (in + 3 * from.width + kReadBehind > image.rgb.data() + image.bytes()) {
+        copy.assign(in, in + 3 * from.width);
+        copy.resize(copy.size() + kReadBehind);
+        in = copy.data();
       }
-      horizontal_row(wide.row(y), in, horizontal);
+      horizontal_row(wide.row(y), in, horizontal, weights.data());
     }
     if (!changes_height) return wide;
     source = wide.rgb.data();

@@ -182,7 +182,7 @@ std::vector<Setting<T>> make_table() {
           "GPU, 16 bits: DenseNet's 3 x 3 convolutions by graft's own kernels; auto is what is faster",
           one_of({"auto", "on", "off"})),
       row("train.winograd", "--winograd", kRun, &T::winograd,
-          "3 x 3 convolutions by Winograd's F(4,3), on CPUs with AVX-512, in f32: faster, rounds more"),
+          "3 x 3 convolutions by Winograd's F(4,3), on a CPU, in f32: faster, rounds more"),
       row("train.deterministic", "", kRun, &T::deterministic,
           "GPU: only algorithms of cuDNN that give the same bits every time"),
       row("train.cudnn_timing", "", kRun, &T::cudnn_timing,
