@@ -42,8 +42,9 @@ void add_evaluate_verb(Command& program) {
   verb.option(
       {.flag = "--split", .group = "Data", .help = "images to score", .choices = {"train", "val", "test", "all"}},
       options->job.split);
-  options->settings.add_to(verb, {"train.batch", "train.size", "train.val_fraction", "train.test_fraction",
-                                  "train.skip_bad", "train.device", "train.threads", "train.seed", "train.precision"});
+  options->settings.add_to(
+      verb, {"train.batch", "train.size", "train.val_fraction", "train.test_fraction", "train.skip_bad", "train.device",
+             "train.threads", "train.seed", "train.precision", "train.winograd"});
   verb.option({.flag = "--predictions",
                .group = "Output",
                .help = "CSV to write: path, split, label, predicted class and probabilities of each image"},

@@ -113,8 +113,8 @@ void add_predict_verb(Command& program) {
   verb.option({.flag = "--logits", .group = "Output", .help = "add the logits"}, options->shows_logits);
   verb.output_options(options->is_json, options->is_quiet);
   verb.option({.flag = "--csv", .group = "Output", .help = "print path,rank,index,label,probability"}, options->is_csv);
-  options->settings.add_to(
-      verb, {"train.batch", "train.size", "train.device", "train.threads", "train.seed", "train.precision"});
+  options->settings.add_to(verb, {"train.batch", "train.size", "train.device", "train.threads", "train.seed",
+                                  "train.precision", "train.winograd"});
   verb.example("  graft predict resnet50.h5 photo.jpg photos/ --top 3 --json");
   verb.run([options] { return run_predict(*options); });
 }

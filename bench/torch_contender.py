@@ -145,8 +145,8 @@ def train(a):
 def infer(a):
     """A single image's answer is waited for and read, as whoever asks for one does."""
     if a.compile not in ("", "trace"):  # folds batch norms into convolutions, as graft does
-        import torch._inductor.config
-        torch._inductor.config.freezing = True
+        from torch._inductor import config
+        config.freezing = True
     dtype = DTYPES.get(a.precision, torch.float32)
     net = make_network(a).to(dtype).eval()
     x = random_images(a, dtype)

@@ -175,8 +175,7 @@ void run(const StepJob& job) {
   else
     work = std::make_unique<Prediction>(*network, job);
   Backend& device = context.backend();
-  fmt::print("{{\"name\": \"graft, {}{}\"}}\n", device.description(),
-             job.device.backend.allows_winograd ? ", --winograd" : "");
+  fmt::print("{{\"name\": \"graft, {}\"}}\n", device.description());
   std::fflush(stdout);
   for (std::string line; std::getline(std::cin, line);) {
     device.reset_peak_memory();  // what choosing algorithms took in warm-up is no part of a step

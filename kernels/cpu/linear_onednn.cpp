@@ -63,7 +63,7 @@ std::string CpuBackend::description() const {
                     : has(dnnl::cpu_isa::avx512_core_bf16) ? "AVX-512 with bf16"
                     : has(dnnl::cpu_isa::avx512_core)      ? "AVX-512"
                                                            : "AVX2";
-  const bool transforms = conv_->uses_winograd() && activation_type_ == DType::f32 && has(dnnl::cpu_isa::avx512_core);
+  const bool transforms = conv_->uses_winograd() && activation_type_ == DType::f32;
   return fmt::format("cpu, {}, oneDNN {}.{}.{}{}{}, {} thread{}", isa, v.major, v.minor, v.patch,
                      transforms ? " with Winograd" : "", activation_type_ == DType::bf16 ? ", activations in bf16" : "",
                      threads_, threads_ == 1 ? "" : "s");
