@@ -81,8 +81,8 @@ Image decoders::decode_with_stb(std::span<const std::uint8_t> bytes, std::string
   int width = 0, height = 0, channels = 0;
   const auto fail = [&] {
     throw Error(
-        fmt::format("cannot decode {}: {}; expected a JPEG, PNG, TIFF, BMP, GIF, TGA or PNM image that is whole", name,
-                    stbi_failure_reason() != nullptr ? stbi_failure_reason() : "unknown reason"));
+        fmt::format("cannot decode {}: {}; expected a JPEG, PNG, TIFF, DICOM, BMP, GIF, TGA or PNM image that is whole",
+                    name, stbi_failure_reason() != nullptr ? stbi_failure_reason() : "unknown reason"));
   };
   if (stbi_info_from_memory(bytes.data(), size, &width, &height, &channels) == 0) fail();
   check_size(height, width, name);

@@ -11,9 +11,18 @@ namespace graft::decoders {
 
 bool is_jpeg(std::span<const std::uint8_t> bytes);
 bool is_tiff(std::span<const std::uint8_t> bytes);
+bool is_dicom(std::span<const std::uint8_t> bytes);
+
+/// Whether this build has DCMTK; without it decode_dicom refuses every file.
+bool reads_dicom();
+inline constexpr const char* kNoDicom =
+    "this build reads no DICOM files; install libdcmtk-dev and build again, or export them as PNG, window and "
+    "inversion "
+    "applied";
 
 Image decode_jpeg(std::span<const std::uint8_t> bytes, std::string_view name, ImageInfo& info);
 Image decode_tiff(std::span<const std::uint8_t> bytes, std::string_view name, ImageInfo& info);
+Image decode_dicom(std::span<const std::uint8_t> bytes, std::string_view name, ImageInfo& info);
 Image decode_with_stb(std::span<const std::uint8_t> bytes, std::string_view name, ImageInfo& info);
 
 /// Refuses sizes that no honest image has (over 2^28 pixels), before memory is asked for.

@@ -13,22 +13,15 @@
 
 namespace graft {
 
-void decoders::check_size(std::int64_t height, std::int64_t width, std::string_view name) {
-  constexpr std::int64_t kMaxPixels = std::int64_t{1} << 28;
-  if (height < 1 || width < 1 || height > kMaxPixels / width) {
-    throw Error(fmt::format("cannot decode {}: a size of {}x{} pixels is not supported (at most 2^28 pixels)", name,
-                            width, height));
-  }
+bool decoders::is_dicom(std::span<const std::uint8_t> bytes) {
+  return bytes.size() > 132 && std::string_view(reinterpret_cast<const char*>(bytes.data()) + 128, 4) == "DICM";
 }
 
 Image decode_image(std::span<const std::uint8_t> bytes, std::string_view name, ImageInfo* info) {
   ImageInfo local;
   ImageInfo& found = info != nullptr ? *info : local;
   if (bytes.empty()) throw Error(fmt::format("cannot decode {}: the file is empty", name));
-  // A DICOM file may begin with a TIFF header; its own mark stands behind a preamble of 128 bytes.
-  if (bytes.size() > 132 && std::string_view(reinterpret_cast<const char*>(bytes.data()) + 128, 4) == "DICM")
-    throw Error(fmt::format("cannot decode {}: DICOM is not read; export the frames as PNG, window and inversion applied",
-                            name));
+  if (decoders::is_dicom(bytes)) return decoders::decode_dicom(bytes, name, found);  // may begin like a TIFF
   if (decoders::is_jpeg(bytes)) return decoders::decode_jpeg(bytes, name, found);
   if (decoders::is_tiff(bytes)) return decoders::decode_tiff(bytes, name, found);
   return decoders::decode_with_stb(bytes, name, found);
@@ -45,6 +38,7 @@ bool has_image_extension(const std::filesystem::path& path) {
   std::string extension = path.extension().string();
   std::transform(extension.begin(), extension.end(), extension.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  if (extension == ".dcm" || extension == ".dicom") return decoders::reads_dicom();
   return std::find(kExtensions.begin(), kExtensions.end(), extension) != kExtensions.end();
 }
 

@@ -26,20 +26,21 @@ struct Image {
 
 /// What a file holds, before it became RGB.
 struct ImageInfo {
-  std::string_view format;  // "JPEG", "PNG", "TIFF", "BMP", "GIF", "PNM", "other"
+  std::string_view format;  // "JPEG", "PNG", "TIFF", "BMP", "GIF", "PNM", "DICOM", "other"
   int channels = 3;         // 1 grey, 2 grey + alpha, 3 RGB (palettes too), 4 RGB + alpha or CMYK
   int bits = 8;             // per channel
 };
 
-/// Decodes a JPEG (libjpeg-turbo), TIFF (libtiff) or PNG, BMP, GIF, TGA, PNM (stb_image); the contents decide, not the
-/// name. The bytes equal Pillow's `Image.open(path).convert("RGB")`: grey is replicated, alpha dropped, the first page
+/// Decodes a JPEG (libjpeg-turbo), TIFF (libtiff), DICOM (DCMTK, where the build has it) or PNG, BMP, GIF, TGA, PNM
+/// (stb_image); the contents decide, not the name. The bytes equal Pillow's `Image.open(path).convert("RGB")`: grey is replicated, alpha dropped, the first page
 /// or frame taken, EXIF orientation ignored. One difference: 16-bit images keep their high byte, where Pillow clips
-/// grey. Errors: unknown contents, corrupt or truncated data; the message names `name`.
+/// grey. A DICOM picture comes as its file wants it seen: rescaled, through its first VOI table or window (or from its
+/// smallest number to its largest), MONOCHROME1 inverted. Errors: unknown contents, corrupt or truncated data; the message names `name`.
 Image decode_image(std::span<const std::uint8_t> bytes, std::string_view name, ImageInfo* info = nullptr);
 Image decode_image(const std::filesystem::path& path, ImageInfo* info = nullptr);
 
 /// Whether a file name ends in an extension that decode_image reads (.jpg .jpeg .png .bmp .gif .tif .tiff .tga .ppm
-/// .pgm .pnm, in any case). Folders are filtered by it.
+/// .pgm .pnm, in any case, and with DCMTK .dcm .dicom). Folders are filtered by it.
 bool has_image_extension(const std::filesystem::path& path);
 
 /// A PNG file, 8-bit RGB.

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "data/csv.h"
+#include "data/decoders.h"
 #include "data/files.h"
 #include "data/npz.h"
 #include "kernels/core.h"
@@ -63,8 +64,6 @@ std::vector<std::string> images_below(const fs::path& folder, OtherFiles* others
   return paths;
 }
 
-constexpr const char* kNoDicom = "DICOM files are not read; export them as PNG, window and inversion applied";
-
 bool has_dicom(const OtherFiles& others) { return others.contains(".dcm") || others.contains(".dicom"); }
 
 /// Files among the images of classes that are none.
@@ -77,12 +76,13 @@ void note_other_files(const fs::path& folder, const OtherFiles& others, Listing&
   if (kinds.size() > kMostKinds) kinds.resize(kMostKinds), kinds.back() = "…";
   listing.notes.push_back(fmt::format("{}: left out of its class folders, no images by their names: {} ({}){}",
                                       folder.string(), count == 1 ? "a file" : fmt::format("{} files", count),
-                                      fmt::join(kinds, ", "), has_dicom(others) ? fmt::format("; {}", kNoDicom) : ""));
+                                      fmt::join(kinds, ", "),
+                                      has_dicom(others) ? fmt::format("; {}", decoders::kNoDicom) : ""));
 }
 
 /// What to do about a folder without images that holds these.
 std::string advice_on(const OtherFiles& others) {
-  if (has_dicom(others)) return kNoDicom;
+  if (has_dicom(others)) return decoders::kNoDicom;
   return !others.empty() ? "none of its files has the name of an image (.png, .jpg, .tif, …); rename or convert them"
                          : "add images or remove the folder";
 }

@@ -21,9 +21,10 @@ struct BuildInfo {
   std::string_view cuda_archs;          // "80;90", empty without CUDA
   std::string_view cuda_absent_reason;  // one clause without a full stop, empty with CUDA
 
-  std::string_view cuda_module_file;         // file name of the module to load, "graft_cuda.so"
-  std::string_view cuda_module_dir;          // where the build tree puts it
-  std::string_view cuda_module_install_dir;  // where `cmake --install` puts it, absolute
+  std::string_view cuda_module_file;    // file name of the module to load, "graft_cuda.so"
+  std::string_view dicom_module_file;   // "graft_dicom.so", empty without DCMTK
+  std::string_view module_dir;          // where the build tree puts them
+  std::string_view module_install_dir;  // where `cmake --install` puts them, absolute
 };
 
 const BuildInfo& build_info();

@@ -2,7 +2,6 @@
 // cuDNN or the module is missing. The module stays open until the process ends: backends come from it.
 #include <dlfcn.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <vector>
 
@@ -12,6 +11,7 @@
 #include "kernels/build_info.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/module.h"
+#include "kernels/modules.h"
 
 namespace graft {
 namespace {
@@ -19,22 +19,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kModuleVariable = "GRAFT_CUDA_MODULE";
-
-/// Where the module may be, in order: where the user says, beside the program, in ../lib/graft, where it was installed
-/// or built.
-std::vector<fs::path> candidates() {
-  if (const char* path = std::getenv(kModuleVariable); path && *path) return {path};
-  const BuildInfo& build = build_info();
-  std::vector<fs::path> paths;
-  std::error_code error;
-  if (const fs::path program = fs::read_symlink("/proc/self/exe", error); !error) {
-    paths.push_back(program.parent_path() / build.cuda_module_file);
-    paths.push_back(program.parent_path().parent_path() / "lib" / "graft" / build.cuda_module_file);
-  }
-  paths.push_back(fs::path(build.cuda_module_install_dir) / build.cuda_module_file);
-  paths.push_back(fs::path(build.cuda_module_dir) / build.cuda_module_file);
-  return paths;
-}
 
 /// Why the driver cannot serve, empty when it can. Asked before the module is opened, which costs much more.
 std::string driver_reason() {
@@ -60,7 +44,7 @@ struct Opened {
 Opened open_module() {
   fs::path path;
   std::vector<std::string> looked;
-  for (const fs::path& candidate : candidates()) {
+  for (const fs::path& candidate : module_paths(kModuleVariable, build_info().cuda_module_file)) {
     std::error_code error;
     if (fs::exists(candidate, error)) {
       path = candidate;

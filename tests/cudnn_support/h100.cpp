@@ -17,7 +17,7 @@ const CudaModule* open_cudnn(std::string& why_not) {
     why_not = std::string("there is neither a driver nor the toolkit's stub of it: ") + dlerror();
     return nullptr;
   }
-  const auto path = std::filesystem::path(build.cuda_module_dir) / build.cuda_module_file;
+  const auto path = std::filesystem::path(build.module_dir) / build.cuda_module_file;
   void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   const auto function =
       handle ? reinterpret_cast<CudaModuleFunction>(dlsym(handle, kCudaModuleFunction)) : CudaModuleFunction{};

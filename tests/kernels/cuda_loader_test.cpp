@@ -14,7 +14,7 @@ namespace graft {
 namespace {
 
 std::string module_path() {
-  return (std::filesystem::path(build_info().cuda_module_dir) / build_info().cuda_module_file).string();
+  return (std::filesystem::path(build_info().module_dir) / build_info().cuda_module_file).string();
 }
 
 class CudaModuleTest : public ::testing::Test {

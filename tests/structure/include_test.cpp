@@ -28,8 +28,9 @@ const std::map<std::string, std::set<std::string>> kArrows = {
 };
 // The only headers of kernels/ that data/ may see: data/ runs on the host and knows no tensor. They are plain C++, and
 // one generator of random numbers, and one list of what happens to an image, is better than two.
-const std::set<std::string> kHostHeaders = {"kernels/core.h", "kernels/half.h", "kernels/image_input.h",
-                                            "kernels/philox.h", "kernels/usable_cores.h"};
+const std::set<std::string> kHostHeaders = {"kernels/build_info.h",  "kernels/core.h",    "kernels/half.h",
+                                            "kernels/image_input.h", "kernels/modules.h", "kernels/philox.h",
+                                            "kernels/usable_cores.h"};
 const std::set<std::string> kOtherFolders = {"tests", "bench", "docs", "scripts", "cmake"};
 
 std::set<std::string> reachable(const std::string& folder) {

@@ -1,0 +1,156 @@
+// DICOM files: written here field by field, and those of pydicom's test set where they are at hand.
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "data_testing.h"
+
+namespace graft {
+namespace {
+
+using testing::error_of;
+using testing::expect_names;
+using testing::TemporaryFolder;
+
+#define SKIP_WITHOUT_DCMTK() \
+  if (!has_image_extension("scan.dcm")) GTEST_SKIP() << "this build reads no DICOM: libdcmtk-dev is not installed"
+
+/// A number of few bytes, the lowest first.
+std::string bytes_of(std::uint32_t value, int count) {
+  std::string bytes;
+  for (int i = 0; i < count; ++i) bytes += static_cast<char>(value >> 8 * i & 0xFF);
+  return bytes;
+}
+
+/// One field in the encoding "explicit VR little endian".
+std::string field(std::uint32_t tag, const std::string& type, std::string value) {
+  if (value.size() % 2 != 0) value += type == "UI" ? '\0' : ' ';
+  const bool is_long = type == "OW" || type == "OB";
+  const auto size = static_cast<std::uint32_t>(value.size());
+  return bytes_of(tag >> 16, 2) + bytes_of(tag, 2) + type +
+         (is_long ? bytes_of(0, 2) + bytes_of(size, 4) : bytes_of(size, 2)) + value;
+}
+
+struct Picture {
+  std::uint32_t height = 2, width = 4, channels = 1, bits = 16;
+  bool is_signed = true;
+  std::string interpretation = "MONOCHROME2";
+  std::string more;  // fields between the layout and the pixels, in the order of their tags
+  std::vector<int> numbers;
+  std::string frames;
+};
+
+std::string dicom(const Picture& p) {
+  const std::string meta = field(0x00020002, "UI", "1.2.840.10008.5.1.4.1.1.7") + field(0x00020003, "UI", "1.2.3") +
+                           field(0x00020010, "UI", "1.2.840.10008.1.2.1");
+  const auto number = [](std::uint32_t tag, std::uint32_t value) { return field(tag, "US", bytes_of(value, 2)); };
+  std::string pixels;
+  for (const int n : p.numbers) pixels += bytes_of(static_cast<std::uint32_t>(n), static_cast<int>(p.bits / 8));
+  return std::string(128, '\0') + "DICM" +
+         field(0x00020000, "UL", bytes_of(static_cast<std::uint32_t>(meta.size()), 4)) + meta +
+         number(0x00280002, p.channels) + field(0x00280004, "CS", p.interpretation) +
+         (p.channels == 3 ? number(0x00280006, 0) : "") + (p.frames.empty() ? "" : field(0x00280008, "IS", p.frames)) +
+         number(0x00280010, p.height) + number(0x00280011, p.width) + number(0x00280100, p.bits) +
+         number(0x00280101, p.bits) + number(0x00280102, p.bits - 1) + number(0x00280103, p.is_signed) + p.more +
+         (p.numbers.empty() ? "" : field(0x7FE00010, p.bits == 8 ? "OB" : "OW", pixels));
+}
+
+Image decoded(const Picture& p) {
+  const std::string file = dicom(p);
+  return decode_image({reinterpret_cast<const std::uint8_t*>(file.data()), file.size()}, "scan.dcm");
+}
+
+std::string window(const std::string& centre, const std::string& width) {
+  return field(0x00281050, "DS", centre) + field(0x00281051, "DS", width);
+}
+const std::string kRescale = field(0x00281052, "DS", "-1000") + field(0x00281053, "DS", "2");
+
+/// Grey, and within a level of what is expected.
+void expect_grey(const Image& image, const std::vector<double>& expected) {
+  ASSERT_EQ(image.rgb.size(), 3 * expected.size());
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_NEAR(image.rgb[3 * i], expected[i], 1.0) << i;
+    EXPECT_EQ(image.rgb[3 * i], image.rgb[3 * i + 1]);
+    EXPECT_EQ(image.rgb[3 * i], image.rgb[3 * i + 2]);
+  }
+}
+
+const std::vector<int> kNumbers = {-40, 0, 300, 480, 500, 510, 560, 2000};
+
+/// The standard's formula (PS3.3 C.11.2.1.2): from what is shown black to what is shown white.
+std::vector<double> through_window(double slope, double intercept, double centre, double width) {
+  std::vector<double> levels;
+  for (const int n : kNumbers)
+    levels.push_back(std::clamp(((slope * n + intercept - (centre - 0.5)) / (width - 1) + 0.5) * 255, 0.0, 255.0));
+  return levels;
+}
+
+TEST(Dicom, NumbersAreRescaledAndThenSeenThroughTheWindow) {
+  SKIP_WITHOUT_DCMTK();
+  expect_grey(decoded({.more = window("40", "400") + kRescale, .numbers = kNumbers}),
+              through_window(2, -1000, 40, 400));
+  expect_grey(decoded({.more = window("500\\10", "120\\5"), .numbers = kNumbers}), through_window(1, 0, 500, 120));
+}
+
+TEST(Dicom, Monochrome1IsInvertedAfterwards) {
+  SKIP_WITHOUT_DCMTK();
+  std::vector<double> expected = through_window(2, -1000, 40, 400);
+  for (double& level : expected) level = 255 - level;
+  expect_grey(decoded({.interpretation = "MONOCHROME1", .more = window("40", "400") + kRescale, .numbers = kNumbers}),
+              expected);
+}
+
+TEST(Dicom, WithoutAWindowFromTheSmallestToTheLargest) {
+  SKIP_WITHOUT_DCMTK();
+  std::vector<double> expected;
+  for (const int n : kNumbers) expected.push_back((n + 40) / 2040.0 * 255);
+  expect_grey(decoded({.numbers = kNumbers}), expected);
+  expect_grey(decoded({.more = kRescale, .numbers = kNumbers}), expected);
+}
+
+TEST(Dicom, ColoursAreTheFiles) {
+  SKIP_WITHOUT_DCMTK();
+  Picture p{.height = 1, .width = 4, .channels = 3, .bits = 8, .is_signed = false, .interpretation = "RGB"};
+  for (int i = 0; i < 12; ++i) p.numbers.push_back(20 * i);
+  const Image image = decoded(p);
+  EXPECT_EQ(image.height, 1);
+  EXPECT_EQ(std::vector<int>(image.rgb.begin(), image.rgb.end()), p.numbers);
+}
+
+TEST(Dicom, WhatHoldsNoPictureOrSeveralIsRefused) {
+  SKIP_WITHOUT_DCMTK();
+  expect_names(error_of([] { decoded({}); }), {"scan.dcm", "no picture"});
+  expect_names(error_of([] { decoded({.numbers = kNumbers, .frames = "12"}); }), {"scan.dcm", "12 pictures"});
+  expect_names(error_of([] { decoded({.height = 40000, .width = 40000, .numbers = kNumbers}); }),
+               {"scan.dcm", "40000x40000"});
+  const std::string file = dicom({.numbers = kNumbers});
+  for (const std::size_t length : {140U, 200U, 300U, unsigned(file.size()) - 3}) {
+    SCOPED_TRACE(length);
+    const std::span<const std::uint8_t> part(reinterpret_cast<const std::uint8_t*>(file.data()), length);
+    expect_names(error_of([&] { decode_image(part, "scan.dcm"); }), {"scan.dcm", "DICOM"});
+  }
+}
+
+TEST(Dicom, ABuildWithoutItSaysWhatToDo) {
+  if (has_image_extension("scan.dcm")) GTEST_SKIP() << "this build reads DICOM";
+  expect_names(error_of([] { decoded({.numbers = kNumbers}); }), {"scan.dcm", "libdcmtk-dev", "PNG"});
+}
+
+TEST(Dicom, RealFiles) {
+  SKIP_WITHOUT_DCMTK();
+  const auto folder = testing::real_data() / "dicom";
+  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "no real data at " << folder;
+  const Image image = decode_image(folder / "MR_small.dcm");
+  EXPECT_EQ(image.height, 64);
+  for (const char* encoding : {"implicit", "bigendian", "RLE"})
+    EXPECT_EQ(decode_image(folder / fmt::format("MR_small_{}.dcm", encoding)), image) << encoding;
+  EXPECT_EQ(decode_image(folder / "JPEG-lossy.dcm").height, 1024);
+  EXPECT_EQ(decode_image(folder / "SC_rgb_jpeg_dcmtk.dcm").width, 100);
+  expect_names(error_of([&] { decode_image(folder / "MR_truncated.dcm"); }), {"MR_truncated.dcm", "truncated"});
+  expect_names(error_of([&] { decode_image(folder / "no_meta.dcm"); }), {"no_meta.dcm", "expected"});
+  expect_names(error_of([&] { decode_image(folder / "test-SR.dcm"); }), {"test-SR.dcm", "no picture"});
+  expect_names(error_of([&] { decode_image(folder / "rtdose.dcm"); }), {"rtdose.dcm", "15 pictures"});
+}
+
+}  // namespace
+}  // namespace graft
