@@ -55,6 +55,9 @@ Session open_session(TrainSettings& settings, DeviceObserver* observer) {
     throw UsageError("train.winograd: an algorithm of the cpu device; leave it out or use --device cpu");
   }
   const Precision precision = precision_on(settings, device);
+  if (settings.winograd && precision != Precision::f32) {
+    throw UsageError("train.winograd: an algorithm for f32; leave it out or use --precision f32");
+  }
   settings.precision = to_string(precision);
   std::unique_ptr<Backend> backend = open_backend(settings, device, precision);
   if (observer) backend = std::make_unique<ObservedBackend>(std::move(backend), *observer);

@@ -43,10 +43,11 @@ print(p.topk(5))
 
 def report(title, rows, out):
     """rows: (name, seconds, peak bytes or 0); those of graft begin with "graft"."""
-    lines = [f"### {title}", "", "| contender | median s | min | max | peak MiB |", "|---|---|---|---|---|"]
+    unit, factor = ("s", 1) if max(max(seconds) for _, seconds, _ in rows) >= 0.1 else ("ms", 1000)
+    lines = [f"### {title}", "", f"| contender | median {unit} | min | max | peak MiB |", "|---|---|---|---|---|"]
     for name, seconds, peak in rows:
-        lines.append(f"| {name} | {statistics.median(seconds):.4f} | {min(seconds):.4f} | {max(seconds):.4f} | "
-                     f"{peak / 2**20:.0f} |")
+        times = " | ".join(f"{factor * t:.4f}" for t in (statistics.median(seconds), min(seconds), max(seconds)))
+        lines.append(f"| {name} | {times} | {f'{peak / 2**20:.0f}' if peak else '–'} |")
     ours = [r for r in rows if r[0].startswith("graft")]
     theirs = [r for r in rows if r not in ours]
     lines.append("")

@@ -5,7 +5,9 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <filesystem>
 #include <iostream>
 
@@ -24,7 +26,10 @@ struct ImageJob {
 std::vector<std::filesystem::path> jpeg_files(const std::string& folder) {
   std::vector<std::filesystem::path> paths;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
-    if (const auto type = entry.path().extension(); type == ".jpg" || type == ".jpeg") paths.push_back(entry.path());
+    if (std::string type = entry.path().extension().string(); entry.is_regular_file()) {
+      std::ranges::transform(type, type.begin(), [](unsigned char c) { return char(std::tolower(c)); });
+      if (type == ".jpg" || type == ".jpeg") paths.push_back(entry.path());
+    }
   if (paths.empty()) throw Error(fmt::format("no JPEG files in {}", folder));
   std::ranges::sort(paths);
   return paths;
@@ -35,7 +40,7 @@ void run(const ImageJob& job) {
   const Transform transform{.resize = job.size * 256 / 224, .crop = job.size};
   fmt::print("{{\"name\": \"graft\"}}\n");
   std::fflush(stdout);
-  std::size_t next = 0;
+  std::size_t next = 1;  // PyTorch's side has tried the first
   for (std::string line; std::getline(std::cin, line);) {
     const int images = std::max(1, std::stoi(line));
     const auto start = std::chrono::steady_clock::now();

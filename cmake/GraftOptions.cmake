@@ -76,7 +76,7 @@ endif()
 
 add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:${graft_warnings}>" "$<$<COMPILE_LANGUAGE:CXX>:-march=${GRAFT_MARCH}>"
                     "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-march=${GRAFT_MARCH},-Wall>")
-# The host's code has no fused multiply-adds: GCC makes several versions of a loop, of which the addresses of a run choose one,
+# The host's code has no fused multiply-adds, but for Winograd's loops over vectors (kernels/CMakeLists.txt): GCC makes several versions of a loop, of which the addresses of a run choose one,
 # and may fuse in some of them only, so equal runs would differ in their last bits. Nor would bytes of images and statistics
 # equal other programs' bits.
 add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>" "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-ffp-contract=off>")

@@ -117,8 +117,8 @@ void horizontal_row(std::uint8_t* out, const std::uint8_t* in, const TapTable& t
     const std::int64_t count = taps.count[static_cast<std::size_t>(x)];
     Ints8 sums{kHalf, kHalf, kHalf};
     for (std::int64_t k = 0; 2 * k < count; ++k) sums += load_pixels(p + 6 * k) * weights[k];
-    // Weights of the triangle are not negative and their sum exceeds one by at most half a unit each.
-    const Ints8 pixel = (sums + __builtin_shuffle(sums, Ints8{3, 4, 5, 6, 7, 6, 7, 6})) >> kPrecisionBits;
+    // Weights of the triangle are not negative, so no sum is, which four_bytes needs.
+    const Ints8 pixel = (sums + __builtin_shufflevector(sums, sums, 3, 4, 5, 6, 7, 6, 7, 6)) >> kPrecisionBits;
     const std::uint32_t bytes = four_bytes(pixel);  // the fourth is the next pixel's first, which is yet to be written
     std::memcpy(out + 3 * x, &bytes, x + 1 < width ? 4 : 3);
   }
@@ -200,7 +200,7 @@ Image resize_part(const Image& image, const ResizeSpec& spec) {
     std::vector<std::uint8_t> copy;  // of rows that end too near the image's end
     for (std::int64_t y = 0; y < rows; ++y) {
       const std::uint8_t* in = image.row(first_row + y) + 3 * from.x;
-      if (in + 3 * from.width + kReadBehind > image.rgb.data() + image.bytes()) {
+      if (image.rgb.data() + image.bytes() - (in + 3 * from.width) < kReadBehind) {
         copy.assign(in, in + 3 * from.width);
         copy.resize(copy.size() + kReadBehind);
         in = copy.data();

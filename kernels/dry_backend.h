@@ -27,10 +27,10 @@ struct MemoryPeak {
   std::int64_t total() const;
 };
 
-/// Answers as a device of the given kind. The CPU's formats and scratch memory are asked of oneDNN, for this machine
-/// and the given number of threads. A GPU need not be there: activations are NHWC; cuDNN's workspaces are not known and
-/// count as nothing, nor is what it would choose by time: norms are fused only if that was asked for. copy_out gives
-/// finite numbers, doubles of 1.
+/// Answers as a device of the given kind. The CPU's formats and scratch memory are asked of its device, for this
+/// machine and the given number of threads. A GPU need not be there: activations are NHWC; cuDNN's workspaces are not
+/// known and count as nothing, nor is what it would choose by time: norms are fused only if that was asked for.
+/// copy_out gives finite numbers, doubles of 1.
 class DryBackend : public ObservedBackend {
  public:
   /// `limit_bytes`: what the device has; 0: no limit.

@@ -1,7 +1,7 @@
 // Convolutions by oneDNN in the formats that it prefers: `conv_formats` asks with format `any` and takes what comes,
 // and weights are packed the same way. A packed copy lives with its parameter until the values change. Where the
 // options allow it, 3 x 3 convolutions use Winograd's F(4,3), oneDNN's on processors with AVX-512 and otherwise
-// graft's: more than twice as fast, a digit less exact.
+// graft's: about twice as fast, a digit less exact.
 #include "kernels/cpu/conv_onednn.h"
 
 #include <fmt/format.h>

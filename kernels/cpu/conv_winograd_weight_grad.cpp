@@ -1,6 +1,6 @@
 // The gradient of Winograd's weights: inputs and gradients of results become 36 matrices each (tiles x channels), a
 // transposed matrix of the one times a matrix of the other is the gradient at a point, and 36 of these become the
-// gradient of a kernel. Threads take 64 x 64 channels of a part of the tiles, whose sums fit a core's own cache.
+// gradient of a kernel. Threads take 64 x 64 channels of a part of the tiles: 1 MiB, which some cores' own cache holds.
 #include <omp.h>
 
 #include <algorithm>
@@ -14,8 +14,8 @@ namespace {
 
 using namespace winograd;
 
-constexpr std::int64_t kChannels = 64;      // of a task, in and out
-constexpr std::int64_t kIn = 16, kOut = 4;  // of one product: eight vectors of sums
+constexpr std::int64_t kChannels = 64;                    // of a task, in and out
+constexpr std::int64_t kProductIn = 16, kProductOut = 4;  // of one product: eight vectors of sums
 constexpr std::int64_t kTaps = kKernel * kKernel;
 
 /// A gradient in pieces that threads take: parts of the tiles, of the channels in and of those out. Their number does
@@ -42,23 +42,24 @@ struct ThreadScratch {
   std::int64_t size() const { return x + dy + sums; }
 };
 
-/// sums [kOut][kIn] += the product of dy (tiles x kOut), transposed, and x (tiles x kIn), whose halves lie apart.
+/// sums [kProductOut][kProductIn] += the product of dy (tiles x kProductOut), transposed, and x (tiles x kProductIn),
+/// whose halves lie apart.
 [[gnu::always_inline]] inline void add_product(float* sums, const float* dy, const float* x0, const float* x1,
                                                std::int64_t tiles) {
-  Eight s[kOut][2];
+  Eight s[kProductOut][2];
 #pragma GCC unroll 4
-  for (int o = 0; o < kOut; ++o)
+  for (int o = 0; o < kProductOut; ++o)
     s[o][0] = load<kLanes>(sums + o * kChannels), s[o][1] = load<kLanes>(sums + o * kChannels + kLanes);
   for (std::int64_t t = 0; t < tiles; ++t) {
     const Eight a = load<kLanes>(x0 + t * kLanes), b = load<kLanes>(x1 + t * kLanes);
 #pragma GCC unroll 4
-    for (int o = 0; o < kOut; ++o) {
+    for (int o = 0; o < kProductOut; ++o) {
       s[o][0] += a * dy[t * kLanes + o];
       s[o][1] += b * dy[t * kLanes + o];
     }
   }
 #pragma GCC unroll 4
-  for (int o = 0; o < kOut; ++o)
+  for (int o = 0; o < kProductOut; ++o)
     store<kLanes>(sums + o * kChannels, s[o][0]), store<kLanes>(sums + o * kChannels + kLanes, s[o][1]);
 }
 
@@ -110,12 +111,12 @@ void weight_grad(const ConvSpec& s, float* dw, Write write, const ConstView& dy,
     for (std::int64_t block = part * tasks.blocks; block < (part + 1) * tasks.blocks; ++block) {
       const std::int64_t first = block * tasks.tiles, count = std::min(tasks.tiles, tiles.count - first);
       if (count <= 0) break;
-      transform_tiles<InputTransform, kInput>(xs, x_layout, x, {s.pad_h, s.pad_w}, tiles, first, count, in);
-      transform_tiles<OutputTransformGrad, kOutput>(dys, dy_layout, dy, {}, tiles, first, count, out);
+      transform_tiles<InputTransform, kInput>(xs, x_layout, x, {s.pad_h, s.pad_w}, tiles, {first, count, in, ins});
+      transform_tiles<OutputTransformGrad, kOutput>(dys, dy_layout, dy, {}, tiles, {first, count, out, outs});
       for (std::int64_t point = 0; point < kProducts; ++point)
-        for (std::int64_t i = 0; i < ins; i += kIn) {
+        for (std::int64_t i = 0; i < ins; i += kProductIn) {
           const float* const x0 = xs + point * x_layout.matrix() + i / kLanes * x_layout.block();
-          for (std::int64_t o = 0; o < outs; o += kOut)
+          for (std::int64_t o = 0; o < outs; o += kProductOut)
             add_product(sums + (point * kChannels + o) * kChannels + i,
                         dys + point * dy_layout.matrix() + o / kLanes * dy_layout.block() + o % kLanes, x0,
                         x0 + x_layout.block(), count);

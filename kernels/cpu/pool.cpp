@@ -100,12 +100,13 @@ float average_divisor(const PoolSpec& spec, const Window& h, const Window& w) {
   return float(rows * columns);
 }
 
-/// The largest of a window for W channels, and its position, the first of equal ones; a NaN is larger than all.
+/// The largest of a window for W channels, and its position, the first of equal ones. A NaN is larger than all, the
+/// last of them the largest.
 template <int W, class T>
 void max_of_window(T* to, std::uint8_t* where, const T* from, std::int64_t pixel, const PoolSpec& spec, const Window& h,
                    const Window& w) {
   using V = typename Lanes<W>::type;
-  using Positions = typename detail::Integers<W>::type;
+  using Positions = Integers<W>;
   const auto position = [&](std::int64_t r, std::int64_t c) {
     return std::int32_t((r - h.unclipped) * spec.window_w + c - w.unclipped);
   };
@@ -118,11 +119,8 @@ void max_of_window(T* to, std::uint8_t* where, const T* from, std::int64_t pixel
       best = better ? v : best;
       at = better ? Positions{} + position(r, c) : at;
     }
-  store<W>(to, best);
-  if constexpr (W == 1)
-    *where = std::uint8_t(at);
-  else
-    store_bytes(where, at);
+  store_exact<W>(to, best);
+  store_bytes(where, at);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/backend.h"
@@ -71,17 +72,11 @@ typedef std::uint32_t Bits32x8 __attribute__((vector_size(32)));
 typedef std::int32_t Integers32x8 __attribute__((vector_size(32)));
 typedef std::uint8_t Bytes8 __attribute__((vector_size(8), aligned(1), may_alias));
 
-/// As many whole numbers as Lanes<W> has floats.
-template <int W>
-struct Integers {
-  using type = Integers32x8;
-};
-template <>
-struct Integers<1> {
-  using type = std::int32_t;
-};
-
 }  // namespace detail
+
+/// As many whole numbers as Lanes<W> has floats; W is 8 or 1.
+template <int W>
+using Integers = std::conditional_t<W == 1, std::int32_t, detail::Integers32x8>;
 
 template <int W>
 [[gnu::always_inline]] inline typename Lanes<W>::type load(const float* p) {
@@ -124,7 +119,22 @@ template <int W>
   }
 }
 
+/// Of what was loaded: nothing is rounded, and nothing too small for a normal number is lost. W is 8 or 1.
+template <int W>
+[[gnu::always_inline]] inline void store_exact(float* p, typename Lanes<W>::type v) {
+  store<W>(p, v);
+}
+template <int W>
+[[gnu::always_inline]] inline void store_exact(BFloat16* p, typename Lanes<W>::type v) {
+  if constexpr (W == 1)
+    *p = BFloat16(v);
+  else
+    *reinterpret_cast<detail::Bits16x8*>(p) =
+        __builtin_convertvector(reinterpret_cast<detail::Bits32x8>(v) >> 16, detail::Bits16x8);
+}
+
 /// Of numbers from 0 to 255.
+[[gnu::always_inline]] inline void store_bytes(std::uint8_t* p, std::int32_t v) { *p = std::uint8_t(v); }
 [[gnu::always_inline]] inline void store_bytes(std::uint8_t* p, const detail::Integers32x8& v) {
   *reinterpret_cast<detail::Bytes8*>(p) = __builtin_convertvector(v, detail::Bytes8);
 }

@@ -1,9 +1,12 @@
 // Winograd's F(4x4, 3x3): the four by four results of a 3 x 3 convolution from six by six inputs with 36 products,
-// where the direct way takes 144. (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015.) A line
-// of inputs and a line of weights are polynomials; their product is found from its values at six points.
+// where the direct way takes 144 (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015). The
+// product of a polynomial of three coefficients and one of four is found from its values at six points. A convolution
+// of a line is the transpose of that: weights are taken to the points, inputs and results go through transposed
+// matrices.
 //
 // The points are 0, 2/3, -2/3, 3/2, -3/2 and infinity. With the usual 0, 1, -1, 2, -2 a transform takes fewer
-// multiplications, but rounding errors become 2.3 times as large (root mean square; the largest four times).
+// multiplications, but rounding errors become 2.3 times as large (root mean square; the largest four times), over sums
+// of 256 channels.
 #pragma once
 
 #include "kernels/cpu/runs.h"
@@ -14,7 +17,8 @@ inline constexpr int kInput = 6, kOutput = 4, kKernel = 3, kProducts = kInput * 
 
 inline constexpr float kA = 2.0f / 3, kB = 3.0f / 2;  // the points other than 0 and infinity, and their powers
 inline constexpr float kA2 = 4.0f / 9, kB2 = 9.0f / 4, kA3 = 8.0f / 27, kB3 = 27.0f / 8;
-// One over the product of a point's distances to the others, which weights are multiplied by. At 0 it is 1.
+// One over the product of a point's differences to the other finite ones, which weights are multiplied by. At 0 it is
+// 1.
 inline constexpr float kScaleA = -81.0f / 130, kScaleB = 8.0f / 65;
 
 template <class V>
@@ -24,8 +28,7 @@ using Line4 = V[4];
 template <class V>
 using Line6 = V[6];
 
-/// One line: what is known of it to its values at the points, or the products there to results. V holds a number for
-/// each of several channels.
+/// The matrices, applied to one line; V holds a number for each of several channels.
 struct InputTransform {
   template <class V>
   [[gnu::always_inline]] void operator()(const Line6<V>& x, Line6<V>& to) const {
@@ -144,8 +147,8 @@ struct Tile {
         w(i % tiles.columns * kOutput) {}
 };
 
-/// How 36 matrices lie, each [channels / 8][tiles][8]. Between them is a cache line more than they need: a transform
-/// writes to all of them in turn, and if they lay 4 KB apart, to one set of the cache.
+/// How 36 matrices lie, each [channels / 8][tiles][8], floats. Between them is a cache line more than they need: a
+/// transform writes to all of them in turn, and if they lay 4 KB apart, to one set of the cache.
 struct Matrices {
   std::int64_t blocks, tiles;
   std::int64_t block() const { return tiles * kLanes; }
@@ -158,18 +161,22 @@ struct Padding {
   std::int64_t h = 0, w = 0;
 };
 
-/// `count` tiles from `first` on, for the layout's channels from `channel` on, to the 36 points. Pixels outside of the
-/// image are 0.
+/// Some tiles, and some channels of them.
+struct Part {
+  std::int64_t first_tile, tiles, first_channel, channels;
+};
+
+/// A part of a view to the 36 points. Pixels outside of the image are 0.
 template <class Transform, int Size>
 void transform_tiles(float* to, const Matrices& layout, const ConstView& from, const Padding& padding,
-                     const Tiles& tiles, std::int64_t first, std::int64_t count, std::int64_t channel) {
+                     const Tiles& tiles, const Part& part) {
   const Strides strides = strides_of(from);
   const std::int64_t height = from.shape.h, width = from.shape.w;
-  for (std::int64_t block = 0; block < layout.blocks; ++block)
-    for (std::int64_t t = 0; t < count; ++t) {
-      const Tile tile(tiles, first + t);
+  for (std::int64_t block = 0; block < part.channels / kLanes; ++block)
+    for (std::int64_t t = 0; t < part.tiles; ++t) {
+      const Tile tile(tiles, part.first_tile + t);
       const std::int64_t h0 = tile.h - padding.h, w0 = tile.w - padding.w;
-      const float* plane = from.as<float>() + strides(tile.n, channel + block * kLanes, 0);
+      const float* plane = from.as<float>() + strides(tile.n, part.first_channel + block * kLanes, 0);
       Eight in[Size][Size], out[kInput][kInput];
       if (h0 >= 0 && w0 >= 0 && h0 + Size <= height && w0 + Size <= width) {
         load_square(in, plane + (h0 * width + w0) * strides.pixel, width * strides.pixel, strides.pixel);

@@ -78,6 +78,9 @@ TEST(Usage, MistakesGetOneLineAndTheNearestName) {
   expect_error(
       graft({"train", "d", "-o", "r", "--from-scratch", "--device", "cpu", "--winograd", "--precision", "bf16"}), 2,
       "train.winograd: an algorithm for f32");
+  for (const char* verb : {"predict", "evaluate"})
+    expect_error(graft({verb, "m.h5", "i", "--device", "cpu", "--winograd", "--precision", "bf16"}), 2,
+                 "train.winograd: an algorithm for f32");
   expect_error(graft({"predict", "m.h5", "i.png", "--device", "reference", "--precision", "tf32"}), 2,
                "use f32, bf16 or f16");
   expect_error(graft({"predict", "m.h5", "i.png", "--precision", "bf61"}), 2, "did you mean 'bf16'?");

@@ -167,22 +167,49 @@ TEST_P(Devices, CarryNaNThroughAConvolutionsRelu) {
 }
 
 TEST_P(Devices, CarryNaNThroughMaxPooling) {
-  const PoolSpec spec{.x = {1, 1, 2, 4}};
-  const auto o = operands({input("x", spec.x), fresh("y", spec.y()), fresh("index", spec.y()).of(DType::u8)});
-  o->set("x", {kNaN, 1, 2, 3,  //
-               4, 0, 5, kNaN});
-  device_->max_pool(spec, (*o)["y"], (*o)["index"], (*o)["x"]);
-  EXPECT_TRUE(std::isnan(o->values("y")[0]) && std::isnan(o->values("y")[1]));
+  for (const std::int64_t channels : {1, 9}) {  // one at a time, and eight
+    const PoolSpec spec{.x = {1, channels, 2, 4}};
+    const auto o = operands({input("x", spec.x), fresh("y", spec.y()), fresh("index", spec.y()).of(DType::u8)});
+    std::vector<double> x;
+    for (std::int64_t c = 0; c < channels; ++c)
+      x.insert(x.end(), {kNaN, 1, 2, 3,  //
+                         4, 0, 5, kNaN});
+    o->set("x", x);
+    device_->max_pool(spec, (*o)["y"], (*o)["index"], (*o)["x"]);
+    for (const double y : o->values("y")) EXPECT_TRUE(std::isnan(y));
+  }
+}
+
+TEST(CpuInBf16, MaxPoolingCopiesEvenWhatRoundingWouldMakeZero) {
+  if (const std::string reason = cpu_bf16_unavailable_reason(); !reason.empty())
+    GTEST_SKIP() << "not run in bf16 on the CPU: " << reason;
+  const std::unique_ptr<Backend> cpu = make_cpu_backend({.precision = Precision::bf16});
+  const PoolSpec spec{.x = {1, 9, 1, 1}, .window_h = 1, .window_w = 1, .stride_h = 1, .stride_w = 1};
+  OpCase op;
+  op.operands = {input("x", spec.x).of(DType::bf16), fresh("y", spec.y()).of(DType::bf16),
+                 fresh("index", spec.y()).of(DType::u8)};
+  CaseOperands o(*cpu, op, Write::overwrite, {kNhwc, kNhwc, kNhwc});
+  const std::vector<double> x = {0x1p-130, -0x1p-133, 0x1p-127, -0.0, 1, -2, kInfinity, 0x1p-126, -0x1p-128};
+  o.set("x", x);
+  cpu->max_pool(spec, o["y"], o["index"], o["x"]);
+  EXPECT_EQ(o.values("y"), x);
 }
 
 TEST_P(Devices, GiveATieInMaxPoolingToTheFirst) {
-  const PoolSpec spec{.x = {1, 1, 2, 6}, .window_h = 2, .window_w = 3, .stride_h = 2, .stride_w = 3};
-  const auto o = operands({input("x", spec.x), fresh("y", spec.y()), fresh("index", spec.y()).of(DType::u8)});
-  o->set("x", {7, 7, 1, -kInfinity, -kInfinity, -kInfinity,  //
-               7, 7, 7, -kInfinity, -kInfinity, -kInfinity});
-  device_->max_pool(spec, (*o)["y"], (*o)["index"], (*o)["x"]);
-  EXPECT_EQ(o->values("y"), (std::vector<double>{7, -kInfinity}));
-  EXPECT_EQ(o->values("index"), (std::vector<double>{0, 0}));
+  for (const std::int64_t channels : {1, 9}) {
+    const PoolSpec spec{.x = {1, channels, 2, 6}, .window_h = 2, .window_w = 3, .stride_h = 2, .stride_w = 3};
+    const auto o = operands({input("x", spec.x), fresh("y", spec.y()), fresh("index", spec.y()).of(DType::u8)});
+    std::vector<double> x, y;
+    for (std::int64_t c = 0; c < channels; ++c) {
+      x.insert(x.end(), {7, 7, 1, -kInfinity, -kInfinity, -kInfinity,  //
+                         7, 7, 7, -kInfinity, -kInfinity, -kInfinity});
+      y.insert(y.end(), {7, -kInfinity});
+    }
+    o->set("x", x);
+    device_->max_pool(spec, (*o)["y"], (*o)["index"], (*o)["x"]);
+    EXPECT_EQ(o->values("y"), y);
+    EXPECT_EQ(o->values("index"), std::vector<double>(y.size(), 0));
+  }
 }
 
 /// PyTorch 1.13: F.cross_entropy(x, t, weight=w, label_smoothing=0.1), float64.

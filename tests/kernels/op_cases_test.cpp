@@ -58,7 +58,7 @@ TEST(RoundedReference, EqualsTheReferenceInEveryCaseOfSixteenBits) {
   }
 }
 
-// Winograd's transforms multiply by up to 8 and cancel again, which costs about a decimal digit.
+// Winograd's transforms multiply (oneDNN's by up to 8) and cancel again, which costs about a decimal digit.
 TEST(Winograd, ConvolutionsEqualTheReference) {
   constexpr double kSlack = 10;
   const std::unique_ptr<Backend> cpu = make_backend({DeviceKind::cpu, 0},

@@ -27,7 +27,9 @@ MemoryQuestion question(const std::string& architecture, const std::string& stra
 
 /// Three real updates, and an evaluation.
 MemoryUse measured(const MemoryQuestion& q) {
-  Context context(make_backend(q.device, {.threads = int(q.settings.threads), .precision = q.precision}));
+  Context context(make_backend(
+      q.device,
+      {.threads = int(q.settings.threads), .allows_winograd = q.settings.winograd, .precision = q.precision}));
   const auto network = make_network(context, q.info);
   initialise_from_scratch(*network, 1);
   std::vector<Sample> samples(std::size_t(q.settings.batch * q.settings.accumulate));
@@ -49,9 +51,11 @@ struct Variant {
   const char* strategy;
   const char* recompute;
   Precision precision = Precision::f32;
+  bool winograd = false;
 };
 void PrintTo(const Variant& v, std::ostream* out) {
-  *out << v.architecture << " " << v.strategy << " " << v.recompute << " " << to_string(v.precision);
+  *out << v.architecture << " " << v.strategy << " " << v.recompute << " " << to_string(v.precision)
+       << (v.winograd ? " winograd" : "");
 }
 
 class EstimatedMemory : public ::testing::TestWithParam<Variant> {};
@@ -64,12 +68,14 @@ INSTANTIATE_TEST_SUITE_P(Cpu, EstimatedMemory,
                                            Variant{"resnet50", "linear-probe", "none"},
                                            Variant{"resnet50", "full", "none", Precision::bf16},
                                            Variant{"densenet121", "full", "norms", Precision::bf16},
-                                           Variant{"vgg19", "full", "none", Precision::bf16}));
+                                           Variant{"vgg19", "full", "none", Precision::bf16},
+                                           Variant{"resnet50", "full", "none", Precision::f32, true}));
 
 TEST_P(EstimatedMemory, IsWhatTheCpuTakes) {
   MemoryQuestion q = question(GetParam().architecture, GetParam().strategy);
   q.settings.recompute = GetParam().recompute;
   q.precision = GetParam().precision;
+  q.settings.winograd = GetParam().winograd;
   if (const std::string reason = cpu_bf16_unavailable_reason(); !reason.empty() && q.precision == Precision::bf16)
     GTEST_SKIP() << "not run in bf16 on the CPU: " << reason;
   const StageMemory estimate = largest(estimate_memory(q));
