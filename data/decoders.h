@@ -16,9 +16,7 @@ bool is_dicom(std::span<const std::uint8_t> bytes);
 /// Whether this build has DCMTK; without it decode_dicom refuses every file.
 bool reads_dicom();
 inline constexpr const char* kNoDicom =
-    "this build reads no DICOM files; install libdcmtk-dev and build again, or export them as PNG, window and "
-    "inversion "
-    "applied";
+    "this build reads no DICOM files; install libdcmtk-dev and build again, or export the pictures as PNG";
 
 Image decode_jpeg(std::span<const std::uint8_t> bytes, std::string_view name, ImageInfo& info);
 Image decode_tiff(std::span<const std::uint8_t> bytes, std::string_view name, ImageInfo& info);

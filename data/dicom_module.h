@@ -1,5 +1,5 @@
 // What the DICOM module gives to the program that opens it: one exported function that returns this table. It is a
-// module since DCMTK's libraries take 4 ms to load, which every start of every program would wait for.
+// module since DCMTK's libraries add 8 ms to a start.
 #pragma once
 
 #include "data/image.h"

@@ -32,10 +32,11 @@ struct ImageInfo {
 };
 
 /// Decodes a JPEG (libjpeg-turbo), TIFF (libtiff), DICOM (DCMTK, where the build has it) or PNG, BMP, GIF, TGA, PNM
-/// (stb_image); the contents decide, not the name. The bytes equal Pillow's `Image.open(path).convert("RGB")`: grey is replicated, alpha dropped, the first page
-/// or frame taken, EXIF orientation ignored. One difference: 16-bit images keep their high byte, where Pillow clips
-/// grey. A DICOM picture comes as its file wants it seen: rescaled, through its first VOI table or window (or from its
-/// smallest number to its largest), MONOCHROME1 inverted. Errors: unknown contents, corrupt or truncated data; the message names `name`.
+/// (stb_image); the contents decide, not the name. The bytes equal Pillow's `Image.open(path).convert("RGB")`: grey is
+/// replicated, alpha dropped, the first page or frame taken, EXIF orientation ignored. One difference: 16-bit images
+/// keep their high byte, where Pillow clips grey. A DICOM picture comes as its file wants it seen: rescaled, through
+/// its first VOI table or window (or from its smallest number to its largest), inverted where the file is. Errors:
+/// unknown contents, corrupt or truncated data; the message names `name`.
 Image decode_image(std::span<const std::uint8_t> bytes, std::string_view name, ImageInfo* info = nullptr);
 Image decode_image(const std::filesystem::path& path, ImageInfo* info = nullptr);
 

@@ -28,7 +28,9 @@ Opened open_module() {
     if (!std::filesystem::exists(path, error)) continue;
     void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (handle == nullptr)  // dlerror names the missing library
-      return {nullptr, fmt::format("{} cannot be loaded: {}; install DCMTK's libraries", path.string(), dlerror())};
+      return {nullptr,
+              fmt::format("{} cannot be loaded: {}; install DCMTK's libraries, or add their folder to LD_LIBRARY_PATH",
+                          path.string(), dlerror())};
     const auto function = reinterpret_cast<DicomModuleFunction>(dlsym(handle, kDicomModuleFunction));
     if (function == nullptr) return {nullptr, fmt::format("{} is not graft's DICOM module", path.string())};
     if (function()->version != build_info().version)

@@ -10,7 +10,6 @@ namespace {
 
 using testing::error_of;
 using testing::expect_names;
-using testing::TemporaryFolder;
 
 #define SKIP_WITHOUT_DCMTK() \
   if (!has_image_extension("scan.dcm")) GTEST_SKIP() << "this build reads no DICOM: libdcmtk-dev is not installed"
@@ -63,7 +62,10 @@ Image decoded(const Picture& p) {
 std::string window(const std::string& centre, const std::string& width) {
   return field(0x00281050, "DS", centre) + field(0x00281051, "DS", width);
 }
-const std::string kRescale = field(0x00281052, "DS", "-1000") + field(0x00281053, "DS", "2");
+std::string rescale(const std::string& intercept, const std::string& slope) {
+  return field(0x00281052, "DS", intercept) + field(0x00281053, "DS", slope);
+}
+const std::string kRescale = rescale("-1000", "2");
 
 /// Grey, and within a level of what is expected.
 void expect_grey(const Image& image, const std::vector<double>& expected) {
@@ -90,6 +92,32 @@ TEST(Dicom, NumbersAreRescaledAndThenSeenThroughTheWindow) {
   expect_grey(decoded({.more = window("40", "400") + kRescale, .numbers = kNumbers}),
               through_window(2, -1000, 40, 400));
   expect_grey(decoded({.more = window("500\\10", "120\\5"), .numbers = kNumbers}), through_window(1, 0, 500, 120));
+}
+
+TEST(Dicom, SlopesMayBeSmallOrNegative) {
+  SKIP_WITHOUT_DCMTK();
+  expect_grey(decoded({.more = window("2", "3") + rescale("1", "0.001"), .numbers = kNumbers}),
+              through_window(0.001, 1, 2, 3));
+  expect_grey(decoded({.more = window("-200", "500") + rescale("100", "-1"), .numbers = kNumbers}),
+              through_window(-1, 100, -200, 500));
+  std::vector<double> expected;
+  for (const int n : kNumbers) expected.push_back((n + 40) / 2040.0 * 255);
+  expect_grey(decoded({.more = rescale("0", "0.00001"), .numbers = kNumbers}), expected);
+  expect_names(error_of([] { decoded({.more = rescale("0", "0"), .numbers = kNumbers}); }), {"scan.dcm", "slope"});
+}
+
+TEST(Dicom, AWindowOfNoWidthIsNone) {
+  SKIP_WITHOUT_DCMTK();
+  std::vector<double> expected;
+  for (const int n : kNumbers) expected.push_back((n + 40) / 2040.0 * 255);
+  for (const char* width : {"0", "0.8", ""})
+    expect_grey(decoded({.more = window("100", width), .numbers = kNumbers}), expected);
+}
+
+TEST(Dicom, EightBitsAreLevels) {
+  SKIP_WITHOUT_DCMTK();
+  const Image image = decoded({.bits = 8, .is_signed = false, .numbers = {3, 4, 50, 51, 99, 127, 128, 200}});
+  expect_grey(image, {3, 4, 50, 51, 99, 127, 128, 200});
 }
 
 TEST(Dicom, Monochrome1IsInvertedAfterwards) {
@@ -123,6 +151,8 @@ TEST(Dicom, WhatHoldsNoPictureOrSeveralIsRefused) {
   expect_names(error_of([] { decoded({.numbers = kNumbers, .frames = "12"}); }), {"scan.dcm", "12 pictures"});
   expect_names(error_of([] { decoded({.height = 40000, .width = 40000, .numbers = kNumbers}); }),
                {"scan.dcm", "40000x40000"});
+  expect_names(error_of([] { decoded({.height = 16000, .width = 16000, .numbers = kNumbers}); }),
+               {"scan.dcm", "16 bytes of pixels", "truncated"});
   const std::string file = dicom({.numbers = kNumbers});
   for (const std::size_t length : {140U, 200U, 300U, unsigned(file.size()) - 3}) {
     SCOPED_TRACE(length);
