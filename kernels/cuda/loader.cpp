@@ -1,12 +1,8 @@
 // Finds and opens the CUDA module when a GPU is asked for, so that the program starts fast and runs where the driver,
-// cuDNN or the module is missing. The module stays open until the process ends: backends come from it.
+// cuDNN or the module is missing.
 #include <dlfcn.h>
 
-#include <filesystem>
-#include <vector>
-
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "kernels/build_info.h"
 #include "kernels/cuda/cuda_device.h"
@@ -15,10 +11,6 @@
 
 namespace graft {
 namespace {
-
-namespace fs = std::filesystem;
-
-constexpr const char* kModuleVariable = "GRAFT_CUDA_MODULE";
 
 /// Why the driver cannot serve, empty when it can. Asked before the module is opened, which costs much more.
 std::string driver_reason() {
@@ -36,57 +28,34 @@ std::string driver_reason() {
   return {};
 }
 
-struct Opened {
-  const CudaModule* module = nullptr;
-  std::string reason;  // why there is none
-};
-
-Opened open_module() {
-  fs::path path;
-  std::vector<std::string> looked;
-  for (const fs::path& candidate : module_paths(kModuleVariable, build_info().cuda_module_file)) {
-    std::error_code error;
-    if (fs::exists(candidate, error)) {
-      path = candidate;
-      break;
-    }
-    looked.push_back(candidate.string());
-  }
-  if (path.empty())
-    return {nullptr, fmt::format("the CUDA module was not found at {}; set {} to its path", fmt::join(looked, ", "),
-                                 kModuleVariable)};
+OpenedModule<CudaModule> open_cuda() {
+  const ModuleSpec spec{.name = "CUDA",
+                        .variable = "GRAFT_CUDA_MODULE",
+                        .file = build_info().cuda_module_file,
+                        .function = kCudaModuleFunction,
+                        .libraries = "the library"};
+  if (FoundModule found = find_module(spec); found.path.empty()) return {nullptr, std::move(found.reason)};
   if (std::string reason = driver_reason(); !reason.empty()) return {nullptr, std::move(reason)};
-
-  void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (!handle)  // dlerror names the missing library: "libcudnn.so.9: cannot open shared object file: …"
-    return {nullptr, fmt::format("{} cannot be loaded: {}; install that library or add its folder to LD_LIBRARY_PATH",
-                                 path.string(), dlerror())};
-  const auto function = reinterpret_cast<CudaModuleFunction>(dlsym(handle, kCudaModuleFunction));
-  if (!function) return {nullptr, fmt::format("{} is not graft's CUDA module", path.string())};
-  const CudaModule* module = function();
-  if (module->version != build_info().version)
-    return {nullptr, fmt::format("{} belongs to graft {}, this program is {}; install both from one build",
-                                 path.string(), module->version, build_info().version)};
-  return {module, {}};
+  return open_module<CudaModule>(spec);
 }
 
-const Opened& opened() {
-  static const Opened result = open_module();
+const OpenedModule<CudaModule>& opened() {
+  static const OpenedModule<CudaModule> result = open_cuda();
   return result;
 }
 
 }  // namespace
 
 std::string cuda_unavailable_reason() {
-  const Opened& o = opened();
-  return o.module ? o.module->unavailable_reason(0) : o.reason;
+  const OpenedModule<CudaModule>& o = opened();
+  return o.table ? o.table->unavailable_reason(0) : o.reason;
 }
 
 std::unique_ptr<Backend> make_cuda_backend(int index, const BackendOptions& options) {
-  const Opened& o = opened();
-  const std::string reason = o.module ? o.module->unavailable_reason(index) : o.reason;
+  const OpenedModule<CudaModule>& o = opened();
+  const std::string reason = o.table ? o.table->unavailable_reason(index) : o.reason;
   if (!reason.empty()) throw Error(fmt::format("cuda:{}: {}; use --device cpu", index, reason));
-  return o.module->create(index, options);
+  return o.table->create(index, options);
 }
 
 }  // namespace graft
