@@ -2,8 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
+#include <cstdlib>
 #include <new>
 #include <string>
+#include <thread>
 
 #include "apps/command.h"
 #include "apps/interrupt.h"
@@ -11,6 +14,7 @@
 #include "apps/verbs.h"
 #include "kernels/build_info.h"
 #include "kernels/out_of_memory.h"
+#include "kernels/ranks.h"
 
 namespace graft {
 namespace {
@@ -53,8 +57,18 @@ void add_verbs(Command& program) {
       "  graft predict runs/first photo.jpg\n");
 }
 
+/// Of processes that were started together each meets what is wrong with the command line, most with what is wrong with
+/// the data: the first says so, and what else fails has ended the others when they would.
+void let_first_rank_speak(int exit_code) {
+  const int rank = started_rank().rank;
+  if (rank == 0) return;
+  if (exit_code == kUsage) std::exit(exit_code);
+  std::this_thread::sleep_for(std::chrono::seconds(1));
+}
+
 /// One line `graft: error: …`. What an error lists below its first line (names of tensors, files) comes before it.
 int report(const std::string& message, int exit_code) {
+  let_first_rank_speak(exit_code);
   const std::size_t end = message.find('\n');
   if (end != std::string::npos) {
     const std::size_t last = message.find_last_not_of('\n');
@@ -74,6 +88,8 @@ int run_program(int argc, const char* const* argv) {
     if (command.action) return command.action();
     print_result(command.text);
     return kDone;
+  } catch (const OtherRankFailed&) {
+    return kFailed;  // that one says why
   } catch (const UsageError& error) {
     return report(error.what(), kUsage);
   } catch (const Error& error) {

@@ -14,6 +14,7 @@
 #include "apps/terminal.h"
 #include "apps/verbs.h"
 #include "kernels/out_of_memory.h"
+#include "kernels/ranks.h"
 #include "strategies/batches/images_ahead.h"
 #include "strategies/training/finished_run.h"
 #include "strategies/training/run_directory.h"
@@ -89,6 +90,18 @@ int show(const RunResult& result, const TrainOptions& options, const TrainSettin
   return 0;
 }
 
+/// The settings' device, kept busy by the cores that are this process's.
+Session open_session_of_rank(TrainSettings& settings, Ranks& ranks) {
+  if (ranks.count() == 1) return open_session(settings);
+  const std::int64_t threads = settings.threads;
+  if (threads == 0) settings.threads = cores_of_rank(ranks);
+  Session session = open_session(settings);
+  session.heading += fmt::format("\n{} processes of {} thread{} each share the batches of an update", ranks.count(),
+                                 settings.threads, settings.threads == 1 ? "" : "s");
+  settings.threads = threads;  // as the run's files have it
+  return session;
+}
+
 int run_train(TrainOptions& options) {
   if (!options.data.empty()) options.settings.set_flag("train.data", options.data);
   TrainSettings settings = options.settings.resolve();
@@ -108,15 +121,19 @@ int run_train(TrainOptions& options) {
   const std::string note = follow_weights(settings, options.settings);
 
   StopLater stop;
+  const std::unique_ptr<Ranks> ranks = join_ranks();
   ImagesAhead images(settings);
-  Session session = open_session(settings);
-  ProgressDisplay progress(options.is_quiet, session.heading);
+  Session session = open_session_of_rank(settings, *ranks);
+  ProgressDisplay progress(options.is_quiet || !ranks->is_first(), session.heading);
   if (!note.empty()) progress.note(note);
   const RunCall call{.config_toml = to_toml(settings, true),
                      .command_line = options.command_line,
                      .stop = &stop.flag(),
-                     .images = &images};
+                     .images = &images,
+                     .ranks = *ranks};
   const RunResult result = train_or_say_what_is_kept(*session.context, settings, call, progress);
+  ranks->finish();
+  if (!ranks->is_first()) return result.was_interrupted ? kExitInterrupted : 0;
   if (result.was_interrupted) {
     progress.note(fmt::format("interrupted; a checkpoint is written, continue with: graft train -o {} --resume",
                               settings.output));

@@ -73,6 +73,15 @@ if(GRAFT_DICOM)
   endif()
 endif()
 
+# Optional: several processes that train together.
+if(GRAFT_MPI)
+  set(MPI_CXX_SKIP_MPICXX ON)
+  find_package(MPI QUIET COMPONENTS CXX)
+  if(NOT MPI_CXX_FOUND)
+    message(STATUS "graft: no MPI (libmpich-dev or libopenmpi-dev); training takes one process")
+  endif()
+endif()
+
 if(GRAFT_BUILD_TESTS)
   find_package(GTest QUIET)
   graft_require(GTest::gtest_main libgtest-dev)

@@ -1,4 +1,4 @@
-# `cmake --install`: headers, libraries, the program, the CUDA module, and the package behind find_package(graft).
+# `cmake --install`: headers, libraries, the program, its modules, and the package behind find_package(graft).
 # graft::graft is everything except the program's own subcommands.
 include(CMakePackageConfigHelpers)
 

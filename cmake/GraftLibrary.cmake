@@ -56,6 +56,22 @@ function(graft_library folder)
   endif()
 endfunction()
 
+# graft_module(<target> <sources>... EXPORTS <map> [PRIVATE <libraries>])
+#
+# A module that the program opens when it needs it (kernels/modules.h), beside the programs. EXPORTS names its one function;
+# all else stays inside.
+function(graft_module target)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "EXPORTS" "PRIVATE")
+  add_library(${target} MODULE ${arg_UNPARSED_ARGUMENTS})
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_link_libraries(${target} PRIVATE graft_core ${arg_PRIVATE})
+  set(exports ${CMAKE_CURRENT_SOURCE_DIR}/${arg_EXPORTS})
+  target_link_options(${target} PRIVATE -Wl,--version-script=${exports} $<$<NOT:$<BOOL:${GRAFT_SANITIZE}>>:-Wl,--no-undefined>)
+  set_target_properties(${target} PROPERTIES PREFIX "" LINK_DEPENDS ${exports} LIBRARY_OUTPUT_DIRECTORY ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}
+                                             INSTALL_RPATH_USE_LINK_PATH ON)
+  install(TARGETS ${target} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/graft)
+endfunction()
+
 # graft_group_sources(<target> [<folders>...]): with GRAFT_GROUP_SOURCES its files are compiled as one, which parses the
 # headers and instantiates the templates that they share once and takes half the time: 24 at a time or, with folders, those
 # of each, and no others. No two files of a group may then use the same name for helpers of their own. A file with compile

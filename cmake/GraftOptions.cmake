@@ -7,12 +7,13 @@ set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)  # the CUDA module links the same static libraries
 
-# Every program lies in one directory, and the CUDA module beside them, where the loader looks first.
+# Every program lies in one directory, and the modules beside them, where the loader looks first.
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
 
 option(GRAFT_BUILD_TESTS "Build the tests" ON)
 option(GRAFT_BUILD_BENCH "Build the benchmarks" ON)
 option(GRAFT_DICOM "Read DICOM files, where DCMTK is installed" ON)
+option(GRAFT_MPI "Train in several processes, where MPI is installed" ON)
 option(GRAFT_WERROR "Treat warnings as errors" OFF)
 option(GRAFT_GROUP_SOURCES "Compile source files in groups, for builds from nothing; a missing #include then goes unnoticed" OFF)
 option(GRAFT_TESTS_ONLY "Compile quickly what tests do not wait for: less optimised strategies/, apps/ and bench/, device code of any speed" OFF)

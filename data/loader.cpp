@@ -108,7 +108,7 @@ struct Loader::State {
         cache(source.size(), spec.cache_bytes),
         slots(static_cast<std::size_t>(spec.batches_ahead + 1)) {}
 
-  std::int64_t count() const { return static_cast<std::int64_t>(spec.indices.size()); }
+  std::int64_t count() const { return static_cast<std::int64_t>(epoch_order.size()); }
   std::int64_t batches() const { return (count() + spec.batch - 1) / spec.batch; }
   std::int64_t batch_size(std::int64_t b) const { return std::min(spec.batch, count() - b * spec.batch); }
   Slot& slot(std::int64_t b) { return slots[static_cast<std::size_t>(b) % slots.size()]; }
@@ -129,7 +129,7 @@ struct Loader::State {
   std::condition_variable_any may_work;  // an image may be taken
   std::condition_variable is_quiet;      // a batch is complete, or no worker is busy
   std::vector<Slot> slots;
-  std::vector<std::int64_t> epoch_order;
+  std::vector<std::int64_t> epoch_order;  // from the first batch that is wanted on; nothing until start()
   std::int64_t epoch = 0;
   std::int64_t next_image = 0;        // to be taken
   std::int64_t ready_until = 0;       // batches below have their slot
@@ -254,8 +254,6 @@ Loader::Loader(const Dataset& dataset, LoaderSpec spec) {
   }
   check(spec.augmentation);
   state_ = std::make_unique<State>(dataset, std::move(spec));
-  state_->next_batch = state_->batches();  // nothing until start()
-  state_->next_image = state_->count();
   for (int t = 0; t < state_->spec.threads; ++t) {
     state_->workers.emplace_back([state = state_.get()](const std::stop_token& stop) { state->work(stop); });
   }
@@ -279,20 +277,31 @@ void Loader::keep(std::int64_t sample, DecodedImage image) {
   state_->cache.keep(static_cast<std::size_t>(sample), std::move(image.image));
 }
 
-void Loader::start(std::int64_t epoch, std::int64_t first_batch) {
+std::vector<std::int64_t> BatchShare::samples(const std::vector<std::int64_t>& order, std::int64_t batch,
+                                              std::int64_t first_batch) const {
+  std::vector<std::int64_t> result;
+  const auto count = static_cast<std::int64_t>(order.size());
+  for (std::int64_t b = first_batch; b * batch < count; ++b) {
+    if (has(b))
+      result.insert(result.end(), order.begin() + b * batch, order.begin() + std::min(count, (b + 1) * batch));
+  }
+  return result;
+}
+
+void Loader::start(std::int64_t epoch, std::int64_t first_batch, const BatchShare& share) {
   State& s = *state_;
-  if (first_batch < 0 || first_batch > s.batches()) {
-    throw Error(fmt::format("loader: no batch {} in an epoch of {}", first_batch, s.batches()));
+  const auto samples = static_cast<std::int64_t>(s.spec.indices.size());
+  if (const std::int64_t batches = (samples + s.spec.batch - 1) / s.spec.batch;
+      first_batch < 0 || first_batch > batches) {
+    throw Error(fmt::format("loader: no batch {} in an epoch of {}", first_batch, batches));
   }
   std::unique_lock lock(s.mutex);
   s.next_image = s.count();  // nothing more of the old epoch
   s.is_quiet.wait(lock, [&] { return s.busy == 0; });
-  s.epoch_order = order(epoch);
+  s.epoch_order = share.samples(order(epoch), s.spec.batch, first_batch);
   s.epoch = epoch;
-  s.next_batch = first_batch;
-  s.next_image = first_batch * s.spec.batch;
-  s.ready_until = first_batch;
-  while (s.ready_until < std::min(s.batches(), first_batch + s.spec.batches_ahead + 1)) s.prepare_slot(s.ready_until++);
+  s.next_batch = s.next_image = s.ready_until = 0;
+  while (s.ready_until < std::min(s.batches(), s.spec.batches_ahead + 1)) s.prepare_slot(s.ready_until++);
   s.may_work.notify_all();
 }
 

@@ -85,6 +85,17 @@ struct LoaderSpec {
   std::function<std::optional<Size>(std::int64_t sample)> size_on_device = {};
 };
 
+/// Which batches of an epoch are wanted where several processes share them: of every `window` batches that follow one
+/// another, the part of one rank, which are neighbours. Parts are equal where `window` is a multiple of `ranks`.
+struct BatchShare {
+  int rank = 0, ranks = 1;
+  std::int64_t window = 1;
+  bool has(std::int64_t batch) const { return batch % window * ranks / window == rank; }
+  /// The samples of an epoch's batches that are in it, without those before `first_batch`.
+  std::vector<std::int64_t> samples(const std::vector<std::int64_t>& order, std::int64_t batch,
+                                    std::int64_t first_batch) const;
+};
+
 /// In place of an epoch's number: the samples in the order of LoaderSpec::indices, even if epochs are shuffled.
 inline constexpr std::int64_t kListingOrder = -1;
 
@@ -97,8 +108,9 @@ class Loader {
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
 
-  /// Begins an epoch, at its first batch or, for a resume, a later one. What was prepared of another epoch is dropped.
-  void start(std::int64_t epoch, std::int64_t first_batch = 0);
+  /// Begins an epoch, at its first batch or, for a resume, a later one; batches outside `share` are left out. What was
+  /// prepared of another epoch is dropped.
+  void start(std::int64_t epoch, std::int64_t first_batch = 0, const BatchShare& share = {});
 
   /// The next batch of the epoch, waiting for it if need be; false when the epoch is over. `batch`'s memory is reused.
   /// Errors: what went wrong with one of its images.

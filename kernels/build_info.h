@@ -23,6 +23,7 @@ struct BuildInfo {
 
   std::string_view cuda_module_file;    // file name of the module to load, "graft_cuda.so"
   std::string_view dicom_module_file;   // "graft_dicom.so", empty without DCMTK
+  std::string_view mpi_module_file;     // "graft_mpi.so", empty without MPI
   std::string_view module_dir;          // where the build tree puts them
   std::string_view module_install_dir;  // where `cmake --install` puts them, absolute
 };

@@ -30,7 +30,7 @@ BatchNorm2d::BatchNorm2d(const LayerPlace& place, const BatchNorm2dSpec& spec) :
   const Shape shape{1, spec.channels, 1, 1};
   gamma_ = &place.parameters.add(place.name + ".weight", shape, Role::norm_scale, place.block);
   beta_ = &place.parameters.add(place.name + ".bias", shape, Role::norm_shift, place.block);
-  running_ = &place.parameters.add_statistics(place.name, spec.channels, place.block);
+  running_ = &place.parameters.add_statistics(place.name, spec.channels, place.block, spec.momentum);
 }
 
 BatchNormArgs BatchNorm2d::args(Activation activation) const {

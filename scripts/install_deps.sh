@@ -7,7 +7,7 @@ set -euo pipefail
 packages=(
   g++ cmake ninja-build ccache pkg-config
   libdnnl-dev libhdf5-dev libjpeg-dev libtiff-dev zlib1g-dev libssl-dev libzip-dev libstb-dev
-  libdcmtk-dev
+  libdcmtk-dev libmpich-dev mpich
   libfmt-dev nlohmann-json3-dev libcli11-dev libtomlplusplus-dev
   libgtest-dev libbenchmark-dev
 )

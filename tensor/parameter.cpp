@@ -37,8 +37,9 @@ Parameter& ParameterSet::add(std::string name, const Shape& shape, Role role, in
   return parameters_.back();
 }
 
-RunningStatistics& ParameterSet::add_statistics(std::string name, std::int64_t channels, int block) {
-  statistics_.push_back({.name = std::move(name), .channels = channels, .block = block, .value = {}});
+RunningStatistics& ParameterSet::add_statistics(std::string name, std::int64_t channels, int block, double momentum) {
+  statistics_.push_back(
+      {.name = std::move(name), .channels = channels, .block = block, .momentum = momentum, .value = {}});
   return statistics_.back();
 }
 
@@ -122,6 +123,13 @@ void ParameterSet::allocate_gradients() {
 void ParameterSet::clear_gradients() {
   if (!gradients_) allocate_gradients();
   for (Parameter& p : parameters_) p.value.variable()->grad_written = false;
+}
+
+void ParameterSet::zero_gradients() {
+  clear_gradients();
+  if (gradients_)
+    context_->backend().zero(gradients_.view().data, gradients_.shape().size() * size_of(gradients_.dtype()));
+  for (Parameter& p : parameters_) p.value.variable()->grad_written = p.is_trainable;
 }
 
 Parameter& ParameterSet::find(const std::string& name) {

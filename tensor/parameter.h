@@ -63,6 +63,7 @@ struct RunningStatistics {
   /// Of the channels, drawn anew in every training step, that use the batch's statistics while the others use the
   /// running ones. 1: all, ordinary batch norm.
   double batch_share = 1;
+  double momentum = 0.1;              // of the running ones' moves towards a batch's
   mutable std::uint64_t version = 0;  // changes whenever the values do
   Tensor value;                       // [2,C]
 };
@@ -70,7 +71,7 @@ struct RunningStatistics {
 class ParameterSet {
  public:
   Parameter& add(std::string name, const Shape& shape, Role role, int block);
-  RunningStatistics& add_statistics(std::string name, std::int64_t channels, int block);
+  RunningStatistics& add_statistics(std::string name, std::int64_t channels, int block, double momentum = 0.1);
 
   /// Lays out and allocates the value arena; parameters are undefined, running statistics mean 0 and variance 1.
   void allocate(Context& context);
@@ -82,6 +83,8 @@ class ParameterSet {
   void prepare_gradients();
   /// The next backward pass starts from nothing, in the arena. Costs no memory traffic.
   void clear_gradients();
+  /// All gradients are there and zero, as if by a backward pass.
+  void zero_gradients();
 
   std::deque<Parameter>& parameters() { return parameters_; }
   const std::deque<Parameter>& parameters() const { return parameters_; }

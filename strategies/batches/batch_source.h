@@ -18,7 +18,8 @@ struct DeviceBatch {
 class BatchSource {
  public:
   virtual ~BatchSource() = default;
-  virtual void start(std::int64_t epoch, std::int64_t first_batch = 0) = 0;
+  /// As Loader::start.
+  virtual void start(std::int64_t epoch, std::int64_t first_batch = 0, const BatchShare& share = {}) = 0;
   /// False when the epoch is over. Memory of `batch.x` that has the right shape is used again, at its address.
   /// Errors: an image that cannot be read.
   virtual bool next(DeviceBatch& batch) = 0;
@@ -44,7 +45,9 @@ class ImageBatches : public BatchSource {
  public:
   ImageBatches(Context& context, const Dataset& dataset, const LoaderSpec& spec)
       : context_(context), loader_(dataset, spec) {}
-  void start(std::int64_t epoch, std::int64_t first_batch) override { loader_.start(epoch, first_batch); }
+  void start(std::int64_t epoch, std::int64_t first_batch = 0, const BatchShare& share = {}) override {
+    loader_.start(epoch, first_batch, share);
+  }
   bool next(DeviceBatch& batch) override;
   std::vector<std::int64_t> order(std::int64_t epoch) const override { return loader_.order(epoch); }
 

@@ -27,9 +27,9 @@ LoaderSpec DeviceImageBatches::with_sizes(LoaderSpec spec) const {
   return spec;
 }
 
-void DeviceImageBatches::start(std::int64_t epoch, std::int64_t first_batch) {
+void DeviceImageBatches::start(std::int64_t epoch, std::int64_t first_batch, const BatchShare& share) {
   if (resident_.count() == images_) ring_.clear();  // nothing is sent any more
-  loader_.start(epoch, first_batch);
+  loader_.start(epoch, first_batch, share);
 }
 
 /// Where each image of the batch lies, or will.

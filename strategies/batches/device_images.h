@@ -14,7 +14,7 @@ class DeviceImageBatches final : public BatchSource {
   /// resident_bytes: for images that stay. Errors: as Loader.
   DeviceImageBatches(Context& context, const Dataset& dataset, const LoaderSpec& spec, std::int64_t resident_bytes);
 
-  void start(std::int64_t epoch, std::int64_t first_batch) override;
+  void start(std::int64_t epoch, std::int64_t first_batch = 0, const BatchShare& share = {}) override;
   bool next(DeviceBatch& batch) override;
   std::vector<std::int64_t> order(std::int64_t epoch) const override { return loader_.order(epoch); }
   /// Images that are on the device to stay.

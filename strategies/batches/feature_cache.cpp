@@ -2,8 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <numeric>
+#include <utility>
 
 #include "data/parallel.h"
 #include "kernels/out_of_memory.h"
@@ -20,33 +23,77 @@ bool FeatureCache::add(BatchSource& images, ProgressSink& progress) {
   Context& context = spec_.network.context();
   const NoGrad no_grad(context);
   const EvaluationMode evaluation(context);
+  const int ranks = spec_.ranks.count();
   PassProgress report{.pass = "features", .done = rows_, .total = spec_.images};
-  const std::int64_t rows_before = rows_;
+  const std::int64_t done_before = rows_;
   const auto begin = std::chrono::steady_clock::now();
-  images.start(kListingOrder);
+  const auto show = [&] {
+    report.images_per_second = double(report.done - done_before) / seconds_since(begin);
+    progress.advance(report);
+  };
+  images.start(kListingOrder, 0, {.rank = spec_.ranks.rank(), .ranks = ranks, .window = ranks});
+  bool is_stopped = false;
   for (DeviceBatch batch; images.next(batch);) {
-    if (spec_.stop && *spec_.stop) return false;
+    is_stopped = spec_.stop && *spec_.stop;
+    if (is_stopped) break;
     computed_rows_ = rows_beside(context.backend(), batch.n(), computed_rows_);
     const Tensor x = filled_up(batch.x, computed_rows_);
     const Tensor features = to_nhwc(spec_.network.run_parts(x, batch.part, spec_.parts));
-    if (rows_ == 0) {
-      shape_ = features.shape();
-      shape_.n = 1;
-      reserve(features.dtype());
-    }
-    write(features, batch.n());
-    for (std::int64_t sample : batch.samples) row_of_sample_[std::size_t(sample)] = rows_++;
-    report.done = rows_;
-    report.images_per_second = double(rows_ - rows_before) / seconds_since(begin);
-    progress.advance(report);
+    if (ranks > 1)
+      keep_for_others(features, batch.samples);
+    else
+      keep(features, batch.samples);
+    report.done = std::min(report.done + batch.n() * ranks, report.total);
+    show();
   }
-  if (on_device_ && rows_ > rows_before) {  // whose batches did not wait
+  if (spec_.ranks.any(is_stopped)) return false;
+  if (ranks > 1) keep_of_all_ranks();
+  if (on_device_ && rows_ > done_before) {  // whose batches did not wait
     context.backend().synchronize();
-    report.images_per_second = double(rows_ - rows_before) / seconds_since(begin);
-    progress.advance(report);
+    show();
   }
   progress.end_pass();
   return true;
+}
+
+/// Those of `samples`, the first of `features`.
+void FeatureCache::keep(const Tensor& features, std::span<const std::int64_t> samples) {
+  if (rows_ == 0) {
+    shape_ = features.shape();
+    shape_.n = 1;
+    reserve(features.dtype());
+  }
+  write(features, std::ssize(samples));
+  for (std::int64_t sample : samples) row_of_sample_[std::size_t(sample)] = rows_++;
+}
+
+void FeatureCache::keep_for_others(const Tensor& features, std::span<const std::int64_t> samples) {
+  own_.shape = features.shape();
+  own_.shape.n = 1;
+  const std::int64_t begin = std::ssize(own_.rows),
+                     size = std::ssize(samples) * own_.shape.size() * size_of(features.dtype());
+  own_.rows.resize(std::size_t(begin + size));
+  features.backend().copy_out(own_.rows.data() + begin, features.view().data, size);
+  own_.samples.insert(own_.samples.end(), samples.begin(), samples.end());
+}
+
+/// In the order of the listing, as if one process had computed them.
+void FeatureCache::keep_of_all_ranks() {
+  const OwnRows own = std::exchange(own_, {});
+  const std::vector<std::byte> rows = spec_.ranks.gather(own.rows);
+  const std::vector<std::int64_t> samples = gather_values<std::int64_t>(spec_.ranks, own.samples);
+  const std::vector<Shape> shapes = gather_values<Shape>(spec_.ranks, std::span(&own.shape, 1));
+  if (rows_ == 0) {
+    shape_ = *std::ranges::max_element(shapes, {}, &Shape::size);  // a rank may have had no batch
+    reserve(spec_.network.context().activation_type());
+  }
+  std::vector<std::int64_t> order(samples.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::sort(order, {}, [&](std::int64_t i) { return samples[std::size_t(i)]; });
+  for (std::int64_t i : order) {
+    write(std::span(rows).subspan(std::size_t(i * row_bytes_), std::size_t(row_bytes_)));
+    row_of_sample_[std::size_t(samples[std::size_t(i)])] = rows_++;
+  }
 }
 
 void FeatureCache::reserve(DType type) {
@@ -86,11 +133,19 @@ void FeatureCache::write(const Tensor& features, std::int64_t count) {
     return device.copy(on_device_.window(rows_ * shape_.size(), shape).view(), Write::overwrite,
                        features.window(0, shape).view());
   }
-  const std::int64_t begin = rows_ * row_bytes_, size = count * row_bytes_;
-  if (!file_) return device.copy_out(memory_.data() + begin, features.view().data, size);
+  const std::int64_t size = count * row_bytes_;
+  if (!file_) return device.copy_out(memory_.data() + rows_ * row_bytes_, features.view().data, size);
   gathered_.resize(std::size_t(size));
   device.copy_out(gathered_.data(), features.view().data, size);
-  file_->write(begin, bytes_of(gathered_));
+  write(gathered_);
+}
+
+/// Those of the next images, on the host.
+void FeatureCache::write(std::span<const std::byte> rows) {
+  const std::int64_t begin = rows_ * row_bytes_;
+  if (file_) return file_->write(begin, rows);
+  if (begin + std::ssize(rows) > std::ssize(memory_)) throw Error("feature cache: more images than were announced");
+  std::ranges::copy(rows, memory_.begin() + begin);
 }
 
 void FeatureCache::move_to_device() {
@@ -200,9 +255,9 @@ std::string FeatureCache::description() const {
                                 : "memory");
 }
 
-void FeatureBatches::start(std::int64_t epoch, std::int64_t first_batch) {
-  samples_ = order_of_.order(epoch);
-  next_ = first_batch * batch_;
+void FeatureBatches::start(std::int64_t epoch, std::int64_t first_batch, const BatchShare& share) {
+  samples_ = share.samples(order_of_.order(epoch), batch_, first_batch);
+  next_ = 0;
 }
 
 std::span<const std::int64_t> FeatureBatches::samples_from(std::int64_t first) const {

@@ -9,6 +9,7 @@
 
 #include "data/mapped_file.h"
 #include "data/scratch_file.h"
+#include "kernels/ranks.h"
 #include "strategies/batches/batch_source.h"
 #include "strategies/batches/feature_file.h"
 #include "strategies/batches/upload_ring.h"
@@ -31,13 +32,15 @@ struct FeatureCacheSpec {
   int threads = 1;
   std::int64_t worth_threads_bytes = 4 << 20;
   const std::atomic<bool>* stop = nullptr;
+  Ranks& ranks = lone_rank();  // that share the work; each gets all features
 };
 
 class FeatureCache {
  public:
   explicit FeatureCache(FeatureCacheSpec spec) : spec_(std::move(spec)), ring_(spec_.network.context().backend()) {}
 
-  /// Runs the prefix, in evaluation mode, over `images` in the order of their listing. False when `stop` was raised.
+  /// Runs the prefix, in evaluation mode, over `images` in the order of their listing. False when `stop` was raised, on
+  /// any rank.
   /// Errors (NoSpace): neither memory nor disk may hold the features.
   bool add(BatchSource& images, ProgressSink& progress);
   /// Instead of `add`: the rows of a feature file, which are those of `samples`. Errors: they do not fit, or are
@@ -60,9 +63,19 @@ class FeatureCache {
   std::string description() const;
 
  private:
+  /// What this rank computed, until all have their part.
+  struct OwnRows {
+    Shape shape;  // of one
+    std::vector<std::byte> rows;
+    std::vector<std::int64_t> samples;
+  };
+  void keep(const Tensor& features, std::span<const std::int64_t> samples);
+  void keep_for_others(const Tensor& features, std::span<const std::int64_t> samples);
+  void keep_of_all_ranks();
   void reserve(DType type);
   bool reserve_on_device(DType type);
   void write(const Tensor& features, std::int64_t count);
+  void write(std::span<const std::byte> rows);
   Tensor gather_on_device(std::span<const std::int64_t> samples, const Tensor& x) const;
   std::int64_t row_of(std::int64_t sample) const;
   std::span<const std::byte> values() const;
@@ -70,6 +83,7 @@ class FeatureCache {
   void copy_rows(std::byte* to, std::span<const std::int64_t> samples) const;
 
   FeatureCacheSpec spec_;
+  OwnRows own_;
   Shape shape_;  // of one image's features
   std::int64_t row_bytes_ = 0, rows_ = 0;
   std::int64_t computed_rows_ = 0;  // in a batch
@@ -88,7 +102,7 @@ class FeatureBatches : public BatchSource {
  public:
   FeatureBatches(const FeatureCache& cache, const BatchSource& order_of, std::int64_t batch)
       : cache_(cache), order_of_(order_of), batch_(batch) {}
-  void start(std::int64_t epoch, std::int64_t first_batch) override;
+  void start(std::int64_t epoch, std::int64_t first_batch = 0, const BatchShare& share = {}) override;
   bool next(DeviceBatch& batch) override;
   std::vector<std::int64_t> order(std::int64_t epoch) const override { return order_of_.order(epoch); }
 
@@ -98,7 +112,7 @@ class FeatureBatches : public BatchSource {
   const FeatureCache& cache_;
   const BatchSource& order_of_;
   std::int64_t batch_, next_ = 0;
-  std::vector<std::int64_t> samples_;
+  std::vector<std::int64_t> samples_;  // from the first batch that is wanted on
 };
 
 }  // namespace graft

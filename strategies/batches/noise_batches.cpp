@@ -42,7 +42,10 @@ Tensor NoiseBatches::input(std::int64_t n, const Tensor& place) {
   return x;
 }
 
-void NoiseBatches::start(std::int64_t, std::int64_t first_batch) { next_ = first_batch * spec_.batch; }
+void NoiseBatches::start(std::int64_t, std::int64_t first_batch, const BatchShare& share) {
+  if (share.ranks > 1) throw Error("noise: its batches are for one process");
+  next_ = first_batch * spec_.batch;
+}
 
 bool NoiseBatches::next(DeviceBatch& batch) {
   const std::int64_t n = std::min(spec_.batch, spec_.count - next_);

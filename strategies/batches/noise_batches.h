@@ -16,7 +16,8 @@ class NoiseBatches : public BatchSource {
   };
   NoiseBatches(Context& context, const Spec& spec);
 
-  void start(std::int64_t epoch, std::int64_t first_batch) override;
+  /// Errors: a share of the batches; noise is for one process.
+  void start(std::int64_t epoch, std::int64_t first_batch = 0, const BatchShare& share = {}) override;
   bool next(DeviceBatch& batch) override;
   std::vector<std::int64_t> order(std::int64_t epoch) const override;
 

@@ -139,7 +139,7 @@ bool SplitBatches::take_features(FeatureCache& cache, const std::filesystem::pat
 bool SplitBatches::compute_features(FeatureCache& cache, const std::filesystem::path& shared, ProgressSink& progress) {
   if (!cache.add(training(), progress)) return false;
   if (keeps_validation() && !cache.add(images(Split::val), progress)) return false;
-  if (shared.empty()) return true;
+  if (shared.empty() || !spec_.ranks.is_first()) return true;
   try {
     write_feature_file(shared, cache.rows());
   } catch (const Error& e) {
@@ -171,16 +171,18 @@ bool SplitBatches::keep_features(const FeatureRequest& request, ProgressSink& pr
       .parts = request.prefix.parts,
       .images = std::int64_t(samples.size()),
       .device_bytes = resident_feature_bytes(),
-      .stays_on_host = !shared.empty(),
+      .stays_on_host = !shared.empty() || spec_.ranks.count() > 1,
       .memory_bytes = spec_.settings.feature_cache_mb << 20,
       .folder = spec_.folder,
       // best.h5 and last.h5 with two moments, and the copies of both that are being written.
       .spare_bytes = 8 * weights_bytes,
       .threads = loader_threads(spec_.settings.loader_threads, spec_.settings.threads),
       .stop = request.stop,
+      .ranks = spec_.ranks,
   };
   auto cache = std::make_unique<FeatureCache>(spec);
-  const bool is_taken = take_features(*cache, shared, samples, progress);
+  bool is_taken = take_features(*cache, shared, samples, progress);
+  is_taken = !spec_.ranks.any(!is_taken);  // or all compute them
   if (!is_taken) {
     cache = std::make_unique<FeatureCache>(spec);
     if (!compute_features(*cache, shared, progress)) return false;

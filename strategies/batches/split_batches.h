@@ -23,6 +23,7 @@ struct SplitBatchesSpec {
   bool validates = true;         // false: validation images are never read
   std::string_view steps_setting = "train.max_steps";  // as users know what limits the steps
   BatchSource* training = nullptr;                     // in place of the training images
+  Ranks& ranks = lone_rank();                          // that share the computing of features
 };
 
 /// What training starts from while a plan holds.

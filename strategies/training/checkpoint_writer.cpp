@@ -10,13 +10,18 @@ CheckpointWriter::~CheckpointWriter() {
 }
 
 void CheckpointWriter::resume(const TrainState& state) {
-  spec_.directory.settle_best(state.best_epoch, state.steps);
+  if (spec_.writes) spec_.directory.settle_best(state.best_epoch, state.steps);
   on_disk_ = files_of(state);
 }
 
 void CheckpointWriter::save(const TrainState& state) {
   const RunClock::Part saving(spec_.clock, "saving");
   await();
+  saved_at_ = std::chrono::steady_clock::now();
+  if (!spec_.writes) {
+    on_disk_ = files_of(state);
+    return;
+  }
   // The best weights carry no moments: nothing continues from them but a strategy's next stage, which starts afresh.
   auto write = [&directory = spec_.directory, files = files_of(state), info = spec_.network.info(),
                 best = has_unsaved_best() ? kept_best_ : nullptr, last = snapshot_of(spec_.network, kept_best_.get()),
@@ -29,7 +34,6 @@ void CheckpointWriter::save(const TrainState& state) {
   const bool is_asynchronous = spec_.network.context().backend().is_asynchronous();
   writing_ = {std::async(is_asynchronous ? std::launch::async : std::launch::deferred, std::move(write)),
               files_of(state)};
-  saved_at_ = std::chrono::steady_clock::now();
   if (!is_asynchronous) await();
 }
 
@@ -79,7 +83,7 @@ void CheckpointWriter::save_kept_best() noexcept try {
     await();
   } catch (const std::exception&) {  // the files are as they were
   }
-  if (!kept_best_ || !has_unsaved_best() || on_disk_.steps < 0) return;
+  if (!spec_.writes || !kept_best_ || !has_unsaved_best() || on_disk_.steps < 0) return;
   const std::filesystem::path best = spec_.directory.best(),
                               before = spec_.directory.next_best(on_disk_.best_epoch, on_disk_.steps);
   const bool had_best = spec_.directory.has("best.h5");

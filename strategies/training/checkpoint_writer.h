@@ -23,7 +23,8 @@ class CheckpointWriter {
     Network& network;
     const Optimizer& optimizer;
     const RunDirectory& directory;
-    RunClock& clock;  // gets the part "saving"
+    RunClock& clock;     // gets the part "saving"
+    bool writes = true;  // false: another process does, this one only keeps what it would write
   };
   explicit CheckpointWriter(const Spec& spec) : spec_(spec) {}
   ~CheckpointWriter();

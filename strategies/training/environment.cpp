@@ -24,6 +24,7 @@ std::string environment_json(const EnvironmentInput& input) {
   j["command_line"] = input.command_line;
   j["started"] = time;
   j["seed"] = input.seed;
+  j["processes"] = input.processes;
   j["device"] = input.device_description;
   j["model"] = input.model;
   j["model_sha256"] = input.model_sha256;

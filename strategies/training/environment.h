@@ -12,6 +12,7 @@ namespace graft {
 struct EnvironmentInput {
   std::string_view device_description, command_line, model, model_sha256;
   std::int64_t seed = 0;
+  int processes = 1;  // that train together
 };
 std::string environment_json(const EnvironmentInput& input);
 

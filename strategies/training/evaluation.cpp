@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "data/csv.h"
 #include "data/metrics.h"
@@ -11,18 +13,43 @@
 
 namespace graft {
 
+namespace {
+
+/// In the order of the listing, as if one process had made them.
+Predictions of_all_ranks(const Predictions& own, Ranks& ranks) {
+  const std::vector<double> logits = gather_values<double>(ranks, own.logits);
+  const std::vector<std::int32_t> labels = gather_values<std::int32_t>(ranks, own.labels);
+  const std::vector<std::int64_t> samples = gather_values<std::int64_t>(ranks, own.samples);
+  std::vector<std::size_t> order(samples.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::sort(order, {}, [&](std::size_t i) { return samples[i]; });
+  Predictions all{.classes = own.classes};
+  for (const std::size_t i : order) {
+    const auto row = logits.begin() + std::int64_t(i) * own.classes;
+    all.logits.insert(all.logits.end(), row, row + own.classes);
+    all.labels.push_back(labels[i]);
+    all.samples.push_back(samples[i]);
+  }
+  return all;
+}
+
+}  // namespace
+
 Predictions predict_batches(const Network& network, BatchSource& batches, const PredictionPass& pass,
                             ProgressSink& progress) {
   Context& context = network.context();
   const NoGrad no_grad(context);
   const EvaluationMode evaluation(context);
   Predictions predictions{.classes = network.num_classes()};
+  Ranks& ranks = pass.ranks;
   PassProgress report{.pass = pass.name, .epoch = pass.epoch, .epochs = pass.epochs, .total = pass.count};
   const auto begin = std::chrono::steady_clock::now();
-  batches.start(0);
+  batches.start(0, 0, {.rank = ranks.rank(), .ranks = ranks.count(), .window = ranks.count()});
   std::int64_t rows = pass.rows;
+  bool is_stopped = false;
   for (DeviceBatch batch; batches.next(batch);) {
-    if (pass.stop && *pass.stop) break;
+    is_stopped = pass.stop && *pass.stop;
+    if (is_stopped) break;
     rows = rows_beside(context.backend(), batch.n(), rows);
     const Tensor x = filled_up(batch.x, rows);  // a step's plan is of every allocation in it
     const std::vector<double> logits = [&] {
@@ -33,11 +60,15 @@ Predictions predict_batches(const Network& network, BatchSource& batches, const 
                               logits.begin() + batch.n() * predictions.classes);
     predictions.labels.insert(predictions.labels.end(), batch.labels.begin(), batch.labels.end());
     predictions.samples.insert(predictions.samples.end(), batch.samples.begin(), batch.samples.end());
-    report.done = predictions.n();
+    report.done = std::min(pass.count, predictions.n() * ranks.count());
     report.images_per_second = double(report.done) / seconds_since(begin);
     progress.advance(report);
   }
   progress.end_pass();
+  if (ranks.any(is_stopped))
+    predictions = {.classes = predictions.classes};
+  else if (ranks.count() > 1)
+    predictions = of_all_ranks(predictions, ranks);
   predictions.probabilities = softmax_rows(predictions.logits, predictions.classes);
   return predictions;
 }

@@ -10,6 +10,7 @@
 
 #include "data/dataset.h"
 #include "data/metrics.h"
+#include "kernels/ranks.h"
 #include "strategies/batches/batch_source.h"
 #include "strategies/progress.h"
 
@@ -28,9 +29,10 @@ struct PredictionPass {
   std::string_view name = "test";  // for the progress display
   std::int64_t epoch = 0, epochs = 0, count = 0;
   const std::atomic<bool>* stop = nullptr;
-  std::int64_t rows = 0;  // of the batches of other passes; see rows_beside
+  std::int64_t rows = 0;       // of the batches of other passes; see rows_beside
+  Ranks& ranks = lone_rank();  // that share the work; each gets all predictions
 };
-/// One epoch of `batches` through the network. Fewer predictions than `count` when `stop` was raised.
+/// One epoch of `batches` through the network. Fewer predictions than `count` when `stop` was raised, on any rank.
 Predictions predict_batches(const Network& network, BatchSource& batches, const PredictionPass& pass,
                             ProgressSink& progress);
 

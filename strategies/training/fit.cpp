@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <array>
+#include <bit>
 #include <chrono>
 #include <cmath>
 
+#include "data/files.h"
 #include "strategies/batches/image_sheets.h"
 #include "strategies/seconds.h"
 
@@ -47,6 +50,7 @@ std::vector<double> balanced_class_weights(const Dataset& dataset) {
 Fit::Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> strategy)
     : spec_(spec),
       clock_(spec.clock ? *spec.clock : own_clock_),
+      ranks_(spec.ranks),
       progress_(progress),
       context_(spec.network.context()),
       parameters_(spec.network.parameters()),
@@ -57,13 +61,18 @@ Fit::Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> 
       loss_(context_, {.num_classes = spec.network.num_classes(),
                        .label_smoothing = spec.settings.label_smoothing,
                        .class_weights = class_weights_}),
-      checkpoints_({.network = spec.network, .optimizer = optimizer_, .directory = spec.directory, .clock = clock_}),
+      checkpoints_({.network = spec.network,
+                    .optimizer = optimizer_,
+                    .directory = spec.directory,
+                    .clock = clock_,
+                    .writes = ranks_.is_first()}),
       step_({.network = spec.network,
              .strategy = *strategy_,
              .optimizer = optimizer_,
              .loss = loss_,
              .settings = spec_.settings,
-             .captures = resolved_graph(spec.settings, context_.backend()) == "on"}) {
+             .ranks = ranks_,
+             .captures = ranks_.count() == 1 && resolved_graph(spec.settings, context_.backend()) == "on"}) {
   context_.set_recomputes_norms(spec.settings.recompute == "norms");
 }
 
@@ -81,6 +90,7 @@ bool Fit::is_out_of_steps() const { return spec_.settings.max_steps >= 0 && stat
 bool Fit::is_done() const { return state_.stopped_early || state_.epoch >= spec_.settings.epochs || is_out_of_steps(); }
 
 void Fit::open_logs() {
+  if (!ranks_.is_first()) return;
   epochs_csv_.emplace(spec_.directory.file("epochs.csv"),
                       "epoch,lr,train_loss,penalty,train_accuracy,val_loss,val_accuracy,val_macro_accuracy,is_best,"
                       "seconds,images_per_second",
@@ -124,6 +134,7 @@ bool Fit::run() try {
   return is_complete;
 } catch (...) {
   checkpoints_.save_kept_best();
+  if (update_.failures > 0) ranks_.finish();  // all know, and end
   throw;
 }
 
@@ -136,12 +147,13 @@ bool Fit::train() {
   while (!is_done()) {
     if (!begin_epoch()) return verify_frozen(), save(), false;
     const EpochEnd end = train_epoch();
-    steps_csv_->flush();
+    if (steps_csv_) steps_csv_->flush();
     if (end == EpochEnd::stopped) return verify_frozen(), save(), false;
     if (!finish_epoch(end == EpochEnd::out_of_steps)) return verify_frozen(), save(), false;
     if (end == EpochEnd::out_of_steps) break;
   }
   verify_frozen();
+  check_ranks_agree();
   if (!checkpoints_.is_saved(state_)) save();
   if (state_.frozen_tensors > 0)
     progress_.note(fmt::format(
@@ -185,6 +197,13 @@ Fit::Window Fit::next_window(const std::vector<std::int64_t>& order) const {
   window.images = end - first * batch;
   for (std::int64_t i = first * batch; i < end; ++i)
     window.weight += sample_weight(spec_.dataset.samples()[std::size_t(order[std::size_t(i)])].label);
+  for (std::int64_t b = first; b < first + window.batches; ++b) {
+    if (batch_share().has(b))
+      window.own.push_back(b);
+    else
+      ++(window.own.empty() ? window.dealt.before : window.dealt.behind);
+  }
+  window.dealt.own = std::ssize(window.own);
   return window;
 }
 
@@ -204,7 +223,7 @@ Fit::EpochEnd Fit::train_epoch() {
   const Clock::time_point begin = Clock::now();
   const double seconds_before = state_.epoch_seconds;
   const std::int64_t images_before = state_.images;
-  source.start(state_.epoch, state_.batches_in_epoch);
+  source.start(state_.epoch, state_.batches_in_epoch, batch_share());
   context_.set_training(true);
   EpochEnd end = EpochEnd::complete;
   while (state_.batches_in_epoch < usable_batches()) {
@@ -262,10 +281,10 @@ void Fit::train_window(BatchSource& source, const Window& window, double lr) {
   checkpoints_.notice_written();
   const bool records = recorder_ && recorder_->wants(state_.steps + 1);
   const NamedRange step(context_.backend(), "step");
-  for (std::int64_t b = 0; b < window.batches; ++b) {
-    const bool is_last = b + 1 == window.batches;
-    DeviceBatch& batch = step_.inputs(std::min(
-        spec_.settings.batch, spec_.batches.count(Split::train) - state_.batches_in_epoch * spec_.settings.batch));
+  for (const std::int64_t b : window.own) {
+    const bool is_last = b == window.own.back();
+    DeviceBatch& batch =
+        step_.inputs(std::min(spec_.settings.batch, spec_.batches.count(Split::train) - b * spec_.settings.batch));
     {
       const NamedRange part(context_.backend(), "data");
       if (!source.next(batch)) throw Error("training: the epoch ended before its last batch");
@@ -274,27 +293,34 @@ void Fit::train_window(BatchSource& source, const Window& window, double lr) {
     for (std::int32_t label : batch.labels) weight += sample_weight(label);
     // Means over a batch become means over the window: the task's by the samples' weights, the penalty's by their
     // count.
-    const StepCall call{.batch = batch,
-                        .lr = lr,
-                        .random_step = state_.epoch * usable_batches() + state_.batches_in_epoch,
-                        .share = weight / window.weight,
-                        .penalty_share = double(batch.n()) / double(window.images),
-                        .images_in_update = window.images,
-                        .is_first = b == 0,
-                        .is_last = is_last,
-                        .records = records && is_last};
-    pending_.push_back({.result = step_.run(call),
-                        .call = call,
-                        .images = batch.n(),
-                        .update = state_.steps + 1,
-                        .epoch = state_.epoch,
-                        .batch = state_.batches_in_epoch});
-    if (call.records) pending_.back().record = recorder_->take(optimizer_);
-    ++state_.batches_in_epoch;
-    if (is_last) ++state_.steps, ++state_.steps_in_epoch;
-    // Where the device works by itself, it is given the next step before the host asks for the results of this one.
-    read_results(context_.backend().is_asynchronous() ? 1 : 0);
+    begin_step({.batch = batch,
+                .lr = lr,
+                .random_step = state_.epoch * usable_batches() + b,
+                .share = weight / window.weight,
+                .penalty_share = double(batch.n()) / double(window.images),
+                .images_in_update = window.images,
+                .is_first = b == window.own.front(),
+                .is_last = is_last,
+                .dealt = window.dealt,
+                .records = records && is_last},
+               b);
   }
+  const DeviceBatch none;
+  if (window.own.empty()) begin_step({.batch = none, .lr = lr, .dealt = window.dealt, .records = records}, 0);
+  state_.batches_in_epoch += window.batches;
+}
+
+void Fit::begin_step(const StepCall& call, std::int64_t batch) {
+  pending_.push_back({.result = step_.run(call),
+                      .call = call,
+                      .images = call.batch.n(),
+                      .update = state_.steps + 1,
+                      .epoch = state_.epoch,
+                      .batch = batch});
+  if (call.records) pending_.back().record = recorder_->take(optimizer_);
+  if (call.is_last) ++state_.steps, ++state_.steps_in_epoch;
+  // Where the device works by itself, it is given the next step before the host asks for the results of this one.
+  read_results(context_.backend().is_asynchronous() ? 1 : 0);
 }
 
 /// Takes the results of all steps but the last `pending` ones.
@@ -309,19 +335,33 @@ void Fit::read_results(std::size_t pending) {
 
 void Fit::take_result(const Pending& step) {
   const double loss = step.result.loss(), penalty = step.result.penalty(), n = double(step.images);
-  if (!std::isfinite(loss)) stop_not_finite(step, loss);
-  if (!std::isfinite(penalty)) stop_not_finite(step, loss + penalty);
-  if (step.call.is_first) update_loss_ = update_penalty_ = 0, update_images_ = 0;
-  update_loss_ += loss * step.call.share;
-  update_penalty_ += penalty * step.call.penalty_share;
-  update_images_ += step.images;
-  state_.loss_sum += loss * n;
-  state_.penalty_sum += penalty * n;
-  state_.correct += step.result.correct();
-  state_.images += step.images;
+  if (step.call.is_first) update_ = {}, failed_.reset();
+  if (!std::isfinite(loss) || !std::isfinite(penalty)) {
+    update_.failures = 1;
+    if (!failed_)
+      failed_ = {.update = step.update,
+                 .epoch = step.epoch,
+                 .batch = step.batch,
+                 .random_step = step.call.random_step,
+                 .loss = std::isfinite(loss) ? loss + penalty : loss};
+    return;
+  }
+  update_.loss += loss * step.call.share;
+  update_.penalty += penalty * step.call.penalty_share;
+  update_.loss_sum += loss * n;
+  update_.penalty_sum += penalty * n;
+  update_.images += n;
+  update_.correct += double(step.result.correct());
 }
 
 void Fit::take_update(const Pending& step) {
+  update_.stops = is_told_to_stop();
+  auto sums = std::bit_cast<std::array<double, sizeof(UpdateSums) / sizeof(double)>>(update_);
+  ranks_.sum(sums);
+  update_ = std::bit_cast<UpdateSums>(sums);
+  stops_with_others_ = update_.stops > 0;
+  if (failed_) stop_not_finite(*failed_);
+  if (update_.failures > 0) throw OtherRankFailed();
   const std::optional<StepReading>& update = step.result.update();
   if (update && !optimizer_.scales_loss() && update->was_skipped()) {  // a loss scale comes down by itself
     if (recorder_) recorder_->flush();
@@ -331,21 +371,42 @@ void Fit::take_update(const Pending& step) {
                     step.update, step.epoch + 1, spec_.settings.lr));
   }
   const double weight_penalty = plan_->penalties.empty() ? 0 : update->penalty();
-  state_.penalty_sum += weight_penalty * double(update_images_);
-  last_loss_ = update_loss_;
+  state_.loss_sum += update_.loss_sum;
+  state_.penalty_sum += update_.penalty_sum + weight_penalty * update_.images;
+  state_.correct += std::int64_t(update_.correct);
+  state_.images += std::int64_t(update_.images);
+  last_loss_ = update_.loss;
   if (step.record)
-    recorder_->record({.step = step.update, .epoch = step.epoch + 1, .lr = step.call.lr, .loss = update_loss_},
+    recorder_->record({.step = step.update, .epoch = step.epoch + 1, .lr = step.call.lr, .loss = update_.loss},
                       *step.record, plan_->penalties);
   if (steps_csv_)
-    steps_csv_->add(fmt::format("{},{:.12g},{:.12g},{:.12g}", step.update, update_loss_,
-                                update_penalty_ + weight_penalty, step.call.lr));
+    steps_csv_->add(fmt::format("{},{:.12g},{:.12g},{:.12g}", step.update, update_.loss,
+                                update_.penalty + weight_penalty, step.call.lr));
   if (tensorboard_)
     tensorboard_->update(
         {.step = step.update,
          .updates_in_epoch = (usable_batches() + spec_.settings.accumulate - 1) / spec_.settings.accumulate,
-         .loss = update_loss_,
-         .penalty = update_penalty_ + weight_penalty,
+         .loss = update_.loss,
+         .penalty = update_.penalty + weight_penalty,
          .lr = step.call.lr});
+}
+
+/// Errors: ranks have come to different weights, though each made the same updates.
+void Fit::check_ranks_agree() {
+  if (ranks_.count() == 1) return;
+  const Tensor& values = parameters_.values();
+  Sha256 hash;
+  hash.update({static_cast<const std::uint8_t*>(values.view().data),
+               std::size_t(values.shape().size() * size_of(values.dtype()))});
+  using Digest = std::array<std::uint8_t, 32>;
+  const Digest own = hash.finish();
+  const std::vector<Digest> all = gather_values<Digest>(ranks_, std::span(&own, 1));
+  for (std::size_t rank = 0; rank < all.size(); ++rank)
+    if (all[rank] != own)
+      throw Error(
+          fmt::format("training: processes {} and {} have come to different weights; are they the same program, on the "
+                      "same kind of machine?",
+                      ranks_.rank(), rank));
 }
 
 }  // namespace graft

@@ -32,6 +32,7 @@ struct FitSpec {
   const std::atomic<bool>* stop = nullptr;
   StartingNetwork starting_network = {};  // for strategies that compare with it
   RunClock* clock = nullptr;              // gets the parts of run(); null: nobody asks
+  Ranks& ranks = lone_rank();             // that share each update's batches
 };
 
 /// The task's loss, or its gradient where that is measured, was NaN or infinite; the message names the step and, of a
@@ -70,6 +71,7 @@ class Fit {
   /// one that max_steps cuts short is validated, but is the best only if none was completed, until the run continues.
   /// Errors: a loss or weight that is not finite (the step, the first layer with a bad value); a frozen tensor that
   /// changed. After any error last.h5 is as the last save() left it, and best.h5 has the best weights so far.
+  /// Of several ranks the first writes all files; when one fails for its numbers, all end (OtherRankFailed).
   bool run();
   /// Trains the network as it is, pass after pass over the training images. Writes no file and validates nothing; the
   /// network is left as the last update made it. Takes the place of run(). False when `stop` was raised.
@@ -89,7 +91,16 @@ class Fit {
   struct Window {
     std::int64_t batches = 0;
     std::int64_t images = 0;
-    double weight = 0;  // of their samples in the loss
+    double weight = 0;              // of their samples in the loss
+    std::vector<std::int64_t> own;  // this rank's, by their numbers in the epoch
+    DealtBatches dealt = {};
+  };
+  /// What an update's steps found out; of all ranks once take_update has them.
+  struct UpdateSums {
+    double loss = 0, penalty = 0;          // of the update: means over its images, or by the samples' weights
+    double loss_sum = 0, penalty_sum = 0;  // over its images
+    double images = 0, correct = 0;
+    double failures = 0, stops = 0;  // ranks
   };
   /// A step that was begun, until its results are read.
   struct Pending {
@@ -98,6 +109,12 @@ class Fit {
     std::int64_t images = 0;
     std::int64_t update = 0, epoch = 0, batch = 0;  // its update's number, from 1; epoch and batch in it, from 0
     std::optional<InternalsRecorder::Snapshot> record = {};
+  };
+
+  /// A step whose loss was not finite.
+  struct FailedStep {
+    std::int64_t update = 0, epoch = 0, batch = 0, random_step = 0;  // as in Pending and StepCall
+    double loss = 0;
   };
 
   void open_logs();
@@ -119,6 +136,7 @@ class Fit {
   std::int64_t usable_batches() const;
   Window next_window(const std::vector<std::int64_t>& order) const;
   void train_window(BatchSource& source, const Window& window, double lr);
+  void begin_step(const StepCall& call, std::int64_t batch);
   void read_results(std::size_t pending);
   void take_result(const Pending& step);
   void take_update(const Pending& step);
@@ -129,15 +147,20 @@ class Fit {
   std::optional<Predictions> validate(EpochReport& report);
   void write_epoch(const EpochReport& report);
   void close_epoch(const EpochReport& report);
-  [[noreturn]] void stop_not_finite(const Pending& step, double loss);
+  [[noreturn]] void stop_not_finite(const FailedStep& step);
   [[noreturn]] void stop_not_finite(const DeviceBatch& batch, std::int64_t update, double loss);
   void check_weights_finite() const;
   bool is_out_of_steps() const;
-  bool is_stopping() const { return spec_.stop && *spec_.stop; }
+  /// Ranks stop together: after the update during which one was told to.
+  bool is_stopping() const { return ranks_.count() > 1 ? stops_with_others_ : is_told_to_stop(); }
+  bool is_told_to_stop() const { return spec_.stop && *spec_.stop; }
+  BatchShare batch_share() const { return {ranks_.rank(), ranks_.count(), spec_.settings.accumulate}; }
+  void check_ranks_agree();
 
   FitSpec spec_;
   RunClock own_clock_;
   RunClock& clock_;
+  Ranks& ranks_;
   ProgressSink& progress_;
   Context& context_;
   ParameterSet& parameters_;
@@ -161,10 +184,10 @@ class Fit {
   std::optional<TensorboardLog> tensorboard_;
 
   TrainStep step_;
-  std::deque<Pending> pending_;  // begun, not yet read
-  // Of the update whose results are being read: the task's loss, penalties, images.
-  double update_loss_ = 0, update_penalty_ = 0;
-  std::int64_t update_images_ = 0;
+  std::deque<Pending> pending_;       // begun, not yet read
+  UpdateSums update_;                 // whose results are being read
+  std::optional<FailedStep> failed_;  // of them, the first
+  bool stops_with_others_ = false;
   double last_loss_ = 0;  // of the last update that was read
 };
 

@@ -76,7 +76,8 @@ std::optional<Predictions> Fit::validate(EpochReport& report) {
                                              .epochs = report.epochs,
                                              .count = count,
                                              .stop = spec_.stop,
-                                             .rows = spec_.batches.rows()},
+                                             .rows = spec_.batches.rows(),
+                                             .ranks = ranks_},
                                             progress_);
   if (predictions.n() < count) return {};
   const EvaluationResult result = evaluate_predictions(predictions, spec_.dataset.class_names(), "val");
@@ -87,6 +88,7 @@ std::optional<Predictions> Fit::validate(EpochReport& report) {
 }
 
 void Fit::write_epoch(const EpochReport& report) {
+  if (!epochs_csv_) return;  // another rank writes
   const auto score = [&](double value) { return report.has_validation ? fmt::format("{:.9g}", value) : std::string(); };
   epochs_csv_->add(fmt::format("{},{:.12g},{:.12g},{:.12g},{:.9g},{},{},{},{},{:.3f},{:.2f}", report.epoch, report.lr,
                                report.train_loss, report.penalty, report.train_accuracy, score(report.val_loss),

@@ -24,13 +24,13 @@ void Fit::check_weights_finite() const {
 }
 
 /// The batch is read once more: its memory holds another one by now.
-void Fit::stop_not_finite(const Pending& step, double loss) {
+void Fit::stop_not_finite(const FailedStep& step) {
   BatchSource& source = spec_.batches.training();
   source.start(step.epoch, step.batch);
   DeviceBatch batch;
   if (!source.next(batch)) throw Error("training: the epoch ended before its last batch");
-  context_.start_step(std::uint64_t(spec_.settings.seed), step.call.random_step);
-  stop_not_finite(batch, step.update, loss);
+  context_.start_step(std::uint64_t(spec_.settings.seed), step.random_step);
+  stop_not_finite(batch, step.update, step.loss);
 }
 
 void Fit::stop_not_finite(const DeviceBatch& batch, std::int64_t update, double loss) {

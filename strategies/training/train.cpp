@@ -46,7 +46,8 @@ std::optional<std::string> measure(const Network& network, const Dataset& datase
     note_absent_classes(dataset, split, progress);
     const Predictions predictions = predict_batches(
         network, batches.evaluation(split),
-        {.name = to_string(split), .count = count, .stop = call.stop, .rows = batches.rows()}, progress);
+        {.name = to_string(split), .count = count, .stop = call.stop, .rows = batches.rows(), .ranks = call.ranks},
+        progress);
     if (predictions.n() < count) return {};
     const EvaluationResult scores = evaluate_predictions(predictions, dataset.class_names(), to_string(split));
     summary[std::string(to_string(split))] = Json::parse(to_json(scores));
@@ -163,7 +164,23 @@ void check_plan(const Run& run, const Network& network) {
     plan_epoch(*make_strategy(settings), settings, {0, settings.epochs, network.parameters(), network.blocks()});
 }
 
-/// The files that are there before training, and of a probe those of its epochs, whose weights the network takes.
+/// Errors: what the settings ask for is not for several processes.
+void check_ranks(const Run& run) {
+  const TrainSettings& s = run.settings;
+  const int count = run.call.ranks.count();
+  if (count == 1) return;
+  if (const Device device = run.context.backend().device(); device.kind == DeviceKind::cuda)
+    throw UsageError(fmt::format("train: {} processes train together on CPUs, this one has {}; add --device cpu", count,
+                                 to_string(device)));
+  if (s.accumulate < count)
+    throw UsageError(
+        fmt::format("train.accumulate: {} processes share the batches of an update, and {} gives them {}; use "
+                    "--accumulate {} with --batch {} for as many images in an update as now",
+                    count, s.accumulate, s.accumulate == 1 ? "one" : "too few", count,
+                    std::max<std::int64_t>(1, s.batch * s.accumulate / count)));
+}
+
+/// The files that are there before training, and of a probe those of its epochs; of several ranks the first makes them.
 /// Returns what is to be said of a run that goes on with another number of epochs.
 std::string prepare_directory(Run& run, const RunInputs& inputs) {
   const RunDirectory& directory = run.directory;
@@ -172,10 +189,12 @@ std::string prepare_directory(Run& run, const RunInputs& inputs) {
                                                     .command_line = run.call.command_line,
                                                     .model = run.settings.weights,
                                                     .model_sha256 = inputs.model.sha256,
-                                                    .seed = run.settings.seed});
+                                                    .seed = run.settings.seed,
+                                                    .processes = run.call.ranks.count()});
   const ProbeStageSpec probe{run.settings, run.call.config_toml, environment, inputs.dataset, inputs.network()};
   if (run.takes_probe()) check_probe_stage(probe);
 
+  if (!run.call.ranks.is_first()) return {};
   run.lock.make_and_take(directory);
   directory.check(existing_of(run.settings));  // while images were opened another run may have begun and ended there
   directory.prepare(existing_of(run.settings));
@@ -192,7 +211,6 @@ std::string prepare_directory(Run& run, const RunInputs& inputs) {
   if (inputs.leaks && !inputs.leaks->is_clean()) directory.write("leaks.csv", leaks_csv(*inputs.leaks));
   if (run.takes_probe()) {
     run.progress.note(take_probe_stage(probe, directory));
-    load_weights(inputs.network(), read_model_file(directory.last()).weights);
   }
   return epochs_note;
 }
@@ -211,7 +229,8 @@ std::unique_ptr<Fit> make_fit(Run& run, const RunInputs& inputs, SplitBatches& b
                                            .directory = run.directory,
                                            .stop = run.call.stop,
                                            .starting_network = starting_network,
-                                           .clock = &run.clock},
+                                           .clock = &run.clock,
+                                           .ranks = run.call.ranks},
                                    run.progress);
   if (run.resumes || run.takes_probe()) fit->resume(read_checkpoint(run.directory.last()));
   return fit;
@@ -287,13 +306,13 @@ RunResult test_and_write(Run& run, const RunInputs& inputs, SplitBatches& batche
       result.was_interrupted = true;
       return result;
     }
-    run.directory.write("predictions.csv", *predictions);
+    if (run.call.ranks.is_first()) run.directory.write("predictions.csv", *predictions);
   }
   fit.finish_saving();
   result.seconds = run.clock.seconds();
   summary["seconds"] = result.seconds;
   result.summary_json = summary.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";  // paths may be anything
-  run.directory.write("summary.json", result.summary_json);
+  if (run.call.ranks.is_first()) run.directory.write("summary.json", result.summary_json);
   return result;
 }
 
@@ -306,7 +325,8 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
           .call = call,
           .progress = progress,
           .directory = RunDirectory(settings.output)};
-  run.lock.take(run.directory);
+  check_ranks(run);
+  if (run.call.ranks.is_first()) run.lock.take(run.directory);
   run.resumes = has_checkpoint_to_resume(settings);
   if (!run.resumes) check_output_place(settings);
   if (const auto finished = finished_without_checkpoint(settings, call.config_toml)) return *finished;
@@ -315,20 +335,28 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
 
   const RunInputs inputs = open_inputs(run);
   check_plan(run, inputs.network());
+  run.call.ranks.wait_for_all();  // they have seen the directory as it was
   const std::string epochs_note = prepare_directory(run, inputs);
-  SplitBatches batches(
-      {inputs.network(), inputs.dataset, settings, transform_of(inputs.network().info()), run.directory.path()});
+  run.call.ranks.wait_for_all();
+  if (run.takes_probe()) load_weights(inputs.network(), read_model_file(run.directory.last()).weights);
+  SplitBatches batches({.network = inputs.network(),
+                        .dataset = inputs.dataset,
+                        .settings = settings,
+                        .transform = transform_of(inputs.network().info()),
+                        .folder = run.directory.path(),
+                        .ranks = call.ranks});
   if (batches.count(Split::val) == 0)
     progress.note(
         "no validation images: the last epoch's weights are kept as the best, and nothing stops training early");
   const std::unique_ptr<Fit> fit = make_fit(run, inputs, batches);
+  run.call.ranks.wait_for_all();  // best.h5 is the checkpoint's
   if (run.resumes) {
     if (fit->is_done())
       if (const auto finished = finished_result(run.directory, fit->state())) return *finished;
     note_resumed(run, fit->state(), epochs_note);
   }
   const bool is_complete = train_or_save(run, *fit);
-  record_plans(run.directory, context.backend());
+  if (run.call.ranks.is_first()) record_plans(run.directory, context.backend());
   return is_complete ? test_and_write(run, inputs, batches, *fit) : interrupted_result(fit->state());
 }
 

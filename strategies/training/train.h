@@ -6,6 +6,7 @@
 #include <map>
 #include <string>
 
+#include "kernels/ranks.h"
 #include "strategies/progress.h"
 #include "strategies/train_settings.h"
 #include "strategies/training/evaluation.h"
@@ -22,6 +23,9 @@ struct RunCall {
   const std::atomic<bool>* stop = nullptr;
   /// Of the same settings, which began to open the images before there was a device; null: train() opens them.
   ImagesAhead* images = nullptr;
+  /// Processes that make the same call and train together: they share each update's batches, and the first writes the
+  /// run's files.
+  Ranks& ranks = lone_rank();
 };
 
 struct RunResult {
@@ -37,7 +41,7 @@ struct RunResult {
 
 /// Errors (graft::Error): see check() and check_leaks(); an existing run directory without resume or
 /// overwrite; data, weights, memory; a loss that is not finite (names the step and the first bad layer; the last
-/// checkpoint stays).
+/// checkpoint stays); several ranks and a GPU, or fewer batches per update than ranks (UsageError).
 RunResult train(Context& context, const TrainSettings& settings, const RunCall& call, ProgressSink& progress);
 
 }  // namespace graft

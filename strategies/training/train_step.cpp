@@ -37,6 +37,7 @@ std::string resolved_graph(const TrainSettings& settings, const Backend& device)
 TrainStep::TrainStep(const Spec& spec)
     : spec_(spec),
       context_(spec.network.context()),
+      shared_(spec.network.parameters(), spec.ranks),
       numbers_(doubles(context_, kNumbers)),
       report_(doubles(context_, kReportSize)) {}
 
@@ -50,6 +51,8 @@ void TrainStep::follow(const EpochPlan& plan, int frozen_parts) {
 }
 
 StepResult TrainStep::run(const StepCall& call) {
+  if (call.is_first) shared_.begin();
+  if (call.batch.n() == 0) return run_without_batch(call);
   write_numbers(call);
   const StepSpec update = update_spec(call);
   if (call.is_last) spec_.optimizer.make_room(update);
@@ -62,10 +65,26 @@ StepResult TrainStep::run(const StepCall& call) {
     compute(call);
     if (call.is_last) {
       const NamedRange part(context_.backend(), "update");
+      shared_.combine(call.dealt);
       spec_.optimizer.step(update);
     }
   }
   calls.end(step);
+  return result_of(call, update);
+}
+
+/// The update alone. Its report is of no images.
+StepResult TrainStep::run_without_batch(const StepCall& call) {
+  const NamedRange part(context_.backend(), "update");
+  write_numbers(call);
+  context_.backend().zero(report_.view().data, kReportSize * size_of(DType::f64));
+  shared_.combine(call.dealt);
+  const StepSpec update = update_spec(call);
+  spec_.optimizer.step(update);
+  return result_of(call, update);
+}
+
+StepResult TrainStep::result_of(const StepCall& call, const StepSpec& update) const {
   const bool has_reading = call.is_last && (update.records || update.max_gradient_norm > 0 || update.relative_rates);
   return {context_.backend().begin_copy_out(report_.view().data, kReportSize * size_of(DType::f64)),
           has_reading ? std::optional(spec_.optimizer.reading()) : std::nullopt};
@@ -78,6 +97,7 @@ void TrainStep::write_numbers(const StepCall& call) {
                                     call.penalty_share / call.share,
                                     double(Context::first_random_call(call.random_step))};
   context_.backend().copy_in(numbers_.view().data, numbers, sizeof numbers);
+  if (call.batch.n() == 0) return;
   Tensor& labels = inputs_.at(call.batch.n()).labels;
   if (!labels) labels = Tensor(context_, {call.batch.n(), 1, 1, 1}, kNhwc, DType::i32);
   labels_to_device(labels, call.batch.labels, spec_.network.num_classes());

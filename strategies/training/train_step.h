@@ -12,18 +12,20 @@
 #include "strategies/batches/batch_source.h"
 #include "strategies/strategy.h"
 #include "strategies/training/replayed_calls.h"
+#include "strategies/training/shared_update.h"
 
 namespace graft {
 
 /// A batch's part in an update.
 struct StepCall {
-  const DeviceBatch& batch;      // from TrainStep::inputs
+  const DeviceBatch& batch;      // from TrainStep::inputs; empty: other ranks have all the update's batches
   double lr = 0;                 // read with the last batch
   std::int64_t random_step = 0;  // for Context::start_step
   double share = 1;              // of the batch's task loss in the update's
   double penalty_share = 1;      // of its penalty
   std::int64_t images_in_update = 0;
-  bool is_first = true, is_last = true;  // of the update's batches
+  bool is_first = true, is_last = true;  // of the update's batches that are this rank's
+  DealtBatches dealt = {};               // read with the last batch
   bool records = false;                  // the optimizer keeps sums; with the last batch
 };
 
@@ -52,7 +54,8 @@ class TrainStep {
     Optimizer& optimizer;
     const TaskLoss& loss;
     const TrainSettings& settings;
-    bool captures = false;  // steps of a kind are replayed once the device and the memory plan have settled
+    Ranks& ranks = lone_rank();  // that share an update's batches
+    bool captures = false;       // steps of a kind are replayed once the device and the memory plan have settled
   };
   explicit TrainStep(const Spec& spec);
 
@@ -94,6 +97,8 @@ class TrainStep {
     friend bool operator==(const Identity&, const Identity&) = default;
   };
 
+  StepResult run_without_batch(const StepCall& call);
+  StepResult result_of(const StepCall& call, const StepSpec& update) const;
   void write_numbers(const StepCall& call);
   ConstView number(std::int64_t i) const { return numbers_.window(i, {1, 1, 1, 1}).view(); }
   Kind kind_of(const StepCall& call) const;
@@ -111,6 +116,7 @@ class TrainStep {
 
   Spec spec_;
   Context& context_;
+  SharedUpdate shared_;
   std::optional<EpochPlan> plan_;
   int frozen_parts_ = 0;
   std::map<std::int64_t, Inputs> inputs_;  // by the number of images

@@ -34,10 +34,11 @@ class LoaderTest : public ::testing::Test {
   }
 
   /// One digest over everything a loader says in an epoch.
-  static std::vector<std::string> epoch(Loader& loader, std::int64_t number, std::int64_t first_batch = 0) {
+  static std::vector<std::string> epoch(Loader& loader, std::int64_t number, std::int64_t first_batch = 0,
+                                        const BatchShare& share = {}) {
     std::vector<std::string> result;
     Batch batch;
-    loader.start(number, first_batch);
+    loader.start(number, first_batch, share);
     while (loader.next(batch)) {
       std::string text = digest(batch.pixels);
       for (const auto label : batch.labels) text += "," + std::to_string(label);
@@ -50,6 +51,34 @@ class LoaderTest : public ::testing::Test {
   TemporaryFolder folder_;
   Dataset data_;
 };
+
+TEST_F(LoaderTest, SharesOfTheBatchesAreTheWhole) {
+  LoaderSpec shuffled = spec(2);
+  shuffled.shuffles = true, shuffled.batch = 2;
+  Loader loader(data_, shuffled);
+  for (const std::int64_t first : {0, 4}) {
+    const std::vector<std::string> whole = epoch(loader, 3, first);
+    for (const auto& [ranks, window] : {std::pair(2, 4), std::pair(3, 4), std::pair(5, 5), std::pair(2, 12)}) {
+      std::vector<std::vector<std::string>> shares;
+      for (int rank = 0; rank < ranks; ++rank)
+        shares.push_back(epoch(loader, 3, first, {.rank = rank, .ranks = ranks, .window = window}));
+      std::vector<std::string> together;
+      std::vector<std::size_t> next(shares.size());
+      for (std::int64_t b = first; b < 12; ++b) {
+        int owners = 0;
+        for (int rank = 0; rank < ranks; ++rank)
+          if (BatchShare{rank, ranks, window}.has(b)) {
+            ++owners;
+            const auto r = std::size_t(rank);
+            ASSERT_LT(next[r], shares[r].size());
+            together.push_back(shares[r][next[r]++]);
+          }
+        EXPECT_EQ(owners, 1) << b;
+      }
+      EXPECT_EQ(together, whole) << ranks << " ranks, windows of " << window;
+    }
+  }
+}
 
 TEST_F(LoaderTest, BatchesHoldThePreparedImagesInListingOrder) {
   Loader loader(data_, spec());

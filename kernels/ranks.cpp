@@ -1,0 +1,93 @@
+#include "kernels/ranks.h"
+
+#include <fmt/format.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+
+#include "kernels/build_info.h"
+#include "kernels/modules.h"
+#include "kernels/mpi/module.h"
+#include "kernels/usable_cores.h"
+
+namespace graft {
+namespace {
+
+std::optional<int> number_in(const char* variable) {
+  const char* const text = std::getenv(variable);
+  if (text == nullptr || *text == '\0') return {};
+  return int(std::strtol(text, nullptr, 10));
+}
+
+/// What a rank tells the others of where it runs.
+struct Place {
+  char host[256] = {};
+  cpu_set_t cores = {};
+};
+
+}  // namespace
+
+bool Ranks::any(bool own) {
+  double on = own;
+  sum(std::span(&on, 1));
+  return on > 0;
+}
+
+Ranks& lone_rank() {
+  static Ranks alone;  // without state
+  return alone;
+}
+
+StartedRank started_rank() {
+  // Open MPI; MPICH, Intel MPI and srun --mpi=pmi2; srun --mpi=pmix. SLURM's own variables are those of whole jobs,
+  // too.
+  constexpr std::pair<const char*, const char*> kVariables[] = {{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
+                                                                {"PMI_RANK", "PMI_SIZE"},
+                                                                {"PMIX_RANK", "SLURM_STEP_NUM_TASKS"}};
+  for (const auto& [rank, count] : kVariables) {
+    const std::optional<int> r = number_in(rank), n = number_in(count);
+    if (r && n && *n > 1) return {*r, *n};
+  }
+  return {};
+}
+
+std::unique_ptr<Ranks> join_ranks() {
+  const StartedRank started = started_rank();
+  if (started.count == 1) return std::make_unique<Ranks>();
+  const auto refuse = [&](const std::string& reason) -> UsageError {
+    return UsageError(fmt::format("{} processes were started to train together, but {}", started.count, reason));
+  };
+  if (build_info().mpi_module_file.empty())
+    throw refuse("this build has no MPI; install libmpich-dev or libopenmpi-dev and build again, or start one process");
+  const OpenedModule<MpiModule> opened = open_module<MpiModule>({.name = "MPI",
+                                                                 .variable = "GRAFT_MPI_MODULE",
+                                                                 .file = build_info().mpi_module_file,
+                                                                 .function = kMpiModuleFunction,
+                                                                 .libraries = "MPI's libraries"});
+  if (opened.table == nullptr) throw refuse(opened.reason);
+  std::unique_ptr<Ranks> ranks = opened.table->join();
+  if (ranks->count() != started.count)
+    throw refuse(fmt::format("{}, which graft was built with, finds {}; start them with its own mpirun",
+                             opened.table->library(), ranks->count()));
+  return ranks;
+}
+
+int cores_of_rank(Ranks& ranks) {
+  Place own;
+  gethostname(own.host, sizeof own.host - 1);
+  if (sched_getaffinity(0, sizeof own.cores, &own.cores) != 0) return usable_cores();
+  cpu_set_t all = {};
+  int here = 0;
+  for (const Place& place : gather_values<Place>(ranks, std::span(&own, 1))) {
+    if (std::strcmp(place.host, own.host) != 0) continue;
+    CPU_OR(&all, &all, &place.cores);
+    ++here;
+  }
+  return std::clamp(CPU_COUNT(&all) / here, 1, usable_cores());
+}
+
+}  // namespace graft
