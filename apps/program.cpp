@@ -57,12 +57,11 @@ void add_verbs(Command& program) {
       "  graft predict runs/first photo.jpg\n");
 }
 
-/// Of processes that were started together each meets what is wrong with the command line, most with what is wrong with
-/// the data: the first says so, and what else fails has ended the others when they would.
+/// Of processes that were started together most meet what is wrong: the first says so and ends the others, unless they
+/// have not come together yet. What is wrong with the command line it says for all.
 void let_first_rank_speak(int exit_code) {
-  const int rank = started_rank().rank;
-  if (rank == 0) return;
-  if (exit_code == kUsage) std::exit(exit_code);
+  if (started_rank().rank == 0) return;
+  if (exit_code == kUsage && !has_joined_ranks()) std::exit(exit_code);
   std::this_thread::sleep_for(std::chrono::seconds(1));
 }
 
@@ -89,7 +88,8 @@ int run_program(int argc, const char* const* argv) {
     print_result(command.text);
     return kDone;
   } catch (const OtherRankFailed&) {
-    return kFailed;  // that one says why
+    std::this_thread::sleep_for(std::chrono::seconds(2));  // that one says why before the launcher ends it
+    return kFailed;
   } catch (const UsageError& error) {
     return report(error.what(), kUsage);
   } catch (const Error& error) {

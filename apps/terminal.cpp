@@ -113,8 +113,8 @@ void print_result(std::string_view text) {
 }
 
 void print_note(std::string_view line) {
-  std::fwrite(line.data(), 1, line.size(), stderr);
-  std::fputc('\n', stderr);
+  const std::string whole = std::string(line) + "\n";  // in one piece, beside other processes
+  std::fwrite(whole.data(), 1, whole.size(), stderr);
 }
 
 }  // namespace graft

@@ -90,23 +90,11 @@ int show(const RunResult& result, const TrainOptions& options, const TrainSettin
   return 0;
 }
 
-/// The settings' device, kept busy by the cores that are this process's.
-Session open_session_of_rank(TrainSettings& settings, Ranks& ranks) {
-  if (ranks.count() == 1) return open_session(settings);
-  const std::int64_t threads = settings.threads;
-  if (threads == 0) settings.threads = cores_of_rank(ranks);
-  Session session = open_session(settings);
-  session.heading += fmt::format("\n{} processes of {} thread{} each share the batches of an update", ranks.count(),
-                                 settings.threads, settings.threads == 1 ? "" : "s");
-  settings.threads = threads;  // as the run's files have it
-  return session;
-}
-
-int run_train(TrainOptions& options) {
+int run_train(TrainOptions& options, Ranks& ranks) {
   if (!options.data.empty()) options.settings.set_flag("train.data", options.data);
   TrainSettings settings = options.settings.resolve();
   if (options.prints_config) {
-    print_result(to_toml(settings, false));
+    if (ranks.is_first()) print_result(to_toml(settings, false));
     return 0;
   }
   if (settings.resume && settings.data.empty() && !RunDirectory(settings.output).has("config.toml"))
@@ -114,32 +102,45 @@ int run_train(TrainOptions& options) {
         "train: {} holds no run to continue; start one with: graft train DATA --weights MODEL.h5 -o {}",
         settings.output.empty() ? "-o" : settings.output, settings.output.empty() ? "RUN" : settings.output));
   check(settings);
+  options.is_quiet = options.is_quiet || !ranks.is_first();
   if (const auto finished = finished_without_checkpoint(settings, to_toml(settings, true))) {
     ProgressDisplay progress(options.is_quiet, "");
-    return show(*finished, options, settings, progress);
+    return ranks.is_first() ? show(*finished, options, settings, progress) : 0;
   }
   const std::string note = follow_weights(settings, options.settings);
 
   StopLater stop;
-  const std::unique_ptr<Ranks> ranks = join_ranks();
+  const std::int64_t threads = settings.threads;  // as the run's files have it
+  if (ranks.count() > 1 && threads == 0) settings.threads = cores_of_rank(ranks);
   ImagesAhead images(settings);
-  Session session = open_session_of_rank(settings, *ranks);
-  ProgressDisplay progress(options.is_quiet || !ranks->is_first(), session.heading);
+  Session session = open_session(settings);
+  if (ranks.count() > 1)
+    session.heading += fmt::format("\n{} processes of {} thread{} each share the batches of an update", ranks.count(),
+                                   settings.threads, settings.threads == 1 ? "" : "s");
+  ProgressDisplay progress(options.is_quiet, session.heading);
   if (!note.empty()) progress.note(note);
-  const RunCall call{.config_toml = to_toml(settings, true),
+  TrainSettings recorded = settings;
+  recorded.threads = threads;
+  const RunCall call{.config_toml = to_toml(recorded, true),
                      .command_line = options.command_line,
                      .stop = &stop.flag(),
                      .images = &images,
-                     .ranks = *ranks};
+                     .ranks = ranks};
   const RunResult result = train_or_say_what_is_kept(*session.context, settings, call, progress);
-  ranks->finish();
-  if (!ranks->is_first()) return result.was_interrupted ? kExitInterrupted : 0;
   if (result.was_interrupted) {
     progress.note(fmt::format("interrupted; a checkpoint is written, continue with: graft train -o {} --resume",
                               settings.output));
     return kExitInterrupted;
   }
-  return show(result, options, settings, progress);
+  return ranks.is_first() ? show(result, options, settings, progress) : 0;
+}
+
+/// Of processes that train together the first one's exit code is that of all.
+int run_train_of_ranks(TrainOptions& options) {
+  const std::unique_ptr<Ranks> ranks = join_ranks();
+  const int code = run_train(options, *ranks);
+  ranks->finish();
+  return ranks->is_first() ? code : 0;
 }
 
 }  // namespace
@@ -156,7 +157,7 @@ void add_train_verb(Command& program) {
       "  graft train images/ --weights resnet50.h5 --strategy linear-probe --lr 0.001 --epochs 10 -o runs/probe\n"
       "  graft train -o runs/probe --resume");
   options->command_line = verb.command_line();
-  verb.run([options] { return run_train(*options); });
+  verb.run([options] { return run_train_of_ranks(*options); });
 }
 
 }  // namespace graft

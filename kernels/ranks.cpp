@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <optional>
+#include <string_view>
 
 #include "kernels/build_info.h"
 #include "kernels/modules.h"
@@ -16,6 +17,15 @@
 
 namespace graft {
 namespace {
+
+struct RankVariables {
+  const char *rank, *count;
+};
+// Open MPI; MPICH, Intel MPI and srun --mpi=pmi2; srun --mpi=pmix. SLURM's own variables are those of whole jobs, too.
+constexpr RankVariables kVariables[] = {
+    {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"}, {"PMI_RANK", "PMI_SIZE"}, {"PMIX_RANK", "SLURM_STEP_NUM_TASKS"}};
+
+bool has_joined = false;
 
 std::optional<int> number_in(const char* variable) {
   const char* const text = std::getenv(variable);
@@ -43,23 +53,30 @@ Ranks& lone_rank() {
 }
 
 StartedRank started_rank() {
-  // Open MPI; MPICH, Intel MPI and srun --mpi=pmi2; srun --mpi=pmix. SLURM's own variables are those of whole jobs,
-  // too.
-  constexpr std::pair<const char*, const char*> kVariables[] = {{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
-                                                                {"PMI_RANK", "PMI_SIZE"},
-                                                                {"PMIX_RANK", "SLURM_STEP_NUM_TASKS"}};
   for (const auto& [rank, count] : kVariables) {
     const std::optional<int> r = number_in(rank), n = number_in(count);
-    if (r && n && *n > 1) return {*r, *n};
+    if (r && n) return *n > 1 ? StartedRank{*r, *n} : StartedRank{};  // the innermost launcher's
   }
   return {};
+}
+
+std::vector<char*> lone_environment() {
+  std::vector<char*> kept;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string_view text = *entry;
+    const std::string_view name = text.substr(0, text.find('='));
+    if (std::ranges::none_of(kVariables, [&](const RankVariables& v) { return name == v.rank; }))
+      kept.push_back(*entry);
+  }
+  kept.push_back(nullptr);
+  return kept;
 }
 
 std::unique_ptr<Ranks> join_ranks() {
   const StartedRank started = started_rank();
   if (started.count == 1) return std::make_unique<Ranks>();
-  const auto refuse = [&](const std::string& reason) -> UsageError {
-    return UsageError(fmt::format("{} processes were started to train together, but {}", started.count, reason));
+  const auto refuse = [&](const std::string& reason) {
+    return Error(fmt::format("{} processes were started to train together, but {}", started.count, reason));
   };
   if (build_info().mpi_module_file.empty())
     throw refuse("this build has no MPI; install libmpich-dev or libopenmpi-dev and build again, or start one process");
@@ -70,16 +87,19 @@ std::unique_ptr<Ranks> join_ranks() {
                                                                  .libraries = "MPI's libraries"});
   if (opened.table == nullptr) throw refuse(opened.reason);
   std::unique_ptr<Ranks> ranks = opened.table->join();
+  has_joined = true;
   if (ranks->count() != started.count)
     throw refuse(fmt::format("{}, which graft was built with, finds {}; start them with its own mpirun",
                              opened.table->library(), ranks->count()));
   return ranks;
 }
 
+bool has_joined_ranks() { return has_joined; }
+
 int cores_of_rank(Ranks& ranks) {
   Place own;
   gethostname(own.host, sizeof own.host - 1);
-  if (sched_getaffinity(0, sizeof own.cores, &own.cores) != 0) return usable_cores();
+  if (sched_getaffinity(0, sizeof own.cores, &own.cores) != 0) CPU_ZERO(&own.cores);  // of a very large machine
   cpu_set_t all = {};
   int here = 0;
   for (const Place& place : gather_values<Place>(ranks, std::span(&own, 1))) {
@@ -87,6 +107,7 @@ int cores_of_rank(Ranks& ranks) {
     CPU_OR(&all, &all, &place.cores);
     ++here;
   }
+  if (CPU_COUNT(&all) == 0) return std::max(1, usable_cores() / here);
   return std::clamp(CPU_COUNT(&all) / here, 1, usable_cores());
 }
 

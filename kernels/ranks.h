@@ -26,7 +26,8 @@ class Ranks {
   virtual int count() const { return 1; }
   bool is_first() const { return rank() == 0; }
 
-  /// The sum of all ranks' values takes the place of each rank's: the same bits everywhere, time after time.
+  /// The sum of all ranks' values takes the place of each rank's: the same bits on all ranks, as far as MPI's library
+  /// keeps to what the standard recommends.
   virtual void sum(std::span<float>) {}
   virtual void sum(std::span<double>) {}
   /// All ranks' bytes, in the order of ranks. Each may have another number of them.
@@ -63,8 +64,16 @@ struct StartedRank {
 };
 StartedRank started_rank();
 
-/// Joins the processes that were started with this one. Errors: the module is missing or does not fit.
+/// This process's environment without what started_rank() goes by, for programs that are to train alone. Pointers are
+/// valid until the environment changes; the last is null.
+std::vector<char*> lone_environment();
+
+/// Joins the processes that were started with this one. From then on the end of this process ends them all, unless
+/// Ranks::finish was called. Errors: the module is missing or does not fit.
 std::unique_ptr<Ranks> join_ranks();
+
+/// Whether join_ranks() has joined others.
+bool has_joined_ranks();
 
 /// The cores that each of the ranks on this machine may keep busy, at least 1: where they share cores, their part.
 int cores_of_rank(Ranks& ranks);

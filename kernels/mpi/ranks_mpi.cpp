@@ -2,8 +2,10 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <numeric>
+#include <thread>
 
 #include "kernels/build_info.h"
 #include "kernels/mpi/module.h"
@@ -21,8 +23,10 @@ bool is_running() {
   return has_begun && !has_ended;
 }
 
-void end_others() {
-  if (is_running()) MPI_Abort(MPI_COMM_WORLD, 1);
+void end_others(int status, void*) {
+  if (!is_running()) return;
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));  // launchers lose what they have not read by then
+  MPI_Abort(MPI_COMM_WORLD, status);
 }
 
 template <typename T>
@@ -41,7 +45,7 @@ class MpiRanks final : public Ranks {
     MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &given);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
     MPI_Comm_size(MPI_COMM_WORLD, &count_);
-    std::atexit(end_others);
+    on_exit(end_others, nullptr);
   }
   int rank() const override { return rank_; }
   int count() const override { return count_; }

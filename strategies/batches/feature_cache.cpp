@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <numeric>
-#include <utility>
 
 #include "data/parallel.h"
 #include "kernels/out_of_memory.h"
@@ -32,22 +30,24 @@ bool FeatureCache::add(BatchSource& images, ProgressSink& progress) {
     progress.advance(report);
   };
   images.start(kListingOrder, 0, {.rank = spec_.ranks.rank(), .ranks = ranks, .window = ranks});
-  bool is_stopped = false;
-  for (DeviceBatch batch; images.next(batch);) {
-    is_stopped = spec_.stop && *spec_.stop;
-    if (is_stopped) break;
-    computed_rows_ = rows_beside(context.backend(), batch.n(), computed_rows_);
-    const Tensor x = filled_up(batch.x, computed_rows_);
-    const Tensor features = to_nhwc(spec_.network.run_parts(x, batch.part, spec_.parts));
-    if (ranks > 1)
-      keep_for_others(features, batch.samples);
-    else
+  DeviceBatch batch;
+  for (;;) {  // each rank's next batch
+    const bool has_batch = images.next(batch);
+    if (!spec_.ranks.any(has_batch)) break;
+    if (spec_.ranks.any(spec_.stop && *spec_.stop)) return false;
+    Tensor features;
+    if (has_batch) {
+      computed_rows_ = rows_beside(context.backend(), batch.n(), computed_rows_);
+      const Tensor x = filled_up(batch.x, computed_rows_);
+      features = to_nhwc(spec_.network.run_parts(x, batch.part, spec_.parts));
+    }
+    if (ranks == 1)
       keep(features, batch.samples);
-    report.done = std::min(report.done + batch.n() * ranks, report.total);
+    else
+      keep_of_all_ranks(features, has_batch ? batch.samples : std::vector<std::int64_t>{});
+    report.done = rows_;
     show();
   }
-  if (spec_.ranks.any(is_stopped)) return false;
-  if (ranks > 1) keep_of_all_ranks();
   if (on_device_ && rows_ > done_before) {  // whose batches did not wait
     context.backend().synchronize();
     show();
@@ -67,33 +67,33 @@ void FeatureCache::keep(const Tensor& features, std::span<const std::int64_t> sa
   for (std::int64_t sample : samples) row_of_sample_[std::size_t(sample)] = rows_++;
 }
 
-void FeatureCache::keep_for_others(const Tensor& features, std::span<const std::int64_t> samples) {
-  own_.shape = features.shape();
-  own_.shape.n = 1;
-  const std::int64_t begin = std::ssize(own_.rows),
-                     size = std::ssize(samples) * own_.shape.size() * size_of(features.dtype());
-  own_.rows.resize(std::size_t(begin + size));
-  features.backend().copy_out(own_.rows.data() + begin, features.view().data, size);
-  own_.samples.insert(own_.samples.end(), samples.begin(), samples.end());
+/// One batch of each rank, which follow one another in the listing. A rank may have none left.
+void FeatureCache::keep_of_all_ranks(const Tensor& features, std::span<const std::int64_t> own_samples) {
+  const DType type = spec_.network.context().activation_type();
+  Shape shape = features ? features.shape() : Shape{.c = 0};
+  shape.n = 1;
+  std::vector<std::byte> own(std::size_t(std::ssize(own_samples) * shape.size() * size_of(type)));
+  if (features) features.backend().copy_out(own.data(), features.view().data, std::ssize(own));
+  const std::vector<std::byte> rows = spec_.ranks.gather(own);
+  const std::vector<std::int64_t> samples = gather_values<std::int64_t>(spec_.ranks, own_samples);
+  if (rows_ == 0) {
+    const std::vector<Shape> shapes = gather_values<Shape>(spec_.ranks, std::span(&shape, 1));
+    shape_ = *std::ranges::max_element(shapes, {}, &Shape::size);
+    reserve_together(type);
+  }
+  write(rows);
+  for (std::int64_t sample : samples) row_of_sample_[std::size_t(sample)] = rows_++;
 }
 
-/// In the order of the listing, as if one process had computed them.
-void FeatureCache::keep_of_all_ranks() {
-  const OwnRows own = std::exchange(own_, {});
-  const std::vector<std::byte> rows = spec_.ranks.gather(own.rows);
-  const std::vector<std::int64_t> samples = gather_values<std::int64_t>(spec_.ranks, own.samples);
-  const std::vector<Shape> shapes = gather_values<Shape>(spec_.ranks, std::span(&own.shape, 1));
-  if (rows_ == 0) {
-    shape_ = *std::ranges::max_element(shapes, {}, &Shape::size);  // a rank may have had no batch
-    reserve(spec_.network.context().activation_type());
+/// All ranks or none: each has the rows for itself.
+void FeatureCache::reserve_together(DType type) {
+  std::string reason;
+  try {
+    reserve(type);
+  } catch (const NoSpace& error) {
+    reason = error.what();
   }
-  std::vector<std::int64_t> order(samples.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::ranges::sort(order, {}, [&](std::int64_t i) { return samples[std::size_t(i)]; });
-  for (std::int64_t i : order) {
-    write(std::span(rows).subspan(std::size_t(i * row_bytes_), std::size_t(row_bytes_)));
-    row_of_sample_[std::size_t(samples[std::size_t(i)])] = rows_++;
-  }
+  if (spec_.ranks.any(!reason.empty())) throw NoSpace(reason.empty() ? "another process has no room for it" : reason);
 }
 
 void FeatureCache::reserve(DType type) {

@@ -63,15 +63,9 @@ class FeatureCache {
   std::string description() const;
 
  private:
-  /// What this rank computed, until all have their part.
-  struct OwnRows {
-    Shape shape;  // of one
-    std::vector<std::byte> rows;
-    std::vector<std::int64_t> samples;
-  };
   void keep(const Tensor& features, std::span<const std::int64_t> samples);
-  void keep_for_others(const Tensor& features, std::span<const std::int64_t> samples);
-  void keep_of_all_ranks();
+  void keep_of_all_ranks(const Tensor& features, std::span<const std::int64_t> own_samples);
+  void reserve_together(DType type);
   void reserve(DType type);
   bool reserve_on_device(DType type);
   void write(const Tensor& features, std::int64_t count);
@@ -83,7 +77,6 @@ class FeatureCache {
   void copy_rows(std::byte* to, std::span<const std::int64_t> samples) const;
 
   FeatureCacheSpec spec_;
-  OwnRows own_;
   Shape shape_;  // of one image's features
   std::int64_t row_bytes_ = 0, rows_ = 0;
   std::int64_t computed_rows_ = 0;  // in a batch

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "kernels/core.h"
+#include "kernels/ranks.h"
 
 namespace graft {
 namespace {
@@ -44,7 +45,7 @@ int open_log(const std::filesystem::path& path) {
 constexpr int kNotStarted = 127;
 
 /// Between fork and exec only what a signal handler might do is allowed.
-[[noreturn]] void become(const char* program, char* const* arguments, int log, pid_t parent) {
+[[noreturn]] void become(const char* program, char* const* arguments, char* const* environment, int log, pid_t parent) {
   setpgid(0, 0);
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (getppid() != parent) _exit(kNotStarted);  // it died before the line above
@@ -52,7 +53,7 @@ constexpr int kNotStarted = 127;
   if (nothing >= 0) dup2(nothing, STDIN_FILENO);
   dup2(log, STDOUT_FILENO);
   dup2(log, STDERR_FILENO);
-  execv(program, arguments);
+  execve(program, arguments, environment);
   _exit(kNotStarted);
 }
 
@@ -64,11 +65,12 @@ ChildProcess::ChildProcess(const ChildSpec& spec) {
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
-  signal(SIGCHLD, SIG_DFL);  // whoever inherited that it is ignored would wait forever
+  const std::vector<char*> environment = lone_environment();  // even where several studies were started together
+  signal(SIGCHLD, SIG_DFL);                                   // whoever inherited that it is ignored would wait forever
   const int log = open_log(spec.log);
   const pid_t parent = getpid();
   pid_ = fork();
-  if (pid_ == 0) become(spec.program.c_str(), arguments.data(), log, parent);
+  if (pid_ == 0) become(spec.program.c_str(), arguments.data(), environment.data(), log, parent);
   const int failure = errno;
   close(log);
   if (pid_ < 0) throw Error(fmt::format("cannot start a process: {}", std::strerror(failure)));

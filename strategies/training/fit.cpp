@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <chrono>
@@ -134,7 +135,7 @@ bool Fit::run() try {
   return is_complete;
 } catch (...) {
   checkpoints_.save_kept_best();
-  if (update_.failures > 0) ranks_.finish();  // all know, and end
+  if (fails_with_others_) ranks_.finish();
   throw;
 }
 
@@ -354,17 +355,27 @@ void Fit::take_result(const Pending& step) {
   update_.correct += double(step.result.correct());
 }
 
+/// The first of the ranks whose loss is not finite says so.
+void Fit::fail_together() {
+  fails_with_others_ = true;
+  const char own = failed_.has_value();
+  const std::vector<char> all = gather_values<char>(ranks_, std::span(&own, 1));
+  if (std::ranges::find(all, 1) - all.begin() != ranks_.rank()) throw OtherRankFailed();
+  stop_not_finite(*failed_);
+}
+
 void Fit::take_update(const Pending& step) {
   update_.stops = is_told_to_stop();
   auto sums = std::bit_cast<std::array<double, sizeof(UpdateSums) / sizeof(double)>>(update_);
   ranks_.sum(sums);
   update_ = std::bit_cast<UpdateSums>(sums);
   stops_with_others_ = update_.stops > 0;
-  if (failed_) stop_not_finite(*failed_);
-  if (update_.failures > 0) throw OtherRankFailed();
+  if (update_.failures > 0) fail_together();
   const std::optional<StepReading>& update = step.result.update();
   if (update && !optimizer_.scales_loss() && update->was_skipped()) {  // a loss scale comes down by itself
     if (recorder_) recorder_->flush();
+    fails_with_others_ = true;
+    if (!ranks_.is_first()) throw OtherRankFailed();
     throw LossNotFinite(
         fmt::format("training: the gradient is not finite at step {} (epoch {}), while the loss is; lower "
                     "train.lr (now {:g}) and run again with --overwrite",
@@ -405,7 +416,7 @@ void Fit::check_ranks_agree() {
     if (all[rank] != own)
       throw Error(
           fmt::format("training: processes {} and {} have come to different weights; are they the same program, on the "
-                      "same kind of machine?",
+                      "same kind of machine, with the same number of threads?",
                       ranks_.rank(), rank));
 }
 

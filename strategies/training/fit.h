@@ -140,6 +140,7 @@ class Fit {
   void read_results(std::size_t pending);
   void take_result(const Pending& step);
   void take_update(const Pending& step);
+  [[noreturn]] void fail_together();
   double sample_weight(std::int32_t label) const;
   double learning_rate() const;
   void note_loss_scale();
@@ -184,11 +185,11 @@ class Fit {
   std::optional<TensorboardLog> tensorboard_;
 
   TrainStep step_;
-  std::deque<Pending> pending_;       // begun, not yet read
-  UpdateSums update_;                 // whose results are being read
-  std::optional<FailedStep> failed_;  // of them, the first
-  bool stops_with_others_ = false;
-  double last_loss_ = 0;  // of the last update that was read
+  std::deque<Pending> pending_;                                 // begun, not yet read
+  UpdateSums update_;                                           // whose results are being read
+  std::optional<FailedStep> failed_;                            // of them, the first
+  bool stops_with_others_ = false, fails_with_others_ = false;  // as all ranks know
+  double last_loss_ = 0;                                        // of the last update that was read
 };
 
 }  // namespace graft

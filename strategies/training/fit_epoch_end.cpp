@@ -32,6 +32,7 @@ void Fit::note_loss_scale() {
 /// False if it was stopped before it was validated.
 bool Fit::finish_epoch(bool is_partial) {
   check_weights_finite();
+  if (!spec_.batches.has_features()) check_ranks_agree();  // else an epoch takes less
   note_loss_scale();
   const double n = double(std::max<std::int64_t>(1, state_.images));
   EpochReport report{.epoch = state_.epoch + 1,

@@ -58,10 +58,11 @@ bool Fit::probe() {
   context_.set_training(true);
   double loss_scale = optimizer_.scales_loss() ? LossScaling{}.initial : 1;
   for (std::int64_t b = 0; b < batches; ++b) {
-    if (is_stopping()) return false;
+    if (ranks_.any(is_told_to_stop())) return false;
     DeviceBatch batch;
     if (!source.next(batch)) throw Error("training: the epoch ended before its last batch");
     find_gradients(batch, state_.epoch * usable_batches() + b, loss_scale);
+    step_.take_first_ranks_gradients();
     strategy_->observe(parameters_);
     // The epoch's time includes its probe.
     const double seconds = seconds_since(begin);

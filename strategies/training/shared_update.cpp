@@ -24,7 +24,17 @@ std::vector<double> moving_statistics(ParameterSet& parameters) {
 }  // namespace
 
 void SharedUpdate::begin() {
-  if (ranks_.count() > 1) statistics_ = moving_statistics(parameters_);
+  if (ranks_.count() == 1) return;
+  for (const RunningStatistics& s : parameters_.statistics())
+    if (s.batch_share < 1)
+      throw UsageError(
+          "stoch-norm: it normalises by running statistics, which one batch of an update moves for the next; several "
+          "processes cannot share an update's batches, start one");
+  statistics_ = moving_statistics(parameters_);
+}
+
+void SharedUpdate::take_first_ranks_gradients() {
+  if (ranks_.count() > 1) combine_gradients(ranks_.is_first());
 }
 
 void SharedUpdate::combine(const DealtBatches& batches) {
@@ -43,7 +53,7 @@ void SharedUpdate::combine_gradients(bool has_own) {
     case DType::f64:
       return ranks_.sum(std::span(gradients.as<double>(), size));
     default:
-      throw Error("training: several processes cannot add up 16-bit gradients; use --precision f32");
+      throw Error("training: several processes cannot add up gradients of this type");
   }
 }
 

@@ -18,11 +18,14 @@ class SharedUpdate {
   SharedUpdate(ParameterSet& parameters, Ranks& ranks) : parameters_(parameters), ranks_(ranks) {}
 
   /// Before the first of the rank's own batches: remembers the running statistics, from which all ranks start.
+  /// Errors (UsageError): batch norm that trains with running statistics.
   void begin();
+  /// Gradients become the first rank's, where all have computed the same ones, to their last bits.
+  void take_first_ranks_gradients();
   /// After the last of them. Gradients become the sum of all ranks', those of a rank without batches being zero.
   /// Running statistics become what they would be had the batches moved them one after the other: each moves them to (1
   /// - momentum) r + momentum b, so the batches' parts add up once they are weighted with what later batches leave of
-  /// them. Errors: gradients are not of 32 or 64 bits.
+  /// them.
   void combine(const DealtBatches& batches);
 
  private:

@@ -4,10 +4,12 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "data/files.h"
+#include "kernels/build_info.h"
 #include "kernels/out_of_memory.h"
 #include "models/network_io.h"
 #include "strategies/batches/images_ahead.h"
@@ -164,12 +166,10 @@ void check_plan(const Run& run, const Network& network) {
     plan_epoch(*make_strategy(settings), settings, {0, settings.epochs, network.parameters(), network.blocks()});
 }
 
-/// Errors: what the settings ask for is not for several processes.
-void check_ranks(const Run& run) {
-  const TrainSettings& s = run.settings;
-  const int count = run.call.ranks.count();
+/// Errors (UsageError): so many processes cannot train together on this device, or share the settings' batches.
+void check_processes(int count, const TrainSettings& s, const Device& device) {
   if (count == 1) return;
-  if (const Device device = run.context.backend().device(); device.kind == DeviceKind::cuda)
+  if (device.kind == DeviceKind::cuda)
     throw UsageError(fmt::format("train: {} processes train together on CPUs, this one has {}; add --device cpu", count,
                                  to_string(device)));
   if (s.accumulate < count)
@@ -178,6 +178,23 @@ void check_ranks(const Run& run) {
                     "--accumulate {} with --batch {} for as many images in an update as now",
                     count, s.accumulate, s.accumulate == 1 ? "one" : "too few", count,
                     std::max<std::int64_t>(1, s.batch * s.accumulate / count)));
+}
+
+/// Errors: ranks were given other settings, images or weights than the first.
+void check_same_run_of_all(const Run& run, const RunInputs& inputs) {
+  Sha256 hash;
+  for (const std::string& text :
+       {run.call.config_toml, inputs.dataset.split_csv(), inputs.model.sha256, std::string(build_info().version)})
+    hash.update({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
+  using Digest = std::array<std::uint8_t, 32>;
+  const Digest own = hash.finish();
+  const std::vector<Digest> all = gather_values<Digest>(run.call.ranks, std::span(&own, 1));
+  for (std::size_t rank = 0; rank < all.size(); ++rank)
+    if (all[rank] != all[0])
+      throw Error(
+          fmt::format("train: processes 0 and {} were started together for runs that are not the same: other settings, "
+                      "images, weights or program; give them the same, or start each run by itself",
+                      rank));
 }
 
 /// The files that are there before training, and of a probe those of its epochs; of several ranks the first makes them.
@@ -325,7 +342,7 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
           .call = call,
           .progress = progress,
           .directory = RunDirectory(settings.output)};
-  check_ranks(run);
+  check_processes(call.ranks.count(), settings, context.backend().device());
   if (run.call.ranks.is_first()) run.lock.take(run.directory);
   run.resumes = has_checkpoint_to_resume(settings);
   if (!run.resumes) check_output_place(settings);
@@ -335,7 +352,7 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
 
   const RunInputs inputs = open_inputs(run);
   check_plan(run, inputs.network());
-  run.call.ranks.wait_for_all();  // they have seen the directory as it was
+  check_same_run_of_all(run, inputs);  // now all have seen the directory as it was
   const std::string epochs_note = prepare_directory(run, inputs);
   run.call.ranks.wait_for_all();
   if (run.takes_probe()) load_weights(inputs.network(), read_model_file(run.directory.last()).weights);

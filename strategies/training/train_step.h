@@ -70,6 +70,8 @@ class TrainStep {
   StepResult run(const StepCall& call);
   /// The network's answers, as a step computes them.
   Tensor logits(const DeviceBatch& batch) { return run_network(batch).logits; }
+  /// SharedUpdate's, for gradients that all ranks have computed.
+  void take_first_ranks_gradients() { shared_.take_first_ranks_gradients(); }
   bool captures() const { return spec_.captures; }
   /// Steps that were replays so far.
   std::int64_t replays() const { return replays_; }

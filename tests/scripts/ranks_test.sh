@@ -21,10 +21,10 @@ done
 failures=0
 fail() { echo "FAILED: $*"; failures=1; }
 train=("$program" train "$work/images" --from-scratch --arch resnet50 --size 48 --device reference --optimizer sgd --lr 1e-4
-  --epochs 2 --patience 0 --seed 1 --allow-leaks all)
+  --epochs 2 --patience 0 --allow-leaks all)
 
 "${train[@]}" --batch 4 --accumulate 2 -o "$work/one" >"$work/one.log" 2>&1 || fail "one process: $(cat "$work/one.log")"
-"$mpiexec" "$flag" 2 "${train[@]}" --batch 4 --accumulate 2 -o "$work/two" >"$work/two.log" 2>&1 ||
+timeout 200 "$mpiexec" "$flag" 2 "${train[@]}" --batch 4 --accumulate 2 -o "$work/two" >"$work/two.log" 2>&1 ||
   fail "two processes: $(cat "$work/two.log")"
 for file in steps.csv predictions.csv; do # numbers to a billionth
   paste -d, "$work/one/$file" "$work/two/$file" | awk -F, '
@@ -48,6 +48,16 @@ refused() { # WORDS COMMAND...
 two=("$mpiexec" "$flag" 2)
 refused 'use --accumulate 2 with --batch 2' "${two[@]}" "${train[@]}" --batch 4 -o "$work/refused"
 refused 'holds a run already' "${two[@]}" "${train[@]}" --batch 4 --accumulate 2 -o "$work/two"
-refused 'the MPI module was not found' "${two[@]}" env GRAFT_MPI_MODULE="$work/none.so" "${train[@]}" -o "$work/refused"
+refused 'does not exist' "${two[@]}" "$program" train "$work/none" --from-scratch --accumulate 2 -o "$work/refused"
+refused 'unknown' "${two[@]}" "${train[@]}" --set train.epoch=3 -o "$work/refused"
+refused 'precision' "${two[@]}" "${train[@]}" --batch 4 --accumulate 2 --device cpu --precision f16 -o "$work/refused"
+refused 'one batch of an update moves' "${two[@]}" "${train[@]}" --batch 4 --accumulate 2 --strategy stoch-norm -o "$work/stoch"
+# Two runs that were started together.
+refused 'not the same' "${two[@]}" bash -c '"$@" --seed $((1 + ${PMI_RANK:-${OMPI_COMM_WORLD_RANK:-0}}))' \
+  run "${train[@]}" --batch 4 --accumulate 2 -o "$work/refused"
+# Before they have come together, each says what it lacks.
+timeout 60 "${two[@]}" env GRAFT_MPI_MODULE="$work/none.so" "${train[@]}" -o "$work/refused" >"$work/refused.log" 2>&1 &&
+  fail "trains without its module"
+grep -q '^graft: error: .*the MPI module was not found' "$work/refused.log" || fail "no module: $(cat "$work/refused.log")"
 [[ ! -e $work/refused ]] || fail "a run that was refused left files"
 exit $failures
