@@ -5,9 +5,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
-#include <optional>
 #include <string_view>
 
 #include "kernels/build_info.h"
@@ -50,6 +50,17 @@ bool Ranks::any(bool own) {
 Ranks& lone_rank() {
   static Ranks alone;  // without state
   return alone;
+}
+
+std::optional<int> first_to_differ(Ranks& ranks, std::span<const std::byte> own) {
+  const std::vector<std::size_t> sizes = gather_values<std::size_t>(ranks, std::array{own.size()});
+  const std::vector<std::byte> all = ranks.gather(own);
+  std::size_t begin = 0;
+  for (std::size_t rank = 0; rank < sizes.size(); begin += sizes[rank++])
+    if (!std::equal(all.begin() + std::ptrdiff_t(begin), all.begin() + std::ptrdiff_t(begin + sizes[rank]), all.begin(),
+                    all.begin() + std::ptrdiff_t(sizes[0])))
+      return int(rank);
+  return {};
 }
 
 StartedRank started_rank() {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -52,6 +53,9 @@ std::vector<T> gather_values(Ranks& ranks, std::span<const T> own) {
   if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
   return values;
 }
+
+/// The first of the ranks that have other bytes than the first; nothing if all have the same.
+std::optional<int> first_to_differ(Ranks& ranks, std::span<const std::byte> own);
 
 /// Another rank has failed and said why.
 struct OtherRankFailed : Error {

@@ -409,15 +409,12 @@ void Fit::check_ranks_agree() {
   Sha256 hash;
   hash.update({static_cast<const std::uint8_t*>(values.view().data),
                std::size_t(values.shape().size() * size_of(values.dtype()))});
-  using Digest = std::array<std::uint8_t, 32>;
-  const Digest own = hash.finish();
-  const std::vector<Digest> all = gather_values<Digest>(ranks_, std::span(&own, 1));
-  for (std::size_t rank = 0; rank < all.size(); ++rank)
-    if (all[rank] != own)
-      throw Error(
-          fmt::format("training: processes {} and {} have come to different weights; are they the same program, on the "
-                      "same kind of machine, with the same number of threads?",
-                      ranks_.rank(), rank));
+  const std::array<std::uint8_t, 32> digest = hash.finish();
+  if (const auto rank = first_to_differ(ranks_, std::as_bytes(std::span(digest))))
+    throw Error(fmt::format(
+        "training: processes 0 and {} have come to different weights; are they the same program, on the same "
+        "kind of machine, with the same number of threads?",
+        *rank));
 }
 
 }  // namespace graft

@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -182,19 +181,15 @@ void check_processes(int count, const TrainSettings& s, const Device& device) {
 
 /// Errors: ranks were given other settings, images or weights than the first.
 void check_same_run_of_all(const Run& run, const RunInputs& inputs) {
-  Sha256 hash;
-  for (const std::string& text :
-       {run.call.config_toml, inputs.dataset.split_csv(), inputs.model.sha256, std::string(build_info().version)})
-    hash.update({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
-  using Digest = std::array<std::uint8_t, 32>;
-  const Digest own = hash.finish();
-  const std::vector<Digest> all = gather_values<Digest>(run.call.ranks, std::span(&own, 1));
-  for (std::size_t rank = 0; rank < all.size(); ++rank)
-    if (all[rank] != all[0])
-      throw Error(
-          fmt::format("train: processes 0 and {} were started together for runs that are not the same: other settings, "
-                      "images, weights or program; give them the same, or start each run by itself",
-                      rank));
+  Ranks& ranks = run.call.ranks;
+  if (ranks.count() == 1) return;
+  const std::string all =
+      run.call.config_toml + inputs.dataset.split_csv() + inputs.model.sha256 + std::string(build_info().version);
+  if (const auto rank = first_to_differ(ranks, std::as_bytes(std::span(all))))
+    throw Error(
+        fmt::format("train: processes 0 and {} were started together for runs that are not the same: other settings, "
+                    "images, weights or program; give them the same, or start each run by itself",
+                    *rank));
 }
 
 /// The files that are there before training, and of a probe those of its epochs; of several ranks the first makes them.

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <string_view>
 
 #include "kernels/usable_cores.h"
 #include "tests/support/thread_ranks.h"
@@ -90,6 +91,9 @@ TEST(Ranks, GatherWhatEachHas) {
   testing::with_ranks(3, [](Ranks& ranks) {
     const std::vector<int> own(std::size_t(ranks.rank()), ranks.rank());  // none, one, two
     EXPECT_EQ(gather_values<int>(ranks, own), (std::vector{1, 2, 2}));
+    const std::string_view texts[] = {"ab", "ab", "abc"};
+    EXPECT_EQ(first_to_differ(ranks, std::as_bytes(std::span(texts[ranks.rank()]))), 2);
+    EXPECT_EQ(first_to_differ(ranks, std::as_bytes(std::span(texts[0]))), std::nullopt);
     EXPECT_TRUE(ranks.any(ranks.rank() == 2));
     EXPECT_FALSE(ranks.any(false));
   });
