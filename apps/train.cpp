@@ -135,12 +135,11 @@ int run_train(TrainOptions& options, Ranks& ranks) {
   return ranks.is_first() ? show(result, options, settings, progress) : 0;
 }
 
-/// Of processes that train together the first one's exit code is that of all.
 int run_train_of_ranks(TrainOptions& options) {
   const std::unique_ptr<Ranks> ranks = join_ranks();
   const int code = run_train(options, *ranks);
   ranks->finish();
-  return ranks->is_first() ? code : 0;
+  return code;  // of every rank: launchers differ in whose they make their own
 }
 
 }  // namespace
