@@ -61,9 +61,9 @@ std::string plain_text(const DemoResult& source, const StudyReport& report, cons
   std::string text = fmt::format(
       "Source task: {} classes, {} training images; pre-trained to validation macro accuracy {:.3f} in {:.0f} s.\n"
       "Target task: {} other classes, {} training images, {} test images.\n\n",
-      demo_classes(DemoTask::source).size(), total(DemoTask::source, kDemoSource.train),
-      source.run.best_val_macro_accuracy, source.seconds, demo_classes(DemoTask::target).size(),
-      total(DemoTask::target, kDemoTarget.train), total(DemoTask::target, kDemoTarget.test));
+      demo_classes(DemoTask::source).size(), total(DemoTask::source, kDemoSource.train), source.run.best_val_score,
+      source.seconds, demo_classes(DemoTask::target).size(), total(DemoTask::target, kDemoTarget.train),
+      total(DemoTask::target, kDemoTarget.test));
   TextTable table({"on the target task", "validation", "test accuracy", "macro F1", "seconds"});
   for (const CellResult& cell : study.cells) {
     table.add({cell.cell.strategy, fmt::format("{:.3f}", cell.val.macro_accuracy),

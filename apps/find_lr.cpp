@@ -130,9 +130,9 @@ void add_find_lr_verb(Command& program) {
   verb.option({.flag = "-o,--output", .group = "Output", .help = "folder for find-lr.svg and find-lr.csv"},
               options->folder);
   // The test has its own rates and end, and writes no run.
-  options->settings.add_all_but(
-      verb, {"train.lr", "train.schedule", "train.warmup_epochs", "train.max_steps", "train.patience", "train.output",
-             "train.record_every", "train.tensorboard", "train.probe_from", "train.resume", "train.overwrite"});
+  options->settings.add_all_but(verb, {"train.lr", "train.schedule", "train.warmup_epochs", "train.max_steps",
+                                       "train.patience", "train.monitor", "train.output", "train.record_every",
+                                       "train.tensorboard", "train.probe_from", "train.resume", "train.overwrite"});
   verb.output_options(options->is_json, options->is_quiet);
   verb.example("  graft find-lr images/ --weights resnet50.h5 --strategy full --batch 32 --svg lr.svg");
   verb.run([options] { return run_find_lr(*options); });

@@ -79,9 +79,9 @@ void add_profile_verb(Command& program) {
       options->folder);
   // Steps are run one by one and nothing is kept.
   options->settings.add_all_but(
-      verb, {"train.max_steps", "train.patience", "train.output", "train.record_every", "train.tensorboard",
-             "train.resume", "train.overwrite", "train.from_scratch", "train.schedule", "train.warmup_epochs",
-             "train.feature_cache", "train.feature_cache_dir", "train.feature_cache_mb"});
+      verb, {"train.max_steps", "train.patience", "train.monitor", "train.output", "train.record_every",
+             "train.tensorboard", "train.resume", "train.overwrite", "train.from_scratch", "train.schedule",
+             "train.warmup_epochs", "train.feature_cache", "train.feature_cache_dir", "train.feature_cache_mb"});
   verb.output_options(options->is_json, options->is_quiet);
   verb.example(
       "  graft profile --arch resnet50 --strategy full --batch 16 -o profile/\n"

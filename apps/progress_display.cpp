@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "apps/terminal.h"
+#include "strategies/monitor.h"
 #include "strategies/seconds.h"
 
 namespace graft {
@@ -36,13 +37,17 @@ std::string bar_text(const PassProgress& pass, std::int64_t columns) {
          std::string(static_cast<std::size_t>(width - filled), '-') + "]" + tail;
 }
 
+/// Whether an epoch's line has the score anyway.
+bool is_shown(const Monitor& m) { return m.name == "loss" || m.name == "macro_accuracy"; }
+
 std::string epoch_text(const EpochReport& r) {
   std::string line =
       fmt::format("epoch {:>{}}/{}  lr {:.2e}  train loss {} acc {:.3f}", r.epoch, std::to_string(r.epochs).size(),
                   r.epochs, r.lr, loss_text(r.train_loss), r.train_accuracy);
   if (r.penalty != 0) line += fmt::format("  penalty {:.4g}", r.penalty);
-  if (r.has_validation) {
+  if (r.has_validation()) {
     line += fmt::format("  val loss {} macro acc {:.3f}", loss_text(r.val_loss), r.val_macro_accuracy);
+    if (r.monitor && !is_shown(*r.monitor)) line += fmt::format(" {} {:.3f}", r.monitor->words, r.*r.monitor->score);
   }
   line += fmt::format("  {:.1f} s  {:.0f} images/s", r.seconds, r.images_per_second);
   return line + (r.is_best ? "  best" : "");

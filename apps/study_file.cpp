@@ -243,6 +243,7 @@ StudySpec Reader::read(const toml::table& file) {
     TrainSettings settings;
     for (const auto& [name, node] : table_at(*train, "train"))
       add_setting(settings, spec.train, "train." + std::string(name.str()), node);
+    if (!table_at(*study, "study").contains("selection")) spec.selection = settings.monitor;
   }
   const toml::node* own = file.get("strategy");
   const toml::table* tables = own ? &table_at(*own, "strategy") : nullptr;

@@ -9,6 +9,7 @@
 
 #include "apps/study.h"
 #include "apps/terminal.h"
+#include "strategies/monitor.h"
 #include "strategies/study/results.h"
 #include "strategies/study/settings.h"
 
@@ -27,8 +28,8 @@ std::string kind_of(const StudyCell& cell) { return cell.network + "/" + cell.da
 
 TimeLeft time_left(const StudyResults& results) {
   std::map<std::string, std::pair<double, double>> done;  // kind -> seconds, epochs
-  const auto count = [&](const StudyCell& cell, const std::vector<EpochRow>& curve) {
-    for (const EpochRow& row : curve) done[kind_of(cell)].first += row.seconds, ++done[kind_of(cell)].second;
+  const auto count = [&](const StudyCell& cell, const std::vector<EpochReport>& curve) {
+    for (const EpochReport& row : curve) done[kind_of(cell)].first += row.seconds, ++done[kind_of(cell)].second;
   };
   for (const CellResult& cell : results.cells) count(cell.cell, cell.curve);
   for (const TrialResult& trial : results.trials) count(trial.trial.cell, trial.curve);
@@ -54,10 +55,12 @@ std::string state_text(CellState state, bool runs) { return runs ? "running" : s
 
 std::string lr_text(double lr) { return lr > 0 ? fmt::format("{:.3g}", lr) : "-"; }
 
-double best_validation(const CellResult& cell) {
+/// The monitored score of the best epoch so far.
+double best_validation(const CellResult& cell, const TrainSettings& settings) {
+  const Monitor& monitor = monitor_named(settings.monitor);
   double best = std::numeric_limits<double>::quiet_NaN();
-  for (const EpochRow& row : cell.curve)
-    if (!(row.val_macro_accuracy <= best)) best = row.val_macro_accuracy;
+  for (const EpochReport& row : cell.curve)
+    if (is_better(monitor, row.*monitor.score, best)) best = row.*monitor.score;
   return best;
 }
 
@@ -94,9 +97,9 @@ std::string plain_text(const StudyResults& results) {
   std::string failures;
   for (const CellResult& cell : results.cells) {
     ++counts[cell.state];
-    const std::int64_t epochs = cell_settings(results.spec, directory, cell.cell, 0).epochs;
-    table.add({cell.cell.id(), state_text(cell.state, cell.runs), fmt::format("{}/{}", cell.epochs, epochs),
-               lr_text(cell.lr), score_text(best_validation(cell))});
+    const TrainSettings settings = cell_settings(results.spec, directory, cell.cell, 0);
+    table.add({cell.cell.id(), state_text(cell.state, cell.runs), fmt::format("{}/{}", cell.epochs, settings.epochs),
+               lr_text(cell.lr), score_text(best_validation(cell, settings))});
     if (cell.state == CellState::failed) failures += fmt::format("{}: {}\n", cell.cell.id(), cell.error);
   }
   for (const TrialResult& trial : results.trials)
@@ -112,9 +115,9 @@ std::string plain_text(const StudyResults& results) {
   return text;
 }
 
-ordered_json curve_end(const std::vector<EpochRow>& curve) {
+ordered_json curve_end(const std::vector<EpochReport>& curve) {
   if (curve.empty()) return nullptr;
-  const EpochRow& row = curve.back();
+  const EpochReport& row = curve.back();
   return {{"epoch", row.epoch}, {"train_loss", row.train_loss}, {"val_macro_accuracy", row.val_macro_accuracy}};
 }
 

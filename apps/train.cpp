@@ -16,6 +16,7 @@
 #include "kernels/out_of_memory.h"
 #include "kernels/ranks.h"
 #include "strategies/batches/images_ahead.h"
+#include "strategies/monitor.h"
 #include "strategies/training/finished_run.h"
 #include "strategies/training/run_directory.h"
 #include "strategies/training/starting_model.h"
@@ -76,10 +77,10 @@ int show(const RunResult& result, const TrainOptions& options, const TrainSettin
   if (result.best_epoch > 0) {
     // --max-steps may end a run within an epoch, which is validated but not counted.
     const std::int64_t epochs = std::max(result.epochs, result.best_epoch);
-    text += std::isnan(result.best_val_macro_accuracy)
+    text += std::isnan(result.best_val_score)
                 ? fmt::format("epoch {} of {}, chosen by no validation images\n", result.best_epoch, epochs)
-                : fmt::format("best epoch {} of {}, validation macro accuracy {:.4f}\n", result.best_epoch, epochs,
-                              result.best_val_macro_accuracy);
+                : fmt::format("best epoch {} of {}, validation {} {:.4f}\n", result.best_epoch, epochs,
+                              monitor_named(settings.monitor).words, result.best_val_score);
   }
   if (result.has_test)
     text += evaluation_text(result.test);

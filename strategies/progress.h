@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "strategies/epoch_report.h"
+
 namespace graft {
 
 /// One pass over data: "train", "validate", "test", "features", "probe", "predict".
@@ -17,16 +19,6 @@ struct PassProgress {
   double loss = 0;                     // mean since the pass started; 0 where there is none
 };
 
-/// The end of an epoch: the row that epochs.csv gets.
-struct EpochReport {
-  std::int64_t epoch = 0, epochs = 0;  // from 1
-  double lr = 0, train_loss = 0, penalty = 0, train_accuracy = 0;
-  bool has_validation = false;
-  double val_loss = 0, val_accuracy = 0, val_macro_accuracy = 0;
-  bool is_best = false;
-  double seconds = 0, images_per_second = 0;  // whole epoch; rate of the training pass alone
-};
-
 class ProgressSink {
  public:
   virtual ~ProgressSink() = default;
@@ -35,6 +27,7 @@ class ProgressSink {
   /// Called after every batch.
   virtual void advance(const PassProgress&) {}
   virtual void end_pass() {}
+  /// The end of an epoch: the line that epochs.csv gets.
   virtual void epoch(const EpochReport&) {}
 };
 

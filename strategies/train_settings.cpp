@@ -5,6 +5,7 @@
 #include "data/augment.h"
 #include "data/leakage.h"
 #include "strategies/frozen_channels.h"
+#include "strategies/monitor.h"
 #include "strategies/strategy.h"
 
 namespace graft {
@@ -89,7 +90,9 @@ std::vector<Setting<T>> make_table() {
           range(0)),
       row("train.bss_values", "", kTraining, &T::bss_values, "singular values that it shrinks", range(1)),
       row("train.patience", "--patience", kTraining, &T::patience,
-          "epochs without a better validation macro accuracy before stopping; 0 never stops early", range(0)),
+          "epochs without a better validation score before stopping; 0 never stops early", range(0)),
+      row("train.monitor", "--monitor", kTraining, &T::monitor,
+          "validation score by which the best epoch is chosen and patience counted", one_of(monitor_names())),
       row("train.max_steps", "--max-steps", kTraining, &T::max_steps,
           "updates at most; 0 only writes the initial model, -1 is no limit", range(-1)),
       row("train.freeze_channels", "--freeze-channels", kTraining, &T::freeze_channels,

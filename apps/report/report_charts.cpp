@@ -173,10 +173,10 @@ std::string critical_difference_svg(const ReportRanks& ranks, const ChartSize& s
 
 // Learning curves.
 
-SeedBand seed_band(const ReportEntry& entry, double EpochRow::*value) {
+SeedBand seed_band(const ReportEntry& entry, double EpochReport::*value) {
   std::map<std::int64_t, std::vector<double>> by_epoch;
   for (const CellResult* cell : entry.cells)
-    for (const EpochRow& row : cell->curve)
+    for (const EpochReport& row : cell->curve)
       if (std::isfinite(row.*value)) by_epoch[row.epoch].push_back(row.*value);
   SeedBand all;
   for (const auto& [epoch, values] : by_epoch) {
@@ -231,7 +231,7 @@ std::int64_t most_epochs(const ReportGroup& group) {
   std::int64_t most = 1;
   for (const ReportEntry& entry : group.entries)
     for (const CellResult* cell : entry.cells)
-      for (const EpochRow& row : cell->curve) most = std::max(most, row.epoch);
+      for (const EpochReport& row : cell->curve) most = std::max(most, row.epoch);
   return most;
 }
 

@@ -25,12 +25,12 @@ std::vector<std::pair<std::size_t, std::size_t>> rank_cliques(const RankTest& te
 /// What one panel of learning curves shows.
 struct CurvePanel {
   std::string title;
-  double EpochRow::*train = nullptr;
-  double EpochRow::*val = nullptr;
+  double EpochReport::*train = nullptr;
+  double EpochReport::*val = nullptr;
   bool is_loss = false;
 };
-inline const CurvePanel kAccuracyPanel{"accuracy", &EpochRow::train_accuracy, &EpochRow::val_macro_accuracy};
-inline const CurvePanel kLossPanel{"loss", &EpochRow::train_loss, &EpochRow::val_loss, true};
+inline const CurvePanel kAccuracyPanel{"accuracy", &EpochReport::train_accuracy, &EpochReport::val_macro_accuracy};
+inline const CurvePanel kLossPanel{"loss", &EpochReport::train_loss, &EpochReport::val_loss, true};
 
 /// Of one strategy, over the epochs: the mean over its runs as a line, their extremes as a band, validation strong and
 /// training dashed. `y` is common to all strategies of a group; see curve_axis.
@@ -49,7 +49,7 @@ std::int64_t most_epochs(const ReportGroup& group);
 struct SeedBand {
   std::vector<double> epoch, mean, low, high;
 };
-SeedBand seed_band(const ReportEntry& entry, double EpochRow::*value);
+SeedBand seed_band(const ReportEntry& entry, double EpochReport::*value);
 /// The part of a band at or below the limit, with a point where each of its lines crosses it; a mean above is NaN.
 SeedBand cut_at(const SeedBand& band, double limit);
 

@@ -89,9 +89,9 @@ std::string list_of(const std::vector<std::string>& lines) {
 std::string anchor(std::size_t group) { return "d" + std::to_string(group); }
 
 /// Training and validation; starting, computing features beforehand and testing are in no epoch.
-double epoch_seconds(const std::vector<EpochRow>& curve) {
+double epoch_seconds(const std::vector<EpochReport>& curve) {
   double sum = 0;
-  for (const EpochRow& row : curve)
+  for (const EpochReport& row : curve)
     if (std::isfinite(row.seconds)) sum += row.seconds;
   return sum;
 }

@@ -302,7 +302,8 @@ std::string Measurement::stage_key(const Probe& probe, const Network& network, s
   const bool is_plain = std::ranges::find(kPlain, probe.settings.strategy) != kPlain.end() &&
                         std::ranges::none_of(own, [](const auto& s) {
                           return s.first.starts_with("train.") && s.first != "train.lr" && s.first != "train.epochs" &&
-                                 s.first != "train.patience" && s.first != "train.weight_decay";
+                                 s.first != "train.patience" && s.first != "train.monitor" &&
+                                 s.first != "train.weight_decay";
                         });
   std::string key = fmt::format("{} {}", probe.cell.network, is_plain ? "" : probe.cell.strategy);
   const ParameterSet& parameters = network.parameters();

@@ -7,18 +7,10 @@
 #include <map>
 
 #include "data/metrics.h"
+#include "strategies/epoch_report.h"
 #include "strategies/study/study.h"
 
 namespace graft {
-
-/// One line of epochs.csv; what a run without validation images does not have is NaN.
-struct EpochRow {
-  std::int64_t epoch = 0;  // from 1
-  double lr = 0, train_loss = 0, train_accuracy = 0;
-  double val_loss = 0, val_accuracy = 0, val_macro_accuracy = 0;
-  double seconds = 0;
-  bool is_best = false;
-};
 
 /// Of the test images, in the order of split.csv.
 struct CellPredictions {
@@ -45,7 +37,7 @@ struct CellResult {
   // the one that is chosen or set; 0: not known yet.
   double lr = 0;
   std::int64_t epochs = 0, steps = 0;  // done so far
-  std::vector<EpochRow> curve;
+  std::vector<EpochReport> curve;
 
   // Of a finished cell.
   std::vector<std::string> class_names;
@@ -64,7 +56,7 @@ struct TrialResult {
   bool diverged = false;                                    // its loss was not finite: finished, with the worst score
   double score = std::numeric_limits<double>::quiet_NaN();  // by StudySpec::selection, of its best epoch; NaN: none
   bool is_chosen = false;
-  std::vector<EpochRow> curve;
+  std::vector<EpochReport> curve;
 };
 
 struct StudyResults {

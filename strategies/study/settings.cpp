@@ -9,6 +9,7 @@
 
 #include "data/architectures.h"
 #include "kernels/dry_backend.h"
+#include "strategies/monitor.h"
 #include "strategies/study/splits.h"
 #include "strategies/training/epoch_steps.h"
 #include "strategies/training/starting_model.h"
@@ -24,7 +25,6 @@ constexpr std::array<std::string_view, 12> kOfStudy{"strategy.name",      "train
 constexpr std::array<std::string_view, 12> kScores{
     "accuracy",    "macro_accuracy", "macro_f1", "weighted_f1",       "kappa",   "auc", "average_precision",
     "sensitivity", "specificity",    "brier",    "calibration_error", "log_loss"};
-constexpr std::array<std::string_view, 3> kSelections{"macro_accuracy", "accuracy", "loss"};
 
 /// What is neither of the cell nor of its trials alone.
 TrainSettings common_settings(const StudySpec& spec, const StudyDirectory& directory, const StudyCell& cell) {
@@ -98,7 +98,7 @@ void check_numbers(const StudySpec& spec) {
   if (std::ranges::any_of(spec.seeds, [](std::int64_t seed) { return seed < 0; }))
     throw UsageError("study.seeds: expects at least 0");
   if (spec.folds == 1) throw UsageError("study.folds: expects at least 2, or 0 for one split");
-  check_known("study.selection", spec.selection, kSelections);
+  check_known("study.selection", spec.selection, monitor_names());
   check_known("study.score", spec.score, kScores);
 }
 

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <sstream>
 
 #include "data/files.h"
+#include "strategies/monitor.h"
 #include "strategies/study/lock.h"
 #include "strategies/study/settings.h"
 
@@ -19,25 +19,10 @@ std::string first_line(const fs::path& file) {
   return text.substr(0, text.find('\n'));
 }
 
-std::vector<std::string> fields_of(const std::string& line) {
-  std::vector<std::string> fields;
-  std::istringstream text(line);
-  for (std::string field; std::getline(text, field, ',');) fields.push_back(field);
-  return fields;
-}
-
-double number(const std::string& field) { return field.empty() ? kNaN : std::strtod(field.c_str(), nullptr); }
-
-bool is_loss(const StudySpec& spec) { return spec.selection == "loss"; }
-
-double best_score(const StudySpec& spec, const std::vector<EpochRow>& curve) {
+double best_score(const Monitor& monitor, const std::vector<EpochReport>& curve) {
   double best = kNaN;
-  for (const EpochRow& row : curve) {
-    const double score = is_loss(spec)                  ? row.val_loss
-                         : spec.selection == "accuracy" ? row.val_accuracy
-                                                        : row.val_macro_accuracy;
-    if (std::isnan(best) || (is_loss(spec) ? score < best : score > best)) best = score;
-  }
+  for (const EpochReport& report : curve)
+    if (is_better(monitor, report.*monitor.score, best)) best = report.*monitor.score;
   return best;
 }
 
@@ -64,27 +49,9 @@ TaskState read_state(const fs::path& folder) {
   return task;
 }
 
-std::vector<EpochRow> read_curve(const fs::path& folder) {
-  std::vector<EpochRow> curve;
-  if (!fs::exists(folder / "epochs.csv")) return curve;
-  std::istringstream lines(read_text(folder / "epochs.csv"));
-  std::string line;
-  std::getline(lines, line);  // header
-  constexpr std::size_t kFields = 11;
-  while (std::getline(lines, line) && !lines.eof()) {
-    const std::vector<std::string> f = fields_of(line);
-    if (f.size() != kFields) continue;
-    curve.push_back({.epoch = std::strtoll(f[0].c_str(), nullptr, 10),
-                     .lr = number(f[1]),
-                     .train_loss = number(f[2]),
-                     .train_accuracy = number(f[4]),
-                     .val_loss = number(f[5]),
-                     .val_accuracy = number(f[6]),
-                     .val_macro_accuracy = number(f[7]),
-                     .seconds = number(f[9]),
-                     .is_best = f[8] == "1"});
-  }
-  return curve;
+std::vector<EpochReport> read_curve(const fs::path& folder) {
+  if (!fs::exists(folder / "epochs.csv")) return {};
+  return parse_epochs_csv(read_text(folder / "epochs.csv"));
 }
 
 TrialResult read_trial(const StudySpec& spec, const StudyDirectory& directory, const StudyTrial& trial) {
@@ -94,7 +61,7 @@ TrialResult read_trial(const StudySpec& spec, const StudyDirectory& directory, c
   result.error = task.error;
   result.diverged = task.diverged;
   result.curve = read_curve(result.directory);
-  if (task.state == CellState::finished) result.score = best_score(spec, result.curve);
+  if (task.state == CellState::finished) result.score = best_score(monitor_named(spec.selection), result.curve);
   return result;
 }
 
@@ -103,8 +70,7 @@ std::int64_t chosen_trial(const StudySpec& spec, const std::vector<TrialResult>&
   for (std::size_t i = 0; i < trials.size(); ++i) {
     if (trials[i].state != CellState::finished) return -1;
     if (std::isnan(trials[i].score)) continue;
-    if (best < 0 || (is_loss(spec) ? trials[i].score < trials[std::size_t(best)].score
-                                   : trials[i].score > trials[std::size_t(best)].score))
+    if (best < 0 || is_better(monitor_named(spec.selection), trials[i].score, trials[std::size_t(best)].score))
       best = std::int64_t(i);
   }
   return best;

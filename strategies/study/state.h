@@ -19,7 +19,7 @@ TaskState read_state(const std::filesystem::path& folder);
 bool is_divergence(std::string_view error_line);
 
 /// Rows of RUN/epochs.csv; a row that is being written is left out. Empty without the file.
-std::vector<EpochRow> read_curve(const std::filesystem::path& folder);
+std::vector<EpochReport> read_curve(const std::filesystem::path& folder);
 
 /// Without which of its siblings is chosen. A trial that diverged is finished.
 TrialResult read_trial(const StudySpec& spec, const StudyDirectory& directory, const StudyTrial& trial);

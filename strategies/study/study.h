@@ -62,10 +62,9 @@ struct StudySpec {
   std::int64_t train_per_class = 0, val_per_class = 0, test_per_class = 0;
   std::int64_t split_seed = 0;
   StudyTuning tuning;
-  std::string selection =
-      "macro_accuracy";                  // by which a trial is chosen, on validation: macro_accuracy, accuracy, loss
-  std::string score = "macro_accuracy";  // what a report ranks by, a field of Metrics
-  KeyedSettings train;                   // of every cell
+  std::string selection = "macro_accuracy";  // by which a trial is chosen, on validation; see monitor.h
+  std::string score = "macro_accuracy";      // what a report ranks by, a field of Metrics
+  KeyedSettings train;                       // of every cell
   friend bool operator==(const StudySpec&, const StudySpec&) = default;
 };
 

@@ -19,7 +19,7 @@ struct TrainState {
   std::int64_t best_epoch = 0;  // from 1; 0: none yet
   std::int64_t epochs_without_better = 0;
   bool stopped_early = false;
-  double best_value = 0;  // validation macro accuracy; NaN where there are no validation images
+  double best_value = 0;  // the monitored score (monitor.h); NaN where there are no validation images
   // Sums over the images of the unfinished epoch.
   double loss_sum = 0, penalty_sum = 0;
   std::int64_t correct = 0, images = 0;

@@ -36,7 +36,9 @@ RunResult result_of(const RunDirectory& directory, const Json& summary) {
   result.epochs = integer_in(summary, "epochs");
   result.steps = integer_in(summary, "steps");
   result.best_epoch = integer_in(summary, "best_epoch");
-  result.best_val_macro_accuracy = number_in(summary, "best_val_macro_accuracy");
+  // A summary of an earlier version knows one score.
+  result.best_val_score =
+      number_in(summary, summary.contains("best_val_score") ? "best_val_score" : "best_val_macro_accuracy");
   result.summary_json = read_text(directory.file("summary.json"));
   if (!summary.contains("test") || summary["test"].is_null()) return result;
   const Json& t = summary["test"];

@@ -50,6 +50,7 @@ std::vector<double> balanced_class_weights(const Dataset& dataset) {
 
 Fit::Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> strategy)
     : spec_(spec),
+      monitor_(monitor_named(spec.settings.monitor)),
       clock_(spec.clock ? *spec.clock : own_clock_),
       ranks_(spec.ranks),
       progress_(progress),
@@ -92,10 +93,7 @@ bool Fit::is_done() const { return state_.stopped_early || state_.epoch >= spec_
 
 void Fit::open_logs() {
   if (!ranks_.is_first()) return;
-  epochs_csv_.emplace(spec_.directory.file("epochs.csv"),
-                      "epoch,lr,train_loss,penalty,train_accuracy,val_loss,val_accuracy,val_macro_accuracy,is_best,"
-                      "seconds,images_per_second",
-                      state_.epoch);
+  epochs_csv_.emplace(spec_.directory.file("epochs.csv"), epochs_csv_header(), state_.epoch);
   steps_csv_.emplace(spec_.directory.file("steps.csv"), "step,loss,penalty,lr", state_.steps);
   if (spec_.settings.tensorboard) {
     tensorboard_.emplace(spec_.directory.path(), spec_.network, state_.steps);

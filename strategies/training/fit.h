@@ -12,6 +12,7 @@
 #include "nn/losses.h"
 #include "strategies/analysis/internals_recorder.h"
 #include "strategies/batches/split_batches.h"
+#include "strategies/monitor.h"
 #include "strategies/progress.h"
 #include "strategies/training/checkpoint_writer.h"
 #include "strategies/training/evaluation.h"
@@ -159,6 +160,7 @@ class Fit {
   void check_ranks_agree();
 
   FitSpec spec_;
+  const Monitor& monitor_;
   RunClock own_clock_;
   RunClock& clock_;
   Ranks& ranks_;

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <limits>
 
 #include "strategies/batches/image_sheets.h"
 #include "strategies/seconds.h"
@@ -41,28 +40,29 @@ bool Fit::finish_epoch(bool is_partial) {
                      .train_loss = state_.loss_sum / n,
                      .penalty = state_.penalty_sum / n,
                      .train_accuracy = double(state_.correct) / n,
-                     .has_validation = spec_.batches.count(Split::val) > 0};
+                     .monitor = &monitor_};
   const auto begin = std::chrono::steady_clock::now();
   std::optional<Predictions> predictions;
-  if (report.has_validation) {
+  if (spec_.batches.count(Split::val) > 0) {
     predictions = validate(report);
     if (!predictions) return false;
   }
-  report.is_best = !report.has_validation || state_.best_epoch == 0 ||
-                   (!is_partial && report.val_macro_accuracy > state_.best_value);
+  const double score = report.*monitor_.score;
+  report.is_best = !report.has_validation() || state_.best_epoch == 0 ||
+                   (!is_partial && is_better(monitor_, score, state_.best_value));
   report.seconds = state_.epoch_seconds + seconds_since(begin);
   report.images_per_second = state_.epoch_seconds > 0 ? double(state_.images) / state_.epoch_seconds : 0;
   write_epoch(report);
 
   if (report.is_best) {
     state_.best_epoch = report.epoch;
-    state_.best_value = report.has_validation ? report.val_macro_accuracy : std::numeric_limits<double>::quiet_NaN();
+    state_.best_value = score;
     checkpoints_.keep_best();
   }
   if (!is_partial) close_epoch(report);
   // Epochs on a GPU or on kept features last milliseconds, less than writing a checkpoint. The first is always written.
   if (checkpoints_.is_due()) save();
-  if (tensorboard_ && report.is_best && report.has_validation)
+  if (tensorboard_ && report.is_best && predictions)
     show("val/surest_errors", [&](const Transform& t) { return error_sheet(spec_.dataset, *predictions, t); });
   return true;
 }
@@ -85,16 +85,16 @@ std::optional<Predictions> Fit::validate(EpochReport& report) {
   report.val_loss = result.loss;
   report.val_accuracy = result.accuracy;
   report.val_macro_accuracy = result.macro_accuracy;
+  report.val_macro_f1 = result.macro_f1;
+  report.val_kappa = result.kappa;
+  report.val_auc = result.auc;
+  report.val_average_precision = result.average_precision;
   return predictions;
 }
 
 void Fit::write_epoch(const EpochReport& report) {
   if (!epochs_csv_) return;  // another rank writes
-  const auto score = [&](double value) { return report.has_validation ? fmt::format("{:.9g}", value) : std::string(); };
-  epochs_csv_->add(fmt::format("{},{:.12g},{:.12g},{:.12g},{:.9g},{},{},{},{},{:.3f},{:.2f}", report.epoch, report.lr,
-                               report.train_loss, report.penalty, report.train_accuracy, score(report.val_loss),
-                               score(report.val_accuracy), score(report.val_macro_accuracy), int(report.is_best),
-                               report.seconds, report.images_per_second));
+  epochs_csv_->add(epochs_csv_line(report));
   epochs_csv_->flush();
   if (tensorboard_) tensorboard_->epoch(state_.steps, report);
   progress_.epoch(report);
@@ -108,12 +108,11 @@ void Fit::close_epoch(const EpochReport& report) {
   state_.batches_in_epoch = state_.steps_in_epoch = state_.correct = state_.images = 0;
   state_.loss_sum = state_.penalty_sum = state_.epoch_seconds = 0;
   const std::int64_t patience = spec_.settings.patience;
-  state_.stopped_early = report.has_validation && patience > 0 && state_.epochs_without_better >= patience &&
+  state_.stopped_early = report.has_validation() && patience > 0 && state_.epochs_without_better >= patience &&
                          plan_->may_stop_early && state_.epoch < spec_.settings.epochs;
   if (state_.stopped_early)
-    progress_.note(
-        fmt::format("stopped early: no better validation macro accuracy than {:.4f} of epoch {} in {} epochs",
-                    state_.best_value, state_.best_epoch, patience));
+    progress_.note(fmt::format("stopped early: no better validation {} than {:.4f} of epoch {} in {} epochs",
+                               monitor_.words, state_.best_value, state_.best_epoch, patience));
 }
 
 }  // namespace graft

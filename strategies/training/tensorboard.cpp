@@ -24,10 +24,11 @@ void TensorboardLog::epoch(std::int64_t step, const EpochReport& r) {
   file_.scalar("epoch/number", step, double(r.epoch));
   file_.scalar("epoch/train_loss", step, r.train_loss);
   file_.scalar("epoch/train_accuracy", step, r.train_accuracy);
-  if (r.has_validation) {
+  if (r.has_validation()) {
     file_.scalar("epoch/val_loss", step, r.val_loss);
     file_.scalar("epoch/val_accuracy", step, r.val_accuracy);
     file_.scalar("epoch/val_macro_accuracy", step, r.val_macro_accuracy);
+    if (!std::isnan(r.val_auc)) file_.scalar("epoch/val_auc", step, r.val_auc);
   }
   file_.scalar("epoch/images_per_second", step, r.images_per_second);
   weights(step, false);

@@ -66,7 +66,7 @@ void fill(RunResult& result, const TrainState& state) {
   result.epochs = state.epoch;
   result.steps = state.steps;
   result.best_epoch = state.best_epoch;
-  result.best_val_macro_accuracy = state.best_value;
+  result.best_val_score = state.best_value;
 }
 
 /// The device is to compute with what the run has used so far, so that it gives the bits of a run without interruption.
@@ -287,8 +287,10 @@ Json summary_head(const TrainSettings& s, const Network& network, Fit& fit) {
   j["stopped_early"] = state.stopped_early;
   j["best_epoch"] = state.best_epoch;
   j["best_is_of_earlier_stage"] = fit.best_is_of_earlier_stage();
-  j["best_val_macro_accuracy"] = nullptr;
-  if (std::isfinite(state.best_value)) j["best_val_macro_accuracy"] = state.best_value;
+  const Json best = std::isfinite(state.best_value) ? Json(state.best_value) : Json();
+  j["monitor"] = s.monitor;
+  j["best_val_score"] = best;
+  j["best_val_macro_accuracy"] = s.monitor == "macro_accuracy" ? best : Json();
   // A change would have been an error; without a comparison nothing is known.
   j["frozen"] = {{"tensors", state.frozen_tensors}, {"comparisons", state.frozen_checks}, {"unchanged", nullptr}};
   if (state.frozen_checks > 0) j["frozen"]["unchanged"] = true;
@@ -347,6 +349,7 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
 
   const RunInputs inputs = open_inputs(run);
   check_plan(run, inputs.network());
+  check_monitor(monitor_named(settings.monitor), inputs.dataset);
   check_same_run_of_all(run, inputs);  // now all have seen the directory as it was
   const std::string epochs_note = prepare_directory(run, inputs);
   run.call.ranks.wait_for_all();

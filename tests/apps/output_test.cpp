@@ -6,6 +6,7 @@
 #include "apps/progress_display.h"
 #include "data/files.h"
 #include "data/safetensors.h"
+#include "strategies/monitor.h"
 #include "tests/apps/program_testing.h"
 
 namespace graft::testing {
@@ -212,7 +213,6 @@ TEST(Output, AnEpochsLineSaysWhatItsNumbersAre) {
                            .lr = 9.8e-4,
                            .train_loss = 0.4321,
                            .train_accuracy = 0.812,
-                           .has_validation = true,
                            .val_loss = 0.5123,
                            .val_macro_accuracy = 0.781,
                            .is_best = true,
@@ -221,6 +221,10 @@ TEST(Output, AnEpochsLineSaysWhatItsNumbersAre) {
   EXPECT_EQ(epoch_text(report),
             "epoch  3/30  lr 9.80e-04  train loss 0.4321 acc 0.812  val loss 0.5123 macro acc 0.781  12.3 s  "
             "41 images/s  best");
+  EpochReport monitored = report;
+  monitored.monitor = &monitor_named("auc"), monitored.val_auc = 0.856;
+  EXPECT_TRUE(epoch_text(monitored).find(" macro acc 0.781 AUC 0.856  12.3 s") != std::string::npos)
+      << epoch_text(monitored);
 }
 
 TEST(Output, FeaturesThatAreComputedOnceAreTimed) {

@@ -47,7 +47,7 @@ TEST(StudyReportCharts, SeedsBecomeALineAndABand) {
   const StudyResults results = made_up_results({.seeds = 3, .epochs = 2});
   const StudyReport report = quick_report(results);
   const ReportEntry& entry = report.groups[0].entries[0];
-  const SeedBand band = seed_band(entry, &EpochRow::val_macro_accuracy);
+  const SeedBand band = seed_band(entry, &EpochReport::val_macro_accuracy);
   ASSERT_EQ(band.epoch, (std::vector<double>{1, 2}));
   double sum = 0;
   for (const CellResult* cell : entry.cells) sum += cell->curve[1].val_macro_accuracy;
@@ -90,7 +90,7 @@ TEST(StudyReportCharts, AnEpochFarOffDoesNotFlattenTheLosses) {
   EXPECT_TRUE(contains(report_page(report, {}), "Losses above "));
   // All of them high: nothing is far off.
   for (CellResult& cell : results.cells)
-    for (EpochRow& row : cell.curve) row.val_loss = row.train_loss = 19;
+    for (EpochReport& row : cell.curve) row.val_loss = row.train_loss = 19;
   EXPECT_FALSE(is_cut(group, kLossPanel, curve_axis(group, kLossPanel)));
 }
 

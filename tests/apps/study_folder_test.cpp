@@ -2,6 +2,7 @@
 // programs.
 #include <nlohmann/json.hpp>
 
+#include "apps/study_file.h"
 #include "data/files.h"
 #include "strategies/study/lock.h"
 #include "tests/apps/program_testing.h"
@@ -35,6 +36,25 @@ TEST(StudyFolder, StatusTakesItOrTheFileInIt) {
   }
   expect_error(graft({"study", "status", folder / ""}), 2, "is a folder; name the study's file");
   expect_error(graft({"study", "status", study, "-o", study}), 2, "is a folder; name the study's file");
+}
+
+TEST(StudyFolder, TrialsAreChosenByTheMonitoredScoreUnlessTold) {
+  const TemporaryFolder folder;
+  const auto selection = [&](const std::string& more) {
+    return read_study_file(small_study(folder / "study.toml", "images", more)).spec.selection;
+  };
+  EXPECT_EQ(selection(""), "macro_accuracy");
+  EXPECT_EQ(selection("monitor = \"auc\"\n"), "auc");
+  const std::string path = small_study(folder / "study.toml", "images", "monitor = \"auc\"\n");
+  std::string text = read_text(path);
+  text.insert(text.find("seeds"), "selection = \"loss\"\n");
+  write_atomically(path, std::string_view(text));
+  EXPECT_EQ(read_study_file(path).spec.selection, "loss");
+  text.replace(text.find("\"loss\""), 6, "\"acu\"");
+  write_atomically(path, std::string_view(text));
+  expect_error(graft({"study", "plan", path}), 2, "study.selection: 'acu' is unknown, did you mean 'auc'?");
+  expect_error(graft({"study", "plan", small_study(path, "images", "monitor = \"acu\"\n")}), 2,
+               "train.monitor: 'acu' is unknown, did you mean 'auc'?");
 }
 
 TEST(StudyFolder, StatusOfANameThatIsNotUtf8IsJson) {

@@ -67,19 +67,22 @@ CellResult finished(const MadeUpDataset& data, const StudyCell& cell, double ski
   Noise noise("curve " + cell.id());
   for (std::int64_t e = 1; e <= epochs; ++e) {
     const double x = double(e) / double(epochs), val = 0.5 + 0.3 * x + 0.01 * noise();
-    result.curve.push_back(
-        {e, 1e-3, 1.2 - x, 0.5 + 0.45 * x, 1.1 - 0.6 * x + 0.02 * noise(), val, val, 2.5, e == epochs});
+    result.curve.push_back({.epoch = e,
+                            .lr = 1e-3,
+                            .train_loss = 1.2 - x,
+                            .train_accuracy = 0.5 + 0.45 * x,
+                            .val_loss = 1.1 - 0.6 * x + 0.02 * noise(),
+                            .val_accuracy = val,
+                            .val_macro_accuracy = val,
+                            .is_best = e == epochs,
+                            .seconds = 2.5});
   }
   return result;
 }
 
-std::string epochs_csv(const std::vector<EpochRow>& curve) {
-  std::string csv =
-      "epoch,lr,train_loss,penalty,train_accuracy,val_loss,val_accuracy,val_macro_accuracy,is_best,seconds,"
-      "images_per_second\n";
-  for (const EpochRow& r : curve)
-    csv += fmt::format("{},{},{},0,{},{},{},{},{},{},10\n", r.epoch, r.lr, r.train_loss, r.train_accuracy, r.val_loss,
-                       r.val_accuracy, r.val_macro_accuracy, int(r.is_best), r.seconds);
+std::string epochs_csv(const std::vector<EpochReport>& curve) {
+  std::string csv = epochs_csv_header() + "\n";
+  for (const EpochReport& report : curve) csv += epochs_csv_line(report) + "\n";
   return csv;
 }
 

@@ -135,7 +135,7 @@ TEST(RunDirectories, SayWhichImagesNothingWasMeasuredBy) {
   EXPECT_TRUE(contains(ran.sink.notes, "test: no images of b: the scores tell nothing of it")) << ran.sink.notes;
   EXPECT_TRUE(contains(ran.sink.notes, "under two labels, such as train/a/0.png and train/b/copy.png"))
       << ran.sink.notes;
-  EXPECT_TRUE(std::isnan(ran.result.best_val_macro_accuracy));
+  EXPECT_TRUE(std::isnan(ran.result.best_val_score));
   EXPECT_TRUE(contains(ran.result.summary_json, "\"best_val_macro_accuracy\": null"));
 }
 

@@ -297,7 +297,7 @@ TEST(Train, BestWeightsAreThoseTested) {
   const Ran ran = run(s);
   double best = -1;
   for (const EpochReport& e : ran.sink.epochs) best = std::max(best, e.val_macro_accuracy);
-  EXPECT_EQ(ran.result.best_val_macro_accuracy, best);
+  EXPECT_EQ(ran.result.best_val_score, best);
   const auto summary = nlohmann::json::parse(ran.result.summary_json);
   EXPECT_EQ(summary.at("val").at("macro_accuracy").get<double>(), best);
 

@@ -1,0 +1,55 @@
+#include "strategies/monitor.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "strategies/settings.h"
+
+namespace graft {
+namespace {
+
+constexpr Monitor kMonitors[] = {{"macro_accuracy", "macro accuracy", &EpochReport::val_macro_accuracy},
+                                 {"accuracy", "accuracy", &EpochReport::val_accuracy},
+                                 {"macro_f1", "macro F1", &EpochReport::val_macro_f1},
+                                 {"kappa", "Cohen's kappa", &EpochReport::val_kappa},
+                                 {"auc", "AUC", &EpochReport::val_auc},
+                                 {"average_precision", "average precision", &EpochReport::val_average_precision},
+                                 {"loss", "loss", &EpochReport::val_loss, true}};
+
+}  // namespace
+
+std::span<const Monitor> monitors() { return kMonitors; }
+
+std::vector<std::string_view> monitor_names() {
+  std::vector<std::string_view> names;
+  for (const Monitor& m : kMonitors) names.push_back(m.name);
+  return names;
+}
+
+const Monitor& monitor_named(std::string_view name) {
+  const auto found = std::ranges::find(kMonitors, name, &Monitor::name);
+  if (found == std::end(kMonitors)) throw UsageError(fmt::format("train.monitor: '{}' is unknown", name));
+  return *found;
+}
+
+bool is_better(const Monitor& monitor, double score, double best) {
+  if (std::isnan(score)) return false;
+  if (std::isnan(best)) return true;
+  return monitor.lower_is_better ? score < best : score > best;
+}
+
+void check_monitor(const Monitor& monitor, const Dataset& dataset) {
+  if (monitor.name != "auc" && monitor.name != "kappa") return;
+  std::set<std::int32_t> classes;
+  for (const std::int64_t i : dataset.indices(Split::val)) classes.insert(dataset.samples()[std::size_t(i)].label);
+  if (classes.size() == 1)
+    throw Error(
+        fmt::format("train.monitor: all validation images are of class '{}', for which {} is not defined; give "
+                    "images of other classes, or --monitor loss",
+                    dataset.class_names()[std::size_t(*classes.begin())], monitor.words));
+}
+
+}  // namespace graft

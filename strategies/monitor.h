@@ -1,0 +1,33 @@
+// The scores of an epoch on validation images by which the best epoch is chosen and early stopping waits
+// (train.monitor), and by which a study chooses among trials.
+#pragma once
+
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "data/dataset.h"
+#include "strategies/epoch_report.h"
+
+namespace graft {
+
+struct Monitor {
+  std::string_view name;   // "macro_accuracy", as in settings and in summary.json
+  std::string_view words;  // "macro accuracy"
+  double EpochReport::*score = nullptr;
+  bool lower_is_better = false;
+};
+
+std::span<const Monitor> monitors();
+std::vector<std::string_view> monitor_names();
+/// Errors (UsageError): unknown.
+const Monitor& monitor_named(std::string_view name);
+
+/// Whether `score` is better than `best`, in which NaN is worse than any number; equal is not better.
+bool is_better(const Monitor& monitor, double score, double best);
+
+/// Errors: validation images of one class alone, for which the score is not defined. Without any images there is
+/// nothing to monitor, which is no error.
+void check_monitor(const Monitor& monitor, const Dataset& dataset);
+
+}  // namespace graft
