@@ -42,14 +42,14 @@ class FitGoals(Duels):
         what = f"linear probe of {epochs} epochs, ResNet-50, {images}{self.size} px, whole run"
         self.report.note(f"{what}: {parts_text(folder, ours[-1])}")
         floor, aim = (factor * epochs for factor in PROBE)
+        alone = f"{here:.2f} s ({min(ours):.2f} to {max(ours):.2f})"
+        self.report.row("G8", ("G8", what, alone, "none", "–", factor(floor), factor(aim), "–", "alone"))
         theirs = self.probe_of_torch(data, folder, batch, what)
         if theirs is None:
-            self.report.row("G8", ("G8", what, f"{here:.2f} s", "none", "–", factor(floor), factor(aim), "–", "alone"))
             return
         ratio = epochs * theirs / here
-        self.report.row("G8", ("G8", what, f"{here:.2f} s ({min(ours):.2f} to {max(ours):.2f})",
-                               f"{epochs * theirs:.2f} s: {epochs} epochs of {theirs:.2f} s", f"{ratio:.2f}",
-                               factor(floor), factor(aim), "–", verdict(ratio, floor, aim)))
+        self.report.row("G8", ("G8", what, alone, f"{epochs * theirs:.2f} s: {epochs} epochs of {theirs:.2f} s",
+                               f"{ratio:.2f}", factor(floor), factor(aim), "–", verdict(ratio, floor, aim)))
 
     def many_images(self):
         """(a folder, "N images, "): what it is given, each image so many times that there are enough for a fit to take

@@ -147,9 +147,16 @@ fi
 gpu=$(command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -1)
 [[ $GPU_CHECK_REHEARSE == yes ]] && gpu=rehearsal
 driver=$(command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -1)
-identity=$({ cat "$root"/bin/* "$here"/bench/*.py "$stages"; echo "$gpu $driver $GPU_CHECK_PYTHON $GRAFT_LIBRARY_PATH"; } 2>/dev/null | sha256sum | cut -c1-16)
+# Another machine with such a GPU goes on where the first stopped, though paths differ. Results of another GPU, driver or
+# program are put aside: they were paid for.
+identity=$({ cat "$root"/bin/* "$here"/bench/*.py "$stages"; echo "$gpu ${driver%%.*}"; } 2>/dev/null | sha256sum | cut -c1-16)
 if [[ $(cat "$state/identity" 2>/dev/null) != "$identity" ]]; then
-  while read -r name _; do rm -f "$state/$name".{rows,md,status,passed}; done <<<"$plan"
+  earlier=$state/earlier-$(cat "$state/identity" 2>/dev/null)
+  while read -r name _; do
+    for kind in rows md status passed; do
+      [[ -e $state/$name.$kind ]] && mkdir -p "$earlier" && mv -f "$state/$name.$kind" "$earlier"
+    done
+  done <<<"$plan"
   rm -f "$state/ceilings.json" "$state/torch-works" "$state/torch-versions"
   echo "$identity" >"$state/identity"
 fi

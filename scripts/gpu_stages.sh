@@ -12,6 +12,7 @@ ops 300 Every op case against the reference
 networks 300 Networks beside the CPU, both against the reference
 training 420 Training ResNet-50: loss curve beside the CPU's
 determinism 150 The same training twice: the same weights
+paths 180 The same training by other ways of its data: the same weights
 ceilings 90 Matrix rate and copy bandwidth
 plans 480 cuDNN's plans, chosen before anything is timed
 compile 480 torch.compile's kernels, compiled before anything is timed
@@ -110,14 +111,16 @@ images() {
 # train_run <name> <device> <precision> <steps> <arch> [settings]: a run from one seed, with plain SGD, whose steps show a
 # gradient of wrong size (Adam's would not).
 train_run() {
-  local name=$1 where=$2 precision=$3 steps=$4 arch=$5 data start
+  local name=$1 where=$2 precision=$3 steps=$4 arch=$5 data start existing
   shift 5
   data=$(images) || return 1
   start=(--from-scratch --arch "$arch")
   if [[ -n $GPU_CHECK_WEIGHTS && $arch == resnet50 ]]; then start=(--weights "$GPU_CHECK_WEIGHTS"); fi
+  existing=(--overwrite)
+  if [[ " $* " == *" --resume "* ]]; then existing=(); fi
   ours "$bin/graft" train "$data" "${start[@]}" --size "$curve_size" --batch "$curve_batch" --max-steps "$steps" --epochs 1000 \
     --optimizer sgd --lr 0.001 --schedule constant --patience 0 --seed 7 --device "$where" --precision "$precision" \
-    --no-leak-check --overwrite -o "$state/runs/$name" "$@"
+    --no-leak-check "${existing[@]}" -o "$state/runs/$name" "$@"
 }
 
 # cpu_run <name> <arch> <threads>: a run to hold the device's against. It may have been made before, on another machine: one
@@ -209,6 +212,39 @@ determinism() {
   return 0
 }
 
+# The same training in another way, each pair with the same weights in the end: where images and features lie, uploads, and
+# a checkpoint in the middle.
+paths() {
+  local precision=f32 first second pair
+  if [[ " $other_precisions " == *" bf16 "* && $GPU_CHECK_REHEARSE == no ]]; then precision=bf16; fi
+  path_run() {  # path_run <name> <steps> [settings]
+    train_run "paths-$1" "$GPU_CHECK_DEVICE" "$precision" "$2" resnet50 --threads "$threads" "${@:3}" 2>"$state/$stage.err" ||
+      { cat "$state/$stage.err"; return 1; }
+  }
+  local half_steps=$((repeat_steps / 2))
+  path_run default "$repeat_steps" || return 1
+  path_run uploads "$repeat_steps" --device-image-cache-mb 0 || return 1
+  path_run resumed "$half_steps" || return 1
+  path_run resumed "$repeat_steps" --resume || return 1
+  path_run crops "$repeat_steps" --augment standard || return 1
+  path_run crops-uploads "$repeat_steps" --augment standard --device-image-cache-mb 0 || return 1
+  path_run probe "$repeat_steps" --strategy linear-probe || return 1
+  path_run probe-uploads "$repeat_steps" --strategy linear-probe --device-image-cache-mb 0 || return 1
+  while read -r first second pair; do
+    if [[ $(weights_hash "$state/runs/paths-$first/last.h5") != "$(weights_hash "$state/runs/paths-$second/last.h5")" ]] ||
+      ! cmp "$state/runs/paths-$first/steps.csv" "$state/runs/paths-$second/steps.csv"; then
+      echo "$precision, $repeat_steps steps: $pair give other weights"
+      return 1
+    fi
+    echo "- $precision, $repeat_steps steps: $pair give the same weights" | tee -a "$state/$stage.md"
+  done <<'END'
+default uploads images that stay on the device and images sent batch by batch
+default resumed a run of its own and one that stopped halfway
+crops crops-uploads random crops of images that stay and of images that are sent
+probe probe-uploads kept features on the device and in the host's memory
+END
+}
+
 goals() {  # goals <stage of bench/gpu_goals.py> [arguments]
   need_python || return
   local extra=()
@@ -252,6 +288,7 @@ run() {
     training) training resnet50 ;;
     training-*) training "${stage#training-}" ;;
     determinism) determinism ;;
+    paths) paths ;;
     memcheck | racecheck) sanitizer "$stage" ;;
     probe | boundary) with_images "$stage" ;;
     train-*) goals train --arch "${stage#train-}" ;;

@@ -9,7 +9,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 "$source/scripts/gpu_check.sh" --bundle "$build" --rehearse --no-torch --state "$work/state" --results "$work/report.md" \
-  --only device,training,determinism,memcheck,ceilings,plans,compile,update,train-resnet50,latency,deterministic
+  --only device,training,determinism,paths,memcheck,ceilings,plans,compile,update,train-resnet50,latency,deterministic
 result=$?
 cat "$work/report.md"
 ((result == 0)) || { tail -n 30 "$work"/state/*.log; exit 1; }
@@ -27,6 +27,9 @@ has '^\| G18 \| cost of the deterministic mode, training ResNet-50, batch 2, 32 
 has '^- resnet50: 10 steps in f32: first loss .* Agrees\.$'
 has '^- resnet50 in f16: not run: '
 has '^- f32: two runs of 2 steps of ResNet-50, and one without captured steps, give the same weights, SHA-256 [0-9a-f]{64}$'
+for pair in 'images that stay' 'a run of its own' 'random crops' 'kept features'; do
+  has "^- f32, 2 steps: $pair .* give the same weights$"
+done
 has '^- bounds below take [0-9.e+-]+ TFLOP/s'
 has '^\| G11 \| Auto-RGN step, DenseNet-121 \| [0-9.]+ ms \| none '
 has '^\| G1 \| training ResNet-50, batch 2, 32 px \| [0-9]+/s, f32 \| none .* \| rehearsed \|$'
