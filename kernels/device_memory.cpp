@@ -128,7 +128,7 @@ void DeviceMemory::release(void* block) noexcept {
 }
 
 void DeviceMemory::give_back_spare() {
-  if (spare_.empty()) return;
+  if (spare_.empty() || !source_.can_wait()) return;
   source_.wait();
   for (const auto& [bytes, block] : spare_) {
     source_.give_back(block);
@@ -139,7 +139,7 @@ void DeviceMemory::give_back_spare() {
 
 /// False if there is none or something in it is live.
 bool DeviceMemory::give_back_arena() {
-  if (!arena_ || !in_arena_.empty()) return false;
+  if (!arena_ || !in_arena_.empty() || !source_.can_wait()) return false;
   source_.wait();
   source_.give_back(arena_);
   arena_ = nullptr;

@@ -24,6 +24,8 @@ class MemorySource {
   virtual void give_back(void* block) noexcept = 0;
   /// Called before blocks are given back: nothing that the device still does may use them.
   virtual void wait() {}
+  /// False while a step is captured: then nothing is given back.
+  virtual bool can_wait() const { return true; }
   /// The size to take for a block of `bytes`; sizes are rounded so that released blocks fit others.
   virtual std::int64_t rounded(std::int64_t bytes) const { return bytes; }
   /// False: a released block goes back at once.

@@ -51,6 +51,8 @@ class CudaBackend final : public Backend {
   std::unique_ptr<Upload> make_upload(std::int64_t bytes) override;
   void zero(void* device, std::int64_t bytes) override;
   void synchronize() override;
+  /// Whether calls are captured at the moment, by a step or to be timed.
+  bool is_stream_captured();
   bool is_asynchronous() const override { return true; }
   std::unique_ptr<HostCopy> begin_copy_out(const void* device, std::int64_t bytes) override;
   bool supports_capture() const override { return true; }

@@ -70,7 +70,7 @@ namespace {
 
 class CudaMemory final : public MemorySource {
  public:
-  CudaMemory(Backend& backend, int index) : backend_(backend), index_(index) {}
+  CudaMemory(CudaBackend& backend, int index) : backend_(backend), index_(index) {}
 
   void* get(std::int64_t bytes) override {
     void* block = nullptr;
@@ -85,6 +85,7 @@ class CudaMemory final : public MemorySource {
   }
   void give_back(void* block) noexcept override { cudaFree(block); }
   void wait() override { backend_.synchronize(); }
+  bool can_wait() const override { return !backend_.is_stream_captured(); }
   std::int64_t rounded(std::int64_t bytes) const override { return size_class(bytes, kCudaSmallestBlock); }
   std::string name() const override { return to_string(Device{DeviceKind::cuda, index_}); }
   std::string left() const override {
@@ -94,7 +95,7 @@ class CudaMemory final : public MemorySource {
   }
 
  private:
-  Backend& backend_;
+  CudaBackend& backend_;
   int index_;
 };
 
@@ -162,6 +163,12 @@ std::int64_t CudaBackend::free_bytes() const {
 
 void CudaBackend::zero(void* device, std::int64_t bytes) {
   check(cudaMemsetAsync(device, 0, std::size_t(bytes), stream()), "clearing memory");
+}
+
+bool CudaBackend::is_stream_captured() {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(stream(), &status), "asking whether a step is captured");
+  return status != cudaStreamCaptureStatusNone;
 }
 
 void CudaBackend::synchronize() {

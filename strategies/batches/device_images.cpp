@@ -6,12 +6,13 @@
 namespace graft {
 
 DeviceImageBatches::DeviceImageBatches(Context& context, const Dataset& dataset, const LoaderSpec& spec,
-                                       std::int64_t resident_bytes)
+                                       const ImageRoom& room)
     : context_(context),
       images_(std::ssize(spec.indices)),
+      leaves_room_(room.is_all),
       scaling_(pixel_scaling(spec.transform)),
       resident_(context.backend(), {.samples = dataset.size(),
-                                    .budget_bytes = resident_bytes,
+                                    .budget_bytes = room.resident_bytes,
                                     .expected_bytes = spec.augmentation.has_random_crop()
                                                           ? 0
                                                           : images_ * spec.transform.crop * spec.transform.crop * 3}),
@@ -30,6 +31,15 @@ LoaderSpec DeviceImageBatches::with_sizes(LoaderSpec spec) const {
 void DeviceImageBatches::start(std::int64_t epoch, std::int64_t first_batch, const BatchShare& share) {
   if (resident_.count() == images_) ring_.clear();  // nothing is sent any more
   loader_.start(epoch, first_batch, share);
+}
+
+/// The ring's two buffers hold a batch each, and a quarter more. Of whole photographs, which a random crop is taken
+/// from, that may be gigabytes.
+void DeviceImageBatches::leave_room_to_send() {
+  std::int64_t bytes = 0;
+  for (const DecodedImage& decoded : host_.decoded) bytes += decoded.image.bytes();
+  resident_.leave(2 * (bytes + bytes / 4));
+  leaves_room_ = false;
 }
 
 /// Where each image of the batch lies, or will.
@@ -91,6 +101,7 @@ UploadRing::Slot* DeviceImageBatches::send_images() {
 
 bool DeviceImageBatches::next(DeviceBatch& batch) {
   if (!loader_.next(host_)) return false;
+  if (leaves_room_) leave_room_to_send();
   place_images();
   UploadRing::Slot* const slot = send_images();
   std::vector<ConstView> blocks = resident_.blocks();
@@ -106,9 +117,9 @@ bool DeviceImageBatches::next(DeviceBatch& batch) {
 }
 
 std::unique_ptr<BatchSource> image_batches(Context& context, const Dataset& dataset, const LoaderSpec& spec,
-                                           std::int64_t resident_bytes) {
-  if (context.backend().prepares_images() || resident_bytes > 0)
-    return std::make_unique<DeviceImageBatches>(context, dataset, spec, resident_bytes);
+                                           const ImageRoom& room) {
+  if (context.backend().prepares_images() || room.resident_bytes > 0)
+    return std::make_unique<DeviceImageBatches>(context, dataset, spec, room);
   return std::make_unique<ImageBatches>(context, dataset, spec);
 }
 

@@ -9,10 +9,16 @@
 
 namespace graft {
 
+/// Memory of a device for images.
+struct ImageRoom {
+  std::int64_t resident_bytes = 0;  // for those that stay
+  bool is_all = false;              // there is no more: what is sent batch by batch is to find its place in it as well
+};
+
 class DeviceImageBatches final : public BatchSource {
  public:
-  /// resident_bytes: for images that stay. Errors: as Loader.
-  DeviceImageBatches(Context& context, const Dataset& dataset, const LoaderSpec& spec, std::int64_t resident_bytes);
+  /// Errors: as Loader.
+  DeviceImageBatches(Context& context, const Dataset& dataset, const LoaderSpec& spec, const ImageRoom& room);
 
   void start(std::int64_t epoch, std::int64_t first_batch = 0, const BatchShare& share = {}) override;
   bool next(DeviceBatch& batch) override;
@@ -27,11 +33,13 @@ class DeviceImageBatches final : public BatchSource {
     std::optional<ResidentImages::Place> place;  // to stay there; else it is staged
   };
   LoaderSpec with_sizes(LoaderSpec spec) const;
+  void leave_room_to_send();
   void place_images();
   UploadRing::Slot* send_images();
 
   Context& context_;
   std::int64_t images_;
+  bool leaves_room_;
   PixelScaling scaling_;
   ResidentImages resident_;
   Loader loader_;  // asks resident_
@@ -44,9 +52,9 @@ class DeviceImageBatches final : public BatchSource {
   bool has_new_block_ = false;
 };
 
-/// Images of a dataset, made into batches where that is best: on the device if it prepares images or `resident_bytes`
-/// asks for it, else by the loader's threads.
+/// Images of a dataset, made into batches where that is best: on the device if it prepares images or there is room for
+/// them, else by the loader's threads.
 std::unique_ptr<BatchSource> image_batches(Context& context, const Dataset& dataset, const LoaderSpec& spec,
-                                           std::int64_t resident_bytes = 0);
+                                           const ImageRoom& room = {});
 
 }  // namespace graft

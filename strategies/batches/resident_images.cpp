@@ -57,6 +57,8 @@ bool ResidentImages::take_block(std::int64_t at_least) {
   return true;
 }
 
+void ResidentImages::leave(std::int64_t bytes) { spec_.budget_bytes = std::max(taken_, spec_.budget_bytes - bytes); }
+
 std::byte* ResidentImages::address(const Place& place) const {
   return static_cast<std::byte*>(const_cast<void*>(blocks_[std::size_t(place.block)].data)) + place.first_byte;
 }

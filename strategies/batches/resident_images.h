@@ -35,6 +35,9 @@ class ResidentImages {
   /// budget or the device's memory is used up.
   std::optional<Place> add(std::int64_t sample, const Size& size);
 
+  /// Takes so much from the budget, as far as it is not used yet.
+  void leave(std::int64_t bytes);
+
   std::int64_t count() const { return count_; }
   /// As images_to_input takes them.
   const std::vector<ConstView>& blocks() const { return blocks_; }

@@ -56,7 +56,7 @@ BatchSource& SplitBatches::images(Split split) {
   if (!batches) {
     if (count(split) == 0)
       throw Error(spec_.dataset.root().string() + " has no " + std::string(to_string(split)) + " images");
-    batches = image_batches(spec_.network.context(), spec_.dataset, loader_spec(split), resident_bytes(split));
+    batches = image_batches(spec_.network.context(), spec_.dataset, loader_spec(split), image_room(split));
   }
   return *batches;
 }
@@ -68,7 +68,7 @@ BatchSource& SplitBatches::training() {
     LoaderSpec spec = loader_spec(Split::train);
     spec.shuffles = spec_.settings.shuffle;
     spec.augmentation = augmentation_;
-    training_ = image_batches(spec_.network.context(), spec_.dataset, spec, resident_bytes(Split::train));
+    training_ = image_batches(spec_.network.context(), spec_.dataset, spec, image_room(Split::train));
   }
   return *training_;
 }

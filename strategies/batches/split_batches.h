@@ -62,10 +62,11 @@ class SplitBatches {
   LoaderSpec loader_spec(Split split) const;
   /// Training and validation images are read in every epoch and share what keeps them; test images are read once.
   std::int64_t sharing() const { return count(Split::train) + count(Split::val); }
-  /// For images of a split that stay on the device; computed when first asked for.
+  /// For images that stay on the device, and a split's share; computed when first asked for.
   std::int64_t resident_bytes();
-  std::int64_t resident_bytes(Split split) {
-    return split == Split::test ? 0 : resident_bytes() / sharing() * count(split);
+  ImageRoom image_room(Split split) {
+    return {.resident_bytes = split == Split::test ? 0 : resident_bytes() / sharing() * count(split),
+            .is_all = spec_.settings.device_image_cache_mb < 0};
   }
   /// For features: half of what images leave, which may be needed again. Features are taken at once and make way for
   /// nothing, so the device must have the room whatever the settings say.

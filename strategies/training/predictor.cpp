@@ -13,8 +13,10 @@ std::uint64_t version_of(const ParameterSet& set) {
   return sum;
 }
 
-/// Steps of training and of evaluation have other kinds.
-std::int64_t kind_of(std::size_t number) { return std::numeric_limits<std::int64_t>::min() + std::int64_t(number); }
+/// Steps of training and of evaluation have other kinds. `number`: of the size of batch, from 0.
+std::int64_t kind_of(std::size_t number, bool is_first) {
+  return std::numeric_limits<std::int64_t>::min() + 2 * std::int64_t(number) + is_first;
+}
 
 }  // namespace
 
@@ -26,8 +28,16 @@ Predictor::Predictor(const Network& network, bool captures)
       evaluation_(context_) {}
 
 Tensor Predictor::operator()(const Tensor& x) {
-  const std::int64_t kind = kind_of(batches_.size() + 1);
-  Batch& batch = batches_.try_emplace(x.shape(), Batch{{context_.backend(), kind}, {}}).first->second;
+  const std::size_t number = batches_.size();
+  Batch& batch =
+      batches_.try_emplace(x.shape(), Batch{number, {context_.backend(), kind_of(number, false)}, {}}).first->second;
+  if (const std::uint64_t version = version_of(network_.parameters()); version != weights_) {
+    PlannedStep first(context_.backend(), kind_of(batch.number, true));
+    Tensor logits = network_.forward(x);
+    first.end();
+    weights_ = version;
+    return logits;
+  }
   PlannedStep step = batch.calls.begin();
   const Tensor logits = captures_ && batch.calls.can_replay(step) ? replay(batch, step, x) : network_.forward(x);
   batch.calls.end(step);
@@ -35,7 +45,7 @@ Tensor Predictor::operator()(const Tensor& x) {
 }
 
 Tensor Predictor::replay(Batch& batch, const PlannedStep& step, const Tensor& x) {
-  const Identity identity{.x = x.view().data, .weights = version_of(network_.parameters())};
+  const Identity identity{.x = x.view().data, .weights = *weights_};
   if (!batch.calls.are_current(step, identity)) {
     batch.logits = {};
     batch.calls.capture(step, identity, [&] { batch.logits = network_.forward(x); });

@@ -14,6 +14,7 @@ namespace {
 class CountingSource final : public MemorySource {
  public:
   std::int64_t limit = std::int64_t{1} << 40, taken = 0;
+  bool is_captured = false;
   std::map<void*, std::int64_t> blocks;
 
   ~CountingSource() override { EXPECT_TRUE(blocks.empty()) << blocks.size() << " blocks never went back"; }
@@ -29,6 +30,8 @@ class CountingSource final : public MemorySource {
     blocks.erase(block);
     std::free(block);
   }
+  void wait() override { EXPECT_FALSE(is_captured); }
+  bool can_wait() const override { return !is_captured; }
   std::string name() const override { return "test"; }
   std::string left() const override { return memory_text(limit - taken) + " are left"; }
 };
@@ -247,6 +250,18 @@ TEST(DeviceMemory, SaysWhatWasNeededAndWhatToDoWhenThereIsNoMore) {
   EXPECT_EQ(memory.use().live_bytes, 2 << 20);  // nothing is lost: what was there goes on
   memory.release(used);
   memory.release(memory.allocate(3 << 20));
+}
+
+TEST(DeviceMemory, NothingIsGivenBackWhileAStepIsCaptured) {
+  CountingSource source;
+  DeviceMemory memory(source);
+  memory.release(memory.allocate(5000));  // kept for the next block of its size
+  source.limit = source.taken + 1000, source.is_captured = true;
+  EXPECT_THROW(memory.allocate(100000), OutOfMemory);
+  EXPECT_EQ(source.blocks.size(), 1u);
+  source.is_captured = false, source.limit = 192000;
+  memory.release(memory.allocate(190000));  // for which the other must go
+  EXPECT_EQ(source.blocks.size(), 1u);
 }
 
 TEST(DeviceMemory, OtherThreadsBlocksAreNotPlanned) {

@@ -99,7 +99,7 @@ TEST_F(DeviceImages, EqualTheLoadersBatches) {
       for (const std::int64_t resident : {std::int64_t{0}, 9 * kCropBytes + 7, std::int64_t{1} << 20})
         for (const std::int64_t on_host : {0, 5000}) {
           SCOPED_TRACE(preset + ", " + std::to_string(resident) + " bytes on " + to_string(Device{kind}));
-          DeviceImageBatches images(context, dataset, spec(preset, on_host), resident);
+          DeviceImageBatches images(context, dataset, spec(preset, on_host), {.resident_bytes = resident});
           for (const std::int64_t epoch : {std::int64_t{0}, std::int64_t{1}, std::int64_t{0}, kListingOrder})
             EXPECT_EQ(read_epoch(images, epoch), read_epoch(expected, epoch));
         }
@@ -110,14 +110,14 @@ TEST_F(DeviceImages, EqualTheLoadersBatches) {
 TEST_F(DeviceImages, EqualTheLoadersBatchesIn16Bits) {
   Context context(make_backend({DeviceKind::reference}, {.precision = Precision::bf16}));
   ImageBatches expected(context, dataset, spec("strong"));
-  DeviceImageBatches images(context, dataset, spec("strong"), 20000);
+  DeviceImageBatches images(context, dataset, spec("strong"), {.resident_bytes = 20000});
   EXPECT_EQ(read_epoch(images, 1), read_epoch(expected, 1));
 }
 
 TEST_F(DeviceImages, AnEpochCanStartInTheMiddleAndBeLeft) {
   Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
   ImageBatches expected(context, dataset, spec("standard"));
-  DeviceImageBatches images(context, dataset, spec("standard"), 20000);
+  DeviceImageBatches images(context, dataset, spec("standard"), {.resident_bytes = 20000});
   DeviceBatch batch;
   images.start(7, 0);
   ASSERT_TRUE(images.next(batch));  // and the rest, which is being read, is never asked for
@@ -131,7 +131,7 @@ TEST_F(DeviceImages, WhatStaysIsReadAndSentOnce) {
   Context context(std::make_unique<ObservedBackend>(make_backend({DeviceKind::cpu}), counter));
   LoaderSpec listing = spec("light");
   listing.shuffles = false;
-  DeviceImageBatches images(context, dataset, listing, std::int64_t{1} << 20);
+  DeviceImageBatches images(context, dataset, listing, {.resident_bytes = std::int64_t{1} << 20});
   source->loads = 0;
   DeviceBatch batch;
   images.start(0, 0);
@@ -151,7 +151,7 @@ TEST_F(DeviceImages, WhatDoesNotStayIsSentEveryTimeAndKeptOnTheHost) {
   Context context(std::make_unique<ObservedBackend>(make_backend({DeviceKind::cpu}), counter));
   LoaderSpec listing = spec("none", std::int64_t{1} << 20);
   listing.shuffles = false;
-  DeviceImageBatches images(context, dataset, listing, 7 * kCropBytes);
+  DeviceImageBatches images(context, dataset, listing, {.resident_bytes = 7 * kCropBytes});
   source->loads = 0;
   DeviceBatch batch;
   for (std::int64_t epoch : {0, 1}) {
@@ -167,9 +167,26 @@ TEST_F(DeviceImages, WhatDoesNotStayIsSentEveryTimeAndKeptOnTheHost) {
 
 TEST_F(DeviceImages, AnImageThatShrinksTooFarIsFinishedByTheHost) {
   Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
-  DeviceImageBatches images(context, dataset, spec("standard"), std::int64_t{1} << 20);
+  DeviceImageBatches images(context, dataset, spec("standard"), {.resident_bytes = std::int64_t{1} << 20});
   read_epoch(images, 0);
   EXPECT_EQ(images.resident(), kImages - 1);
+}
+
+TEST_F(DeviceImages, WhereMemoryIsShortSomeIsLeftForWhatIsSent) {
+  Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
+  std::int64_t all = 0;  // bytes of whole images
+  for (std::int64_t i = 0; i < kImages; ++i) all += i == 4 ? 0 : dataset.load(i).bytes();
+  ImageBatches expected(context, dataset, spec("standard"));
+  const auto resident = [&](std::int64_t bytes, bool is_all) {
+    DeviceImageBatches images(context, dataset, spec("standard"), {.resident_bytes = bytes, .is_all = is_all});
+    EXPECT_EQ(read_epoch(images, 0), read_epoch(expected, 0));
+    return images.resident();
+  };
+  EXPECT_EQ(resident(all, false), kImages - 1) << "one is finished by the host";
+  // Two buffers of a batch, of 22 images some five, and a quarter more are half of all.
+  EXPECT_NEAR(double(resident(all, true)), double(kImages - 1) * 0.45, 3);
+  EXPECT_EQ(resident(2 * all, true), kImages - 1);
+  EXPECT_EQ(resident(all / 3, true), 0);
 }
 
 /// A device that is as late with its calls as it may be, and with what is uploaded as early or as late.
@@ -251,7 +268,7 @@ TEST_F(DeviceImages, ALateDeviceSeesTheSame) {
     for (const std::int64_t resident : {0, 9000, 1 << 20}) {
       SCOPED_TRACE((uploads_early ? "early, " : "late, ") + std::to_string(resident));
       Context late(std::make_unique<LateDevice>(uploads_early));
-      DeviceImageBatches images(late, dataset, spec("standard"), resident);
+      DeviceImageBatches images(late, dataset, spec("standard"), {.resident_bytes = resident});
       for (const std::int64_t epoch : {0, 1}) EXPECT_EQ(read_epoch(images, epoch), read_epoch(expected, epoch));
     }
 }

@@ -89,8 +89,7 @@ TEST(LastBatch, FollowsThePlanOfTheOthersMemory) {
                                       .batch = kStepBatch,
                                       .transform = {.resize = 32, .crop = 32},
                                       .augmentation = {},
-                                      .threads = 2},
-                                     0);
+                                      .threads = 2});
   testing::RecordingSink sink;
   const PredictionPass pass{.count = std::ssize(dataset.indices(Split::train))};
   predict_batches(*network, *batches, pass, sink);
