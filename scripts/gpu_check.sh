@@ -14,10 +14,12 @@
 #   ... --again           repeats stages that have passed with these programs, GPU and libraries
 #   ... --state DIR       where stages leave logs and results; default gpu_check/ beside bin/
 #   ... --results FILE    the report; default bench/results/<gpu>.md
+#   ... --archive FILE    keeps in FILE.tar.gz, say, after every stage all that another machine needs to go on: results, curves,
+#                         plans. Where the state is empty and the file is there, it goes on from it
 #   ... --rehearse        the same on the CPU with small sizes, for machines without a GPU: proves the script, not the GPU
 #   ... --stages SCRIPT   other stages than scripts/gpu_stages.sh
 # A stage that passed is remembered with its results, so that an interrupted run goes on where it stopped; on another GPU,
-# or with other programs or libraries, everything begins anew. A stage ends after its limit and is then reported as cut,
+# or with another driver or other programs, everything begins anew, and what was there is put aside. A stage ends after its limit and is then reported as cut,
 # with what it had, or with what an earlier try had. What the machine refuses is reported as skipped, never
 # as passed. The report is rewritten after every stage. Exits non-zero when a stage failed or was cut.
 set -uo pipefail
@@ -25,7 +27,7 @@ here=$(cd "$(dirname "$0")/.." && pwd) || exit
 
 usage() { echo "gpu_check: $1; see the first lines of $0" >&2; exit 2; }
 
-bundle="" again=no together=no only="" list=no minutes=30 state="" results="" stages=$here/scripts/gpu_stages.sh
+bundle="" again=no together=no only="" list=no minutes=30 state="" results="" archive="" stages=$here/scripts/gpu_stages.sh
 export GPU_CHECK_DATA="" GPU_CHECK_WEIGHTS="" GPU_CHECK_PYTHON=python3 GPU_CHECK_TORCH=yes GPU_CHECK_REHEARSE=no GPU_CHECK_DEVICE=cuda:0
 command=gpu_check.sh
 for argument in "$@"; do  # folders of one machine mean nothing elsewhere
@@ -39,7 +41,7 @@ while (($#)); do
     --list) list=yes ;;
     --no-torch) GPU_CHECK_TORCH=no ;;
     --rehearse) GPU_CHECK_REHEARSE=yes GPU_CHECK_DEVICE=cpu ;;
-    --bundle | --data | --weights | --python | --minutes | --only | --state | --results | --stages)
+    --bundle | --data | --weights | --python | --minutes | --only | --state | --results | --archive | --stages)
       [[ -n ${2:-} ]] || usage "$1 needs a value"
       case $1 in
         --bundle) bundle=$2 ;;
@@ -50,6 +52,7 @@ while (($#)); do
         --only) only=$2 ;;
         --state) state=$2 ;;
         --results) results=$2 ;;
+        --archive) archive=$(realpath -m "$2") ;;
         --stages) stages=$(realpath -e "$2" 2>/dev/null) || usage "no stages at $2" ;;
       esac
       shift ;;
@@ -78,6 +81,9 @@ end=$((SECONDS + minutes * 60))
 root=$(cd "$root" && pwd)
 state=$(realpath -m "${state:-$root/gpu_check}")
 mkdir -p "$state" || exit 1
+if [[ -e $archive && ! -e $state/identity ]]; then
+  tar -xzf "$archive" -C "$state" || usage "$archive is no archive that --archive has written"
+fi
 export GPU_CHECK_ROOT=$root GPU_CHECK_STATE=$state GPU_CHECK_SOURCE=$here
 
 # Libraries for graft's programs alone: PyTorch brings its own and must not see these. A comparison is fair with one cuDNN
@@ -219,6 +225,15 @@ write_report() {
       if [[ -s $state/$name.md ]]; then echo; cat "$state/$name.md"; fi
     done <<<"$plan"
   } >"$results.partial" && mv "$results.partial" "$results"
+  if [[ -n $archive ]]; then write_archive; fi
+}
+write_archive() {
+  (
+    shopt -s nullglob
+    cd "$state" && mkdir -p "$(dirname "$archive")" &&
+      tar -czf "$archive.partial" identity versions *.{rows,md,status,passed,log} torch-{works,version}* ceilings.jso* \
+        earlier-*/* cache/graft/*plans* runs/*/{steps.csv,curve_of} && mv "$archive.partial" "$archive"
+  ) || echo "gpu_check: $archive could not be written" >&2
 }
 
 # Asked to stop, it ends the stage that runs, which is then not remembered, and leaves the report as it is.

@@ -96,6 +96,20 @@ gpu_check --only good
 check "a stage runs again with other binaries" equal "$(xargs <"$work/calls")" "good"
 check "what others have measured is gone" lacks "$work/report.md" '| G0 | a whole row |'
 check "with its state" lacks "$work/report.md" '| After all |'
+check "but was put aside" has "$(ls "$work"/state/earlier-*/hanging.rows)" '| G0 | a whole row |'
+
+echo "== another machine goes on from an archive"
+mkdir -p "$work/state/runs/a"; echo '1,0.5' >"$work/state/runs/a/steps.csv"
+gpu_check --only late --archive "$work/kept/all.tar.gz"
+rm -rf "$work/state"; : >"$work/calls"
+gpu_check --only good,late,refused --archive "$work/kept/all.tar.gz"
+check "what had passed does not run again" equal "$(xargs <"$work/calls")" "refused"
+check "rows came with it" has "$work/report.md" '| G0 | a row |'
+check "and curves" has "$work/state/runs/a/steps.csv" '1,0.5'
+rm -rf "$work/state"; echo damaged >"$work/kept/all.tar.gz"
+gpu_check --only good --archive "$work/kept/all.tar.gz"
+check "a damaged one is refused" equal "$result" 2
+check "by name" has "$work/out" 'all.tar.gz is no archive that --archive has written'
 
 echo "== benchmarks together"
 export PAIR=yes
