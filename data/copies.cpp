@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "data/decoders.h"
 #include "data/parallel.h"
 #include "kernels/core.h"
 
@@ -33,6 +34,8 @@ Copies find_copies(std::int64_t count, const std::function<Image(std::int64_t, I
       trace.is_grey = is_grey(image);
       digests[i] = pixel_digest(image);
       spectra[i] = RingSpectrum(image);
+    } catch (const decoders::Missing&) {
+      throw;
     } catch (const Error& error) {
       trace.failure = error.what();
     }

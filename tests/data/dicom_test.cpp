@@ -2,7 +2,10 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <cstdlib>
+#include <iostream>
 
+#include "data/inspect.h"
 #include "data_testing.h"
 
 namespace graft {
@@ -159,6 +162,30 @@ TEST(Dicom, WhatHoldsNoPictureOrSeveralIsRefused) {
     const std::span<const std::uint8_t> part(reinterpret_cast<const std::uint8_t*>(file.data()), length);
     expect_names(error_of([&] { decode_image(part, "scan.dcm"); }), {"scan.dcm", "DICOM"});
   }
+}
+
+/// In a process of its own, since a module is looked for once.
+TEST(Dicom, AMissingModuleIsNoDamageOfTheFiles) {
+  SKIP_WITHOUT_DCMTK();
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const testing::TemporaryFolder folder;
+  for (const char* place : {"train/a/0.dcm", "train/b/0.dcm", "test/a/1.dcm", "test/b/1.dcm"})
+    write_atomically(folder / place, std::string_view(dicom({.numbers = kNumbers})));
+  const auto open = [&] {
+    setenv("GRAFT_DICOM_MODULE", (folder / "none.so").c_str(), 1);
+    std::cerr << error_of([&] { Dataset::open({.path = folder.path(), .skip_bad = true}); });
+    std::exit(0);
+  };
+  EXPECT_EXIT(open(), ::testing::ExitedWithCode(0), "cannot decode .*dcm: .*none.so");
+  const auto inspects = [&] {
+    setenv("GRAFT_DICOM_MODULE", (folder / "none.so").c_str(), 1);
+    std::cerr << error_of([&] {
+      const Dataset data = Dataset::open({.path = folder.path(), .decodes_all = false});
+      inspect(data, 2);
+    });
+    std::exit(0);
+  };
+  EXPECT_EXIT(inspects(), ::testing::ExitedWithCode(0), "cannot decode .*dcm: .*none.so");
 }
 
 TEST(Dicom, ABuildWithoutItSaysWhatToDo) {
