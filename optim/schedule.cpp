@@ -1,5 +1,6 @@
 #include "optim/schedule.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 #include <string>
@@ -49,7 +50,7 @@ double Schedule::at(std::int64_t epoch, std::int64_t step) const {
   const double steps_done = double(epoch * steps_per_epoch + step) + 1;
   if (steps_done < warmup_steps) return lr * steps_done / warmup_steps;
   const std::int64_t warmup = std::int64_t(std::floor(warmup_epochs));
-  const std::int64_t after = epoch - warmup;
+  const std::int64_t after = std::max<std::int64_t>(0, epoch - warmup);  // the climb's last step has the whole rate
   switch (kind) {
     case ScheduleKind::step:
       return lr * std::pow(gamma, double(after / step_epochs));

@@ -52,6 +52,12 @@ TEST(Schedule, ConstantStaysAndWarmupClimbsEvenlyThenHandsOver) {
   s.kind = ScheduleKind::cosine;
   EXPECT_DOUBLE_EQ(s.at(2, 0), 0.5);   // the half wave begins after the warm-up
   EXPECT_DOUBLE_EQ(s.at(4, 0), 0.25);  // and spans the four epochs left
+  for (const ScheduleKind kind : {ScheduleKind::constant, ScheduleKind::cosine, ScheduleKind::step}) {
+    s.kind = kind;
+    for (std::int64_t step = 0; step < 8; ++step)
+      EXPECT_DOUBLE_EQ(s.at(step / 4, step % 4), 0.5 * double(step + 1) / 8) << int(kind) << " " << step;
+    EXPECT_DOUBLE_EQ(s.at(2, 0), 0.5) << int(kind);
+  }
 }
 
 TEST(Schedule, SlantedTriangleClimbsAndFallsAsInUlmfit) {
