@@ -13,10 +13,8 @@ std::uint64_t version_of(const ParameterSet& set) {
   return sum;
 }
 
-/// Steps of training and of evaluation have other kinds. `number`: of the size of batch, from 0.
-std::int64_t kind_of(std::size_t number, bool is_first) {
-  return std::numeric_limits<std::int64_t>::min() + 2 * std::int64_t(number) + is_first;
-}
+/// Steps of training and of evaluation have other kinds.
+std::int64_t kind_of(std::size_t number) { return std::numeric_limits<std::int64_t>::min() + std::int64_t(number); }
 
 }  // namespace
 
@@ -28,16 +26,8 @@ Predictor::Predictor(const Network& network, bool captures)
       evaluation_(context_) {}
 
 Tensor Predictor::operator()(const Tensor& x) {
-  const std::size_t number = batches_.size();
-  Batch& batch =
-      batches_.try_emplace(x.shape(), Batch{number, {context_.backend(), kind_of(number, false)}, {}}).first->second;
-  if (const std::uint64_t version = version_of(network_.parameters()); version != weights_) {
-    PlannedStep first(context_.backend(), kind_of(batch.number, true));
-    Tensor logits = network_.forward(x);
-    first.end();
-    weights_ = version;
-    return logits;
-  }
+  const std::int64_t kind = kind_of(batches_.size() + 1);
+  Batch& batch = batches_.try_emplace(x.shape(), Batch{{context_.backend(), kind}, {}}).first->second;
   PlannedStep step = batch.calls.begin();
   const Tensor logits = captures_ && batch.calls.can_replay(step) ? replay(batch, step, x) : network_.forward(x);
   batch.calls.end(step);
@@ -45,7 +35,7 @@ Tensor Predictor::operator()(const Tensor& x) {
 }
 
 Tensor Predictor::replay(Batch& batch, const PlannedStep& step, const Tensor& x) {
-  const Identity identity{.x = x.view().data, .weights = *weights_};
+  const Identity identity{.x = x.view().data, .weights = version_of(network_.parameters())};
   if (!batch.calls.are_current(step, identity)) {
     batch.logits = {};
     batch.calls.capture(step, identity, [&] { batch.logits = network_.forward(x); });

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <map>
-#include <optional>
 
 #include "models/network.h"
 #include "strategies/training/replayed_calls.h"
@@ -31,7 +30,6 @@ class Predictor {
     friend bool operator==(const Identity&, const Identity&) = default;
   };
   struct Batch {
-    std::size_t number;
     ReplayedCalls<Identity> calls;
     Tensor logits;  // of the captured calls
   };
@@ -43,9 +41,6 @@ class Predictor {
   const Inference inference_;
   const EvaluationMode evaluation_;
   std::map<Shape, Batch> batches_;
-  /// Of the last batch. The first with other weights folds and packs them, which later ones do not: its memory has a
-  /// plan of its own.
-  std::optional<std::uint64_t> weights_;
   std::int64_t replays_ = 0;
 };
 
