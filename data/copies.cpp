@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <map>
 
-#include "data/decoders.h"
 #include "data/parallel.h"
 #include "kernels/core.h"
 
@@ -34,7 +33,7 @@ Copies find_copies(std::int64_t count, const std::function<Image(std::int64_t, I
       trace.is_grey = is_grey(image);
       digests[i] = pixel_digest(image);
       spectra[i] = RingSpectrum(image);
-    } catch (const decoders::Missing&) {
+    } catch (const NoDecoder&) {
       throw;
     } catch (const Error& error) {
       trace.failure = error.what();

@@ -13,7 +13,6 @@
 
 #include "data/csv.h"
 #include "data/decoded_once.h"
-#include "data/decoders.h"
 #include "data/parallel.h"
 #include "data/sources.h"
 #include "data/split.h"
@@ -48,7 +47,7 @@ std::vector<std::string> find_damage(std::int64_t count, const LoadImage& load, 
   parallel_for(count, threads, [&](std::int64_t i) {
     try {
       load(i, nullptr);
-    } catch (const decoders::Missing&) {
+    } catch (const NoDecoder&) {
       throw;
     } catch (const Error& error) {
       reasons[static_cast<std::size_t>(i)] = error.what();

@@ -6,7 +6,6 @@
 #include <string_view>
 
 #include "data/image.h"
-#include "kernels/core.h"
 
 namespace graft::decoders {
 
@@ -18,12 +17,6 @@ bool is_dicom(std::span<const std::uint8_t> bytes);
 bool reads_dicom();
 inline constexpr const char* kNoDicom =
     "this build reads no DICOM files; install libdcmtk-dev and build again, or export the pictures as PNG";
-
-/// The program lacks what files of a kind need: no damage of the image at hand, and the same for all of them.
-class Missing : public Error {
- public:
-  using Error::Error;
-};
 
 Image decode_jpeg(std::span<const std::uint8_t> bytes, std::string_view name, ImageInfo& info);
 Image decode_tiff(std::span<const std::uint8_t> bytes, std::string_view name, ImageInfo& info);

@@ -8,7 +8,15 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/core.h"
+
 namespace graft {
+
+/// The program lacks what files of a kind need: no damage of the image at hand, and the same for all of them.
+class NoDecoder : public Error {
+ public:
+  using Error::Error;
+};
 
 /// Height x width x 3 bytes, rows from the top, red green blue.
 struct Image {
@@ -36,7 +44,7 @@ struct ImageInfo {
 /// replicated, alpha dropped, the first page or frame taken, EXIF orientation ignored. One difference: 16-bit images
 /// keep their high byte, where Pillow clips grey. A DICOM picture comes as its file wants it seen: rescaled, through
 /// its first VOI table or window (or from its smallest number to its largest), inverted where the file is. Errors:
-/// unknown contents, corrupt or truncated data; the message names `name`.
+/// unknown contents, corrupt or truncated data; the message names `name`. NoDecoder: the DICOM module cannot be opened.
 Image decode_image(std::span<const std::uint8_t> bytes, std::string_view name, ImageInfo* info = nullptr);
 Image decode_image(const std::filesystem::path& path, ImageInfo* info = nullptr);
 

@@ -25,7 +25,7 @@ bool reads_dicom() { return !build_info().dicom_module_file.empty(); }
 
 Image decode_dicom(std::span<const std::uint8_t> bytes, std::string_view name, ImageInfo& info) {
   static const OpenedModule<DicomModule> opened = open_dicom();
-  if (opened.table == nullptr) throw Missing(fmt::format("cannot decode {}: {}", name, opened.reason));
+  if (opened.table == nullptr) throw NoDecoder(fmt::format("cannot decode {}: {}", name, opened.reason));
   return opened.table->decode(bytes, name, info);
 }
 

@@ -42,6 +42,8 @@ PredictResult predict(Context& context, const PredictSettings& s, ProgressSink& 
       try {
         const std::vector<float> image = prepare(decode_image(files[std::size_t(first + i)]), transform);
         std::ranges::copy(image, pixels.begin() + i * side * side * 3);
+      } catch (const NoDecoder&) {
+        throw;
       } catch (const Error& error) {
         reasons[std::size_t(i)] = error.what();  // its pixels stay zero, its predictions unused
       }
