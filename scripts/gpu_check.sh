@@ -14,12 +14,12 @@
 #   ... --again           repeats stages that have passed with these programs, GPU and libraries
 #   ... --state DIR       where stages leave logs and results; default gpu_check/ beside bin/
 #   ... --results FILE    the report; default bench/results/<gpu>.md
-#   ... --archive FILE    keeps in FILE.tar.gz, say, after every stage all that another machine needs to go on: results, curves,
-#                         plans. Where the state is empty and the file is there, it goes on from it
+#   ... --archive FILE    keeps in FILE.tar.gz, say, after every stage what another machine needs to go on: results, curves,
+#                         plans, but not what it must find out by itself. Where the state is empty, it goes on from there
 #   ... --rehearse        the same on the CPU with small sizes, for machines without a GPU: proves the script, not the GPU
 #   ... --stages SCRIPT   other stages than scripts/gpu_stages.sh
 # A stage that passed is remembered with its results, so that an interrupted run goes on where it stopped; on another GPU,
-# or with another driver or other programs, everything begins anew, and what was there is put aside. A stage ends after its limit and is then reported as cut,
+# or with other programs or libraries, everything begins anew, and what was there is put aside. A stage ends after its limit and is then reported as cut,
 # with what it had, or with what an earlier try had. What the machine refuses is reported as skipped, never
 # as passed. The report is rewritten after every stage. Exits non-zero when a stage failed or was cut.
 set -uo pipefail
@@ -153,9 +153,10 @@ fi
 gpu=$(command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -1)
 [[ $GPU_CHECK_REHEARSE == yes ]] && gpu=rehearsal
 driver=$(command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -1)
-# Another machine with such a GPU goes on where the first stopped, though paths differ. Results of another GPU, driver or
-# program are put aside: they were paid for.
-identity=$({ cat "$root"/bin/* "$here"/bench/*.py "$stages"; echo "$gpu ${driver%%.*}"; } 2>/dev/null | sha256sum | cut -c1-16)
+# Another machine with such a GPU and the same libraries goes on where the first stopped, though paths differ. Results of
+# other ones are put aside: they were paid for.
+identity=$({ cat "$root"/bin/* "$here"/bench/*.py "$stages"; echo "$gpu ${driver%%.*}"
+  with_libraries "$root/bin/graft" --version; } 2>/dev/null | sha256sum | cut -c1-16)
 if [[ $(cat "$state/identity" 2>/dev/null) != "$identity" ]]; then
   earlier=$state/earlier-$(cat "$state/identity" 2>/dev/null)
   while read -r name _; do
@@ -231,7 +232,7 @@ write_archive() {
   (
     shopt -s nullglob
     cd "$state" && mkdir -p "$(dirname "$archive")" &&
-      tar -czf "$archive.partial" identity versions *.{rows,md,status,passed,log} torch-{works,version}* ceilings.jso* \
+      tar -czf "$archive.partial" --exclude 'device.*' --exclude 'compile.*' identity *.{rows,md,status,passed,log} ceilings.jso* \
         earlier-*/* cache/graft/*plans* runs/*/{steps.csv,curve_of} && mv "$archive.partial" "$archive"
   ) || echo "gpu_check: $archive could not be written" >&2
 }

@@ -120,7 +120,7 @@ train_run() {
   if [[ " $* " == *" --resume "* ]]; then existing=(); fi
   ours "$bin/graft" train "$data" "${start[@]}" --size "$curve_size" --batch "$curve_batch" --max-steps "$steps" --epochs 1000 \
     --optimizer sgd --lr 0.001 --schedule constant --patience 0 --seed 7 --device "$where" --precision "$precision" \
-    --no-leak-check "${existing[@]}" -o "$state/runs/$name" "$@"
+    --no-leak-check ${existing[@]+"${existing[@]}"} -o "$state/runs/$name" "$@"
 }
 
 # cpu_run <name> <arch> <threads>: a run to hold the device's against. It may have been made before, on another machine: one
@@ -212,31 +212,57 @@ determinism() {
   return 0
 }
 
+# few_images <updates>: of each class so many that a pass over them takes about that; several passes show what stays.
+few_images() {
+  local data few=$state/few-images class split file count
+  data=$(images) || return 1
+  if [[ ! -d $data/train ]]; then echo "$data"; return; fi  # then as it is
+  rm -rf "$few"
+  count=$(find -L "$data/train" -mindepth 1 -maxdepth 1 -type d | wc -l)
+  count=$(($1 * curve_batch / (count > 0 ? count : 1)))
+  for split in train val test; do
+    for class in "$data/$split"/*/; do
+      [[ -d $class ]] || continue
+      mkdir -p "$few/$split/$(basename "$class")" || return
+      find -L "$class" -type f | LC_ALL=C sort | head -n "$((count > 0 ? count : 1))" | while read -r file; do
+        ln -s "$(realpath "$file")" "$few/$split/$(basename "$class")/"
+      done
+    done
+  done
+  echo "$few"
+}
+
+# path_run <name> <steps> [settings]: a run of `paths`
+path_run() {
+  train_run "paths-$1" "$GPU_CHECK_DEVICE" "$path_precision" "$2" resnet50 --threads "$threads" "${@:3}" 2>"$state/$stage.err" && return
+  cat "$state/$stage.err"
+  return 1
+}
+
 # The same training in another way, each pair with the same weights in the end: where images and features lie, uploads, and
-# a checkpoint in the middle.
+# a checkpoint in the middle. In two and a half passes over few images.
 paths() {
-  local precision=f32 first second pair
-  if [[ " $other_precisions " == *" bf16 "* && $GPU_CHECK_REHEARSE == no ]]; then precision=bf16; fi
-  path_run() {  # path_run <name> <steps> [settings]
-    train_run "paths-$1" "$GPU_CHECK_DEVICE" "$precision" "$2" resnet50 --threads "$threads" "${@:3}" 2>"$state/$stage.err" ||
-      { cat "$state/$stage.err"; return 1; }
-  }
-  local half_steps=$((repeat_steps / 2))
-  path_run default "$repeat_steps" || return 1
-  path_run uploads "$repeat_steps" --device-image-cache-mb 0 || return 1
-  path_run resumed "$half_steps" || return 1
-  path_run resumed "$repeat_steps" --resume || return 1
-  path_run crops "$repeat_steps" --augment standard || return 1
-  path_run crops-uploads "$repeat_steps" --augment standard --device-image-cache-mb 0 || return 1
-  path_run probe "$repeat_steps" --strategy linear-probe || return 1
-  path_run probe-uploads "$repeat_steps" --strategy linear-probe --device-image-cache-mb 0 || return 1
+  local path_precision=f32 steps=$((2 * repeat_steps)) first second pair hashes
+  if [[ " $other_precisions " == *" bf16 "* && $GPU_CHECK_REHEARSE == no ]]; then path_precision=bf16; fi
+  GPU_CHECK_DATA=$(few_images $((steps * 2 / 5))) || return 1
+  path_run default "$steps" || return 1
+  path_run uploads "$steps" --device-image-cache-mb 0 || return 1
+  path_run resumed "$((steps / 2))" || return 1
+  path_run resumed "$steps" --resume || return 1
+  path_run crops "$steps" --augment standard || return 1
+  path_run crops-uploads "$steps" --augment standard --device-image-cache-mb 0 || return 1
+  for pair in probe probe-uploads; do
+    path_run "$pair" "$steps" --strategy linear-probe $([[ $pair == probe ]] || echo --device-image-cache-mb 0) || return 1
+    grep -q 'is computed once and kept' "$state/$stage.err" || { echo "$pair: no features were kept"; return 1; }
+  done
   while read -r first second pair; do
-    if [[ $(weights_hash "$state/runs/paths-$first/last.h5") != "$(weights_hash "$state/runs/paths-$second/last.h5")" ]] ||
-      ! cmp "$state/runs/paths-$first/steps.csv" "$state/runs/paths-$second/steps.csv"; then
-      echo "$precision, $repeat_steps steps: $pair give other weights"
+    hashes=("$(weights_hash "$state/runs/paths-$first/last.h5")" "$(weights_hash "$state/runs/paths-$second/last.h5")")
+    [[ -n ${hashes[0]} ]] || { echo "no hash of $state/runs/paths-$first/last.h5"; return 1; }
+    if [[ ${hashes[0]} != "${hashes[1]}" ]] || ! cmp "$state/runs/paths-$first/steps.csv" "$state/runs/paths-$second/steps.csv"; then
+      echo "$path_precision, $steps steps: $pair give other weights"
       return 1
     fi
-    echo "- $precision, $repeat_steps steps: $pair give the same weights" | tee -a "$state/$stage.md"
+    echo "- $path_precision, $steps steps: $pair give the same weights" | tee -a "$state/$stage.md"
   done <<'END'
 default uploads images that stay on the device and images sent batch by batch
 default resumed a run of its own and one that stopped halfway
