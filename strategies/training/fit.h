@@ -152,6 +152,8 @@ class Fit {
   [[noreturn]] void stop_not_finite(const FailedStep& step);
   [[noreturn]] void stop_not_finite(const DeviceBatch& batch, std::int64_t update, double loss);
   void check_weights_finite() const;
+  [[noreturn]] void stop_not_finite_answers();
+  std::string kept_checkpoint();
   bool is_out_of_steps() const;
   /// Ranks stop together: after the update during which one was told to.
   bool is_stopping() const { return ranks_.count() > 1 ? stops_with_others_ : is_told_to_stop(); }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "strategies/batches/image_sheets.h"
 #include "strategies/seconds.h"
@@ -81,6 +82,8 @@ std::optional<Predictions> Fit::validate(EpochReport& report) {
                                              .ranks = ranks_},
                                             progress_);
   if (predictions.n() < count) return {};
+  if (!std::ranges::all_of(predictions.logits, [](double logit) { return std::isfinite(logit); }))
+    stop_not_finite_answers();
   const EvaluationResult result = evaluate_predictions(predictions, spec_.dataset.class_names(), "val");
   report.val_loss = result.loss;
   report.val_accuracy = result.accuracy;

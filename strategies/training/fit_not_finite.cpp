@@ -46,17 +46,42 @@ void Fit::stop_not_finite(const DeviceBatch& batch, std::int64_t update, double 
     culprit = e.what();
   }
   context_.set_checks_finite(false);
+  throw LossNotFinite(
+      fmt::format("training: the loss is {} at step {} (epoch {}); {}; lower train.lr (now {:g}) and run again with "
+                  "--overwrite; {}",
+                  std::isnan(loss) ? "nan" : fmt::format("{}", loss), update, state_.epoch + 1, culprit,
+                  spec_.settings.lr, kept_checkpoint()));
+}
+
+/// Those to validation images. Weights and the loss of every update were finite, so the last update was too large.
+void Fit::stop_not_finite_answers() {
+  std::string culprit = "every layer's output is finite";
+  if (ranks_.count() == 1) {  // others would wait for a rank that throws
+    context_.set_checks_finite(true);
+    try {
+      predict_batches(spec_.network, spec_.batches.evaluation(Split::val),
+                      {.name = "validate", .count = spec_.batches.count(Split::val), .rows = spec_.batches.rows()},
+                      progress_);
+    } catch (const Error& e) {
+      culprit = e.what();
+    }
+    context_.set_checks_finite(false);
+  }
+  throw LossNotFinite(
+      fmt::format("training: the answers to validation images are not finite after step {} (epoch {}); {}; lower "
+                  "train.lr (now {:g}) and run again with --overwrite; {}",
+                  state_.steps, state_.epoch + 1, culprit, spec_.settings.lr, kept_checkpoint()));
+}
+
+/// For a message: where it is, if there is one.
+std::string Fit::kept_checkpoint() {
   try {
     checkpoints_.await();
   } catch (const std::exception&) {  // then it is not there
   }
-  const std::string kept = std::filesystem::exists(spec_.directory.last())
-                               ? "the last good checkpoint is " + spec_.directory.last().string()
-                               : "no epoch was completed, so there is no checkpoint";
-  throw LossNotFinite(fmt::format(
-      "training: the loss is {} at step {} (epoch {}); {}; lower train.lr (now {:g}) and run again with "
-      "--overwrite; {}",
-      std::isnan(loss) ? "nan" : fmt::format("{}", loss), update, state_.epoch + 1, culprit, spec_.settings.lr, kept));
+  return std::filesystem::exists(spec_.directory.last())
+             ? "the last good checkpoint is " + spec_.directory.last().string()
+             : "no epoch was completed, so there is no checkpoint";
 }
 
 }  // namespace graft

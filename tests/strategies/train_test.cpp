@@ -183,6 +183,18 @@ TEST(Train, LpFtTunesFromTheBestHeadThatProbingFound) {
   EXPECT_TRUE(nlohmann::json::parse(ran.result.summary_json).at("best_is_of_earlier_stage").get<bool>());
 }
 
+TEST(Train, AnswersThatAreNotFiniteStopItAsALossWould) {
+  TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "run", "full");
+  s.optimizer = "sgd", s.batch = 13, s.epochs = 1, s.lr = 1e30;  // one update, whose loss is that before it
+  const std::string message = error_of([&] { run(s); });
+  EXPECT_TRUE(contains(message, "training: the answers to validation images are not finite after step 1 (epoch 1); "))
+      << message;
+  EXPECT_TRUE(contains(message, "not finite: features.")) << message;
+  EXPECT_TRUE(contains(message, "lower train.lr (now 1e+30)")) << message;
+  EXPECT_TRUE(contains(message, "no epoch was completed, so there is no checkpoint")) << message;
+}
+
 TEST(Train, EarlyStoppingWaitsForTheLastStageAndItsPatienceBeginsThere) {
   TemporaryFolder folder;
   TrainSettings s = short_run(folder / "run", "lp-ft");
