@@ -154,7 +154,7 @@ bool DeviceMemory::give_back_arena() {
 bool DeviceMemory::prepare_arena(std::int64_t bytes) {
   if (bytes <= use_.arena_bytes) return true;
   if (!in_arena_.empty()) return false;
-  give_back_arena();
+  if (arena_ && !give_back_arena()) return false;
   give_back_spare();
   const std::int64_t size = std::max(kPlanAlignment, source_.rounded(bytes));
   arena_ = static_cast<std::byte*>(source_.get(size));

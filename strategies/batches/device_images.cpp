@@ -9,7 +9,8 @@ DeviceImageBatches::DeviceImageBatches(Context& context, const Dataset& dataset,
                                        const ImageRoom& room)
     : context_(context),
       images_(std::ssize(spec.indices)),
-      leaves_room_(room.is_all),
+      batch_size_(spec.batch),
+      leaves_room_(room.is_all && spec.augmentation.has_random_crop()),
       scaling_(pixel_scaling(spec.transform)),
       resident_(context.backend(), {.samples = dataset.size(),
                                     .budget_bytes = room.resident_bytes,
@@ -38,6 +39,7 @@ void DeviceImageBatches::start(std::int64_t epoch, std::int64_t first_batch, con
 void DeviceImageBatches::leave_room_to_send() {
   std::int64_t bytes = 0;
   for (const DecodedImage& decoded : host_.decoded) bytes += decoded.image.bytes();
+  bytes = bytes / host_.n() * batch_size_;  // a run that goes on may begin with its last batch, which is smaller
   resident_.leave(2 * (bytes + bytes / 4));
   leaves_room_ = false;
 }

@@ -38,7 +38,7 @@ class DeviceImageBatches final : public BatchSource {
   UploadRing::Slot* send_images();
 
   Context& context_;
-  std::int64_t images_;
+  std::int64_t images_, batch_size_;
   bool leaves_room_;
   PixelScaling scaling_;
   ResidentImages resident_;
