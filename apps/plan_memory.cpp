@@ -167,8 +167,8 @@ void add_plan_memory_verb(Command& program) {
               options->fits_gib);
   options->settings.add_all_but(
       verb, {"train.output", "train.resume", "train.overwrite", "train.from_scratch", "train.new_head",
-             "train.max_steps", "train.feature_cache_dir", "train.loader_threads", "train.record_every",
-             "train.tensorboard", "train.probe_from"});
+             "train.max_steps", "train.monitor", "train.feature_cache_dir", "train.loader_threads",
+             "train.record_every", "train.tensorboard", "train.probe_from"});
   verb.output_options(options->is_json, options->is_quiet);
   verb.example(
       "  graft plan-memory --arch densenet121 --batch 256 --device cuda --recompute norms\n"

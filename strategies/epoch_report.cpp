@@ -74,9 +74,7 @@ std::vector<EpochReport> parse_epochs_csv(std::string_view text) {
   const std::vector<std::string> names = fields_of(line);
   while (std::getline(lines, line) && !lines.eof()) {
     const std::vector<std::string> fields = fields_of(line);
-    // A run that an earlier version began has short lines under a long header.
-    constexpr std::size_t kFirstVersion = 11;
-    if (fields.size() != names.size() && fields.size() != std::min(names.size(), kFirstVersion)) continue;
+    if (fields.size() != names.size()) continue;
     EpochReport& report = reports.emplace_back();
     for (std::size_t i = 0; i < fields.size(); ++i) set_field(report, names[i], fields[i]);
   }

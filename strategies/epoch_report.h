@@ -32,7 +32,7 @@ std::string epochs_csv_header();
 std::string epochs_csv_line(const EpochReport& report);
 
 /// All complete lines behind the header. Columns are found by their names, so that files of earlier versions, which
-/// lack some, can be read; a line of another length than the first row of names, and not of theirs, is left out.
+/// lack some, can be read.
 std::vector<EpochReport> parse_epochs_csv(std::string_view text);
 
 }  // namespace graft

@@ -53,8 +53,9 @@ struct TrialResult {
   std::filesystem::path directory;
   CellState state = CellState::pending;
   std::string error;
-  bool diverged = false;                                    // its loss was not finite: finished, with the worst score
-  double score = std::numeric_limits<double>::quiet_NaN();  // by StudySpec::selection, of its best epoch; NaN: none
+  bool diverged = false;  // its loss was not finite: finished, with the worst score
+  double score =
+      std::numeric_limits<double>::quiet_NaN();  // by StudySpec::selection, the best of its epochs; NaN: none
   bool is_chosen = false;
   std::vector<EpochReport> curve;
 };

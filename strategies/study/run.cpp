@@ -260,7 +260,14 @@ bool Runner::may_start(Entry& entry) {
     return false;
   }
   if (rate_of(spec_.spec, spec_.directory, entry.task.cell) > 0) return !waits_for_probe(entry);
-  fail(entry, "its trials gave no rate: none kept a finite loss; lower tuning.lr");
+  const auto trials = trials_of(spec_.spec, entry.task.cell);
+  const bool have_diverged = std::ranges::all_of(
+      trials, [&](const StudyTrial& trial) { return read_trial(spec_.spec, spec_.directory, trial).diverged; });
+  fail(entry, have_diverged
+                  ? "its trials gave no rate: none kept a finite loss; lower tuning.lr"
+                  : fmt::format("its trials gave no rate: study.selection is {}, which their validation images "
+                                "leave undefined (are they of one class?); choose another",
+                                spec_.spec.selection));
   return false;
 }
 

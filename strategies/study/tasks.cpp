@@ -158,7 +158,7 @@ std::vector<Change> begun_with_splits(const StudySpec& spec, const StudyDirector
 /// the rate does not count.
 std::string difference(const StudyDirectory& directory, const StudyTask& task, const std::string& toml,
                        bool is_rate_open) {
-  const auto before = keys_of(read_text(folder_of(directory, task) / "config.toml")), asked = keys_of(toml);
+  const auto before = keys_of_run(folder_of(directory, task) / "config.toml"), asked = keys_of(toml);
   for (const auto& [key, value] : asked) {
     const auto old = before.find(key);
     if (old == before.end() || !matters(key) || is_same(key, old->second, value)) continue;

@@ -43,7 +43,7 @@ class Probe {
     std::error_code error;
     if (std::filesystem::equivalent(directory_.path(), spec.settings.output, error))
       refuse(fmt::format("{} is the run directory itself; choose another -o", text()));
-    keys_ = keys_of(read_text(directory_.file("config.toml")));
+    keys_ = keys_of_run(directory_.file("config.toml"));
     checkpoint_ = read_checkpoint(directory_.last());
     state_ = read_state(checkpoint_);
   }

@@ -69,6 +69,12 @@ std::map<std::string, std::string> keys_of(std::string_view toml) {
   return keys;
 }
 
+std::map<std::string, std::string> keys_of_run(const std::filesystem::path& config_toml) {
+  std::map<std::string, std::string> keys = keys_of(read_text(config_toml));
+  keys.try_emplace("train.monitor", "\"macro_accuracy\"");
+  return keys;
+}
+
 bool may_change(std::string_view key) {
   if (key.starts_with("train.")) key.remove_prefix(6);
   return std::ranges::find(kMayChange, key) != kMayChange.end();
@@ -84,7 +90,7 @@ void check_same_run(const RunDirectory& directory, std::string_view config_toml,
     throw Error("resume: the images or their splits are not those of " + directory.file("split.csv").string() +
                 "; restore the data, or start again with --overwrite");
   if (!directory.has("config.toml")) return;
-  const auto before = keys_of(read_text(directory.file("config.toml")));
+  const auto before = keys_of_run(directory.file("config.toml"));
   const auto now = keys_of(config_toml);
   for (const auto& [key, value] : before) {
     const auto found = now.find(key);

@@ -3,6 +3,7 @@
 // listed in resume_check.cpp.
 #pragma once
 
+#include <filesystem>
 #include <map>
 #include <string>
 #include <string_view>
@@ -13,6 +14,9 @@ namespace graft {
 
 /// "train.lr" -> "0.001", texts in quotes: of a configuration as the program writes it, one key per line.
 std::map<std::string, std::string> keys_of(std::string_view toml);
+
+/// Of a run's config.toml, and what it leaves unsaid because the version that wrote it knew nothing else.
+std::map<std::string, std::string> keys_of_run(const std::filesystem::path& config_toml);
 
 /// Whether a run may continue with another value of this key ("train.epochs").
 bool may_change(std::string_view key);

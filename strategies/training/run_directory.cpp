@@ -6,6 +6,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <sstream>
 
@@ -107,12 +108,16 @@ bool has_checkpoint_to_resume(const TrainSettings& s) { return s.resume && RunDi
 GrowingCsv::GrowingCsv(const std::filesystem::path& path, std::string_view header, std::int64_t keep_up_to)
     : name_(path.string()) {
   std::string kept = std::string(header) + "\n";
+  const std::int64_t commas = std::ranges::count(header, ',');
   if (keep_up_to > 0 && std::filesystem::exists(path)) {
     std::istringstream lines(read_text(path));
     std::string line;
     std::getline(lines, line);
     while (std::getline(lines, line))
-      if (!line.empty() && std::strtoll(line.c_str(), nullptr, 10) <= keep_up_to) kept += line + "\n";
+      if (!line.empty() && std::strtoll(line.c_str(), nullptr, 10) <= keep_up_to) {
+        const std::int64_t missing = commas - std::ranges::count(line, ',');
+        kept += line + std::string(std::size_t(std::max<std::int64_t>(0, missing)), ',') + "\n";
+      }
   }
   write_atomically(path, std::string_view(kept));
   out_.open(path, std::ios::app | std::ios::binary);

@@ -68,7 +68,8 @@ bool has_checkpoint_to_resume(const TrainSettings& settings);
 /// A CSV that grows by lines. Its first column is a number that increases.
 class GrowingCsv {
  public:
-  /// Keeps the header and the rows whose first column is at most `keep_up_to`; 0 starts anew.
+  /// Keeps the rows whose first column is at most `keep_up_to`; 0 starts anew. Rows of an earlier version, which had
+  /// fewer columns, get empty fields at their end.
   GrowingCsv(const std::filesystem::path& path, std::string_view header, std::int64_t keep_up_to);
   void add(std::string_view line);  // without line break
   /// Hands the lines to the system. Errors: disk full.

@@ -1,6 +1,9 @@
 #include "strategies/training/tensorboard.h"
 
 #include <algorithm>
+#include <cmath>
+
+#include "strategies/monitor.h"
 
 namespace graft {
 
@@ -27,8 +30,9 @@ void TensorboardLog::epoch(std::int64_t step, const EpochReport& r) {
   if (r.has_validation()) {
     file_.scalar("epoch/val_loss", step, r.val_loss);
     file_.scalar("epoch/val_accuracy", step, r.val_accuracy);
-    file_.scalar("epoch/val_macro_accuracy", step, r.val_macro_accuracy);
-    if (!std::isnan(r.val_auc)) file_.scalar("epoch/val_auc", step, r.val_auc);
+    for (const Monitor& m : monitors())
+      if (const double score = r.*m.score; m.name != "loss" && m.name != "accuracy" && !std::isnan(score))
+        file_.scalar("epoch/val_" + std::string(m.name), step, score);
   }
   file_.scalar("epoch/images_per_second", step, r.images_per_second);
   weights(step, false);

@@ -315,6 +315,8 @@ RunResult test_and_write(Run& run, const RunInputs& inputs, SplitBatches& batche
     fit.load_best();
     if (batches.has_features()) batches.keep_features_of(FrozenProof::take(network.parameters()).digest());
     const auto predictions = measure(network, inputs.dataset, batches, run.call, run.progress, result, summary);
+    if (summary["best_val_macro_accuracy"].is_null() && summary.contains("val"))
+      summary["best_val_macro_accuracy"] = summary["val"]["macro_accuracy"];
     fit.finish_saving();  // predictions are those of weights that are there
     if (!predictions) {
       result.was_interrupted = true;

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "strategies/training/resume_check.h"
 #include "tests/strategies/strategies_testing.h"
 
 namespace graft {
@@ -61,7 +62,8 @@ TEST_P(Monitors, ChooseTheEpochThatIsTested) {
   const auto summary = nlohmann::json::parse(ran.result.summary_json);
   EXPECT_EQ(summary.at("monitor"), monitor.name);
   EXPECT_EQ(summary.at("best_val_score").get<double>(), best);
-  EXPECT_EQ(summary.at("best_val_macro_accuracy").is_null(), monitor.name != "macro_accuracy");
+  EXPECT_NEAR(summary.at("best_val_macro_accuracy").get<double>(),
+              epochs[std::size_t(ran.result.best_epoch - 1)].val_macro_accuracy, 1e-8);
   // The weights that were tested are that epoch's: measured again they have its score.
   EXPECT_NEAR(summary.at("val").at(std::string(monitor.name)).get<double>(), best, 1e-6);
 }
@@ -81,6 +83,15 @@ TEST(Monitor, EarlyStoppingWaitsForItsScore) {
   EXPECT_LT(rising.result.epochs, 8);
   EXPECT_EQ(rising.result.epochs, rising.result.best_epoch + 2);
   EXPECT_TRUE(contains(rising.sink.notes, "no better validation loss than ")) << rising.sink.notes;
+}
+
+TEST(Monitor, ARunOfAnEarlierVersionHadMacroAccuracy) {
+  const TemporaryFolder folder;
+  folder.write("config.toml", "[train]\nlr = 0.1\n");
+  const RunDirectory directory(folder.path());
+  check_same_run(directory, "[train]\nlr = 0.1\nmonitor = \"macro_accuracy\"\n", "");
+  EXPECT_TRUE(contains(error_of([&] { check_same_run(directory, "[train]\nlr = 0.1\nmonitor = \"loss\"\n", ""); }),
+                       "train.monitor was \"macro_accuracy\" and is now \"loss\""));
 }
 
 TEST(Monitor, AScoreThatOneClassLeavesUndefinedIsRefusedBeforeAnythingIsWritten) {
@@ -127,8 +138,14 @@ TEST(EpochsCsv, ReadsThoseOfEarlierVersions) {
       "epoch,lr,train_loss,penalty,train_accuracy,val_loss,val_accuracy,val_macro_accuracy,is_best,seconds,"
       "images_per_second";
   const std::string line = "1,0.001,0.5,0,0.75,0.4,0.8,0.7,1,1.500,20.00\n";
-  for (const std::string& first : {header, epochs_csv_header()}) {  // alone, or continued by this version
-    const std::vector<EpochReport> read = parse_epochs_csv(first + "\n" + line);
+  const TemporaryFolder folder;
+  const auto file = folder.write("epochs.csv", header + "\n" + line);
+  const std::string before = read_text(file);
+  GrowingCsv(file, epochs_csv_header(), 1);  // goes on with it
+  const CsvTable continued = parse_csv(read_text(file), "epochs.csv");
+  EXPECT_EQ(continued.rows.at(0).size(), continued.header.size());
+  for (const std::string& text : {before, read_text(file)}) {
+    const std::vector<EpochReport> read = parse_epochs_csv(text);
     ASSERT_EQ(read.size(), 1u);
     EXPECT_EQ(read[0].val_macro_accuracy, 0.7);
     EXPECT_EQ(read[0].seconds, 1.5);
