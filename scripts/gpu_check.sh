@@ -18,10 +18,11 @@
 #                         plans, but not what it must find out by itself. Where the state is empty, it goes on from there
 #   ... --rehearse        the same on the CPU with small sizes, for machines without a GPU: proves the script, not the GPU
 #   ... --stages SCRIPT   other stages than scripts/gpu_stages.sh
-# A stage that passed is remembered with its results, so that an interrupted run goes on where it stopped; on another GPU,
-# or with other programs or libraries, everything begins anew, and what was there is put aside. A stage ends after its limit and is then reported as cut,
-# with what it had, or with what an earlier try had. What the machine refuses is reported as skipped, never
-# as passed. The report is rewritten after every stage. Exits non-zero when a stage failed or was cut.
+# A stage that passed is remembered with its results, so that an interrupted run goes on where it stopped; on another
+# GPU, or with other programs or libraries, everything begins anew, and what was there is put aside. A stage ends after
+# its limit and is then reported as cut, with what it had, or with what an earlier try had. What the machine refuses is
+# reported as skipped, never as passed. The report is rewritten after every stage. Exits non-zero when a stage failed or
+# was cut.
 set -uo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd) || exit
 

@@ -234,7 +234,8 @@ few_images() {
 
 # path_run <name> <steps> [settings]: a run of `paths`
 path_run() {
-  train_run "paths-$1" "$GPU_CHECK_DEVICE" "$path_precision" "$2" resnet50 --threads "$threads" "${@:3}" 2>"$state/$stage.err" && return
+  train_run "paths-$1" "$GPU_CHECK_DEVICE" "$path_precision" "$2" resnet50 --threads "$threads" "${@:3}" \
+    2>"$state/$stage.err" && return
   cat "$state/$stage.err"
   return 1
 }
