@@ -27,7 +27,7 @@ std::string bytes_of(std::uint32_t value, int count) {
 /// One field in the encoding "explicit VR little endian".
 std::string field(std::uint32_t tag, const std::string& type, std::string value) {
   if (value.size() % 2 != 0) value += type == "UI" ? '\0' : ' ';
-  const bool is_long = type == "OW" || type == "OB";
+  const bool is_long = type == "OW" || type == "OB" || type == "SQ";
   const auto size = static_cast<std::uint32_t>(value.size());
   return bytes_of(tag >> 16, 2) + bytes_of(tag, 2) + type +
          (is_long ? bytes_of(0, 2) + bytes_of(size, 4) : bytes_of(size, 2)) + value;
@@ -95,6 +95,76 @@ TEST(Dicom, NumbersAreRescaledAndThenSeenThroughTheWindow) {
   expect_grey(decoded({.more = window("40", "400") + kRescale, .numbers = kNumbers}),
               through_window(2, -1000, 40, 400));
   expect_grey(decoded({.more = window("500\\10", "120\\5"), .numbers = kNumbers}), through_window(1, 0, 500, 120));
+}
+
+TEST(Dicom, AWindowMayBeASigmoid) {
+  SKIP_WITHOUT_DCMTK();
+  const std::string sigmoid = field(0x00281056, "CS", "SIGMOID");
+  const auto expected = [](double slope, double intercept, double centre, double width) {
+    std::vector<double> levels;  // PS3.3 C.11.2.1.3.1
+    for (const int n : kNumbers) levels.push_back(255 / (1 + std::exp(-4 * (slope * n + intercept - centre) / width)));
+    return levels;
+  };
+  expect_grey(decoded({.more = window("500", "120") + sigmoid, .numbers = kNumbers}), expected(1, 0, 500, 120));
+  expect_grey(decoded({.more = window("40", "400") + kRescale + sigmoid, .numbers = kNumbers}),
+              expected(2, -1000, 40, 400));
+}
+
+/// Words of 16 bits.
+std::string words(const std::vector<int>& values) {
+  std::string bytes;
+  for (const int v : values) bytes += bytes_of(static_cast<std::uint32_t>(v), 2);
+  return bytes;
+}
+
+TEST(Dicom, ATableComesBeforeTheWindow) {
+  SKIP_WITHOUT_DCMTK();
+  const std::vector<int> levels = {0, 10, 40, 90, 160, 200, 230, 255};
+  std::vector<int> entries;  // of 16 bits
+  for (const int level : levels) entries.push_back(257 * level);
+  const std::string table = field(0x00283002, "US", words({8, 100, 16})) + field(0x00283006, "OW", words(entries));
+  const std::string item = words({0xFFFE, 0xE000}) + bytes_of(static_cast<std::uint32_t>(table.size()), 4) + table;
+  // The first entry is for 100 and below, the last for 107 and above.
+  const Image image = decoded({.is_signed = false,
+                               .more = window("100", "2") + field(0x00283010, "SQ", item),
+                               .numbers = {90, 101, 102, 103, 104, 105, 106, 200}});
+  expect_grey(image, {levels.begin(), levels.end()});
+}
+
+TEST(Dicom, APaletteHoldsTheColours) {
+  SKIP_WITHOUT_DCMTK();
+  const std::vector<int> red = {0, 255, 10, 200}, green = {5, 0, 128, 100}, blue = {255, 1, 30, 7};
+  std::string more;
+  for (const std::uint32_t tag : {0x00281101U, 0x00281102U, 0x00281103U}) more += field(tag, "US", words({4, 0, 16}));
+  std::uint32_t tag = 0x00281201;
+  for (const auto* colour : {&red, &green, &blue}) {
+    std::vector<int> entries;
+    for (const int level : *colour) entries.push_back(257 * level);
+    more += field(tag++, "OW", words(entries));
+  }
+  const Image image = decoded({.height = 1,
+                               .width = 4,
+                               .bits = 8,
+                               .is_signed = false,
+                               .interpretation = "PALETTE COLOR",
+                               .more = more,
+                               .numbers = {3, 0, 2, 1}});
+  EXPECT_EQ(std::vector<int>(image.rgb.begin(), image.rgb.end()),
+            (std::vector<int>{200, 100, 7, 0, 5, 255, 10, 128, 30, 255, 0, 1}));
+}
+
+/// DCMTK adds rounded products, so that a level may be off by one and a half.
+TEST(Dicom, BrightnessAndColourDifferencesBecomeRgb) {
+  SKIP_WITHOUT_DCMTK();
+  Picture p{.height = 1, .width = 4, .channels = 3, .bits = 8, .is_signed = false, .interpretation = "YBR_FULL"};
+  p.numbers = {128, 128, 128, 81, 90, 240, 145, 54, 34, 41, 240, 110};
+  const Image image = decoded(p);
+  ASSERT_EQ(image.rgb.size(), 12U);
+  for (std::size_t i = 0; i < 4; ++i) {
+    const double y = p.numbers[3 * i], cb = p.numbers[3 * i + 1] - 128, cr = p.numbers[3 * i + 2] - 128;
+    const double rgb[3] = {y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb};  // PS3.3 C.7.6.3.1.2
+    for (std::size_t c = 0; c < 3; ++c) EXPECT_NEAR(image.rgb[3 * i + c], std::clamp(rgb[c], 0.0, 255.0), 1.5) << i;
+  }
 }
 
 TEST(Dicom, SlopesMayBeSmallOrNegative) {
