@@ -64,6 +64,13 @@ double best_validation(const CellResult& cell, const TrainSettings& settings) {
   return best;
 }
 
+/// What a trial scored, or why it has no score.
+std::string trial_text(const TrialResult& trial) {
+  if (trial.diverged) return "diverged";
+  if (trial.state != CellState::finished) return std::string(to_string(trial.state));
+  return std::isnan(trial.score) ? "-" : fmt::format("{:.3f}", trial.score);
+}
+
 std::string tuning_text(const StudyResults& results) {
   if (results.trials.empty()) return "";
   TextTable table({"tuning", "rates tried (validation)", "chosen"});
@@ -78,10 +85,7 @@ std::string tuning_text(const StudyResults& results) {
   for (const std::string& group : order) {
     std::string tried, chosen = "-";
     for (const TrialResult* trial : groups[group]) {
-      const std::string score = trial->diverged                       ? "diverged"
-                                : trial->state == CellState::finished ? fmt::format("{:.3f}", trial->score)
-                                                                      : std::string(to_string(trial->state));
-      tried += fmt::format("{}{} ({})", tried.empty() ? "" : ", ", lr_text(trial->trial.lr), score);
+      tried += fmt::format("{}{} ({})", tried.empty() ? "" : ", ", lr_text(trial->trial.lr), trial_text(*trial));
       if (trial->is_chosen) chosen = lr_text(trial->trial.lr);
     }
     table.add({group, tried, chosen});
