@@ -55,15 +55,6 @@ std::string state_text(CellState state, bool runs) { return runs ? "running" : s
 
 std::string lr_text(double lr) { return lr > 0 ? fmt::format("{:.3g}", lr) : "-"; }
 
-/// The monitored score of the best epoch so far.
-double best_validation(const CellResult& cell, const TrainSettings& settings) {
-  const Monitor& monitor = monitor_named(settings.monitor);
-  double best = std::numeric_limits<double>::quiet_NaN();
-  for (const EpochReport& row : cell.curve)
-    if (is_better(monitor, row.*monitor.score, best)) best = row.*monitor.score;
-  return best;
-}
-
 /// What a trial scored, or why it has no score.
 std::string trial_text(const TrialResult& trial) {
   if (trial.diverged) return "diverged";
@@ -103,7 +94,7 @@ std::string plain_text(const StudyResults& results) {
     ++counts[cell.state];
     const TrainSettings settings = cell_settings(results.spec, directory, cell.cell, 0);
     table.add({cell.cell.id(), state_text(cell.state, cell.runs), fmt::format("{}/{}", cell.epochs, settings.epochs),
-               lr_text(cell.lr), score_text(best_validation(cell, settings))});
+               lr_text(cell.lr), score_text(best_score(monitor_named(settings.monitor), cell.curve))});
     if (cell.state == CellState::failed) failures += fmt::format("{}: {}\n", cell.cell.id(), cell.error);
   }
   for (const TrialResult& trial : results.trials)

@@ -19,10 +19,10 @@ struct EpochReport {
   double lr = 0, train_loss = 0, penalty = 0, train_accuracy = 0;
   // NaN without validation images, and where a score is undefined (data/metrics.h).
   double val_loss = kNone, val_accuracy = kNone, val_macro_accuracy = kNone;
+  double val_macro_f1 = kNone, val_kappa = kNone, val_auc = kNone, val_average_precision = kNone;
   bool is_best = false;
   double seconds = 0, images_per_second = 0;  // whole epoch; rate of the training pass alone
-  double val_macro_f1 = kNone, val_kappa = kNone, val_auc = kNone, val_average_precision = kNone;
-  const Monitor* monitor = nullptr;  // by which is_best was decided; null where that is not known
+  const Monitor* monitor = nullptr;           // by which is_best was decided; null where that is not known
 
   bool has_validation() const { return !std::isnan(val_loss); }
 };

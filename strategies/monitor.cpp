@@ -41,6 +41,13 @@ bool is_better(const Monitor& monitor, double score, double best) {
   return monitor.lower_is_better ? score < best : score > best;
 }
 
+double best_score(const Monitor& monitor, std::span<const EpochReport> epochs) {
+  double best = EpochReport::kNone;
+  for (const EpochReport& epoch : epochs)
+    if (is_better(monitor, epoch.*monitor.score, best)) best = epoch.*monitor.score;
+  return best;
+}
+
 void check_monitor(const Monitor& monitor, const Dataset& dataset) {
   if (monitor.name != "auc" && monitor.name != "kappa") return;
   std::set<std::int32_t> classes;

@@ -25,6 +25,8 @@ const Monitor& monitor_named(std::string_view name);
 
 /// Whether `score` is better than `best`, in which NaN is worse than any number; equal is not better.
 bool is_better(const Monitor& monitor, double score, double best);
+/// The best score that one of these epochs has; NaN: none has one.
+double best_score(const Monitor& monitor, std::span<const EpochReport> epochs);
 
 /// Errors: validation images of one class alone, for which the score is not defined. Without any images there is
 /// nothing to monitor, which is no error.

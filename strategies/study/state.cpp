@@ -12,18 +12,10 @@ namespace graft {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 std::string first_line(const fs::path& file) {
   const std::string text = read_text(file);
   return text.substr(0, text.find('\n'));
-}
-
-double best_score(const Monitor& monitor, const std::vector<EpochReport>& curve) {
-  double best = kNaN;
-  for (const EpochReport& report : curve)
-    if (is_better(monitor, report.*monitor.score, best)) best = report.*monitor.score;
-  return best;
 }
 
 }  // namespace

@@ -116,12 +116,12 @@ TEST(EpochsCsv, ReadsWhatItWrote) {
                            .val_loss = 0.4,
                            .val_accuracy = 0.8,
                            .val_macro_accuracy = 0.7,
-                           .is_best = true,
-                           .seconds = 1.5,
-                           .images_per_second = 20,
                            .val_macro_f1 = 0.6,
                            .val_kappa = -0.1,
-                           .val_average_precision = 0.9};  // and no AUC
+                           .val_average_precision = 0.9,  // and no AUC
+                           .is_best = true,
+                           .seconds = 1.5,
+                           .images_per_second = 20};
   const std::string text = epochs_csv_header() + "\n" + epochs_csv_line(report) + "\n";
   EXPECT_EQ(text,
             "epoch,lr,train_loss,penalty,train_accuracy,val_loss,val_accuracy,val_macro_accuracy,is_best,seconds,"
