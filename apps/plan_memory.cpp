@@ -90,8 +90,9 @@ std::string notes_text(const MemoryQuestion& question) {
   const TrainSettings& s = question.settings;
   std::string text = "not counted: the CUDA context, and cuDNN's workspaces, which are known on the GPU alone";
   if (s.device_image_cache_mb < 0) text += "; images and kept features stay on the GPU in what is left";
-  const bool may_fuse = question.info.architecture == "densenet121" && question.precision != Precision::f32 &&
-                        question.precision != Precision::tf32 && s.fused_norms == "auto";
+  const bool may_fuse = architecture_of(question.info.architecture).family == Family::densenet &&
+                        question.precision != Precision::f32 && question.precision != Precision::tf32 &&
+                        s.fused_norms == "auto";
   if (may_fuse) text += "; where the GPU is faster with fused norms it needs less, as --set train.fused_norms=on shows";
   return text + "\n";
 }

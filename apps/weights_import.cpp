@@ -77,7 +77,7 @@ void check_output(const ImportOptions& options) {
 std::string assumptions_text(const ImportRequest& request, const ImportedWeights& imported) {
   if (imported.says_input || !imported.recognised.empty()) return {};
   std::vector<std::string> assumed;
-  if (!request.stride_on && imported.info.architecture == "resnet50")
+  if (!request.stride_on && architecture_of(imported.info.architecture).has_bottlenecks)
     assumed.push_back(
         "strides are on the 3x3 convolutions (--stride-on 1x1 for the first ResNet-50, of Caffe and Keras)");
   if (!request.preprocess)
@@ -91,7 +91,7 @@ int run_import(ImportOptions& options) {
   ImportRequest& request = options.request;
   if (options.input.empty()) throw UsageError("weights import: no input given; name a weight file");
   if (options.output.empty()) throw UsageError("weights import: no output given; add -o OUT.h5");
-  if (request.architecture.empty()) throw UsageError("weights import: add --arch resnet50, densenet121 or vgg19");
+  if (request.architecture.empty()) throw UsageError("weights import: add --arch " + architecture_list());
   check_output(options);
   request.path = options.input;
   request.labels = options.labels;
@@ -128,7 +128,7 @@ void add_weights_import_verb(Command& weights) {
   verb.option({.flag = "--arch",
                .group = "Network",
                .help = "which network the weights are for",
-               .choices = {"resnet50", "densenet121", "vgg19"}},
+               .choices = {architecture_names().begin(), architecture_names().end()}},
               request.architecture);
   verb.option({.flag = "--stride-on",
                .group = "Network",

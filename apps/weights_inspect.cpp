@@ -17,7 +17,7 @@ struct WeightsInspectOptions {
 };
 
 std::string network_text(const NetworkShape& network) {
-  if (network.architecture.empty()) return "not one of resnet50, densenet121, vgg19";
+  if (network.architecture.empty()) return "none of " + architecture_list();
   return fmt::format("{}, {} classes, {} head", network.architecture, network.num_classes, network.head);
 }
 

@@ -147,7 +147,7 @@ def compare_predictions(a):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["step", "infer", "images", "predict"])
-    parser.add_argument("--arch", default="resnet50", choices=["resnet50", "densenet121", "vgg19"])
+    parser.add_argument("--arch", default="resnet50", help="one of torchvision's that graft has")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--device", default="cpu", help="of both: cpu, cuda or cuda:N")

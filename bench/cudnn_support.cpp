@@ -10,6 +10,7 @@
 
 #include <fmt/format.h>
 
+#include "data/architectures.h"
 #include "tests/cudnn_support/h100.h"
 #include "tests/cudnn_support/network_graphs.h"
 
@@ -58,8 +59,8 @@ int print_table(const CudaModule& cudnn, std::int64_t batch, std::int64_t size, 
   std::string list;
   for (const Precisions& p : kPrecisions) {
     std::map<std::pair<bool, GraphSpec>, NetworkGraph> graphs;  // networks share some
-    for (const char* architecture : {"resnet50", "densenet121", "vgg19"})
-      for (const NetworkGraph& g : network_graphs({architecture, batch, size, p.dtype, p.allows_tf32}))
+    for (const std::string_view architecture : architecture_names())
+      for (const NetworkGraph& g : network_graphs({std::string(architecture), batch, size, p.dtype, p.allows_tf32}))
         graphs.emplace(std::pair(g.is_used, g.spec), g);
     for (const auto& [key, g] : graphs) {
       const GraphSupport s = cudnn.graph_support(h100_properties(), g.spec);

@@ -23,6 +23,8 @@ import time
 
 import torch
 
+ARCHITECTURES = [f"resnet{n}" for n in (18, 34, 50, 101, 152)] + [f"densenet{n}" for n in (121, 169, 201)] + \
+    [f"vgg{n}" for n in (11, 13, 16, 19)]
 DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16}
 
 
@@ -269,12 +271,12 @@ def probe(a):
                                                   num_workers=workers, persistent_workers=True,
                                                   pin_memory=a.device.type == "cuda") for split in ("train", "val")}
     net = make_network(a).requires_grad_(False).eval()
-    features = net.classifier[-1].in_features if a.arch == "vgg19" else \
-        net.classifier.in_features if a.arch == "densenet121" else net.fc.in_features
+    features = net.classifier[-1].in_features if a.arch.startswith("vgg") else \
+        net.classifier.in_features if a.arch.startswith("densenet") else net.fc.in_features
     head = torch.nn.Linear(features, len(classes)).to(a.device)
-    if a.arch == "resnet50":
+    if a.arch.startswith("resnet"):
         net.fc = torch.nn.Identity()
-    elif a.arch == "densenet121":
+    elif a.arch.startswith("densenet"):
         net.classifier = torch.nn.Identity()
     else:
         net.classifier[-1] = torch.nn.Identity()
@@ -347,7 +349,7 @@ def versions(a):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("job", choices=["train", "infer", "update", "images", "probe", "ceilings", "versions"])
-    parser.add_argument("--arch", default="resnet50", choices=["resnet50", "densenet121", "vgg19"])
+    parser.add_argument("--arch", default="resnet50", choices=ARCHITECTURES)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))

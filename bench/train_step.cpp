@@ -195,7 +195,8 @@ int main(int argc, char** argv) {
   StepJob job;
   bool without_graph = false;
   CLI::App app("Times training steps or inferences on demand: steps per line on standard input");
-  app.add_option("--arch", job.architecture)->check(CLI::IsMember({"resnet50", "densenet121", "vgg19"}));
+  app.add_option("--arch", job.architecture)
+      ->check(CLI::IsMember(std::vector<std::string>(architecture_names().begin(), architecture_names().end())));
   app.add_option("--job", job.kind)->check(CLI::IsMember({"train", "infer"}));
   app.add_option("--batch", job.batch)->check(CLI::PositiveNumber);
   app.add_option("--size", job.size)->check(CLI::PositiveNumber);

@@ -60,7 +60,8 @@ void run(const UpdateJob& job) {
 int main(int argc, char** argv) {
   UpdateJob job;
   CLI::App app("Times optimizer steps on demand: steps per line on standard input");
-  app.add_option("--arch", job.architecture)->check(CLI::IsMember({"resnet50", "densenet121", "vgg19"}));
+  app.add_option("--arch", job.architecture)
+      ->check(CLI::IsMember(std::vector<std::string>(architecture_names().begin(), architecture_names().end())));
   app.add_option("--rule", job.rule)->check(CLI::IsMember({"adam", "auto-rgn"}));
   add_to(app, job.device);
   CLI11_PARSE(app, argc, argv);

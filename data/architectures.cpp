@@ -4,14 +4,13 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <regex>
 #include <set>
 #include <utility>
 
 namespace graft {
 namespace {
-
-constexpr std::array<std::string_view, 3> kArchitectures = {"resnet50", "densenet121", "vgg19"};
 
 /// Collects names and shapes layer by layer.
 class TensorList {
@@ -31,42 +30,46 @@ class TensorList {
   std::vector<NamedShape> tensors;
 };
 
-std::vector<NamedShape> resnet50(std::int64_t num_classes) {
+std::vector<NamedShape> resnet(const Architecture& architecture, std::int64_t num_classes) {
   TensorList list;
   list.conv("conv1", 64, 3, 7);
   list.batch_norm("bn1", 64);
-  constexpr std::array<int, 4> kBlocks = {3, 4, 6, 3};
   std::int64_t in = 64;
-  for (int stage = 0; stage < 4; ++stage) {
-    const std::int64_t width = std::int64_t{64} << stage;
-    for (int block = 0; block < kBlocks[static_cast<std::size_t>(stage)]; ++block) {
+  for (std::size_t stage = 0; stage < architecture.depths.size(); ++stage) {
+    const std::int64_t width = std::int64_t{64} << stage, out = architecture.has_bottlenecks ? 4 * width : width;
+    for (int block = 0; block < architecture.depths[stage]; ++block) {
       const std::string prefix = fmt::format("layer{}.{}.", stage + 1, block);
-      list.conv(prefix + "conv1", width, in, 1);
-      list.batch_norm(prefix + "bn1", width);
-      list.conv(prefix + "conv2", width, width, 3);
-      list.batch_norm(prefix + "bn2", width);
-      list.conv(prefix + "conv3", 4 * width, width, 1);
-      list.batch_norm(prefix + "bn3", 4 * width);
-      if (block == 0) {
-        list.conv(prefix + "downsample.0", 4 * width, in, 1);
-        list.batch_norm(prefix + "downsample.1", 4 * width);
+      const auto layer = [&](int number, std::int64_t to, std::int64_t from, std::int64_t window) {
+        list.conv(fmt::format("{}conv{}", prefix, number), to, from, window);
+        list.batch_norm(fmt::format("{}bn{}", prefix, number), to);
+      };
+      if (architecture.has_bottlenecks) {
+        layer(1, width, in, 1);
+        layer(2, width, width, 3);
+        layer(3, out, width, 1);
+      } else {
+        layer(1, width, in, 3);
+        layer(2, width, width, 3);
       }
-      in = 4 * width;
+      if (block == 0 && (stage > 0 || in != out)) {
+        list.conv(prefix + "downsample.0", out, in, 1);
+        list.batch_norm(prefix + "downsample.1", out);
+      }
+      in = out;
     }
   }
   list.linear("fc", num_classes, in);
   return std::move(list.tensors);
 }
 
-std::vector<NamedShape> densenet121(std::int64_t num_classes) {
+std::vector<NamedShape> densenet(const Architecture& architecture, std::int64_t num_classes) {
   constexpr std::int64_t kGrowth = 32, kBottleneck = 128;
   TensorList list;
   list.conv("features.conv0", 64, 3, 7);
   list.batch_norm("features.norm0", 64);
-  constexpr std::array<int, 4> kLayers = {6, 12, 24, 16};
   std::int64_t channels = 64;
-  for (int block = 0; block < 4; ++block) {
-    for (int layer = 0; layer < kLayers[static_cast<std::size_t>(block)]; ++layer) {
+  for (std::size_t block = 0; block < architecture.depths.size(); ++block) {
+    for (int layer = 0; layer < architecture.depths[block]; ++layer) {
       const std::string prefix = fmt::format("features.denseblock{}.denselayer{}.", block + 1, layer + 1);
       list.batch_norm(prefix + "norm1", channels);
       list.conv(prefix + "conv1", kBottleneck, channels, 1);
@@ -74,7 +77,7 @@ std::vector<NamedShape> densenet121(std::int64_t num_classes) {
       list.conv(prefix + "conv2", kGrowth, kBottleneck, 3);
       channels += kGrowth;
     }
-    if (block < 3) {
+    if (block + 1 < architecture.depths.size()) {
       const std::string prefix = fmt::format("features.transition{}.", block + 1);
       list.batch_norm(prefix + "norm", channels);
       list.conv(prefix + "conv", channels / 2, channels, 1);
@@ -86,14 +89,13 @@ std::vector<NamedShape> densenet121(std::int64_t num_classes) {
   return std::move(list.tensors);
 }
 
-std::vector<NamedShape> vgg19(std::int64_t num_classes, bool has_gap_head) {
+std::vector<NamedShape> vgg(const Architecture& architecture, std::int64_t num_classes, bool has_gap_head) {
   TensorList list;
-  constexpr std::array<int, 5> kConvolutions = {2, 2, 4, 4, 4};
   std::int64_t in = 3;
   int index = 0;  // in torchvision's sequence of convolution, ReLU, ..., pooling
-  for (std::size_t stage = 0; stage < kConvolutions.size(); ++stage) {
+  for (std::size_t stage = 0; stage < architecture.depths.size(); ++stage) {
     const std::int64_t width = std::min<std::int64_t>(512, std::int64_t{64} << stage);
-    for (int i = 0; i < kConvolutions[stage]; ++i) {
+    for (int i = 0; i < architecture.depths[stage]; ++i) {
       const std::string name = fmt::format("features.{}", index);
       list.conv(name, width, in, 3);
       list.add(name + ".bias", {width});
@@ -114,21 +116,71 @@ std::vector<NamedShape> vgg19(std::int64_t num_classes, bool has_gap_head) {
 
 }  // namespace
 
-std::span<const std::string_view> architecture_names() { return kArchitectures; }
+std::span<const Architecture> architectures() {
+  // Of each family the shallower first: a deeper one has all names of a shallower and more, and guess_network() takes
+  // the first that fits best.
+  static const std::vector<Architecture> kAll = {
+      {"resnet18", Family::resnet, {2, 2, 2, 2}},
+      {"resnet34", Family::resnet, {3, 4, 6, 3}},
+      {"resnet50", Family::resnet, {3, 4, 6, 3}, true},
+      {"resnet101", Family::resnet, {3, 4, 23, 3}, true},
+      {"resnet152", Family::resnet, {3, 8, 36, 3}, true},
+      {"densenet121", Family::densenet, {6, 12, 24, 16}},
+      {"densenet169", Family::densenet, {6, 12, 32, 32}},
+      {"densenet201", Family::densenet, {6, 12, 48, 32}},
+      {"vgg11", Family::vgg, {1, 1, 2, 2, 2}},
+      {"vgg13", Family::vgg, {2, 2, 2, 2, 2}},
+      {"vgg16", Family::vgg, {2, 2, 3, 3, 3}},
+      {"vgg19", Family::vgg, {2, 2, 4, 4, 4}},
+  };
+  return kAll;
+}
+
+std::span<const std::string_view> architecture_names() {
+  static const auto names = [] {
+    std::vector<std::string_view> all;
+    std::ranges::transform(architectures(), std::back_inserter(all), &Architecture::name);
+    return all;
+  }();
+  return names;
+}
+
+std::string architecture_list() {
+  const auto names = architecture_names();
+  return fmt::format("{} or {}", fmt::join(names.begin(), names.end() - 1, ", "), names.back());
+}
+
+const Architecture* find_architecture(std::string_view name) {
+  const auto all = architectures();
+  const auto found = std::ranges::find(all, name, &Architecture::name);
+  return found == all.end() ? nullptr : &*found;
+}
+
+const Architecture& architecture_of(std::string_view name) {
+  const Architecture* found = find_architecture(name);
+  if (found == nullptr)
+    throw Error(fmt::format("network: unknown architecture \"{}\"; use {}", name, architecture_list()));
+  return *found;
+}
 
 std::vector<NamedShape> expected_tensors(const NetworkShape& network) {
   if (network.num_classes < 1)
     throw Error(fmt::format("network: expected at least one class, got {}", network.num_classes));
-  const bool is_vgg = network.architecture == "vgg19";
+  const Architecture& architecture = architecture_of(network.architecture);
+  const bool is_vgg = architecture.family == Family::vgg;
   if (network.head != "original" && !(is_vgg && network.head == "gap")) {
     throw Error(fmt::format("network: {} has no head \"{}\"; use original{}", network.architecture, network.head,
                             is_vgg ? " or gap" : ""));
   }
-  if (network.architecture == "resnet50") return resnet50(network.num_classes);
-  if (network.architecture == "densenet121") return densenet121(network.num_classes);
-  if (is_vgg) return vgg19(network.num_classes, network.head == "gap");
-  throw Error(
-      fmt::format("network: unknown architecture \"{}\"; use resnet50, densenet121 or vgg19", network.architecture));
+  switch (architecture.family) {
+    case Family::resnet:
+      return resnet(architecture, network.num_classes);
+    case Family::densenet:
+      return densenet(architecture, network.num_classes);
+    case Family::vgg:
+      return vgg(architecture, network.num_classes, network.head == "gap");
+  }
+  return {};
 }
 
 std::string classifier_name(const NetworkShape& network) {
@@ -210,7 +262,8 @@ WeightTable with_torchvision_names(WeightTable weights) {
 
 NetworkShape network_of(const std::string& architecture, const WeightTable& weights, std::int64_t if_absent) {
   NetworkShape network{architecture, if_absent, "original"};
-  if (architecture == "vgg19" && weights.find("classifier.weight") != nullptr) network.head = "gap";
+  if (architecture_of(architecture).family == Family::vgg && weights.find("classifier.weight") != nullptr)
+    network.head = "gap";
   const WeightTensor* last = weights.find(classifier_name(network) + ".weight");
   if (last == nullptr) last = weights.find(classifier_name(network) + ".bias");
   if (last != nullptr && !last->shape.empty() && last->shape[0] > 0) network.num_classes = last->shape[0];
@@ -220,8 +273,8 @@ NetworkShape network_of(const std::string& architecture, const WeightTable& weig
 NetworkShape guess_network(const WeightTable& weights) {
   NetworkShape best{"", 0, "original"};
   std::size_t most = 0;
-  for (const std::string_view architecture : kArchitectures) {
-    const NetworkShape network = network_of(std::string(architecture), weights, 1000);
+  for (const Architecture& architecture : architectures()) {
+    const NetworkShape network = network_of(std::string(architecture.name), weights, 1000);
     const auto expected = expected_tensors(network);
     const auto found = static_cast<std::size_t>(std::ranges::count_if(expected, [&](const NamedShape& t) {
       return weights.find(t.name) != nullptr && weights.find(t.name)->shape == t.shape;

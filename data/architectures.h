@@ -13,14 +13,37 @@
 
 namespace graft {
 
-/// "resnet50", "densenet121", "vgg19".
+/// What the layers of a family's members have in common.
+enum class Family { resnet, densenet, vgg };
+
+/// A member of a family, as the table in the family's paper has it.
+struct Architecture {
+  std::string_view name;  // torchvision's
+  Family family;
+  /// ResNet: blocks of each stage; DenseNet: layers of each dense block; VGG: convolutions before each pooling.
+  std::vector<int> depths;
+  /// ResNet: a block is 1x1 - 3x3 - 1x1 and gives out four times its width, else 3x3 - 3x3.
+  bool has_bottlenecks = false;
+};
+
+/// ResNet-18, 34, 50, 101, 152; DenseNet-121, 169, 201; VGG-11, 13, 16, 19.
+std::span<const Architecture> architectures();
+
+/// Their names, in that order.
 std::span<const std::string_view> architecture_names();
+/// "resnet18, resnet34, ... or vgg19", for messages.
+std::string architecture_list();
+
+/// Null if no architecture has that name.
+const Architecture* find_architecture(std::string_view name);
+/// Errors: an unknown name.
+const Architecture& architecture_of(std::string_view name);
 
 /// What fixes the names and shapes of a network's tensors.
 struct NetworkShape {
   std::string architecture;
   std::int64_t num_classes = 1000;
-  std::string head = "original";  // VGG-19 alone also has "gap": one linear layer 512 -> classes on pooled features
+  std::string head = "original";  // VGG alone also has "gap": one linear layer 512 -> classes on pooled features
 };
 
 struct NamedShape {

@@ -3,10 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
+#include <numeric>
 #include <regex>
 #include <set>
 #include <utility>
 #include <vector>
+
+#include "data/architectures.h"
 
 namespace graft {
 namespace {
@@ -18,22 +22,55 @@ struct Target {
   LayerKind kind;
 };
 
-enum class Variant { unknown, old_resnet50, new_resnet50, densenet121, vgg19 };
+enum class Variant { unknown, old_resnet50, new_resnet, densenet, vgg };
+
+constexpr std::size_t kLongestName = 200;  // std::regex recurses once per character
 
 Variant variant_of(const std::set<std::string>& layers) {
   if (layers.contains("bn_conv1") && layers.contains("res2a_branch2a")) return Variant::old_resnet50;
-  if (layers.contains("pool2_conv") && layers.contains("conv2_block1_0_bn")) return Variant::densenet121;
-  if (layers.contains("conv1_conv") && layers.contains("conv2_block1_3_conv")) return Variant::new_resnet50;
-  if (layers.contains("block1_conv1") && layers.contains("block3_conv4")) return Variant::vgg19;
+  if (layers.contains("pool2_conv")) return Variant::densenet;
+  if (layers.contains("conv1_conv") && layers.contains("conv2_block1_3_conv")) return Variant::new_resnet;
+  if (layers.contains("block1_conv1") && layers.contains("block3_conv1")) return Variant::vgg;
   return Variant::unknown;
 }
 
+/// The family's shallowest member that has all the file's layers; an empty name if none has.
+std::string architecture_of_layers(Variant variant, const std::set<std::string>& layers) {
+  if (variant == Variant::unknown) return "";
+  if (variant == Variant::old_resnet50) return "resnet50";
+  const Family family = variant == Variant::new_resnet ? Family::resnet
+                        : variant == Variant::densenet ? Family::densenet
+                                                       : Family::vgg;
+  static const std::regex numbered(R"(^(conv|block)([1-5])_(?:block|conv)(\d{1,2})(?:_.*)?$)");
+  std::vector<int> depths(family == Family::vgg ? 5 : 4);
+  std::smatch m;
+  for (const std::string& layer : layers) {
+    if (layer.size() > kLongestName || !std::regex_match(layer, m, numbered)) continue;
+    const int stage = m[2].str()[0] - (m[1] == "block" ? '1' : '2');  // conv1 is a ResNet's and DenseNet's stem
+    if (stage < 0 || stage >= std::ssize(depths)) return "";
+    int& depth = depths[static_cast<std::size_t>(stage)];
+    depth = std::max(depth, std::stoi(m[3]));
+  }
+  for (const Architecture& a : architectures()) {
+    if (a.family == family && a.has_bottlenecks == (family == Family::resnet) &&
+        std::ranges::equal(depths, a.depths, std::ranges::less_equal()))
+      return std::string(a.name);
+  }
+  return "";
+}
+
+/// torchvision's index of a VGG's convolution: behind each is a ReLU, and behind each stage a pooling.
+int vgg_index(const std::string& architecture, int stage, int convolution) {
+  const std::vector<int>& depths = architecture_of(architecture).depths;
+  return 2 * std::accumulate(depths.begin(), depths.begin() + stage, convolution) + stage;
+}
+
 /// The torchvision module of a Keras layer, or an empty name.
-Target target_of(Variant variant, const std::string& layer) {
+Target target_of(Variant variant, const std::string& architecture, const std::string& layer) {
   constexpr auto kConvolution = LayerKind::convolution;
   constexpr auto kNorm = LayerKind::batch_norm;
   std::smatch m;
-  if (layer.size() > 200) return {};  // std::regex recurses once per character
+  if (layer.size() > kLongestName) return {};
   switch (variant) {
     case Variant::old_resnet50: {
       static const std::regex block(R"(^(res|bn)([2-5])([a-f])_branch(1|2[abc])$)");
@@ -48,18 +85,18 @@ Target target_of(Variant variant, const std::string& layer) {
       return {fmt::format("{}{}{}", prefix, is_norm ? "bn" : "conv", branch[1] - 'a' + 1),
               is_norm ? kNorm : kConvolution};
     }
-    case Variant::new_resnet50: {
-      static const std::regex block(R"(^conv([2-5])_block([1-9])_([0-3])_(conv|bn)$)");
+    case Variant::new_resnet: {
+      static const std::regex block(R"(^conv([2-5])_block(\d{1,2})_([0-3])_(conv|bn)$)");
       if (layer == "conv1_conv") return {"conv1", kConvolution};
       if (layer == "conv1_bn") return {"bn1", kNorm};
       if (layer == "probs" || layer == "predictions" || layer == "fc1000") return {"fc", LayerKind::dense};
       if (!std::regex_match(layer, m, block)) return {};
       const bool is_norm = m[4] == "bn";
-      const std::string prefix = fmt::format("layer{}.{}.", m[1].str()[0] - '1', m[2].str()[0] - '1');
+      const std::string prefix = fmt::format("layer{}.{}.", m[1].str()[0] - '1', std::stoi(m[2]) - 1);
       if (m[3] == "0") return {prefix + (is_norm ? "downsample.1" : "downsample.0"), is_norm ? kNorm : kConvolution};
       return {fmt::format("{}{}{}", prefix, is_norm ? "bn" : "conv", m[3].str()), is_norm ? kNorm : kConvolution};
     }
-    case Variant::densenet121: {
+    case Variant::densenet: {
       static const std::regex block(R"(^conv([2-5])_block(\d{1,2})_([012])_(conv|bn)$)");
       static const std::regex transition(R"(^pool([2-4])_(conv|bn)$)");
       if (layer == "conv1/conv" || layer == "conv1_conv") return {"features.conv0", kConvolution};
@@ -80,14 +117,15 @@ Target target_of(Variant variant, const std::string& layer) {
       if (part == "2conv") return {prefix + "conv2", kConvolution};
       return {};
     }
-    case Variant::vgg19: {
+    case Variant::vgg: {
+      if (architecture.empty()) return {};
       static const std::regex block(R"(^block([1-5])_conv([1-4])$)");
       if (layer == "fc1") return {"classifier.0", LayerKind::first_dense_of_vgg};
       if (layer == "fc2") return {"classifier.3", LayerKind::dense};
       if (layer == "predictions") return {"classifier.6", LayerKind::dense};
       if (!std::regex_match(layer, m, block)) return {};
-      constexpr int kFirst[] = {0, 5, 10, 19, 28};  // torchvision's index of each stage's first convolution
-      return {fmt::format("features.{}", kFirst[m[1].str()[0] - '1'] + 2 * (m[2].str()[0] - '1')), kConvolution};
+      return {fmt::format("features.{}", vgg_index(architecture, m[1].str()[0] - '1', m[2].str()[0] - '1')),
+              kConvolution};
     }
     case Variant::unknown:
       return {};
@@ -252,34 +290,31 @@ KerasWeights read_keras_h5(const std::filesystem::path& path) {
                             path.string()));
   }
   const std::vector<std::string> layers = read_list(file, root, "layer_names");
-  const Variant variant = variant_of({layers.begin(), layers.end()});
+  const std::set<std::string> names_of_layers(layers.begin(), layers.end());
+  const Variant variant = variant_of(names_of_layers);
 
   KerasWeights result;
+  result.architecture = architecture_of_layers(variant, names_of_layers);
   const std::string prefix = root == "/" ? "/" : root + "/";
   for (const std::string& layer : layers) {
     const std::string group = prefix + layer;
     const std::vector<std::string> names = read_list(file, group, "weight_names");
-    if (!names.empty()) add_layer(result.weights, file, group, layer, target_of(variant, layer), names);
+    if (!names.empty())
+      add_layer(result.weights, file, group, layer, target_of(variant, result.architecture, layer), names);
   }
   switch (variant) {
     case Variant::old_resnet50:
-    case Variant::new_resnet50:
-      result.architecture = "resnet50";
+    case Variant::new_resnet:
       result.stride_on = "1x1";
       result.preprocess = "caffe";
       result.bn_epsilon = variant == Variant::old_resnet50 ? 1e-3 : 1.001e-5;
-      result.variant = variant == Variant::old_resnet50 ? "ResNet-50, the old file" : "ResNet-50, the new file";
       result.weights = fold_biases(std::move(result.weights));
       break;
-    case Variant::densenet121:
-      result.architecture = "densenet121";
+    case Variant::densenet:
       result.bn_epsilon = 1.001e-5;
-      result.variant = "DenseNet-121";
       break;
-    case Variant::vgg19:
-      result.architecture = "vgg19";
+    case Variant::vgg:
       result.preprocess = "caffe";
-      result.variant = "VGG-19";
       break;
     case Variant::unknown:
       break;

@@ -1,4 +1,4 @@
-// Reading the weight files of Keras applications (.h5): ResNet-50 in its old and new file, DenseNet-121, VGG-19. Layers
+// Reading the weight files of Keras applications (.h5): ResNet-50 in its old file, ResNets, DenseNets and VGGs. Layers
 // are mapped by name and their tensors by position; the result has torchvision's names and layout. The HDF5 calls are
 // in hdf5_file.h, the choice between formats in weight_import.h. Source: keras/engine/saving.py (Keras 2),
 // keras-applications' model files.
@@ -15,11 +15,10 @@ namespace graft {
 /// Weights and what Keras's definition of the network fixes beside them.
 struct KerasWeights {
   WeightTable weights;            // torchvision's names, OIHW and (out, in); biases of ResNet's convolutions folded
-  std::string architecture;       // "resnet50", "densenet121", "vgg19"; empty when no layer name is known
-  std::string stride_on = "3x3";  // Keras's ResNet-50 is v1: "1x1"
+  std::string architecture;       // "resnet50"; empty when the layers are of none
+  std::string stride_on = "3x3";  // Keras's ResNets are v1: "1x1"
   double bn_epsilon = 1e-5;
   std::string preprocess = "torch";  // or "caffe"
-  std::string variant;               // "ResNet-50, old file" ..., for messages
 };
 
 /// Layers without a known name keep their own ("dense_1/kernel:0"), so that a comparison shows them.

@@ -24,8 +24,8 @@ void check_info(const ModelInfo& info, const std::string& file) {
   const auto expect = [&](bool is_right, const std::string& what) {
     if (!is_right) throw Error(fmt::format("model file {}: {}", file, what));
   };
-  expect(std::ranges::count(architecture_names(), info.architecture) == 1,
-         fmt::format("unknown architecture \"{}\"; use resnet50, densenet121 or vgg19", info.architecture));
+  expect(find_architecture(info.architecture) != nullptr,
+         fmt::format("unknown architecture \"{}\"; use {}", info.architecture, architecture_list()));
   expect(info.stride_on == "3x3" || info.stride_on == "1x1",
          fmt::format("stride_on is \"{}\", expected 3x3 or 1x1", info.stride_on));
   expect(info.head == "original" || info.head == "gap",

@@ -185,10 +185,7 @@ std::vector<std::string> read_labels(const std::filesystem::path& path) {
 
 ImportedWeights import_weights(const ImportRequest& request) {
   const std::string file = request.path.string();
-  if (std::ranges::count(architecture_names(), request.architecture) == 0) {
-    throw Error(
-        fmt::format("weights: unknown architecture \"{}\"; use resnet50, densenet121 or vgg19", request.architecture));
-  }
+  architecture_of(request.architecture);  // an unknown one ends it here
   const MappedFile mapped(request.path);
   ImportedWeights result;
   const std::string found = format_of(mapped.bytes(), request.path);
@@ -203,7 +200,7 @@ ImportedWeights import_weights(const ImportRequest& request) {
   }
   KerasWeights read = read_weights(request.path, result.format);
   if (!read.architecture.empty() && read.architecture != request.architecture) {
-    throw Error(fmt::format("weights {}: this is Keras's {}, not {}; give --arch {}", file, read.variant,
+    throw Error(fmt::format("weights {}: this is Keras's {}, not {}; give --arch {}", file, read.architecture,
                             request.architecture, read.architecture));
   }
   result.weights = checked_values(std::move(read.weights), file);

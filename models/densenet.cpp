@@ -1,14 +1,12 @@
 // A dense block keeps one buffer: every layer reads all channels so far and appends 32. The mean and variance of a
 // channel never change once it is written, so each slice's are computed once and shared by all layers that read it.
 #include <algorithm>
-#include <array>
 
 #include "models/constructors.h"
 
 namespace graft {
 namespace {
 
-constexpr std::array<int, 4> kLayers = {6, 12, 24, 16};
 constexpr std::int64_t kStem = 64, kGrowth = 32, kBottleneck = 128;
 
 /// norm - ReLU - 1x1 - norm - ReLU - 3x3.
@@ -102,21 +100,22 @@ class DenseBlock {
   std::vector<DenseLayer> layers_;
 };
 
-class DenseNet121 : public Network {
+class DenseNet : public Network {
  public:
-  explicit DenseNet121(const ModelInfo& info)
+  DenseNet(const Architecture& architecture, const ModelInfo& info)
       : Network(info, {"stem", "denseblock1", "transition1", "denseblock2", "transition2", "denseblock3", "transition3",
                        "denseblock4", "classifier"}),
         conv0_(place() / "features" / "conv0", {.in = 3, .out = kStem, .window = 7, .stride = 2, .padding = 3}),
         norm0_(place() / "features" / "norm0", {.channels = kStem, .epsilon = info.bn_epsilon}) {
+    const std::vector<int>& layers = architecture.depths;
     std::int64_t in = kStem;
     int block = 0;
-    for (int i = 0; i < int(kLayers.size()); ++i) {
+    for (std::size_t i = 0; i < layers.size(); ++i) {
       const std::string number = std::to_string(i + 1);
-      blocks_.emplace_back(place().in_block(++block) / "features" / ("denseblock" + number), kLayers[i], in,
+      blocks_.emplace_back(place().in_block(++block) / "features" / ("denseblock" + number), layers[i], in,
                            info.bn_epsilon);
-      in += kLayers[i] * kGrowth;
-      if (i + 1 == int(kLayers.size())) break;
+      in += layers[i] * kGrowth;
+      if (i + 1 == layers.size()) break;
       transitions_.emplace_back(place().in_block(++block) / "features" / ("transition" + number), in, info.bn_epsilon);
       in /= 2;
     }
@@ -175,6 +174,8 @@ class DenseNet121 : public Network {
 
 }  // namespace
 
-std::unique_ptr<Network> make_densenet121(const ModelInfo& info) { return std::make_unique<DenseNet121>(info); }
+std::unique_ptr<Network> make_densenet(const Architecture& architecture, const ModelInfo& info) {
+  return std::make_unique<DenseNet>(architecture, info);
+}
 
 }  // namespace graft

@@ -79,8 +79,8 @@ void initialise_head(Network& network, std::uint64_t seed) {
 }
 
 void initialise_from_scratch(Network& network, std::uint64_t seed) {
-  const bool is_vgg = network.info().architecture == "vgg19";
-  const bool is_densenet = network.info().architecture == "densenet121";
+  const Family family = architecture_of(network.info().architecture).family;
+  const bool is_vgg = family == Family::vgg, is_densenet = family == Family::densenet;
   std::uint32_t position = 0;
   double bias_bound = 0;  // of the layer whose weight came last
   for (Parameter& p : network.parameters().parameters()) {

@@ -38,9 +38,19 @@ std::unique_ptr<Network> make_network(Context& context, const ModelInfo& info) {
   expected_tensors(info.network());  // judges architecture, head and classes
   if (info.stride_on != "3x3" && info.stride_on != "1x1")
     throw Error("network: stride_on is \"" + info.stride_on + "\"; use 3x3 (ResNet v1.5) or 1x1 (v1)");
-  std::unique_ptr<Network> network = info.architecture == "resnet50"      ? make_resnet50(info)
-                                     : info.architecture == "densenet121" ? make_densenet121(info)
-                                                                          : make_vgg19(info);
+  const Architecture& architecture = architecture_of(info.architecture);
+  const auto make = [&] {
+    switch (architecture.family) {
+      case Family::resnet:
+        return make_resnet(architecture, info);
+      case Family::densenet:
+        return make_densenet(architecture, info);
+      case Family::vgg:
+        break;
+    }
+    return make_vgg(architecture, info);
+  };
+  std::unique_ptr<Network> network = make();
   network->parameters().allocate(context);
   return network;
 }

@@ -1,6 +1,6 @@
-// The three networks behind one interface: images in, logits out, whole or in parts, so that what a frozen prefix gives
-// can be kept. Each architecture is one file (resnet.cpp, densenet.cpp, vgg.cpp); weights come from files through
-// network_io.h or at random through initialise.h.
+// Networks of three families behind one interface: images in, logits out, whole or in parts, so that what a frozen
+// prefix gives can be kept. Each family is one file (resnet.cpp, densenet.cpp, vgg.cpp); weights come from files
+// through network_io.h or at random through initialise.h.
 #pragma once
 
 #include <memory>
@@ -35,7 +35,7 @@ class Network {
   Tensor run_parts(const Tensor& x, int begin, int end) const;
 
   /// The activations of the last convolutions that still have places, as pooling gets them: x [N,3,H,W] -> [N,K,h,w].
-  /// ResNet-50: what layer4 gives; DenseNet-121: norm5's output behind its ReLU; VGG-19: before the last max pooling.
+  /// ResNet: what layer4 gives; DenseNet: norm5's output behind its ReLU; VGG: before the last max pooling.
   virtual Tensor last_maps(const Tensor& x) const = 0;
   /// From those activations on: [N,K,h,w] -> logits. In evaluation mode logits_of(last_maps(x)) is forward(x).
   Tensor logits_of(const Tensor& maps) const { return run_parts(pooled_maps(maps), head_part(), parts()); }
@@ -54,8 +54,8 @@ class Network {
   Parameter& head_bias() { return parameters_.parameters()[head_begin_ + 1]; }
   bool is_head(const Parameter& parameter) const;
 
-  /// Probability of dropping, before the head and before VGG-19's second linear layer. The default is the
-  /// architecture's own: 0.5 for VGG-19's original head, else 0. Errors: outside [0, 1).
+  /// Probability of dropping, before the head and before the second linear layer of VGG. The default is the
+  /// architecture's own: 0.5 for VGG's original head, else 0. Errors: outside [0, 1).
   void set_dropout(double p);
   double dropout_probability() const { return dropout_; }
 

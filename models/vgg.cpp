@@ -1,31 +1,27 @@
-#include <array>
+#include <algorithm>
 
 #include "models/constructors.h"
 
 namespace graft {
 namespace {
 
-struct Stage {
-  int convolutions;
-  std::int64_t width;
-};
-constexpr std::array<Stage, 5> kStages = {{{2, 64}, {2, 128}, {4, 256}, {4, 512}, {4, 512}}};
 constexpr std::int64_t kSide = 7, kHidden = 4096;  // the first linear layer sees 7 x 7 pixels
 
-class Vgg19 : public Network {
+class Vgg : public Network {
  public:
-  explicit Vgg19(const ModelInfo& info)
+  Vgg(const Architecture& architecture, const ModelInfo& info)
       : Network(info, {"conv1_x", "conv2_x", "conv3_x", "conv4_x", "conv5_x", "classifier"}) {
     std::int64_t in = 3;
     int index = 0;  // in torchvision's sequence of convolution, ReLU, ..., pooling
-    for (int stage = 0; stage < int(kStages.size()); ++stage) {
-      for (int i = 0; i < kStages[stage].convolutions; ++i, index += 2) {
-        stages_[std::size_t(stage)].emplace_back(
-            place().in_block(stage) / "features" / std::to_string(index),
-            Conv2dSpec{.in = in, .out = kStages[stage].width, .window = 3, .padding = 1, .has_bias = true});
-        in = kStages[stage].width;
+    for (int stage = 0; stage < std::ssize(architecture.depths); ++stage) {
+      const std::int64_t width = std::min<std::int64_t>(512, std::int64_t{64} << stage);
+      std::vector<Conv2d>& convolutions = stages_.emplace_back();
+      for (int i = 0; i < architecture.depths[std::size_t(stage)]; ++i, index += 2) {
+        convolutions.emplace_back(place().in_block(stage) / "features" / std::to_string(index),
+                                  Conv2dSpec{.in = in, .out = width, .window = 3, .padding = 1, .has_bias = true});
+        in = width;
       }
-      pool_names_[std::size_t(stage)] = "features." + std::to_string(index++);
+      pool_names_.push_back("features." + std::to_string(index++));
     }
     const LayerPlace classifier = place().in_block(last_block()) / "classifier";
     if (info.head == "gap") {
@@ -80,13 +76,15 @@ class Vgg19 : public Network {
     return dropout(x, dropout_probability());
   }
 
-  std::array<std::vector<Conv2d>, kStages.size()> stages_;
-  std::array<std::string, kStages.size()> pool_names_;
+  std::vector<std::vector<Conv2d>> stages_;
+  std::vector<std::string> pool_names_;
   std::optional<Linear> fc1_, fc2_;
 };
 
 }  // namespace
 
-std::unique_ptr<Network> make_vgg19(const ModelInfo& info) { return std::make_unique<Vgg19>(info); }
+std::unique_ptr<Network> make_vgg(const Architecture& architecture, const ModelInfo& info) {
+  return std::make_unique<Vgg>(architecture, info);
+}
 
 }  // namespace graft

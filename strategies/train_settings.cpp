@@ -54,14 +54,14 @@ std::vector<Setting<T>> make_table() {
       row("train.from_scratch", "--from-scratch", kModel, &T::from_scratch,
           "start from random weights instead of a file"),
       row("train.arch", "--arch", kModel, &T::arch, "network of a run from scratch",
-          one_of({"resnet50", "densenet121", "vgg19"})),
+          one_of({architecture_names().begin(), architecture_names().end()})),
       row("train.head", "--head", kModel, &T::head,
-          "kind of head; auto is the model's own, gap is VGG-19's on pooled features",
+          "kind of head; auto is the model's own, gap is VGG's on pooled features",
           one_of({"auto", "original", "gap"})),
       row("train.new_head", "--new-head", kModel, &T::new_head,
           "new head even if the model's class names equal the data's"),
       row("train.dropout", "--dropout", kModel, &T::dropout,
-          "probability of dropping before the last linear layer, in VGG-19 before the last two; -1 is the network's "
+          "probability of dropping before the last linear layer, in VGG before the last two; -1 is the network's "
           "own",
           half_open(-1, 1)),
 

@@ -67,6 +67,47 @@ TEST(KerasH5, Vgg19WithItsFlattenedFirstLayer) {
   expect_torchvision_values(keras.weights);
 }
 
+struct KerasKernel {
+  std::string layer, target;  // target: torchvision's
+};
+
+/// A file of 1x1 kernels alone.
+void expect_read_as(const std::string& architecture, const std::vector<KerasKernel>& kernels) {
+  SCOPED_TRACE(architecture);
+  const TemporaryFolder folder;
+  {
+    Hdf5File file = Hdf5File::create(folder / "keras.h5");
+    std::vector<std::string> layers;
+    for (const KerasKernel& kernel : kernels) {
+      layers.push_back(kernel.layer);
+      file.create_group(kernel.layer);
+      file.write_texts(kernel.layer, "weight_names", {"kernel:0"});
+      file.write_array(kernel.layer + "/kernel:0", {1, 1, 1, 1}, std::vector<float>{1});
+    }
+    file.write_texts("/", "layer_names", layers);
+    file.close();
+  }
+  const KerasWeights keras = read_keras_h5(folder / "keras.h5");
+  EXPECT_EQ(keras.architecture, architecture);
+  for (const KerasKernel& kernel : kernels)
+    EXPECT_NE(keras.weights.find(kernel.target + ".weight"), nullptr) << kernel.target;
+}
+
+TEST(KerasH5, OtherMembersOfTheFamiliesByTheirDeepestLayers) {
+  const KerasKernel stem = {"conv1_conv", "conv1"}, shallow = {"conv2_block1_3_conv", "layer1.0.conv3"};
+  expect_read_as("resnet50", {stem, shallow, {"conv4_block6_1_conv", "layer3.5.conv1"}});
+  expect_read_as("resnet101", {stem, shallow, {"conv4_block23_1_conv", "layer3.22.conv1"}});
+  expect_read_as("resnet152", {stem, shallow, {"conv3_block8_2_conv", "layer2.7.conv2"}});
+  const KerasKernel transition = {"pool2_conv", "features.transition1.conv"};
+  expect_read_as("densenet169", {transition, {"conv5_block32_1_conv", "features.denseblock4.denselayer32.conv1"}});
+  expect_read_as("densenet201", {transition, {"conv4_block48_2_conv", "features.denseblock3.denselayer48.conv2"}});
+  expect_read_as("vgg16", {{"block1_conv1", "features.0"},
+                           {"block3_conv1", "features.10"},
+                           {"block3_conv3", "features.14"},
+                           {"block5_conv1", "features.24"}});
+  expect_read_as("", {stem, shallow, {"conv4_block37_1_conv", "layer3.36.conv1"}});
+}
+
 TEST(KerasH5, RefusesOtherFilesWithAdvice) {
   const TemporaryFolder folder;
   EXPECT_SAYS(error_lines_of([&] { read_keras_h5(fixture("keras3.weights.h5")); }), "Keras 3");
@@ -80,7 +121,7 @@ TEST(KerasH5, RefusesOtherFilesWithAdvice) {
   EXPECT_SAYS(error_lines_of([&] { read_keras_h5(folder / "theano.h5"); }), "mirrored");
   {
     Hdf5File file = Hdf5File::create(folder / "shape.h5");
-    file.write_texts("/", "layer_names", {"block1_conv1", "block3_conv4"});
+    file.write_texts("/", "layer_names", {"block1_conv1", "block3_conv1"});
     file.create_group("/block1_conv1");
     file.write_texts("/block1_conv1", "weight_names", {"W"});
     file.write_array("/block1_conv1/W", {2, 3}, std::span<const float>(kSix));

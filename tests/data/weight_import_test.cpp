@@ -181,7 +181,7 @@ TEST_F(ImportTest, ClearErrors) {
         r.path = fixture("zip.pth");
         r.is_partial = true;
       },
-      "give --arch resnet50");
+      "give --arch resnet18");
   WeightTable table;
   for (WeightTensor& tensor : densenet(3).release()) {
     if (tensor.name == "features.norm5.running_var") tensor.values[5] = -1;

@@ -86,7 +86,7 @@ TEST(Network, HeadIsTheLastLinearLayer) {
 
 TEST(Network, RefusesWhatItDoesNotKnow) {
   Context context(make_backend(test_device(DeviceKind::cpu)));
-  EXPECT_THROW(make_network(context, {.architecture = "resnet18"}), Error);
+  EXPECT_THROW(make_network(context, {.architecture = "resnet51"}), Error);
   EXPECT_THROW(make_network(context, {.architecture = "resnet50", .stride_on = "2x2"}), Error);
   EXPECT_THROW(make_network(context, {.architecture = "resnet50", .num_classes = 0}), Error);
   EXPECT_THROW(make_network(context, {.architecture = "resnet50", .head = "gap"}), Error);

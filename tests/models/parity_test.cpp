@@ -280,15 +280,18 @@ TEST_P(NetworkParity, Float32GradientsAreAsGoodAsPyTorchs) {
 
 class VariantParity : public testing::TestWithParam<const char*> {};
 
-// ResNet v1 with a large epsilon, VGG-19 on pooled features, and batch norms every second of which is fixed: in
-// DenseNet these share statistics with others that are not.
+// ResNet v1 with a large epsilon, VGG on pooled features, and batch norms every second of which is fixed: in DenseNet
+// these share statistics with others that are not. And the other members of each family.
 TEST_P(VariantParity, Float64EqualsPyTorch) {
   const Json expected = reference(GetParam());
   Trial trial(DeviceKind::reference, expected);
   expect_equal_pass(trial, expected);
 }
 
-INSTANTIATE_TEST_SUITE_P(Networks, VariantParity, testing::Values("resnet50_v1", "densenet121_fixed", "vgg19_gap"),
+INSTANTIATE_TEST_SUITE_P(Networks, VariantParity,
+                         testing::Values("resnet50_v1", "densenet121_fixed", "vgg19_gap", "resnet18", "resnet34",
+                                         "resnet101", "resnet152", "densenet169", "densenet201", "vgg11_gap",
+                                         "vgg13_gap", "vgg16_gap"),
                          [](const auto& test) { return std::string(test.param); });
 
 INSTANTIATE_TEST_SUITE_P(Networks, NetworkParity, testing::Values("resnet50", "densenet121", "vgg19"),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""PyTorch's numbers for the three networks, which tests/models/parity_test.cpp compares with.
+"""PyTorch's numbers for the networks, which tests/models/parity_test.cpp compares with.
 
 Weights, inputs, labels and projection vectors come from a formula that both sides compute
 (tests/models/models_testing.h), so the files hold results alone: logits, losses, and for every tensor the norm and
@@ -44,6 +44,11 @@ CASES = {
     "vgg19_64": {"architecture": "vgg19", "batch": 2, "size": 64, "label_smoothing": 0.0, "steps": 0,
                  "float32_batches": 8},
 }
+# The other members of each family, one step.
+for name in ("resnet18", "resnet34", "resnet101", "resnet152", "densenet169", "densenet201"):
+    CASES[name] = {"architecture": name, "batch": 2, "size": 64, "label_smoothing": 0.0, "steps": 0}
+for name in ("vgg11", "vgg13", "vgg16"):
+    CASES[f"{name}_gap"] = {"architecture": name, "batch": 2, "size": 64, "label_smoothing": 0.0, "steps": 0, "head": "gap"}
 
 
 def uniform(name, count, chunk=1 << 22):
