@@ -13,7 +13,7 @@ namespace graft {
 namespace {
 
 struct DataInspectOptions {
-  std::string data;
+  std::string data, intensity_window;
   double val_fraction = 0.2, test_fraction = 0.2;
   std::int64_t seed = 0, threads = 0;
   bool is_json = false, is_quiet = false;
@@ -39,6 +39,7 @@ std::string json_text(const Dataset& data, const DataReport& report, const std::
     all["sizes"].push_back({{"width", size.first}, {"height", size.second}, {"images", count}});
   }
   all["modes"] = report.modes;
+  if (!report.intensity_advice.empty()) all["intensity_advice"] = report.intensity_advice;
   all["grey_images"] = report.grey_images;
   all["groups"] = report.groups;
   all["duplicates"] = ordered_json::array();
@@ -100,6 +101,7 @@ std::string plain_text(const Dataset& data, const DataReport& report, const std:
   text += table.text() + fmt::format("\nsizes       {}\nmodes      ", sizes_text(report));
   for (const auto& [mode, count] : report.modes) text += fmt::format(" {} of {};", count, mode);
   text.back() = '\n';
+  if (!report.intensity_advice.empty()) text += "intensity   " + report.intensity_advice + "\n";
   if (report.grey_images > 0) text += fmt::format("grey        {} images\n", report.grey_images);
   if (report.groups > 0) text += fmt::format("groups      {}\n", report.groups);
 
@@ -128,16 +130,19 @@ std::string plain_text(const Dataset& data, const DataReport& report, const std:
 int run_inspect(const DataInspectOptions& options) {
   if (options.data.empty()) throw UsageError("data inspect: no data given; name a folder, a CSV or an .npz");
   const int threads = options.threads > 0 ? static_cast<int>(options.threads) : usable_cores();
-  const Dataset data = Dataset::open({.path = options.data,
-                                      .val_fraction = options.val_fraction,
-                                      .test_fraction = options.test_fraction,
-                                      .seed = static_cast<std::uint64_t>(options.seed),
-                                      .skip_bad = true,
-                                      .decodes_all = false,
-                                      .for_training = false,
-                                      .finds_copies = true,
-                                      .threads = threads});
-  const DataReport report = inspect(data, threads);
+  const Dataset data =
+      Dataset::open({.path = options.data,
+                     .val_fraction = options.val_fraction,
+                     .test_fraction = options.test_fraction,
+                     .seed = static_cast<std::uint64_t>(options.seed),
+                     .skip_bad = true,
+                     .decodes_all = false,
+                     .for_training = false,
+                     .finds_copies = true,
+                     .threads = threads,
+                     .window = parse_intensity_window(options.intensity_window, "--intensity-window")});
+  DataReport report = inspect(data, threads);
+  if (!options.intensity_window.empty()) report.intensity_advice.clear();
   print_result(options.is_json ? json_text(data, report, options.data) : plain_text(data, report, options.data));
   return 0;
 }
@@ -153,6 +158,8 @@ void add_data_inspect_verb(Command& data) {
   };
   verb.option(share("--val-fraction", "share held out where there is no val/"), options->val_fraction);
   verb.option(share("--test-fraction", "share held out where there are no splits"), options->test_fraction);
+  verb.option({.flag = "--intensity-window", .group = "Data", .help = "LOW,HIGH: as training would be told"},
+              options->intensity_window);
   verb.option({.flag = "--seed", .group = "Data", .help = "of the split", .min = 0}, options->seed);
   verb.option({.flag = "--threads", .group = "Data", .help = "threads that decode; 0 is all cores", .min = 0},
               options->threads);

@@ -37,6 +37,8 @@ std::vector<std::string> differences(const ModelInfo& info) {
     lines.push_back(fmt::format("batch norms have an epsilon of {:g}", info.bn_epsilon));
   if (info.head == "gap")
     lines.push_back("the head is one linear layer 512 to classes behind a global average pooling");
+  if (info.window)
+    lines.push_back(fmt::format("images of 16 bits: {} is black and {} is white", info.window->low, info.window->high));
   const ModelInfo torch;
   if (info.channel_order != torch.channel_order || info.input_scale != torch.input_scale || info.mean != torch.mean ||
       info.std != torch.std)

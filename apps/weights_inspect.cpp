@@ -30,6 +30,7 @@ nlohmann::ordered_json info_json(const ModelInfo& info) {
           {"input_scale", info.input_scale},
           {"mean", info.mean},
           {"std", info.std},
+          {"intensity_window", info.window ? nlohmann::ordered_json(to_string(*info.window)) : nullptr},
           {"class_names", info.class_names},
           {"source", info.source},
           {"source_sha256", info.source_sha256},
@@ -100,6 +101,7 @@ std::string plain_text(const WeightFileReport& report, const std::string& file) 
         info->input_size, info->resize, info->channel_order, info->input_scale, info->mean[0], info->mean[1],
         info->mean[2], info->std[0], info->std[1], info->std[2], info->stride_on, info->bn_epsilon, info->source,
         info->source_sha256);
+    if (info->window) text += fmt::format("  window   {} of images of 16 bits\n", to_string(*info->window));
     if (!info->random_tensors.empty()) text += fmt::format("  random   {} tensors\n", info->random_tensors.size());
   }
   for (const auto& [key, value] : report.metadata) text += fmt::format("  {}: {}\n", key, metadata_text(value));

@@ -1,6 +1,9 @@
 #include "data/copies.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <bit>
 #include <map>
 
 #include "data/parallel.h"
@@ -17,6 +20,24 @@ bool is_grey(const Image& image) {
 }
 
 }  // namespace
+
+std::string intensity_advice(const Copies& copies) {
+  constexpr int kHalf = 32768;
+  std::int64_t images = 0;
+  int largest = 0;
+  for (const ImageTrace& trace : copies.traces) {
+    if (!trace.failure.empty() || trace.info.bits != 16 || trace.info.largest == 0) continue;
+    ++images;
+    largest = std::max(largest, trace.info.largest);
+  }
+  if (images == 0 || largest >= kHalf) return "";
+  return fmt::format(
+      "{} of 16 bits with numbers up to {}, of which the high byte alone leaves {} levels of grey: give "
+      "--intensity-window "
+      "0,{}",
+      images == 1 ? "an image is" : fmt::format("{} images are", images), largest, largest / 256 + 1,
+      int(std::bit_ceil(unsigned(largest) + 1) - 1));
+}
 
 Copies find_copies(std::int64_t count, const std::function<Image(std::int64_t, ImageInfo*)>& load, int threads) {
   const auto n = static_cast<std::size_t>(count);

@@ -57,6 +57,10 @@ struct Copies {
   std::vector<NearPair> near;                    // of images that are the first of their kind
 };
 
+/// What to do where files of 16 bits use less than half of their range, so that the high byte alone is a coarse
+/// picture: "12 images have 16 bits and numbers up to 4095: …". Empty where none does.
+std::string intensity_advice(const Copies& copies);
+
 /// Reads images 0 … count-1, each once. Unreadable ones are copies of none. The result does not depend on `threads`.
 Copies find_copies(std::int64_t count, const std::function<Image(std::int64_t, ImageInfo*)>& load, int threads);
 

@@ -22,13 +22,13 @@ namespace graft {
 namespace fs = std::filesystem;
 namespace {
 
-Listing list_source(const fs::path& path) {
+Listing list_source(const fs::path& path, const std::optional<IntensityWindow>& window) {
   if (!fs::exists(path)) {
     throw Error(fmt::format("data: {} does not exist; expected a folder, a .csv or a MedMNIST .npz", path.string()));
   }
-  if (fs::is_directory(path)) return list_folder(path);
+  if (fs::is_directory(path)) return list_folder(path, window);
   const std::string extension = path.extension().string();
-  if (extension == ".csv") return list_csv(path);
+  if (extension == ".csv") return list_csv(path, window);
   if (extension == ".npz") return list_npz(path);
   throw Error(fmt::format("data: {}: unknown kind of file '{}'; expected a folder, a .csv or a MedMNIST .npz",
                           path.string(), extension));
@@ -113,7 +113,7 @@ std::string_view to_string(Split split) {
 Dataset Dataset::open(const DatasetSpec& spec) {
   Listing listing;
   try {
-    listing = list_source(spec.path);
+    listing = list_source(spec.path, spec.window);
   } catch (const fs::filesystem_error& error) {
     throw Error(fmt::format("data: cannot list {}: {}; check permissions", spec.path.string(), error.code().message()));
   }

@@ -51,6 +51,8 @@ struct DatasetSpec {
   /// Look for copies (copies.h), whoever splits the set; it is done in any case where images are held out.
   bool finds_copies = false;
   int threads = 1;
+  /// For files of 16 bits; without one their high byte is kept.
+  std::optional<IntensityWindow> window = {};
   /// What is decoded while opening stays in memory, up to so many bytes, until load() has given it away once; not so
   /// test images.
   std::int64_t kept_bytes = 0;

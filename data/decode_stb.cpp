@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -19,6 +20,7 @@
 #define STB_IMAGE_STATIC
 #define STBI_NO_JPEG
 #define STBI_NO_HDR
+#define STBI_NO_PNM  // version 2.27 takes files of 16 bits for little-endian: decode_pnm.cpp reads them
 #define STBI_NO_LINEAR
 #define STBI_NO_STDIO
 #define STBI_FAILURE_USERMSG
@@ -41,7 +43,6 @@ std::string_view format_of(std::span<const std::uint8_t> bytes) {
   if (starts("\x89PNG")) return "PNG";
   if (starts("BM")) return "BMP";
   if (starts("GIF8")) return "GIF";
-  if (starts("P5") || starts("P6")) return "PNM";
   return "other";
 }
 
@@ -75,7 +76,8 @@ struct Source {
 
 }  // namespace
 
-Image decoders::decode_with_stb(std::span<const std::uint8_t> bytes, std::string_view name, ImageInfo& info) {
+Image decoders::decode_with_stb(std::span<const std::uint8_t> bytes, std::string_view name, ImageInfo& info,
+                                const std::optional<IntensityWindow>& window) {
   if (bytes.size() > 0x7FFFFFFF) throw Error(fmt::format("cannot decode {}: larger than 2 GB", name));
   const int size = static_cast<int>(bytes.size());
   int width = 0, height = 0, channels = 0;
@@ -89,14 +91,26 @@ Image decoders::decode_with_stb(std::span<const std::uint8_t> bytes, std::string
   info = {format_of(bytes), channels, stbi_is_16_bit_from_memory(bytes.data(), size) != 0 ? 16 : 8};
   Source source{bytes};
   const stbi_io_callbacks callbacks{Source::read, Source::skip, Source::is_at_end};
-  const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
-      stbi_load_from_callbacks(&callbacks, &source, &width, &height, &channels, 3), stbi_image_free);
+  const bool is_wide = info.bits == 16;
+  const std::unique_ptr<void, void (*)(void*)> pixels(
+      is_wide ? static_cast<void*>(stbi_load_16_from_callbacks(&callbacks, &source, &width, &height, &channels, 3))
+              : stbi_load_from_callbacks(&callbacks, &source, &width, &height, &channels, 3),
+      stbi_image_free);
   if (!pixels) fail();
   // Below 32 bytes, stb_image's look at the signature may itself reach the end.
   if (source.is_short && bytes.size() >= 32) {
     throw Error(fmt::format("cannot decode {}: the {} image is truncated", name, info.format));
   }
-  return {height, width, std::vector<std::uint8_t>(pixels.get(), pixels.get() + std::int64_t{3} * height * width)};
+  Image image{height, width, std::vector<std::uint8_t>(std::size_t{3} * std::size_t(height) * std::size_t(width))};
+  if (is_wide) {
+    WideSamples bytes_of(window);
+    const auto* samples = static_cast<const std::uint16_t*>(pixels.get());
+    std::transform(samples, samples + image.rgb.size(), image.rgb.begin(), std::ref(bytes_of));
+    info.largest = bytes_of.largest();
+  } else {
+    std::copy_n(static_cast<const std::uint8_t*>(pixels.get()), image.rgb.size(), image.rgb.begin());
+  }
+  return image;
 }
 
 namespace {

@@ -69,7 +69,7 @@ struct Layout {
 };
 
 /// Grey and RGB scanlines of 8 or 16 bits, the common case: exact, and alpha is dropped rather than multiplied in.
-Image read_scanlines(TIFF* file, const Layout& layout, std::string_view name) {
+Image read_scanlines(TIFF* file, const Layout& layout, std::string_view name, WideSamples& bytes_of) {
   Image image = Image::blank(layout.height, layout.width);
   std::vector<std::uint8_t> line(static_cast<std::size_t>(TIFFScanlineSize(file)));
   const std::size_t needed = std::size_t{layout.width} * layout.channels * (layout.bits / 8);
@@ -90,7 +90,7 @@ Image read_scanlines(TIFF* file, const Layout& layout, std::string_view name) {
         } else {
           std::uint16_t wide = 0;  // libtiff has brought it into this machine's byte order
           std::memcpy(&wide, line.data() + 2 * sample, 2);
-          value = static_cast<std::uint8_t>(wide >> 8);
+          value = bytes_of(wide);
         }
         out[3 * x + c] = value ^ flip;
       }
@@ -125,7 +125,8 @@ bool is_tiff(std::span<const std::uint8_t> bytes) {
   return is_little || is_big;
 }
 
-Image decode_tiff(std::span<const std::uint8_t> bytes, std::string_view name, ImageInfo& info) {
+Image decode_tiff(std::span<const std::uint8_t> bytes, std::string_view name, ImageInfo& info,
+                  const std::optional<IntensityWindow>& window) {
   install_handlers();
   last_message.clear();
   Source source{bytes};
@@ -154,7 +155,17 @@ Image decode_tiff(std::span<const std::uint8_t> bytes, std::string_view name, Im
   const bool is_rgb = layout.photometric == PHOTOMETRIC_RGB && layout.channels >= 3;
   const bool is_plain = (layout.bits == 8 || layout.bits == 16) && layout.planar == PLANARCONFIG_CONTIG &&
                         layout.orientation == ORIENTATION_TOPLEFT && TIFFIsTiled(file.get()) == 0;
-  if (is_plain && (is_grey || is_rgb)) return read_scanlines(file.get(), layout, name);
+  if (is_plain && (is_grey || is_rgb)) {
+    WideSamples bytes_of(window);
+    Image image = read_scanlines(file.get(), layout, name, bytes_of);
+    info.largest = bytes_of.largest();
+    return image;
+  }
+  if (window && layout.bits == 16)
+    throw Error(
+        fmt::format("cannot decode {}: a TIFF of 16 bits in tiles, planes or turned takes no intensity window; convert "
+                    "it to a plain one",
+                    name));
   return read_rgba(file.get(), layout, name);
 }
 

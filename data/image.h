@@ -4,7 +4,9 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -32,21 +34,45 @@ struct Image {
   friend bool operator==(const Image&, const Image&) = default;
 };
 
+/// Numbers of a 16-bit file that become black and white. Those between keep their distances, rounded; others are cut
+/// off.
+struct IntensityWindow {
+  std::int64_t low = 0, high = 65535;
+
+  std::uint8_t operator()(std::int64_t value) const {
+    if (value <= low) return 0;
+    if (value >= high) return 255;
+    return static_cast<std::uint8_t>(((value - low) * 510 / (high - low) + 1) / 2);
+  }
+  friend bool operator==(const IntensityWindow&, const IntensityWindow&) = default;
+};
+
+/// "0,4095"; an empty text is no window. Errors (UsageError, begun by `setting`): anything else than two whole numbers
+/// with 0 <= low < high <= 65535.
+std::optional<IntensityWindow> parse_intensity_window(std::string_view text, std::string_view setting);
+std::string to_string(const IntensityWindow& window);
+
 /// What a file holds, before it became RGB.
 struct ImageInfo {
   std::string_view format;  // "JPEG", "PNG", "TIFF", "BMP", "GIF", "PNM", "DICOM", "other"
   int channels = 3;         // 1 grey, 2 grey + alpha, 3 RGB (palettes too), 4 RGB + alpha or CMYK
   int bits = 8;             // per channel
+  int largest = 0;          // number in a file of 16 bits, unless the file says which number is white
 };
 
-/// Decodes a JPEG (libjpeg-turbo), TIFF (libtiff), DICOM (DCMTK, where the build has it) or PNG, BMP, GIF, TGA, PNM
-/// (stb_image); the contents decide, not the name. The bytes equal Pillow's `Image.open(path).convert("RGB")`: grey is
-/// replicated, alpha dropped, the first page or frame taken, EXIF orientation ignored. One difference: 16-bit images
-/// keep their high byte, where Pillow clips grey. A DICOM picture comes as its file wants it seen: rescaled, through
-/// its first VOI table or window (or from its smallest number to its largest), inverted where the file is. Errors:
-/// unknown contents, corrupt or truncated data; the message names `name`. NoDecoder: the DICOM module cannot be opened.
-Image decode_image(std::span<const std::uint8_t> bytes, std::string_view name, ImageInfo* info = nullptr);
-Image decode_image(const std::filesystem::path& path, ImageInfo* info = nullptr);
+/// Decodes a JPEG (libjpeg-turbo), TIFF (libtiff), DICOM (DCMTK, where the build has it), PNM (binary PGM
+/// and PPM) or PNG, BMP, GIF, TGA (stb_image); the contents decide, not the name. The bytes equal Pillow's
+/// `Image.open(path).convert("RGB")`: grey is replicated, alpha dropped, the first page or frame taken, EXIF
+/// orientation ignored. One difference: of 16-bit images the high byte is kept, where Pillow clips grey, or what
+/// `window` makes of them. A PNM file says itself which number is white; without a window it is followed. A DICOM
+/// picture comes as its file wants it seen: rescaled, through its first VOI table or window (or from its smallest
+/// number to its largest), inverted where the file is. Errors: unknown contents, corrupt or truncated data, 16 bits in
+/// a form that no window is applied to (a tiled TIFF); the message names `name`. NoDecoder: the DICOM module cannot be
+/// opened.
+Image decode_image(std::span<const std::uint8_t> bytes, std::string_view name, ImageInfo* info = nullptr,
+                   const std::optional<IntensityWindow>& window = {});
+Image decode_image(const std::filesystem::path& path, ImageInfo* info = nullptr,
+                   const std::optional<IntensityWindow>& window = {});
 
 /// Whether a file name ends in an extension that decode_image reads (.jpg .jpeg .png .bmp .gif .tif .tiff .tga .ppm
 /// .pgm .pnm, in any case, and with DCMTK .dcm .dicom). Folders are filtered by it.

@@ -43,6 +43,7 @@ DataReport inspect(const Dataset& data, int threads) {
     report.grey_images += seen.is_grey ? 1 : 0;
   }
   report.groups = static_cast<std::int64_t>(groups.size());
+  report.intensity_advice = intensity_advice(copies);
   report.near_pairs = std::ssize(copies.near);
   report.leaks = find_leaks(data.samples(), copies);
   for (const auto& members : copies.equal) {

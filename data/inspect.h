@@ -26,6 +26,7 @@ struct DataReport {
   std::array<std::vector<std::int64_t>, 3> counts;                      // [split][class]
   std::map<std::pair<std::int64_t, std::int64_t>, std::int64_t> sizes;  // (width, height) -> images
   std::map<std::string, std::int64_t> modes;                            // "JPEG RGB 8-bit" -> images
+  std::string intensity_advice;                                         // of files of 16 bits (copies.h)
   std::int64_t grey_images = 0;  // all three channels equal everywhere, whatever the mode says
   std::int64_t groups = 0;       // distinct, not counting empty ones
   std::vector<DuplicateSet> duplicates;

@@ -93,6 +93,8 @@ ModelInfo info_from(const Hdf5File& file, const std::string& path) {
   info.input_scale = read_one(file, "input_scale", path);
   info.mean = read_three(file, "mean", path);
   info.std = read_three(file, "std", path);
+  if (file.has_attribute("/", "intensity_window"))
+    info.window = parse_intensity_window(file.read_text("/", "intensity_window"), "model file " + path);
   info.class_names = file.read_texts("/", "class_names");
   info.source = file.read_text("/", "source");
   info.source_sha256 = file.read_text("/", "source_sha256");
@@ -237,6 +239,7 @@ void write_model_file(const std::filesystem::path& path, const ModelInfo& info, 
   file.write_number("/", "input_scale", info.input_scale);
   file.write_numbers("/", "mean", {info.mean.begin(), info.mean.end()});
   file.write_numbers("/", "std", {info.std.begin(), info.std.end()});
+  if (info.window) file.write_text("/", "intensity_window", to_string(*info.window));
   file.write_texts("/", "class_names", info.class_names);
   file.write_text("/", "source", info.source);
   file.write_text("/", "source_sha256", info.source_sha256);

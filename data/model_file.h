@@ -3,7 +3,7 @@
 //
 //   / (attributes)   format = "graft-model", format_version, architecture, stride_on, bn_epsilon, num_classes, head,
 //                    input_size, resize, channel_order, input_scale, mean, std, class_names, source, source_sha256,
-//                    random_tensors (only of partial imports)
+//                    random_tensors (only of partial imports), intensity_window (only where one is used)
 //   /weights/<name>  float32, or float64 where the table holds exact doubles; one checksummed chunk each
 //   /optimizer, /state  arrays of a checkpoint, texts as attributes
 #pragma once
@@ -12,11 +12,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "data/architectures.h"
 #include "data/hdf5_file.h"
+#include "data/image.h"
 #include "data/weight_table.h"
 
 namespace graft {
@@ -36,6 +38,7 @@ struct ModelInfo {
   double input_scale = 255;
   std::array<double, 3> mean = {0.485, 0.456, 0.406};  // in channel order
   std::array<double, 3> std = {0.229, 0.224, 0.225};
+  std::optional<IntensityWindow> window;  // of 16-bit files; none keeps their high byte
   std::vector<std::string> class_names;  // empty, or num_classes of them
   std::string source;
   std::string source_sha256;

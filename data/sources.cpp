@@ -23,13 +23,15 @@ namespace {
 
 class FileSource : public ImageSource {
  public:
-  explicit FileSource(std::vector<fs::path> files) : files_(std::move(files)) {}
+  FileSource(std::vector<fs::path> files, const std::optional<IntensityWindow>& window)
+      : files_(std::move(files)), window_(window) {}
   Image load(std::int64_t i, ImageInfo* info) const override {
-    return decode_image(files_[static_cast<std::size_t>(i)], info);
+    return decode_image(files_[static_cast<std::size_t>(i)], info, window_);
   }
 
  private:
   std::vector<fs::path> files_;
+  std::optional<IntensityWindow> window_;
 };
 
 /// Names of the folders in a folder, in byte order; hidden ones are passed over.
@@ -234,7 +236,7 @@ std::vector<std::int64_t> read_labels(const fs::path& file, const std::string& k
 
 }  // namespace
 
-Listing list_folder(const fs::path& folder) {
+Listing list_folder(const fs::path& folder, const std::optional<IntensityWindow>& window) {
   Listing listing;
   std::vector<SplitFolder> parts = split_folders(folder);
   listing.has_splits = !parts.empty();
@@ -280,11 +282,11 @@ Listing list_folder(const fs::path& folder) {
     }
   }
   note_other_files(folder, others, listing);
-  listing.source = std::make_shared<FileSource>(std::move(files));
+  listing.source = std::make_shared<FileSource>(std::move(files), window);
   return listing;
 }
 
-Listing list_csv(const fs::path& file) {
+Listing list_csv(const fs::path& file, const std::optional<IntensityWindow>& window) {
   const std::string name = file.string();
   const CsvTable table = parse_csv(read_text(file), name);
   const auto require = [&](std::string_view column) {
@@ -327,7 +329,7 @@ Listing list_csv(const fs::path& file) {
                                .group = group_at ? row[*group_at] : std::string()});
     files.push_back(folder / row[path_at]);  // an absolute path replaces the folder
   }
-  listing.source = std::make_shared<FileSource>(std::move(files));
+  listing.source = std::make_shared<FileSource>(std::move(files), window);
   return listing;
 }
 

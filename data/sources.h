@@ -19,8 +19,9 @@ struct Listing {
   std::vector<std::string> notes;  // what was left out
 };
 
-Listing list_folder(const std::filesystem::path& folder);
-Listing list_csv(const std::filesystem::path& file);
+/// `window`: for files of 16 bits (image.h).
+Listing list_folder(const std::filesystem::path& folder, const std::optional<IntensityWindow>& window);
+Listing list_csv(const std::filesystem::path& file, const std::optional<IntensityWindow>& window);
 Listing list_npz(const std::filesystem::path& file);
 
 }  // namespace graft

@@ -107,6 +107,7 @@ bool take_metadata(ModelInfo& info, const std::map<std::string, std::string>& me
   info.input_scale = numbers("input_scale", 1)[0];
   std::ranges::copy(numbers("mean", 3), info.mean.begin());
   std::ranges::copy(numbers("std", 3), info.std.begin());
+  info.window = parse_intensity_window(text("intensity_window"), fmt::format("weights {}: intensity_window", file));
   const json names = json::parse(text("class_names"), nullptr, false);
   if (names.is_array() && info.class_names.empty() && std::ssize(names) == info.num_classes &&
       std::ranges::all_of(names, &json::is_string))

@@ -192,6 +192,7 @@ std::map<std::string, std::string> model_metadata(const ModelInfo& info) {
                                        {"mean", list(info.mean)},
                                        {"std", list(info.std)},
                                        {"source_sha256", info.source_sha256}};
+  if (info.window) m["intensity_window"] = to_string(*info.window);
   if (!info.class_names.empty())
     m["class_names"] = nlohmann::json(info.class_names).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   return m;

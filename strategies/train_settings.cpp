@@ -125,6 +125,8 @@ std::vector<Setting<T>> make_table() {
           range(0, 16384)),
       row("train.resize", "--resize", kData, &T::resize,
           "shorter side before the crop in pixels; 0 is the model's, scaled with the size", range(0)),
+      row("train.intensity_window", "--intensity-window", kData, &T::intensity_window,
+          "LOW,HIGH: numbers of 16-bit files that become black and white; without it their high byte is kept"),
       row("train.shuffle", "--no-shuffle", kData, &T::shuffle, "put the images in a new order every epoch",
           off_switch()),
       row("train.val_fraction", "--val-fraction", kData, &T::val_fraction,
@@ -262,6 +264,10 @@ void set_by_key(TrainSettings& settings, std::string_view key, const SettingValu
   unknown_key(settings, key);
 }
 
+std::optional<IntensityWindow> intensity_window(const TrainSettings& settings) {
+  return parse_intensity_window(settings.intensity_window, "train.intensity_window");
+}
+
 Precision precision_on(const TrainSettings& s, const Device& device) {
   if (s.precision == "f32") return Precision::f32;
   if (s.precision == "tf32") return Precision::tf32;
@@ -279,6 +285,7 @@ void check_start(const TrainSettings& s, std::string_view verb) {
   if (s.nesterov && s.momentum == 0) throw UsageError("train.nesterov: needs a momentum above 0");
   parse_frozen_channels(s.freeze_channels);
   parse_leak_kinds(s.allow_leaks, "train.allow_leaks");
+  intensity_window(s);
   if (s.dropout != -1 && s.dropout < 0) throw UsageError("train.dropout: expects -1 or 0 to 1");
   const StrategyInfo& strategy = find_strategy(s.strategy);
   for (const auto& [key, value] : s.strategy_settings)

@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include "data/image.h"
 #include "kernels/backend.h"
 #include "strategies/settings.h"
 
@@ -45,6 +46,7 @@ struct TrainSettings {
 
   // Data
   std::int64_t size = 0, resize = 0;
+  std::string intensity_window;
   std::string augment = "none";
   double crop_scale_min = -1, horizontal_flip = -1, vertical_flip = -1, rotation_degrees = -1, brightness = -1,
          contrast = -1, saturation = -1;
@@ -73,6 +75,9 @@ void set_by_key(TrainSettings& settings, std::string_view key, const SettingValu
 /// Names the strategy and adopts the defaults that it brings (StrategyInfo::defaults) for settings that still have
 /// graft's; those of the strategy named before are taken back. Errors (UsageError): an unknown name.
 void choose_strategy(TrainSettings& settings, std::string_view name);
+
+/// For files of 16 bits; none keeps their high byte. Errors (UsageError): the setting is no window.
+std::optional<IntensityWindow> intensity_window(const TrainSettings& settings);
 
 /// What the settings' precision means on a device: "auto" is the device's own.
 Precision precision_on(const TrainSettings& settings, const Device& device);

@@ -138,7 +138,8 @@ std::vector<GradCam> Explainer::explain(std::span<const std::string> images, std
   std::vector<Image> inputs{std::size_t(n)};
   parallel_for(n, loader_threads(0, 0), [&](std::int64_t i) {
     Image& input = inputs[std::size_t(i)];
-    input = resize_and_crop(decode_image(std::filesystem::path(images[std::size_t(i)])), transform.resize, side);
+    const std::filesystem::path file = images[std::size_t(i)];
+    input = resize_and_crop(decode_image(file, nullptr, info().window), transform.resize, side);
     normalize(pixels.data() + i * size, input);
   });
   const Tensor x = images_to_device(network_->context(), pixels, {n, 3, side, side});

@@ -244,6 +244,7 @@ Dataset open_dataset(const TrainSettings& s, bool finds_copies, const std::atomi
                         .skip_bad = s.skip_bad,
                         .finds_copies = finds_copies,
                         .threads = loader_threads(s.loader_threads, s.threads),
+                        .window = intensity_window(s),
                         .kept_bytes = kept_bytes,
                         .stop = stop});
 }

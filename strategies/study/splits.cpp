@@ -97,7 +97,8 @@ std::vector<StudySplit> make_splits(const StudySpec& spec, const StudyDataset& d
                                       .decodes_all = decodes_all,
                                       .for_training = spec.folds == 0,
                                       .finds_copies = decodes_all && (s.leak_check || spec.folds > 0),
-                                      .threads = threads});
+                                      .threads = threads,
+                                      .window = intensity_window(s)});
   std::vector<StudySplit> splits;
   if (spec.folds == 0) splits.push_back({data.class_names(), data.samples(), data.skipped(), {}});
   if (spec.folds > 0) {
@@ -135,8 +136,8 @@ std::string split_key(const StudySpec& spec, const StudyDataset& dataset) {
   std::string key = fmt::format(
       "path {}, folds {}, train_per_class {}, val_per_class {}, test_per_class {}, split_seed {}", dataset.path,
       spec.folds, spec.train_per_class, spec.val_per_class, spec.test_per_class, spec.split_seed);
-  return key +
-         fmt::format(", val_fraction {}, test_fraction {}, skip_bad {}", s.val_fraction, s.test_fraction, s.skip_bad);
+  key += fmt::format(", val_fraction {}, test_fraction {}, skip_bad {}", s.val_fraction, s.test_fraction, s.skip_bad);
+  return s.intensity_window.empty() ? key : key + ", intensity_window " + s.intensity_window;
 }
 
 }  // namespace graft

@@ -62,7 +62,7 @@ bool lists_all(const SplitNames& split_of, const Dataset& dataset) {
 
 /// The data, held out from as training would if its split is to be known from the data; `split_of` is emptied if it is
 /// of other images.
-Dataset open_to_evaluate(const EvaluateSettings& s, SplitNames& split_of) {
+Dataset open_to_evaluate(const EvaluateSettings& s, const ModelInfo& info, SplitNames& split_of) {
   DatasetSpec spec{.path = s.data,
                    .val_fraction = s.val_fraction,
                    .test_fraction = s.test_fraction,
@@ -71,7 +71,8 @@ Dataset open_to_evaluate(const EvaluateSettings& s, SplitNames& split_of) {
                    .decodes_all = s.skip_bad,
                    .for_training = false,
                    .needs_val = s.split == "train" || s.split == "val",
-                   .threads = loader_threads(0, s.threads)};
+                   .threads = loader_threads(0, s.threads),
+                   .window = info.window};
   if (split_of.empty() && s.split != "all") return Dataset::open(spec);
   DatasetSpec as_it_is = spec;
   as_it_is.val_fraction = as_it_is.test_fraction = 0;
@@ -101,7 +102,7 @@ EvaluationResult evaluate(Context& context, const EvaluateSettings& s, ProgressS
   const std::filesystem::path path = model_file_of(s.model);
   const std::unique_ptr<Network> network = trained_network(context, path, s.size);
   SplitNames split_of = splits_of_run(s.model);
-  const Dataset dataset = open_to_evaluate(s, split_of);
+  const Dataset dataset = open_to_evaluate(s, network->info(), split_of);
   for (const BadImage& bad : dataset.skipped()) progress.note("skipped " + bad.path + ": " + bad.reason);
   const std::vector<std::int32_t> map = class_map(network->info(), dataset.class_names());
   const std::vector<std::int64_t> samples = choose_samples(dataset, split_of, s.split);

@@ -40,7 +40,8 @@ PredictResult predict(Context& context, const PredictSettings& s, ProgressSink& 
     std::vector<std::string> reasons(static_cast<std::size_t>(n));
     parallel_for(n, loader_threads(0, s.threads), [&](std::int64_t i) {
       try {
-        const std::vector<float> image = prepare(decode_image(files[std::size_t(first + i)]), transform);
+        const std::vector<float> image =
+            prepare(decode_image(files[std::size_t(first + i)], nullptr, network->info().window), transform);
         std::ranges::copy(image, pixels.begin() + i * side * side * 3);
       } catch (const NoDecoder&) {
         throw;

@@ -72,6 +72,7 @@ std::map<std::string, std::string> keys_of(std::string_view toml) {
 std::map<std::string, std::string> keys_of_run(const std::filesystem::path& config_toml) {
   std::map<std::string, std::string> keys = keys_of(read_text(config_toml));
   keys.try_emplace("train.monitor", "\"macro_accuracy\"");
+  keys.try_emplace("train.intensity_window", "\"\"");
   return keys;
 }
 

@@ -61,6 +61,7 @@ ModelInfo starting_info(const TrainSettings& s) {
   }
   if (s.head != "auto") info.head = s.head;
   set_input_size(info, s.size, s.resize);
+  info.window = intensity_window(s);
   return info;
 }
 
@@ -79,6 +80,7 @@ StartingModel starting_model(Context& context, const TrainSettings& s, const std
   info.class_names = class_names;
   info.random_tensors.clear();
   set_input_size(info, s.size, s.resize);
+  info.window = intensity_window(s);
 
   StartingModel model{.network = make_network(context, info), .sha256 = {}, .notes = {}};
   Network& network = *model.network;
@@ -94,6 +96,11 @@ StartingModel starting_model(Context& context, const TrainSettings& s, const std
                     class_names.size() > 8 ? ", …" : ""));
   else
     model.notes.push_back("the model's class names equal the data's: its head is kept");
+  if (file.info.window && !info.window)
+    model.notes.push_back(fmt::format(
+        "the model has seen images of 16 bits through the window {}; this run takes their high byte, unless "
+        "--intensity-window says otherwise",
+        to_string(*file.info.window)));
   if (!file.info.random_tensors.empty())
     model.notes.push_back(
         fmt::format("{} tensors that the model file lacks start at random", file.info.random_tensors.size()));

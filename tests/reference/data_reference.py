@@ -106,10 +106,13 @@ def write_images():
         values = rng.integers(0, 65536, shape)
         (OUT / name).write_bytes(png16(values))
         high = (values >> 8).astype(np.uint8)
-        files[name] = {"height": 9, "width": 14, "sha256": digest(Image.fromarray(high))}
+        low = (values & 255).astype(np.uint8)
+        files[name] = {"height": 9, "width": 14, "sha256": digest(Image.fromarray(high)),
+                       "low_sha256": digest(Image.fromarray(low))}
     values = rng.integers(0, 65536, (9, 14)).astype(np.uint16)
     Image.fromarray(values).save(OUT / "tiff_grey16.tif")
-    files["tiff_grey16.tif"] = {"height": 9, "width": 14, "sha256": digest(Image.fromarray((values >> 8).astype(np.uint8)))}
+    files["tiff_grey16.tif"] = {"height": 9, "width": 14, "sha256": digest(Image.fromarray((values >> 8).astype(np.uint8))),
+                                "low_sha256": digest(Image.fromarray((values & 255).astype(np.uint8)))}
     return files
 
 
