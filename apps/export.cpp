@@ -33,7 +33,7 @@ std::vector<std::string> differences(const ModelInfo& info) {
   std::vector<std::string> lines;
   if (info.stride_on == "1x1")
     lines.push_back("strides are on the 1x1 convolutions: swap conv1's and conv2's in layer2.0, layer3.0 and layer4.0");
-  if (info.bn_epsilon != ModelInfo{}.bn_epsilon && architecture_of(info.architecture).family != Family::vgg)
+  if (info.bn_epsilon != ModelInfo{}.bn_epsilon && architecture_of(info.architecture).has_norms)
     lines.push_back(fmt::format("batch norms have an epsilon of {:g}", info.bn_epsilon));
   if (info.head == "gap")
     lines.push_back("the head is one linear layer 512 to classes behind a global average pooling");

@@ -24,7 +24,7 @@ import time
 import torch
 
 ARCHITECTURES = [f"resnet{n}" for n in (18, 34, 50, 101, 152)] + [f"densenet{n}" for n in (121, 169, 201)] + \
-    [f"vgg{n}" for n in (11, 13, 16, 19)]
+    [f"vgg{n}{norm}" for n in (11, 13, 16, 19) for norm in ("", "_bn")]
 DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16}
 
 

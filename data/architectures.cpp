@@ -92,13 +92,14 @@ std::vector<NamedShape> densenet(const Architecture& architecture, std::int64_t 
 std::vector<NamedShape> vgg(const Architecture& architecture, std::int64_t num_classes, bool has_gap_head) {
   TensorList list;
   std::int64_t in = 3;
-  int index = 0;  // in torchvision's sequence of convolution, ReLU, ..., pooling
+  int index = 0;  // in torchvision's sequence of convolution, perhaps batch norm, ReLU, ..., pooling
   for (std::size_t stage = 0; stage < architecture.depths.size(); ++stage) {
     const std::int64_t width = std::min<std::int64_t>(512, std::int64_t{64} << stage);
     for (int i = 0; i < architecture.depths[stage]; ++i) {
       const std::string name = fmt::format("features.{}", index);
       list.conv(name, width, in, 3);
       list.add(name + ".bias", {width});
+      if (architecture.has_norms) list.batch_norm(fmt::format("features.{}", ++index), width);
       in = width;
       index += 2;
     }
@@ -128,10 +129,14 @@ std::span<const Architecture> architectures() {
       {"densenet121", Family::densenet, {6, 12, 24, 16}},
       {"densenet169", Family::densenet, {6, 12, 32, 32}},
       {"densenet201", Family::densenet, {6, 12, 48, 32}},
-      {"vgg11", Family::vgg, {1, 1, 2, 2, 2}},
-      {"vgg13", Family::vgg, {2, 2, 2, 2, 2}},
-      {"vgg16", Family::vgg, {2, 2, 3, 3, 3}},
-      {"vgg19", Family::vgg, {2, 2, 4, 4, 4}},
+      {"vgg11", Family::vgg, {1, 1, 2, 2, 2}, false, false},
+      {"vgg11_bn", Family::vgg, {1, 1, 2, 2, 2}},
+      {"vgg13", Family::vgg, {2, 2, 2, 2, 2}, false, false},
+      {"vgg13_bn", Family::vgg, {2, 2, 2, 2, 2}},
+      {"vgg16", Family::vgg, {2, 2, 3, 3, 3}, false, false},
+      {"vgg16_bn", Family::vgg, {2, 2, 3, 3, 3}},
+      {"vgg19", Family::vgg, {2, 2, 4, 4, 4}, false, false},
+      {"vgg19_bn", Family::vgg, {2, 2, 4, 4, 4}},
   };
   return kAll;
 }

@@ -24,9 +24,11 @@ struct Architecture {
   std::vector<int> depths;
   /// ResNet: a block is 1x1 - 3x3 - 1x1 and gives out four times its width, else 3x3 - 3x3.
   bool has_bottlenecks = false;
+  /// Batch norm behind convolutions. VGG comes with it and without.
+  bool has_norms = true;
 };
 
-/// ResNet-18, 34, 50, 101, 152; DenseNet-121, 169, 201; VGG-11, 13, 16, 19.
+/// ResNet-18, 34, 50, 101, 152; DenseNet-121, 169, 201; VGG-11, 13, 16, 19, each also with batch norm.
 std::span<const Architecture> architectures();
 
 /// Their names, in that order.

@@ -53,7 +53,7 @@ std::string architecture_of_layers(Variant variant, const std::set<std::string>&
   }
   for (const Architecture& a : architectures()) {
     if (a.family == family && a.has_bottlenecks == (family == Family::resnet) &&
-        std::ranges::equal(depths, a.depths, std::ranges::less_equal()))
+        a.has_norms == (family != Family::vgg) && std::ranges::equal(depths, a.depths, std::ranges::less_equal()))
       return std::string(a.name);
   }
   return "";

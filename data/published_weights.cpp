@@ -30,6 +30,10 @@ constexpr Published kBySha256[] = {
     {"8a719046", "torchvision vgg11-8a719046.pth (IMAGENET1K_V1)"},
     {"19584684", "torchvision vgg13-19584684.pth (IMAGENET1K_V1)"},
     {"397923af", "torchvision vgg16-397923af.pth (IMAGENET1K_V1)"},
+    {"6002323d", "torchvision vgg11_bn-6002323d.pth (IMAGENET1K_V1)"},
+    {"abd245e5", "torchvision vgg13_bn-abd245e5.pth (IMAGENET1K_V1)"},
+    {"6c64b313", "torchvision vgg16_bn-6c64b313.pth (IMAGENET1K_V1)"},
+    {"c79401a0", "torchvision vgg19_bn-c79401a0.pth (IMAGENET1K_V1)"},
     {"dcbb9e9d", "torchvision vgg19-dcbb9e9d.pth (IMAGENET1K_V1)"},
 };
 

@@ -7,18 +7,27 @@ namespace {
 
 constexpr std::int64_t kSide = 7, kHidden = 4096;  // the first linear layer sees 7 x 7 pixels
 
+struct Layer {
+  Conv2d convolution;
+  std::optional<BatchNorm2d> norm;
+};
+
 class Vgg : public Network {
  public:
   Vgg(const Architecture& architecture, const ModelInfo& info)
       : Network(info, {"conv1_x", "conv2_x", "conv3_x", "conv4_x", "conv5_x", "classifier"}) {
     std::int64_t in = 3;
-    int index = 0;  // in torchvision's sequence of convolution, ReLU, ..., pooling
+    int index = 0;  // in torchvision's sequence of convolution, perhaps batch norm, ReLU, ..., pooling
     for (int stage = 0; stage < std::ssize(architecture.depths); ++stage) {
       const std::int64_t width = std::min<std::int64_t>(512, std::int64_t{64} << stage);
-      std::vector<Conv2d>& convolutions = stages_.emplace_back();
+      std::vector<Layer>& layers = stages_.emplace_back();
+      const LayerPlace features = place().in_block(stage) / "features";
       for (int i = 0; i < architecture.depths[std::size_t(stage)]; ++i, index += 2) {
-        convolutions.emplace_back(place().in_block(stage) / "features" / std::to_string(index),
-                                  Conv2dSpec{.in = in, .out = width, .window = 3, .padding = 1, .has_bias = true});
+        const Conv2dSpec spec{.in = in, .out = width, .window = 3, .padding = 1, .has_bias = true};
+        layers.push_back({Conv2d(features / std::to_string(index), spec), std::nullopt});
+        if (architecture.has_norms)
+          layers.back().norm.emplace(features / std::to_string(++index),
+                                     BatchNorm2dSpec{.channels = width, .epsilon = info.bn_epsilon});
         in = width;
       }
       pool_names_.push_back("features." + std::to_string(index++));
@@ -50,7 +59,9 @@ class Vgg : public Network {
  private:
   Tensor convolved(const Tensor& x, int stage) const {
     Tensor y = x;
-    for (const Conv2d& convolution : stages_[std::size_t(stage)]) y = convolution(y, Activation::relu);
+    for (const Layer& layer : stages_[std::size_t(stage)])
+      y = layer.norm ? conv_norm({layer.convolution, *layer.norm}, y, Activation::relu)
+                     : layer.convolution(y, Activation::relu);
     return y;
   }
 
@@ -76,7 +87,7 @@ class Vgg : public Network {
     return dropout(x, dropout_probability());
   }
 
-  std::vector<std::vector<Conv2d>> stages_;
+  std::vector<std::vector<Layer>> stages_;
   std::vector<std::string> pool_names_;
   std::optional<Linear> fc1_, fc2_;
 };

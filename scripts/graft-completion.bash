@@ -20,7 +20,7 @@ _graft() {
     --device) choices="auto cpu cuda reference" ;;
     --precision) choices="auto f32 tf32 bf16 f16" ;;
     --recompute) choices="none norms" ;;
-    --arch) choices="resnet18 resnet34 resnet50 resnet101 resnet152 densenet121 densenet169 densenet201 vgg11 vgg13 vgg16 vgg19" ;;
+    --arch) choices="resnet18 resnet34 resnet50 resnet101 resnet152 densenet121 densenet169 densenet201 vgg11 vgg11_bn vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn" ;;
     --strategy) choices=$("${COMP_WORDS[0]}" strategies --json 2>/dev/null | grep -o '"name": *"[^"]*"' | cut -d'"' -f4) ;;
     --optimizer) choices="sgd adam adamw" ;;
     --schedule) choices="constant cosine step one-cycle" ;;

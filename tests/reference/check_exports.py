@@ -34,7 +34,7 @@ CASES = [
     ("vgg19-gap", {}, 4),
     ("vgg19-192", {"--size": "192"}, 3),
 ] + [(name, {}, 3) for name in ("resnet18", "resnet34", "resnet101", "resnet152", "densenet169", "densenet201", "vgg11-gap",
-                                "vgg13-gap", "vgg16-gap")]
+                                "vgg13-gap", "vgg16-gap", "vgg16_bn-gap")]
 
 
 def run(*arguments):

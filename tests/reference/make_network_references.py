@@ -47,7 +47,7 @@ CASES = {
 # The other members of each family, one step.
 for name in ("resnet18", "resnet34", "resnet101", "resnet152", "densenet169", "densenet201"):
     CASES[name] = {"architecture": name, "batch": 2, "size": 64, "label_smoothing": 0.0, "steps": 0}
-for name in ("vgg11", "vgg13", "vgg16"):
+for name in ("vgg11", "vgg13", "vgg16", "vgg11_bn"):
     CASES[f"{name}_gap"] = {"architecture": name, "batch": 2, "size": 64, "label_smoothing": 0.0, "steps": 0, "head": "gap"}
 
 
