@@ -129,20 +129,19 @@ std::string plain_text(const Dataset& data, const DataReport& report, const std:
 
 int run_inspect(const DataInspectOptions& options) {
   if (options.data.empty()) throw UsageError("data inspect: no data given; name a folder, a CSV or an .npz");
+  const auto window = parse_intensity_window(options.intensity_window, "--intensity-window");
   const int threads = options.threads > 0 ? static_cast<int>(options.threads) : usable_cores();
-  const Dataset data =
-      Dataset::open({.path = options.data,
-                     .val_fraction = options.val_fraction,
-                     .test_fraction = options.test_fraction,
-                     .seed = static_cast<std::uint64_t>(options.seed),
-                     .skip_bad = true,
-                     .decodes_all = false,
-                     .for_training = false,
-                     .finds_copies = true,
-                     .threads = threads,
-                     .window = parse_intensity_window(options.intensity_window, "--intensity-window")});
-  DataReport report = inspect(data, threads);
-  if (!options.intensity_window.empty()) report.intensity_advice.clear();
+  const Dataset data = Dataset::open({.path = options.data,
+                                      .val_fraction = options.val_fraction,
+                                      .test_fraction = options.test_fraction,
+                                      .seed = static_cast<std::uint64_t>(options.seed),
+                                      .skip_bad = true,
+                                      .decodes_all = false,
+                                      .for_training = false,
+                                      .finds_copies = true,
+                                      .threads = threads,
+                                      .window = window});
+  const DataReport report = inspect(data, threads, window);
   print_result(options.is_json ? json_text(data, report, options.data) : plain_text(data, report, options.data));
   return 0;
 }

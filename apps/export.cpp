@@ -31,7 +31,7 @@ std::map<std::string, std::string> metadata_of(const ModelInfo& info) {
 /// How the network differs from torchvision's with the same weights; a line each.
 std::vector<std::string> differences(const ModelInfo& info) {
   std::vector<std::string> lines;
-  if (info.stride_on == "1x1")
+  if (info.stride_on == "1x1" && architecture_of(info.architecture).has_bottlenecks)
     lines.push_back("strides are on the 1x1 convolutions: swap conv1's and conv2's in layer2.0, layer3.0 and layer4.0");
   if (info.bn_epsilon != ModelInfo{}.bn_epsilon && architecture_of(info.architecture).has_norms)
     lines.push_back(fmt::format("batch norms have an epsilon of {:g}", info.bn_epsilon));

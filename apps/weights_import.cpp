@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/interrupt.h"
+#include "apps/model_text.h"
 #include "apps/terminal.h"
 #include "apps/verbs.h"
 #include "data/model_file.h"
@@ -15,27 +16,29 @@ namespace {
 
 struct ImportOptions {
   ImportRequest request;
-  std::string input, output, labels;
+  std::string input, output, labels, intensity_window;
   bool is_json = false, is_quiet = false;
 };
 
 std::string json_text(const ImportedWeights& imported, const std::string& output) {
   const ModelInfo& info = imported.info;
-  const nlohmann::ordered_json report{{"file", output},
-                                      {"format", imported.format},
-                                      {"recognised", imported.recognised},
-                                      {"architecture", info.architecture},
-                                      {"tensors", imported.weights.size()},
-                                      {"values", imported.weights.element_total()},
-                                      {"num_classes", info.num_classes},
-                                      {"stride_on", info.stride_on},
-                                      {"bn_epsilon", info.bn_epsilon},
-                                      {"channel_order", info.channel_order},
-                                      {"input_scale", info.input_scale},
-                                      {"resize", info.resize},
-                                      {"input_size", info.input_size},
-                                      {"source_sha256", info.source_sha256},
-                                      {"random_tensors", info.random_tensors}};
+  using json = nlohmann::ordered_json;
+  const json report{{"file", output},
+                    {"format", imported.format},
+                    {"recognised", imported.recognised},
+                    {"architecture", info.architecture},
+                    {"tensors", imported.weights.size()},
+                    {"values", imported.weights.element_total()},
+                    {"num_classes", info.num_classes},
+                    {"stride_on", info.stride_on},
+                    {"bn_epsilon", info.bn_epsilon},
+                    {"channel_order", info.channel_order},
+                    {"input_scale", info.input_scale},
+                    {"resize", info.resize},
+                    {"input_size", info.input_size},
+                    {"intensity_window", info.window ? json(to_string(*info.window)) : json()},
+                    {"source_sha256", info.source_sha256},
+                    {"random_tensors", info.random_tensors}};
   return report.dump() + "\n";
 }
 
@@ -45,13 +48,12 @@ std::string plain_text(const ImportedWeights& imported, const std::string& outpu
       "{}: {}, {} tensors with {} values, {} classes{}\n"
       "  from       {} ({})\n"
       "  sha256     {}\n"
-      "  input      {} px of a {} px resize, {}, value / {:g}, mean {:g} {:g} {:g}, std {:g} {:g} {:g}\n"
-      "  strides    on the {} convolutions; batch-norm epsilon {:g}\n",
+      "  input      {}\n"
+      "  layers     {}\n",
       output, info.architecture, imported.weights.size(), imported.weights.element_total(), info.num_classes,
       info.class_names.empty() ? " without names" : "", info.source,
       imported.recognised.empty() ? imported.format + ", not a file known by its hash" : imported.recognised,
-      info.source_sha256, info.input_size, info.resize, info.channel_order, info.input_scale, info.mean[0],
-      info.mean[1], info.mean[2], info.std[0], info.std[1], info.std[2], info.stride_on, info.bn_epsilon);
+      info.source_sha256, input_text(info), layers_text(info));
 }
 
 /// A name given by mistake must not cost a file.
@@ -79,7 +81,7 @@ std::string assumptions_text(const ImportRequest& request, const ImportedWeights
   std::vector<std::string> assumed;
   if (!request.stride_on && architecture_of(imported.info.architecture).has_bottlenecks)
     assumed.push_back(
-        "strides are on the 3x3 convolutions (--stride-on 1x1 for the first ResNet-50, of Caffe and Keras)");
+        "strides are on the 3x3 convolutions (--stride-on 1x1 for the first ResNets, of Caffe and Keras)");
   if (!request.preprocess)
     assumed.push_back("images are normalised as in torchvision (--preprocess caffe for weights from Caffe or Keras)");
   if (assumed.empty()) return {};
@@ -89,6 +91,7 @@ std::string assumptions_text(const ImportRequest& request, const ImportedWeights
 
 int run_import(ImportOptions& options) {
   ImportRequest& request = options.request;
+  request.window = parse_intensity_window(options.intensity_window, "--intensity-window");
   if (options.input.empty()) throw UsageError("weights import: no input given; name a weight file");
   if (options.output.empty()) throw UsageError("weights import: no output given; add -o OUT.h5");
   if (request.architecture.empty()) throw UsageError("weights import: add --arch " + architecture_list());
@@ -127,7 +130,7 @@ void add_weights_import_verb(Command& weights) {
   verb.option({.flag = "--labels", .group = "Files", .help = "class names: JSON, or one a line"}, options->labels);
   verb.option({.flag = "--arch",
                .group = "Network",
-               .help = "which network the weights are for",
+               .help = "which network the weights are for: " + architecture_list(),
                .choices = {architecture_names().begin(), architecture_names().end()}},
               request.architecture);
   verb.option({.flag = "--stride-on",
@@ -147,6 +150,11 @@ void add_weights_import_verb(Command& weights) {
                .help = "normalisation; torch unless IN says",
                .choices = {"torch", "caffe", "none"}},
               request.preprocess);
+  verb.option(
+      {.flag = "--intensity-window",
+       .group = "Input",
+       .help = "LOW,HIGH: numbers of 16-bit files that are black and white; without it their high byte is taken"},
+      options->intensity_window);
   verb.option({.flag = "--resize", .group = "Input", .help = "shorter side before the crop in pixels; 256", .min = 1},
               request.resize);
   verb.output_options(options->is_json, options->is_quiet);

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "apps/model_text.h"
 #include "apps/terminal.h"
 #include "apps/verbs.h"
 #include "data/weight_import.h"
@@ -95,13 +96,8 @@ std::string plain_text(const WeightFileReport& report, const std::string& file) 
                       report.sha256, report.values_sha256, network_text(report.network));
   if (!report.recognised.empty()) text += fmt::format("  known as {}\n", report.recognised);
   if (const auto& info = report.info) {
-    text += fmt::format(
-        "  input    {} px of a {} px resize, {}, value / {:g}, mean {:g} {:g} {:g}, std {:g} {:g} {:g}\n"
-        "  strides  on the {} convolutions; batch-norm epsilon {:g}\n  source   {} {}\n",
-        info->input_size, info->resize, info->channel_order, info->input_scale, info->mean[0], info->mean[1],
-        info->mean[2], info->std[0], info->std[1], info->std[2], info->stride_on, info->bn_epsilon, info->source,
-        info->source_sha256);
-    if (info->window) text += fmt::format("  window   {} of images of 16 bits\n", to_string(*info->window));
+    text += fmt::format("  input    {}\n  layers   {}\n  source   {} {}\n", input_text(*info), layers_text(*info),
+                        info->source, info->source_sha256);
     if (!info->random_tensors.empty()) text += fmt::format("  random   {} tensors\n", info->random_tensors.size());
   }
   for (const auto& [key, value] : report.metadata) text += fmt::format("  {}: {}\n", key, metadata_text(value));

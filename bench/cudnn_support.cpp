@@ -1,4 +1,4 @@
-// What cuDNN offers on an H100 for every graph of the three networks, asked without a GPU: one table for each batch and
+// What cuDNN offers on an H100 for every graph of the networks, asked without a GPU: one table for each batch and
 // image size. With --list every graph follows, with its plan. Ends with 1 where cuDNN refuses a graph that graft runs.
 //   graft_cudnn_support [BATCH SIZE]... [--list]         16 224 when none is given
 #include <algorithm>

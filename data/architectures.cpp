@@ -118,8 +118,7 @@ std::vector<NamedShape> vgg(const Architecture& architecture, std::int64_t num_c
 }  // namespace
 
 std::span<const Architecture> architectures() {
-  // Of each family the shallower first: a deeper one has all names of a shallower and more, and guess_network() takes
-  // the first that fits best.
+  // Of each family the shallower first: where a few tensors fit several, guess_network() takes the first.
   static const std::vector<Architecture> kAll = {
       {"resnet18", Family::resnet, {2, 2, 2, 2}},
       {"resnet34", Family::resnet, {3, 4, 6, 3}},

@@ -21,22 +21,27 @@ bool is_grey(const Image& image) {
 
 }  // namespace
 
-std::string intensity_advice(const Copies& copies) {
+std::string intensity_advice(const Copies& copies, const std::optional<IntensityWindow>& window) {
   constexpr int kHalf = 32768;
-  std::int64_t images = 0;
-  int largest = 0;
+  std::int64_t wide = 0, dark = 0;
+  int largest = 0;  // of the dark
   for (const ImageTrace& trace : copies.traces) {
-    if (!trace.failure.empty() || trace.info.bits != 16 || trace.info.largest == 0) continue;
-    ++images;
+    if (!trace.failure.empty() || trace.info.bits != 16 || trace.info.format == "DICOM") continue;
+    ++wide;
+    if (trace.info.largest == 0 || trace.info.largest >= kHalf) continue;
+    ++dark;
     largest = std::max(largest, trace.info.largest);
   }
-  if (images == 0 || largest >= kHalf) return "";
+  if (window)
+    return wide == 0
+               ? "the intensity window is for PNG, TIFF and PNM files of 16 bits, and there are none: leave it out"
+               : "";
+  if (2 * dark <= wide) return "";
+  const int levels = largest / 256 + 1;
   return fmt::format(
-      "{} of 16 bits with numbers up to {}, of which the high byte alone leaves {} levels of grey: give "
-      "--intensity-window "
-      "0,{}",
-      images == 1 ? "an image is" : fmt::format("{} images are", images), largest, largest / 256 + 1,
-      int(std::bit_ceil(unsigned(largest) + 1) - 1));
+      "{} of {} images of 16 bits have numbers up to {}, of which the high byte alone leaves {} level{} of grey: give "
+      "--intensity-window 0,{}",
+      dark, wide, largest, levels, levels == 1 ? "" : "s", std::bit_ceil(unsigned(largest) + 1) - 1);
 }
 
 Copies find_copies(std::int64_t count, const std::function<Image(std::int64_t, ImageInfo*)>& load, int threads) {

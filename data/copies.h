@@ -57,9 +57,10 @@ struct Copies {
   std::vector<NearPair> near;                    // of images that are the first of their kind
 };
 
-/// What to do where files of 16 bits use less than half of their range, so that the high byte alone is a coarse
-/// picture: "12 images have 16 bits and numbers up to 4095: …". Empty where none does.
-std::string intensity_advice(const Copies& copies);
+/// What to do about files of 16 bits: where most use less than half of their range, so that the high byte alone is a
+/// coarse picture, to give a window ("12 of 12 images of 16 bits have numbers up to 4095, …"); where one was given and
+/// no file goes through it, to leave it out. Else empty.
+std::string intensity_advice(const Copies& copies, const std::optional<IntensityWindow>& window);
 
 /// Reads images 0 … count-1, each once. Unreadable ones are copies of none. The result does not depend on `threads`.
 Copies find_copies(std::int64_t count, const std::function<Image(std::int64_t, ImageInfo*)>& load, int threads);

@@ -17,6 +17,8 @@ namespace {
 /// Reads numbers, separated by blanks and by comments from '#' to the end of the line.
 class HeaderReader {
  public:
+  static constexpr std::int64_t kMost = 1'000'000'000;  // larger numbers read as this
+
   explicit HeaderReader(std::span<const std::uint8_t> bytes) : bytes_(bytes) {}
 
   std::int64_t number() {
@@ -27,8 +29,8 @@ class HeaderReader {
         ++at_;
     }
     std::int64_t value = -1;
-    for (; at_ < bytes_.size() && std::isdigit(bytes_[at_]) && value < 1'000'000'000; ++at_)
-      value = 10 * std::max<std::int64_t>(value, 0) + (bytes_[at_] - '0');
+    for (; at_ < bytes_.size() && std::isdigit(bytes_[at_]); ++at_)
+      value = std::min<std::int64_t>(10 * std::max<std::int64_t>(value, 0) + (bytes_[at_] - '0'), kMost);
     return value;
   }
   /// Whether a blank follows, which ends the header. What comes then is the picture.

@@ -162,10 +162,10 @@ Image decode_tiff(std::span<const std::uint8_t> bytes, std::string_view name, Im
     return image;
   }
   if (window && layout.bits == 16)
-    throw Error(
-        fmt::format("cannot decode {}: a TIFF of 16 bits in tiles, planes or turned takes no intensity window; convert "
-                    "it to a plain one",
-                    name));
+    throw Error(fmt::format(
+        "cannot decode {}: an intensity window is for TIFF files of 16 bits that hold plain rows of grey or "
+        "RGB; convert it to such a one",
+        name));
   return read_rgba(file.get(), layout, name);
 }
 

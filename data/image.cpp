@@ -18,8 +18,7 @@ bool decoders::is_dicom(std::span<const std::uint8_t> bytes) {
   return bytes.size() > 132 && std::string_view(reinterpret_cast<const char*>(bytes.data()) + 128, 4) == "DICM";
 }
 
-std::optional<IntensityWindow> parse_intensity_window(std::string_view text, std::string_view setting) {
-  if (text.empty()) return std::nullopt;
+std::optional<IntensityWindow> intensity_window_of(std::string_view text) {
   const std::size_t comma = std::min(text.find(','), text.size());
   const auto number = [&](std::string_view digits) {
     std::int64_t value = -1;
@@ -28,7 +27,14 @@ std::optional<IntensityWindow> parse_intensity_window(std::string_view text, std
   };
   const IntensityWindow window{.low = number(text.substr(0, comma)),
                                .high = comma < text.size() ? number(text.substr(comma + 1)) : -1};
-  if (window.low < 0 || window.low >= window.high || window.high > 65535)
+  if (window.low < 0 || window.low >= window.high || window.high > 65535) return std::nullopt;
+  return window;
+}
+
+std::optional<IntensityWindow> parse_intensity_window(std::string_view text, std::string_view setting) {
+  if (text.empty()) return std::nullopt;
+  const std::optional<IntensityWindow> window = intensity_window_of(text);
+  if (!window)
     throw UsageError(
         fmt::format("{}: '{}' is no window; give the numbers that become black and white, from 0 to 65535, as 0,4095",
                     setting, text));

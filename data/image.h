@@ -34,8 +34,8 @@ struct Image {
   friend bool operator==(const Image&, const Image&) = default;
 };
 
-/// Numbers of a 16-bit file that become black and white. Those between keep their distances, rounded; others are cut
-/// off.
+/// Numbers of a 16-bit file that become black and white (where a TIFF says that zero is white: white and black). Those
+/// between keep their distances, rounded; others are cut off.
 struct IntensityWindow {
   std::int64_t low = 0, high = 65535;
 
@@ -47,8 +47,9 @@ struct IntensityWindow {
   friend bool operator==(const IntensityWindow&, const IntensityWindow&) = default;
 };
 
-/// "0,4095"; an empty text is no window. Errors (UsageError, begun by `setting`): anything else than two whole numbers
-/// with 0 <= low < high <= 65535.
+/// Of "0,4095": two whole numbers, 0 <= low < high <= 65535. Nothing of any other text.
+std::optional<IntensityWindow> intensity_window_of(std::string_view text);
+/// The same of what a user gave; an empty text is no window. Errors (UsageError, begun by `setting`): another text.
 std::optional<IntensityWindow> parse_intensity_window(std::string_view text, std::string_view setting);
 std::string to_string(const IntensityWindow& window);
 

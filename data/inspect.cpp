@@ -17,7 +17,7 @@ std::string mode_of(const ImageInfo& info) {
 
 }  // namespace
 
-DataReport inspect(const Dataset& data, int threads) {
+DataReport inspect(const Dataset& data, int threads, const std::optional<IntensityWindow>& window) {
   Copies read;
   if (data.copies() == nullptr) {
     read = find_copies(
@@ -43,7 +43,7 @@ DataReport inspect(const Dataset& data, int threads) {
     report.grey_images += seen.is_grey ? 1 : 0;
   }
   report.groups = static_cast<std::int64_t>(groups.size());
-  report.intensity_advice = intensity_advice(copies);
+  report.intensity_advice = intensity_advice(copies, window);
   report.near_pairs = std::ssize(copies.near);
   report.leaks = find_leaks(data.samples(), copies);
   for (const auto& members : copies.equal) {

@@ -37,6 +37,7 @@ struct DataReport {
 
 /// Decodes every image of an opened set that has not looked for copies itself; open it with skip_bad, finds_copies, and
 /// decodes_all = false to have each read once and unreadable ones counted. The result does not depend on `threads`.
-DataReport inspect(const Dataset& data, int threads);
+/// `window`: with which the set was opened.
+DataReport inspect(const Dataset& data, int threads, const std::optional<IntensityWindow>& window = {});
 
 }  // namespace graft

@@ -28,6 +28,7 @@ constexpr std::size_t kLongestName = 200;  // std::regex recurses once per chara
 
 Variant variant_of(const std::set<std::string>& layers) {
   if (layers.contains("bn_conv1") && layers.contains("res2a_branch2a")) return Variant::old_resnet50;
+  if (layers.contains("post_bn")) return Variant::unknown;  // ResNet v2, of another order
   if (layers.contains("pool2_conv")) return Variant::densenet;
   if (layers.contains("conv1_conv") && layers.contains("conv2_block1_3_conv")) return Variant::new_resnet;
   if (layers.contains("block1_conv1") && layers.contains("block3_conv1")) return Variant::vgg;

@@ -93,8 +93,13 @@ ModelInfo info_from(const Hdf5File& file, const std::string& path) {
   info.input_scale = read_one(file, "input_scale", path);
   info.mean = read_three(file, "mean", path);
   info.std = read_three(file, "std", path);
-  if (file.has_attribute("/", "intensity_window"))
-    info.window = parse_intensity_window(file.read_text("/", "intensity_window"), "model file " + path);
+  if (file.has_attribute("/", "intensity_window")) {
+    const std::string window = file.read_text("/", "intensity_window");
+    info.window = intensity_window_of(window);
+    if (!info.window)
+      throw Error(
+          fmt::format("model file {}: intensity_window is \"{}\", expected two numbers as \"0,4095\"", path, window));
+  }
   info.class_names = file.read_texts("/", "class_names");
   info.source = file.read_text("/", "source");
   info.source_sha256 = file.read_text("/", "source_sha256");

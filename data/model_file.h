@@ -31,7 +31,7 @@ struct ModelInfo {
   std::string stride_on = "3x3";  // "3x3" (v1.5) or "1x1" (v1): the strided convolution of a ResNet block
   double bn_epsilon = 1e-5;
   std::int64_t num_classes = 1000;
-  std::string head = "original";      // or "gap" (VGG-19)
+  std::string head = "original";      // or "gap" (VGG)
   std::int64_t input_size = 224;      // pixels, side of the crop
   std::int64_t resize = 256;          // pixels, shorter side
   std::string channel_order = "rgb";  // or "bgr"

@@ -107,7 +107,13 @@ bool take_metadata(ModelInfo& info, const std::map<std::string, std::string>& me
   info.input_scale = numbers("input_scale", 1)[0];
   std::ranges::copy(numbers("mean", 3), info.mean.begin());
   std::ranges::copy(numbers("std", 3), info.std.begin());
-  info.window = parse_intensity_window(text("intensity_window"), fmt::format("weights {}: intensity_window", file));
+  const std::string window = text("intensity_window");
+  info.window = intensity_window_of(window);
+  if (!window.empty() && !info.window)
+    throw Error(
+        fmt::format("weights {}: its metadata has '{}' for intensity_window, expected two numbers as 0,4095; export "
+                    "it again",
+                    file, window));
   const json names = json::parse(text("class_names"), nullptr, false);
   if (names.is_array() && info.class_names.empty() && std::ssize(names) == info.num_classes &&
       std::ranges::all_of(names, &json::is_string))
@@ -186,7 +192,11 @@ std::vector<std::string> read_labels(const std::filesystem::path& path) {
 
 ImportedWeights import_weights(const ImportRequest& request) {
   const std::string file = request.path.string();
-  architecture_of(request.architecture);  // an unknown one ends it here
+  const Architecture& architecture = architecture_of(request.architecture);
+  if (request.stride_on == "1x1" && !architecture.has_bottlenecks)
+    throw UsageError(fmt::format(
+        "weights: strides on 1x1 convolutions are for ResNets of 50 layers and more, not {}; leave out --stride-on",
+        architecture.name));
   const MappedFile mapped(request.path);
   ImportedWeights result;
   const std::string found = format_of(mapped.bytes(), request.path);
@@ -239,6 +249,7 @@ ImportedWeights import_weights(const ImportRequest& request) {
   info.bn_epsilon = request.bn_epsilon.value_or(info.bn_epsilon);
   info.resize = request.resize.value_or(info.resize);
   if (request.preprocess) set_preprocessing(info, *request.preprocess);
+  if (request.window) info.window = request.window;
   if (!info.class_names.empty() && static_cast<std::int64_t>(info.class_names.size()) != info.num_classes) {
     throw Error(fmt::format("labels {}: {} names for the {} classes of {}; give the list of this model",
                             request.labels.string(), info.class_names.size(), info.num_classes, file));

@@ -22,6 +22,7 @@ struct ImportRequest {
   std::optional<std::string> preprocess;  // torch, caffe, none; unset: what the format says (Keras), else torch
   std::optional<double> bn_epsilon;       // unset: what the format says (Keras), else 1e-5
   std::optional<std::int64_t> resize;     // pixels; unset: 256
+  std::optional<IntensityWindow> window;  // of 16-bit files; unset: what a file of graft's says
   std::filesystem::path labels;           // .json or one name a line; empty: no class names
   bool is_partial = false;                // missing tensors keep their random start
 };

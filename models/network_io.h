@@ -53,7 +53,7 @@ struct NewHead {
   std::uint64_t seed = 0;
 };
 
-/// The same network with a head drawn anew for other classes; the rest comes from the file. VGG-19 may change from the
+/// The same network with a head drawn anew for other classes; the rest comes from the file. A VGG may change from the
 /// original head to "gap", and back: then all three linear layers are new.
 /// Errors: those of read_model_file; a head that the architecture does not have.
 std::unique_ptr<Network> load_backbone(Context& context, const std::filesystem::path& path, const NewHead& head);

@@ -12,7 +12,7 @@ out=bench/results/cudnn-support.md
 {
   echo "# What cuDNN offers the networks on an H100"
   echo
-  echo "Asked of its heuristics without a GPU by \`scripts/cudnn_support.sh\`; every distinct graph of the twelve networks, training"
+  echo "Asked of its heuristics without a GPU by \`scripts/cudnn_support.sh\`; every distinct graph of the sixteen networks, training"
   echo "and inference, once. Only plans that give the same bits every time count. For ResNet-50, DenseNet-121 and VGG-19 the tests"
   echo "\`cudnn_support.*\` hold the rows without a star at batch 16, 224 px. In f32 engines that are compiled at run time are out, since"
   echo "they may multiply in TF32; where that leaves a graph refused, graft runs the convolution alone and the rest in kernels of its own."

@@ -30,7 +30,7 @@ FreezePlan frozen_plan(const ParameterSet& parameters, const std::string& frozen
 
 StrategySetting head_setting() {
   return {{.key = "head",
-           .help = "what counts as the head: the last linear layer, or all of them (VGG-19 has three)",
+           .help = "what counts as the head: the last linear layer, or all of them (VGGs have three)",
            .choices = {"last", "all"}},
           std::string("last")};
 }

@@ -36,20 +36,23 @@ double seconds_of(const Work& work) {
 /// Images of a split: files, or those of an .npz.
 class SplitImages final : public ImageSource {
  public:
-  SplitImages(std::vector<std::string> paths, std::shared_ptr<const Dataset> npz, std::vector<std::int64_t> numbers)
-      : paths_(std::move(paths)), npz_(std::move(npz)), numbers_(std::move(numbers)) {}
+  SplitImages(std::vector<std::string> paths, std::shared_ptr<const Dataset> npz, std::vector<std::int64_t> numbers,
+              const std::optional<IntensityWindow>& window)
+      : paths_(std::move(paths)), npz_(std::move(npz)), numbers_(std::move(numbers)), window_(window) {}
   Image load(std::int64_t i, ImageInfo* info) const override {
-    return npz_ ? npz_->load(numbers_[std::size_t(i)], info) : decode_image(paths_[std::size_t(i)], info);
+    return npz_ ? npz_->load(numbers_[std::size_t(i)], info) : decode_image(paths_[std::size_t(i)], info, window_);
   }
 
  private:
   std::vector<std::string> paths_;
   std::shared_ptr<const Dataset> npz_;
   std::vector<std::int64_t> numbers_;
+  std::optional<IntensityWindow> window_;
 };
 
 /// At most so many images of each split, evenly chosen; none for testing.
-Dataset some_images(const StudyDataset& dataset, const StudySplit& split, std::int64_t train, std::int64_t val) {
+Dataset some_images(const StudyDataset& dataset, const StudySplit& split, std::int64_t train, std::int64_t val,
+                    const std::optional<IntensityWindow>& window) {
   std::vector<Sample> samples;
   std::vector<std::string> paths;
   std::vector<std::int64_t> numbers;
@@ -70,7 +73,7 @@ Dataset some_images(const StudyDataset& dataset, const StudySplit& split, std::i
   std::shared_ptr<const Dataset> npz;
   if (is_npz(dataset))
     npz = std::make_shared<const Dataset>(Dataset::open({.path = dataset.path, .decodes_all = false}));
-  return {split.class_names, samples, std::make_shared<SplitImages>(paths, npz, numbers)};
+  return {split.class_names, samples, std::make_shared<SplitImages>(paths, npz, numbers, window)};
 }
 
 /// Remembers when batches of each kind of pass were done.
@@ -207,7 +210,7 @@ void Measurement::measure_dataset(const StudyDataset& dataset) {
   const StudyCell cell{spec_.networks[0].name, dataset.name, spec_.strategies[0].name, spec_.seeds[0], -1};
   const TrainSettings s = probe_settings(cell);
   const ModelInfo info = model_of(spec_, cell, 2);
-  const Dataset images = some_images(dataset, split(dataset.name), kDecoded, 0);
+  const Dataset images = some_images(dataset, split(dataset.name), kDecoded, 0, intensity_window(s));
   const int threads = loader_threads(s.loader_threads, s.threads);
   DatasetRates& rates = rates_.datasets[dataset.name];
   std::vector<std::int64_t> bytes(std::size_t(images.size()));
@@ -342,7 +345,8 @@ StageRates Measurement::measure_stage(const Probe& probe, Context& context, std:
   fs::remove_all(call_.scratch);
   fs::create_directories(call_.scratch);
   const StudySplit& all = split(probe.cell.dataset);
-  const Dataset images = some_images(dataset_of(spec_, probe.cell.dataset), all, 2 * s.batch, 2 * s.batch);
+  const Dataset images =
+      some_images(dataset_of(spec_, probe.cell.dataset), all, 2 * s.batch, 2 * s.batch, intensity_window(s));
   s.batch = std::min(s.batch, std::ssize(images.indices(Split::train)));
   StartingModel model = starting_model(context, s, images.class_names());
   Network& network = *model.network;

@@ -117,6 +117,7 @@ std::vector<StudySplit> make_splits(const StudySpec& spec, const StudyDataset& d
     if (s.leak_check && data.copies() != nullptr) split.leaks = find_leaks(split.samples, *data.copies());
     keep_some(split, spec);
     check_splits(split, dataset);
+    if (data.copies() != nullptr) split.intensity_advice = intensity_advice(*data.copies(), intensity_window(s));
     if (!is_npz(dataset)) make_absolute(split.samples, dataset.path);
   }
   return splits;

@@ -15,6 +15,7 @@ struct StudySplit {
   std::vector<Sample> samples;  // of a folder or CSV with absolute paths
   std::vector<BadImage> skipped;
   LeakageReport leaks;  // before a subset was taken
+  std::string intensity_advice = {};  // what to do about its files of 16 bits (data/copies.h)
   std::int64_t count(Split split) const;
 };
 

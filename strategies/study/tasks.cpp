@@ -82,6 +82,7 @@ void write_splits(const StudySpec& spec, const StudyDirectory& directory, const 
   fs::remove(key);  // written last: splits without it are unfinished
   const std::vector<StudySplit> splits = make_splits(spec, dataset, true, call.threads);
   for (const BadImage& bad : splits[0].skipped) call.note(fmt::format("skipped {}: {}", bad.path, bad.reason));
+  if (!splits[0].intensity_advice.empty()) call.note(fmt::format("{}: {}", dataset.name, splits[0].intensity_advice));
   judge_leaks(splits, dataset, directory);
   std::int64_t fold = first_fold(spec);
   for (const StudySplit& split : splits) {

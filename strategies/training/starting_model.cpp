@@ -96,11 +96,11 @@ StartingModel starting_model(Context& context, const TrainSettings& s, const std
                     class_names.size() > 8 ? ", …" : ""));
   else
     model.notes.push_back("the model's class names equal the data's: its head is kept");
-  if (file.info.window && !info.window)
+  if (file.info.window && file.info.window != info.window)
     model.notes.push_back(fmt::format(
-        "the model has seen images of 16 bits through the window {}; this run takes their high byte, unless "
-        "--intensity-window says otherwise",
-        to_string(*file.info.window)));
+        "the model has seen images of 16 bits through the window {0}, this run sees {1}; "
+        "--intensity-window {0} would be the same",
+        to_string(*file.info.window), info.window ? "them through " + to_string(*info.window) : "their high byte"));
   if (!file.info.random_tensors.empty())
     model.notes.push_back(
         fmt::format("{} tensors that the model file lacks start at random", file.info.random_tensors.size()));

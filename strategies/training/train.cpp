@@ -144,8 +144,9 @@ RunInputs open_inputs(Run& run) {
   }();
   for (const std::string& line : dataset.notes()) run.progress.note(line);
   for (const BadImage& bad : dataset.skipped()) run.progress.note("skipped " + bad.path + ": " + bad.reason);
-  if (dataset.copies() != nullptr && settings.intensity_window.empty())
-    if (const std::string advice = intensity_advice(*dataset.copies()); !advice.empty()) run.progress.note(advice);
+  if (dataset.copies() != nullptr)
+    if (const std::string advice = intensity_advice(*dataset.copies(), intensity_window(settings)); !advice.empty())
+      run.progress.note(advice);
   std::optional<LeakageReport> leaks = [&] {
     const RunClock::Part images = run.part("images");
     return check_leaks(dataset, settings, run.progress);

@@ -81,13 +81,11 @@ TEST_F(ImportTest, DefaultsAndSettings) {
   EXPECT_EQ(result.info.source_sha256, sha256_of_file(folder_ / "w"));
   write_bytes(folder_ / "labels.txt", "a\nb\nc\n");
   request.labels = folder_ / "labels.txt";
-  request.stride_on = "1x1";
   request.preprocess = "caffe";
   request.bn_epsilon = 1e-3;
   request.resize = 232;
   result = import_weights(request);
   EXPECT_EQ(result.info.class_names[2], "c");
-  EXPECT_EQ(result.info.stride_on, "1x1");
   EXPECT_EQ(result.info.channel_order, "bgr");
   EXPECT_EQ(result.info.bn_epsilon, 1e-3);
   EXPECT_EQ(result.info.resize, 232);
@@ -160,6 +158,7 @@ TEST_F(ImportTest, ClearErrors) {
   };
   refused([](ImportRequest& r) { r.architecture = "resnet50"; }, "give --arch densenet121");
   refused([](ImportRequest& r) { r.architecture = "resnet5"; }, "unknown architecture");
+  refused([](ImportRequest& r) { r.architecture = "resnet18", r.stride_on = "1x1"; }, "leave out --stride-on");
   refused([](ImportRequest& r) { r.format = "pth"; }, "its contents are safetensors");
   refused([](ImportRequest& r) { r.preprocess = "other"; }, "torch, caffe or none");
   refused(

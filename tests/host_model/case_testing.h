@@ -12,10 +12,10 @@ namespace graft {
 
 inline std::vector<CaseOnDevice> cases_here() { return cases_in_every_type(DeviceKind::cuda); }
 
-/// Bytes around each operand: many; none, so that the address sanitizer guards its ends; so few that float4 cannot be
-/// used on it.
 inline constexpr std::array kTypes = {DType::f32, DType::bf16, DType::f16};
 
+/// Bytes around each operand: many; none, so that the address sanitizer guards its ends; so few that float4 cannot be
+/// used on it.
 inline constexpr std::array<std::int64_t, 3> kGuards = {CaseOperands::kGuardBytes, 0, 8};
 
 /// `all_finite` is no op: its case is a slice among NaN, with one bad value or none.

@@ -23,6 +23,9 @@ std::vector<Order> orders() {
   return {Order::forward, Order::reverse, Order::random};
 }
 
+/// Buffers without a guard lie as those with the widest do, so the same kernels run: there one order is enough.
+std::vector<Order> orders_with(std::int64_t guard) { return guard == 0 ? std::vector{Order::random} : orders(); }
+
 class HostModelCases : public ::testing::TestWithParam<CaseOnDevice> {};
 
 TEST_P(HostModelCases, EqualTheReferenceInEveryOrder) {
@@ -34,7 +37,7 @@ TEST_P(HostModelCases, EqualTheReferenceInEveryOrder) {
   op->run(*reference, expected, write);
   for (const std::int64_t guard : kGuards) {
     std::map<std::string, std::vector<double>> in_first_order;
-    for (const Order order : orders()) {
+    for (const Order order : orders_with(guard)) {
       SCOPED_TRACE(fmt::format("guards of {} bytes, order {}", guard, int(order)));
       host_model::set_order(order, kSeed);
       CaseOperands actual(*device, *op, write, formats, guard);
