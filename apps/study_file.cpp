@@ -114,9 +114,17 @@ StudyDataset Reader::dataset(const std::string& name, const toml::node& node) co
   const std::string key = "study.datasets." + name;
   if (node.is_string()) return {name, absolute(text(node, key)), {}};
   const toml::table& table = table_at(node, key);
-  check_keys(table, key + ".", {"path", "allow"});
+  check_keys(table, key + ".", {"path", "allow", "intensity_window"});
   if (!table.contains("path")) fail(node, key + ": has no path");
   StudyDataset dataset{name, absolute(text(*table.get("path"), key + ".path")), {}};
+  if (const toml::node* window = table.get("intensity_window")) {
+    dataset.intensity_window = text(*window, key + ".intensity_window");
+    if (!intensity_window_of(dataset.intensity_window))
+      fail(*window,
+           fmt::format("{}.intensity_window: '{}' is no window; give the numbers that become black and white, as "
+                       "\"0,4095\"",
+                       key, dataset.intensity_window));
+  }
   if (const toml::node* allow = table.get("allow")) {
     const Names known{"duplicates", "near-duplicates", "groups"};
     dataset.allow = texts(*allow, key + ".allow");

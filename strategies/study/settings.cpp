@@ -34,8 +34,9 @@ TrainSettings common_settings(const StudySpec& spec, const StudyDirectory& direc
   choose_strategy(s, strategy.strategy);
   for (const auto& [key, value] : spec.train) set_by_key(s, key, value);
   for (const auto& [key, value] : strategy.settings) set_by_key(s, key, value);
-  if (const StudyDataset& dataset = dataset_of(spec, cell.dataset); !dataset.allow.empty())
-    set_by_key(s, "train.allow_leaks", fmt::format("{}", fmt::join(dataset.allow, ",")));
+  const StudyDataset& dataset = dataset_of(spec, cell.dataset);
+  if (!dataset.allow.empty()) set_by_key(s, "train.allow_leaks", fmt::format("{}", fmt::join(dataset.allow, ",")));
+  if (!dataset.intensity_window.empty()) s.intensity_window = dataset.intensity_window;
   s.weights = network.weights;
   s.from_scratch = network.weights.empty();
   if (s.from_scratch) s.arch = network.name;

@@ -16,14 +16,20 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<std::string_view, 4> kOfSplits{"train.val_fraction", "train.test_fraction", "train.skip_bad",
-                                                    "train.leak_check"};
+constexpr std::array<std::string_view, 5> kOfSplits{"train.val_fraction", "train.test_fraction", "train.skip_bad",
+                                                    "train.leak_check", "train.intensity_window"};
 
 /// The settings of [train] that matter here.
 TrainSettings data_settings(const StudySpec& spec) {
   TrainSettings s;
   for (const auto& [key, value] : spec.train)
     if (is_of_splits(key)) set_by_key(s, key, value);
+  return s;
+}
+
+TrainSettings data_settings(const StudySpec& spec, const StudyDataset& dataset) {
+  TrainSettings s = data_settings(spec);
+  if (!dataset.intensity_window.empty()) s.intensity_window = dataset.intensity_window;
   return s;
 }
 
@@ -87,7 +93,7 @@ void check_split_settings(const StudySpec& spec, const StudyDataset& dataset) {
 }
 
 std::vector<StudySplit> make_splits(const StudySpec& spec, const StudyDataset& dataset, bool decodes_all, int threads) {
-  const TrainSettings s = data_settings(spec);
+  const TrainSettings s = data_settings(spec, dataset);
   check_split_settings(spec, dataset);
   const Dataset data = Dataset::open({.path = dataset.path,
                                       .val_fraction = spec.folds > 0 || is_npz(dataset) ? 0 : s.val_fraction,
@@ -133,7 +139,7 @@ std::string to_csv(const StudySplit& split, bool for_tuning) {
 }
 
 std::string split_key(const StudySpec& spec, const StudyDataset& dataset) {
-  const TrainSettings s = data_settings(spec);
+  const TrainSettings s = data_settings(spec, dataset);
   std::string key = fmt::format(
       "path {}, folds {}, train_per_class {}, val_per_class {}, test_per_class {}, split_seed {}", dataset.path,
       spec.folds, spec.train_per_class, spec.val_per_class, spec.test_per_class, spec.split_seed);

@@ -38,6 +38,7 @@ struct StudyNetwork {
 struct StudyDataset {
   std::string name, path;          // folder, CSV or .npz
   std::vector<std::string> allow;  // leaks that are let pass: "duplicates", "near-duplicates", "groups"
+  std::string intensity_window = {};  // of its files of 16 bits; empty: as [train] has it
   friend bool operator==(const StudyDataset&, const StudyDataset&) = default;
 };
 

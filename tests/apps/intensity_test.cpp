@@ -55,8 +55,8 @@ TEST(IntensityWindow, GivesTheRunOfTheSameImagesInEightBits) {
     EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
     return outcome;
   };
-  const std::vector<std::string> window = {"--intensity-window", "0,4080"};
-  train("narrow", "of-narrow", {});
+  const std::vector<std::string> window = {"--intensity-window", "0,4080", "--epochs", "2"};
+  train("narrow", "of-narrow", {"--epochs", "2"});
   EXPECT_FALSE(says(train("wide", "of-wide", window).err, advice));
   EXPECT_TRUE(says(train("wide", "without", {"--max-steps", "1"}).err, advice));
   const auto predictions = [&](const char* run) { return read_text(fs::path(folder / run) / "predictions.csv"); };
@@ -90,11 +90,39 @@ TEST(IntensityWindow, GivesTheRunOfTheSameImagesInEightBits) {
     return model;
   };
   EXPECT_EQ(seen("predict", "top", imported(".safetensors", {}), "wide"), seen("predict", "top", wide, "wide"));
-  imported(".pth", window);
+  imported(".pth", {"--intensity-window", "0,4080"});
 
   expect_error(graft(small_training(folder / "wide", folder / "none", {"--intensity-window", "4095"})), 2,
                "train.intensity_window: '4095' is no window");
   EXPECT_FALSE(fs::exists(folder / "none"));
+}
+
+TEST(IntensityWindow, IsOfEachDataSetInAStudy) {
+  const TemporaryFolder folder;
+  write_grey_images(folder / "narrow", false);
+  write_grey_images(folder / "wide", true);
+  const auto study =
+      [&](const std::string& wide) {
+        std::ofstream(folder / "study.toml")
+            << "[study]\nfrom_scratch = true\nnetworks = [\"densenet121\"]\nstrategies = [\"full\"]\nseeds = [1]\n"
+            << "[study.datasets]\nnarrow = \"narrow\"\nwide = " << wide
+            << "\n[train]\nepochs = 1\nmax_steps = 1\nsize = 32\nbatch = 8\ndevice = \"cpu\"\n";
+        return graft({"study", "run", folder / "study.toml", "-o", folder / "study"});
+      };
+  expect_error(study(R"({ path = "wide", intensity_window = "4095" })"), 2,
+               "study.datasets.wide.intensity_window: '4095' is no window");
+  const Outcome outcome = study(R"({ path = "wide", intensity_window = "0,4080" })");
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.err.find("--intensity-window"), std::string::npos) << outcome.err;
+  const auto scores = [&](const std::string& dataset) {
+    const fs::path run = fs::path(folder / "study") / "runs/densenet121" / dataset / "full/seed-1";
+    return json::parse(read_text(run / "summary.json")).at("test");
+  };
+  EXPECT_EQ(scores("wide"), scores("narrow"));
+  // Other bytes are other images.
+  const Outcome changed = study("\"wide\"");
+  EXPECT_EQ(changed.exit_code, 1);
+  EXPECT_NE(changed.err.find("was run with other settings"), std::string::npos) << changed.err;
 }
 
 }  // namespace
