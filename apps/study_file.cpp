@@ -118,12 +118,13 @@ StudyDataset Reader::dataset(const std::string& name, const toml::node& node) co
   if (!table.contains("path")) fail(node, key + ": has no path");
   StudyDataset dataset{name, absolute(text(*table.get("path"), key + ".path")), {}};
   if (const toml::node* window = table.get("intensity_window")) {
-    dataset.intensity_window = text(*window, key + ".intensity_window");
-    if (!intensity_window_of(dataset.intensity_window))
+    const std::string given = text(*window, key + ".intensity_window");
+    if (!given.empty() && !intensity_window_of(given))
       fail(*window,
            fmt::format("{}.intensity_window: '{}' is no window; give the numbers that become black and white, as "
-                       "\"0,4095\"",
-                       key, dataset.intensity_window));
+                       "\"0,4095\", or \"\" for none",
+                       key, given));
+    dataset.intensity_window = given;
   }
   if (const toml::node* allow = table.get("allow")) {
     const Names known{"duplicates", "near-duplicates", "groups"};
@@ -201,8 +202,8 @@ void Reader::add_setting(TrainSettings& settings, KeyedSettings& into, const std
 void Reader::add_own(TrainSettings& settings, StudyStrategy& entry, const std::string& key,
                      const toml::node& node) const {
   if (is_of_splits("train." + key))
-    fail(node,
-         fmt::format("strategy.{}.{}: all strategies have the same splits; set {} in [train]", entry.name, key, key));
+    fail(node, fmt::format("strategy.{}.{}: all strategies have the same images and splits; set {} in [train]",
+                           entry.name, key, key));
   add_setting(settings, entry.settings, "train." + key, node);
 }
 

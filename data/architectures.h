@@ -33,7 +33,7 @@ std::span<const Architecture> architectures();
 
 /// Their names, in that order.
 std::span<const std::string_view> architecture_names();
-/// "resnet18, resnet34, ... or vgg19", for messages.
+/// "resnet18, resnet34, ... or vgg19_bn", for messages.
 std::string architecture_list();
 
 /// Null if no architecture has that name.

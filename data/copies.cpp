@@ -19,29 +19,39 @@ bool is_grey(const Image& image) {
   return true;
 }
 
+bool goes_through_window(const ImageTrace& trace) {
+  return trace.failure.empty() && trace.info.bits == 16 && trace.info.format != "DICOM";
+}
+
 }  // namespace
 
-std::string intensity_advice(const Copies& copies, const std::optional<IntensityWindow>& window) {
+std::optional<DarkImages> find_dark_images(const Copies& copies) {
   constexpr int kHalf = 32768;
   std::int64_t wide = 0, dark = 0;
   int largest = 0;  // of the dark
   for (const ImageTrace& trace : copies.traces) {
-    if (!trace.failure.empty() || trace.info.bits != 16 || trace.info.format == "DICOM") continue;
+    if (!goes_through_window(trace)) continue;
     ++wide;
     if (trace.info.largest == 0 || trace.info.largest >= kHalf) continue;
     ++dark;
     largest = std::max(largest, trace.info.largest);
   }
-  if (window)
-    return wide == 0
-               ? "the intensity window is for PNG, TIFF and PNM files of 16 bits, and there are none: leave it out"
-               : "";
-  if (2 * dark <= wide) return "";
+  if (2 * dark <= wide) return std::nullopt;
   const int levels = largest / 256 + 1;
-  return fmt::format(
-      "{} of {} images of 16 bits have numbers up to {}, of which the high byte alone leaves {} level{} of grey: give "
-      "--intensity-window 0,{}",
-      dark, wide, largest, levels, levels == 1 ? "" : "s", std::bit_ceil(unsigned(largest) + 1) - 1);
+  return DarkImages{
+      .text = fmt::format(
+          "{} of {} images of 16 bits have numbers up to {}, of which the high byte alone leaves {} level{} of grey",
+          dark, wide, largest, levels, levels == 1 ? "" : "s"),
+      .window = to_string(IntensityWindow{0, std::int64_t(std::bit_ceil(unsigned(largest) + 1)) - 1})};
+}
+
+std::string intensity_advice(const Copies& copies, const std::optional<IntensityWindow>& window) {
+  if (window)
+    return std::ranges::any_of(copies.traces, goes_through_window)
+               ? ""
+               : "the intensity window is for PNG, TIFF and PNM files of 16 bits, and there are none: leave it out";
+  const std::optional<DarkImages> dark = find_dark_images(copies);
+  return dark ? dark->text + ": give --intensity-window " + dark->window : "";
 }
 
 Copies find_copies(std::int64_t count, const std::function<Image(std::int64_t, ImageInfo*)>& load, int threads) {

@@ -57,9 +57,16 @@ struct Copies {
   std::vector<NearPair> near;                    // of images that are the first of their kind
 };
 
-/// What to do about files of 16 bits: where most use less than half of their range, so that the high byte alone is a
-/// coarse picture, to give a window ("12 of 12 images of 16 bits have numbers up to 4095, …"); where one was given and
-/// no file goes through it, to leave it out. Else empty.
+/// Files of 16 bits that use less than half of their range: their high bytes alone are coarse pictures.
+struct DarkImages {
+  std::string
+      text;  // "12 of 12 images of 16 bits have numbers up to 4095, of which the high byte alone leaves 16 levels …"
+  std::string window;  // that keeps 256: "0,4095"
+};
+/// Nothing unless most files of 16 bits are such.
+std::optional<DarkImages> find_dark_images(const Copies& copies);
+/// The same as one line for those who can give --intensity-window; or, with a window, that no file goes through it.
+/// Else empty.
 std::string intensity_advice(const Copies& copies, const std::optional<IntensityWindow>& window);
 
 /// Reads images 0 … count-1, each once. Unreadable ones are copies of none. The result does not depend on `threads`.

@@ -60,12 +60,12 @@ Image decode_pnm(std::span<const std::uint8_t> bytes, std::string_view name, Ima
   const int channels = bytes[1] == '5' ? 1 : 3;
   const std::size_t number_bytes = white > 255 ? 2 : 1;
   info = {"PNM", channels, white > 255 ? 16 : 8};
-  Image image = Image::blank(height, width);
   const std::span<const std::uint8_t> samples = header.rest();
-  const std::size_t count = image.rgb.size() / 3 * std::size_t(channels);
+  const std::size_t count = std::size_t(height) * std::size_t(width) * std::size_t(channels);
   if (samples.size() < count * number_bytes)
     throw Error(fmt::format("cannot decode {}: the PNM image is truncated", name));
 
+  Image image = Image::blank(height, width);
   std::vector<std::uint8_t> byte_of(number_bytes == 1 ? 256 : 65536);
   for (std::size_t number = 0; number < byte_of.size(); ++number)
     byte_of[number] = window && number_bytes == 2

@@ -25,7 +25,7 @@ void visit_rows(Records& records, std::int64_t parameters, std::int64_t norms, c
   visit("/loss", 0, records.loss);
   for (std::size_t i = 0; i < kParameterNorms.size(); ++i)
     visit(std::string("/parameters/") + kParameterNorms[i], parameters, records.norms[i]);
-  if (norms == 0) return;  // VGG-19 has none
+  if (norms == 0) return;  // a VGG may have none
   visit("/batch_norms/mean_drift", norms, records.mean_drift);
   visit("/batch_norms/variance_drift", norms, records.variance_drift);
 }

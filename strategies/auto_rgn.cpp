@@ -64,11 +64,20 @@ class AutoRgn : public GradientProbe {
  private:
   static constexpr double kNoRatio = -1;
 
-  /// Tensors that share a rate have one number: each its own, or all of a layer.
+  /// Tensors that share a rate have one number: each its own, or all of a layer. A convolution's bias in front of a
+  /// batch norm goes with its weight: the norm takes it out again, so it has no gradient in training with batch
+  /// statistics, ends up near zero, and its ratio would be the largest of all by far.
   std::vector<int> groups_of(const ParameterSet& parameters) const {
+    const auto& all = parameters.parameters();
     std::map<std::string, int> layers;
     std::vector<int> groups;
-    for (const Parameter& p : parameters.parameters()) {
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      const Parameter& p = all[i];
+      const bool is_before_norm = p.role == Role::bias && i + 1 < all.size() && all[i + 1].role == Role::norm_scale;
+      if (is_before_norm && !per_module_) {
+        groups.push_back(groups.back());
+        continue;
+      }
       const std::string layer = per_module_ ? p.name.substr(0, p.name.rfind('.')) : p.name;
       groups.push_back(layers.try_emplace(layer, int(layers.size())).first->second);
     }

@@ -48,7 +48,7 @@ class FreezePlan {
 
   /// Lets a block (0: the first) train: its parameters, and its batch norm as `norm` says.
   void train_block(const ParameterSet& parameters, int block, NormSwitches norm = kBatchNormTrains);
-  /// Lets the head train: the last linear layer, or (VGG-19) all linear layers.
+  /// Lets the head train: the last linear layer, or (VGG) all linear layers.
   void train_head(const ParameterSet& parameters, HeadPart part = HeadPart::last_linear);
   /// The first switch, for one parameter by index or for all that are selected; returns how many.
   void set_trains(std::int64_t parameter, bool trains) { trains_[parameter] = trains; }

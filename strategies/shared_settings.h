@@ -20,7 +20,7 @@ StrategySetting frozen_batch_norm_setting();
 /// Everything frozen, batch norm as chosen: where a plan that unfreezes starts from.
 FreezePlan frozen_plan(const ParameterSet& parameters, const std::string& frozen_batch_norm);
 
-/// "head": the last linear layer, or all of them (VGG-19 has three).
+/// "head": the last linear layer, or all of them (VGGs have three).
 StrategySetting head_setting();
 HeadPart head_part(const StrategyOptions& options);
 

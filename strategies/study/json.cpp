@@ -33,8 +33,10 @@ StudySpec spec_of(const Json& j) {
   StudySpec spec;
   j.at("title").get_to(spec.title);
   for (const Json& n : j.at("networks")) spec.networks.push_back({n.at("name"), n.at("weights")});
-  for (const Json& d : j.at("datasets"))
-    spec.datasets.push_back({d.at("name"), d.at("path"), d.at("allow"), d.value("intensity_window", "")});
+  for (const Json& d : j.at("datasets")) {
+    StudyDataset& dataset = spec.datasets.emplace_back(StudyDataset{d.at("name"), d.at("path"), d.at("allow")});
+    if (d.contains("intensity_window")) dataset.intensity_window = d["intensity_window"].get<std::string>();
+  }
   for (const Json& s : j.at("strategies"))
     spec.strategies.push_back({s.at("name"), s.at("strategy"), settings_of(s.at("settings")), s.at("tuning_lr").at(0),
                                s.at("tuning_lr").at(1)});
@@ -59,7 +61,7 @@ std::string to_json(const StudySpec& spec) {
   for (const StudyNetwork& n : spec.networks) networks.push_back({{"name", n.name}, {"weights", n.weights}});
   for (const StudyDataset& d : spec.datasets) {
     Json& dataset = datasets.emplace_back(Json{{"name", d.name}, {"path", d.path}, {"allow", d.allow}});
-    if (!d.intensity_window.empty()) dataset["intensity_window"] = d.intensity_window;
+    if (d.intensity_window) dataset["intensity_window"] = *d.intensity_window;
   }
   for (const StudyStrategy& s : spec.strategies)
     strategies.push_back({{"name", s.name},

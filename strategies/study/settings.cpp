@@ -36,7 +36,7 @@ TrainSettings common_settings(const StudySpec& spec, const StudyDirectory& direc
   for (const auto& [key, value] : strategy.settings) set_by_key(s, key, value);
   const StudyDataset& dataset = dataset_of(spec, cell.dataset);
   if (!dataset.allow.empty()) set_by_key(s, "train.allow_leaks", fmt::format("{}", fmt::join(dataset.allow, ",")));
-  if (!dataset.intensity_window.empty()) s.intensity_window = dataset.intensity_window;
+  s.intensity_window = window_of(spec, dataset);
   s.weights = network.weights;
   s.from_scratch = network.weights.empty();
   if (s.from_scratch) s.arch = network.name;

@@ -29,7 +29,7 @@ TrainSettings data_settings(const StudySpec& spec) {
 
 TrainSettings data_settings(const StudySpec& spec, const StudyDataset& dataset) {
   TrainSettings s = data_settings(spec);
-  if (!dataset.intensity_window.empty()) s.intensity_window = dataset.intensity_window;
+  s.intensity_window = window_of(spec, dataset);
   return s;
 }
 
@@ -82,6 +82,11 @@ bool is_of_splits(std::string_view key) { return std::ranges::find(kOfSplits, ke
 
 bool looks_for_leaks(const StudySpec& spec) { return data_settings(spec).leak_check; }
 
+std::string window_of(const StudySpec& spec, const StudyDataset& dataset) {
+  if (is_npz(dataset)) return "";  // 8 bits
+  return dataset.intensity_window.value_or(data_settings(spec).intensity_window);
+}
+
 bool is_npz(const StudyDataset& dataset) { return fs::path(dataset.path).extension() == ".npz"; }
 
 void check_split_settings(const StudySpec& spec, const StudyDataset& dataset) {
@@ -123,7 +128,7 @@ std::vector<StudySplit> make_splits(const StudySpec& spec, const StudyDataset& d
     if (s.leak_check && data.copies() != nullptr) split.leaks = find_leaks(split.samples, *data.copies());
     keep_some(split, spec);
     check_splits(split, dataset);
-    if (data.copies() != nullptr) split.intensity_advice = intensity_advice(*data.copies(), intensity_window(s));
+    if (data.copies() != nullptr && s.intensity_window.empty()) split.dark = find_dark_images(*data.copies());
     if (!is_npz(dataset)) make_absolute(split.samples, dataset.path);
   }
   return splits;

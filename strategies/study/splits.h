@@ -15,12 +15,15 @@ struct StudySplit {
   std::vector<Sample> samples;  // of a folder or CSV with absolute paths
   std::vector<BadImage> skipped;
   LeakageReport leaks;  // before a subset was taken
-  std::string intensity_advice = {};  // what to do about its files of 16 bits (data/copies.h)
+  std::optional<DarkImages> dark = {};  // seen without a window
   std::int64_t count(Split split) const;
 };
 
 /// Whether a dataset brings its own splits and is read as it is.
 bool is_npz(const StudyDataset& dataset);
+
+/// train.intensity_window of its cells: its own, or that of [train].
+std::string window_of(const StudySpec& spec, const StudyDataset& dataset);
 
 /// Whether splits depend on this key of [train] ("train.val_fraction"), which therefore is no strategy's.
 bool is_of_splits(std::string_view key);

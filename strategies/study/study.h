@@ -38,7 +38,8 @@ struct StudyNetwork {
 struct StudyDataset {
   std::string name, path;          // folder, CSV or .npz
   std::vector<std::string> allow;  // leaks that are let pass: "duplicates", "near-duplicates", "groups"
-  std::string intensity_window = {};  // of its files of 16 bits; empty: as [train] has it
+  /// Of its files of 16 bits; empty: none, their high byte is taken. Nothing: that of [train].
+  std::optional<std::string> intensity_window = {};
   friend bool operator==(const StudyDataset&, const StudyDataset&) = default;
 };
 

@@ -82,7 +82,9 @@ void write_splits(const StudySpec& spec, const StudyDirectory& directory, const 
   fs::remove(key);  // written last: splits without it are unfinished
   const std::vector<StudySplit> splits = make_splits(spec, dataset, true, call.threads);
   for (const BadImage& bad : splits[0].skipped) call.note(fmt::format("skipped {}: {}", bad.path, bad.reason));
-  if (!splits[0].intensity_advice.empty()) call.note(fmt::format("{}: {}", dataset.name, splits[0].intensity_advice));
+  if (const auto& dark = splits[0].dark)
+    call.note(fmt::format("{}: {}; in [study.datasets] write {} = {{ path = \"{}\", intensity_window = \"{}\" }}",
+                          dataset.name, dark->text, dataset.name, dataset.path, dark->window));
   judge_leaks(splits, dataset, directory);
   std::int64_t fold = first_fold(spec);
   for (const StudySplit& split : splits) {

@@ -113,7 +113,7 @@ TEST(IntensityWindow, IsOfEachDataSetInAStudy) {
                "study.datasets.wide.intensity_window: '4095' is no window");
   const Outcome outcome = study(R"({ path = "wide", intensity_window = "0,4080" })");
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
-  EXPECT_EQ(outcome.err.find("--intensity-window"), std::string::npos) << outcome.err;
+  EXPECT_EQ(outcome.err.find("levels of grey"), std::string::npos) << outcome.err;
   const auto scores = [&](const std::string& dataset) {
     const fs::path run = fs::path(folder / "study") / "runs/densenet121" / dataset / "full/seed-1";
     return json::parse(read_text(run / "summary.json")).at("test");
@@ -123,6 +123,10 @@ TEST(IntensityWindow, IsOfEachDataSetInAStudy) {
   const Outcome changed = study("\"wide\"");
   EXPECT_EQ(changed.exit_code, 1);
   EXPECT_NE(changed.err.find("was run with other settings"), std::string::npos) << changed.err;
+  fs::remove_all(folder / "study");
+  const Outcome dark = study(R"({ path = "wide", intensity_window = "" })");
+  EXPECT_NE(dark.err.find("16 levels of grey; in [study.datasets] write wide = { path = "), std::string::npos)
+      << dark.err;
 }
 
 }  // namespace

@@ -120,7 +120,7 @@ TEST(StudyFolder, KeysThatWouldHaveNoEffectAreRefused) {
   for (const char* line : {"val_fraction = 0.1", "test_fraction = 0.1", "skip_bad = true", "leak_check = false"}) {
     const std::string text(line), key = text.substr(0, text.find(' '));
     refused("[strategy.full]\n" + text + "\n",
-            "strategy.full." + key + ": all strategies have the same splits; set " + key + " in [train]");
+            "strategy.full." + key + ": all strategies have the same images and splits; set " + key + " in [train]");
     refused("[strategy.full.train]\n" + text + "\n", "set " + key + " in [train]");
   }
 }

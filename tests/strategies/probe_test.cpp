@@ -83,6 +83,43 @@ TEST_F(Probes, AutoRgnRatesAreMeanRatiosOverTheLargest) {
   EXPECT_NEAR(plan(*strategy).parameter_lr_factors[3], 0.5, 1e-8);
 }
 
+// As in VGGs with batch norm: the bias is all but zero, and in evaluation mode has a gradient.
+TEST_F(Probes, AutoRgnGivesABiasBeforeANormItsWeightsRate) {
+  ParameterSet set;
+  set.add("conv.weight", {2, 2, 1, 1}, Role::conv_weight, 0);
+  set.add("conv.bias", {1, 2, 1, 1}, Role::bias, 0);
+  set.add("norm.weight", {1, 2, 1, 1}, Role::norm_scale, 0);
+  set.add("norm.bias", {1, 2, 1, 1}, Role::norm_shift, 0);
+  set.add("fc.weight", {2, 2, 1, 1}, Role::linear_weight, 1);
+  set.allocate(context_);
+  const auto fill = [&](const char* name, const std::vector<double>& values, const std::vector<double>& gradient) {
+    Parameter& p = set.find(name);
+    p.value.from_host(values);
+    if (gradient.empty()) return;
+    p.gradient().from_host(gradient);
+    p.value.variable()->grad_written = true;
+  };
+  for (const char* every : {"epoch", "step"}) {
+    const auto strategy = make("auto-rgn", {{"every", std::string(every)}});
+    const auto planned = [&](bool is_probe) { return strategy->plan({0, 3, set, blocks_, is_probe}); };
+    planned(true).freeze.apply(set);
+    set.prepare_gradients();
+    fill("conv.weight", {3, 0, 0, 4}, {1, 0, 0, 0});  // 1/5
+    fill("conv.bias", {1e-7, 0}, {0.5, 0});           // 5e6 by itself
+    fill("fc.weight", {1, 1, 1, 1}, {1, 1, 1, 1});    // 2/2
+    strategy->observe(set);
+    const EpochPlan p = planned(false);
+    if (every == std::string("step")) {
+      EXPECT_EQ(p.rate_groups[1], p.rate_groups[0]);
+      EXPECT_NE(p.rate_groups[4], p.rate_groups[0]);
+      continue;
+    }
+    EXPECT_NEAR(p.parameter_lr_factors[0], std::sqrt(1.25) / 5, 1e-8);
+    EXPECT_EQ(p.parameter_lr_factors[1], p.parameter_lr_factors[0]);
+    EXPECT_NEAR(p.parameter_lr_factors[4], 1, 1e-15);
+  }
+}
+
 TEST_F(Probes, AutoRgnPerModuleTakesTheCommonNorm) {
   const auto strategy = make("auto-rgn", {{"per", std::string("module")}, {"norm_tensors", std::string("included")}});
   begin_probe(*strategy);
