@@ -1,7 +1,7 @@
-// Reading the weight files of Keras applications (.h5): ResNet-50 in its old file, ResNets, DenseNets and VGGs. Layers
-// are mapped by name and their tensors by position; the result has torchvision's names and layout. The HDF5 calls are
-// in hdf5_file.h, the choice between formats in weight_import.h. Source: keras/engine/saving.py (Keras 2),
-// keras-applications' model files.
+// Reading the weight files of Keras applications (.h5): ResNet-50 in its old file and ResNets of the new ones,
+// DenseNets, VGGs. Layers are mapped by name and their tensors by position; the result has torchvision's names and
+// layout. The HDF5 calls are in hdf5_file.h, the choice between formats in weight_import.h. Source:
+// keras/engine/saving.py (Keras 2), keras-applications' model files.
 #pragma once
 
 #include <filesystem>

@@ -38,7 +38,7 @@ class ResidualBlock {
     Tensor y = x;
     for (std::size_t i = 0; i < last; ++i) y = conv_norm({convolutions_[i], norms_[i]}, y, Activation::relu);
     // On the tape after conv1: backward meets the projection first, which overwrites x's gradient, and conv1 adds to
-    // it, where it is a bottleneck's that does not stride by one product of matrices.
+    // it. A bottleneck's conv1 that does not stride adds by one product of matrices.
     const Tensor identity = projection_ ? conv_norm({*projection_, *projection_norm_}, x) : x;
     return conv_norm({convolutions_[last], norms_[last]}, y, Activation::relu, identity);
   }
