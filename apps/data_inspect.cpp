@@ -27,7 +27,8 @@ std::vector<std::string> paths_of(const Dataset& data, const DuplicateSet& set) 
 
 std::string json_text(const Dataset& data, const DataReport& report, const std::string& path) {
   using nlohmann::ordered_json;
-  ordered_json all{{"path", path}, {"images", data.size()}, {"classes", report.class_names}};
+  ordered_json all{
+      {"path", path}, {"images", data.size()}, {"classes", report.class_names}, {"multi_label", data.is_multi_label()}};
   for (Split split : kSplits) {
     ordered_json counts = ordered_json::object();
     const auto& row = report.counts[static_cast<std::size_t>(split)];
@@ -86,18 +87,24 @@ std::string leaks_section(const LeakageReport& leaks) {
 }
 
 std::string plain_text(const Dataset& data, const DataReport& report, const std::string& path) {
-  std::string text = fmt::format("{}: {} images, {} classes\n\n", path, data.size(), report.class_names.size());
+  std::string text = fmt::format("{}: {} images, {} classes{}\n\n", path, data.size(), report.class_names.size(),
+                                 data.is_multi_label() ? ", any number of them per image" : "");
   TextTable table({"class", "train", "val", "test"});
-  std::array<std::int64_t, 3> totals{};
+  const auto row_of = [&](const char* name, const auto& is_counted) {
+    std::vector<std::string> row{name};
+    for (const Split split : kSplits)
+      row.push_back(std::to_string(
+          std::ranges::count_if(data.samples(), [&](const Sample& s) { return s.split == split && is_counted(s); })));
+    return row;
+  };
+  const auto has_none = [&](const Sample& s) { return data.label_sets().classes_of(s.label).empty(); };
   for (std::size_t c = 0; c < report.class_names.size(); ++c) {
     std::vector<std::string> row{report.class_names[c]};
-    for (std::size_t s = 0; s < 3; ++s) {
-      row.push_back(std::to_string(report.counts[s][c]));
-      totals[s] += report.counts[s][c];
-    }
+    for (std::size_t s = 0; s < 3; ++s) row.push_back(std::to_string(report.counts[s][c]));
     table.add(std::move(row));
   }
-  table.add({"all", std::to_string(totals[0]), std::to_string(totals[1]), std::to_string(totals[2])});
+  if (data.is_multi_label()) table.add(row_of("none of them", [&](const Sample& s) { return has_none(s); }));
+  table.add(row_of("all", [](const Sample&) { return true; }));
   text += table.text() + fmt::format("\nsizes       {}\nmodes      ", sizes_text(report));
   for (const auto& [mode, count] : report.modes) text += fmt::format(" {} of {};", count, mode);
   text.back() = '\n';
@@ -116,7 +123,7 @@ std::string plain_text(const Dataset& data, const DataReport& report, const std:
   text += fmt::format("near pairs  {} of nearly equal images, {} of them across splits\n", report.near_pairs,
                       report.leaks.count(LeakKind::near_duplicates).pairs);
   text += leaks_section(report.leaks);
-  for (const std::string& note : data.notes()) text += "left out    " + note + "\n";
+  for (const std::string& note : data.notes()) text += "note        " + note + "\n";
   if (const std::string obstacle = data.training_obstacle(); !obstacle.empty())
     text += "training    graft train refuses this: " + obstacle + "\n";
   text += fmt::format("unreadable  {}{}\n", report.unreadable.size(),

@@ -39,6 +39,8 @@ std::vector<std::string> differences(const ModelInfo& info) {
     lines.push_back("the head is one linear layer 512 to classes behind a global average pooling");
   if (info.window)
     lines.push_back(fmt::format("images of 16 bits: {} is black and {} is white", info.window->low, info.window->high));
+  if (info.is_multi_label)
+    lines.push_back("an image may have several labels: the sigmoid of a logit is the probability of its class");
   const ModelInfo torch;
   if (info.channel_order != torch.channel_order || info.input_scale != torch.input_scale || info.mean != torch.mean ||
       info.std != torch.std)

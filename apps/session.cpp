@@ -68,6 +68,21 @@ Session open_session(TrainSettings& settings, DeviceObserver* observer) {
   return {std::move(context), std::move(heading)};
 }
 
+namespace {
+
+/// Of several labels per image: each class by itself.
+std::string classes_text(const EvaluationResult& r) {
+  TextTable table({"class", "images", "AUC", "average precision", "sensitivity", "specificity", "F1"});
+  for (std::size_t c = 0; c < r.of_classes.size(); ++c) {
+    const ClassScores& s = r.of_classes[c];
+    table.add({r.class_names[c], std::to_string(s.positives), score_text(s.auc), score_text(s.average_precision),
+               score_text(s.sensitivity), score_text(s.specificity), score_text(s.f1)});
+  }
+  return table.text();
+}
+
+}  // namespace
+
 std::string evaluation_text(const EvaluationResult& r) {
   std::string text = emphasised(fmt::format("{}: {} images", r.split, r.n), Emphasis::bold, stdout) + "\n";
   const std::pair<const char*, double> scores[] = {{"loss", r.loss},
@@ -83,6 +98,8 @@ std::string evaluation_text(const EvaluationResult& r) {
                                                    {"Brier score", r.brier},
                                                    {"calibration error", r.calibration_error}};
   for (const auto& [name, value] : scores) text += fmt::format("  {:<18} {:>7}\n", name, score_text(value));
+  if (r.is_multi_label())
+    return text + fmt::format("  {:<18} {:>7}\n\n", "subset accuracy", score_text(r.subset_accuracy)) + classes_text(r);
 
   std::vector<std::string> heading{"label \\ predicted"};
   for (const std::string& name : r.class_names) heading.push_back(name);

@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "data/files.h"
+#include "strategies/monitor.h"
 #include "strategies/strategy.h"
 #include "strategies/study/settings.h"
 #include "strategies/study/splits.h"
@@ -252,7 +253,7 @@ StudySpec Reader::read(const toml::table& file) {
     TrainSettings settings;
     for (const auto& [name, node] : table_at(*train, "train"))
       add_setting(settings, spec.train, "train." + std::string(name.str()), node);
-    if (!table_at(*study, "study").contains("selection")) spec.selection = settings.monitor;
+    if (!table_at(*study, "study").contains("selection")) spec.selection = monitor_of(settings.monitor, false).name;
   }
   const toml::node* own = file.get("strategy");
   const toml::table* tables = own ? &table_at(*own, "strategy") : nullptr;

@@ -80,7 +80,7 @@ int show(const RunResult& result, const TrainOptions& options, const TrainSettin
     text += std::isnan(result.best_val_score)
                 ? fmt::format("epoch {} of {}, chosen by no validation images\n", result.best_epoch, epochs)
                 : fmt::format("best epoch {} of {}, validation {} {:.4f}\n", result.best_epoch, epochs,
-                              monitor_named(settings.monitor).words, result.best_val_score);
+                              monitor_named(result.monitor).words, result.best_val_score);
   }
   if (result.has_test)
     text += evaluation_text(result.test);

@@ -37,6 +37,7 @@ std::string json_text(const ImportedWeights& imported, const std::string& output
                     {"resize", info.resize},
                     {"input_size", info.input_size},
                     {"intensity_window", info.window ? json(to_string(*info.window)) : json()},
+                    {"task", info.is_multi_label ? json(kMultiLabelTask) : json()},
                     {"source_sha256", info.source_sha256},
                     {"random_tensors", info.random_tensors}};
   return report.dump() + "\n";
@@ -45,13 +46,14 @@ std::string json_text(const ImportedWeights& imported, const std::string& output
 std::string plain_text(const ImportedWeights& imported, const std::string& output) {
   const ModelInfo& info = imported.info;
   return fmt::format(
-      "{}: {}, {} tensors with {} values, {} classes{}\n"
+      "{}: {}, {} tensors with {} values, {} classes{}{}\n"
       "  from       {} ({})\n"
       "  sha256     {}\n"
       "  input      {}\n"
       "  layers     {}\n",
       output, info.architecture, imported.weights.size(), imported.weights.element_total(), info.num_classes,
-      info.class_names.empty() ? " without names" : "", info.source,
+      info.class_names.empty() ? " without names" : "", info.is_multi_label ? ", any number of them per image" : "",
+      info.source,
       imported.recognised.empty() ? imported.format + ", not a file known by its hash" : imported.recognised,
       info.source_sha256, input_text(info), layers_text(info));
 }

@@ -33,6 +33,7 @@ nlohmann::ordered_json info_json(const ModelInfo& info) {
           {"std", info.std},
           {"intensity_window", info.window ? nlohmann::ordered_json(to_string(*info.window)) : nullptr},
           {"class_names", info.class_names},
+          {"task", info.is_multi_label ? nlohmann::ordered_json(kMultiLabelTask) : nullptr},
           {"source", info.source},
           {"source_sha256", info.source_sha256},
           {"random_tensors", info.random_tensors}};

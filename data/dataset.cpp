@@ -121,6 +121,7 @@ Dataset Dataset::open(const DatasetSpec& spec) {
   Dataset data;
   data.root_ = spec.path;
   data.class_names_ = std::move(listing.class_names);
+  data.label_sets_ = std::move(listing.label_sets);
   std::shared_ptr<DecodedOnce> once;
   if (spec.kept_bytes > 0 && spec.path.extension() != ".npz")  // whose images lie in memory as they are
     listing.source = once = std::make_shared<DecodedOnce>(listing.source, std::ssize(listing.samples), spec.kept_bytes);
@@ -164,7 +165,11 @@ Dataset Dataset::open(const DatasetSpec& spec) {
     const auto classes = static_cast<std::int64_t>(data.class_names_.size());
     std::vector<Sample> grouped = with_copies_grouped(data.samples_, *data.copies_);
     const auto hold = [&](double fraction, Split into) {
-      hold_out(grouped, {.fraction = fraction, .into = into, .seed = spec.seed, .class_count = classes});
+      hold_out(grouped, {.fraction = fraction,
+                         .into = into,
+                         .seed = spec.seed,
+                         .class_count = classes,
+                         .label_sets = data.label_sets_});
     };
     if (holds_out_test) hold(spec.test_fraction, Split::test);
     if (holds_out_val) hold(spec.val_fraction, Split::val);
@@ -207,7 +212,8 @@ std::vector<std::int64_t> Dataset::indices(Split split) const {
 std::vector<std::int64_t> Dataset::counts(Split split) const {
   std::vector<std::int64_t> found(class_names_.size());
   for (const Sample& sample : samples_) {
-    if (sample.split == split) ++found[static_cast<std::size_t>(sample.label)];
+    if (sample.split != split) continue;
+    for (const std::int32_t c : label_sets_.classes_of(sample.label)) ++found[static_cast<std::size_t>(c)];
   }
   return found;
 }
@@ -233,10 +239,10 @@ std::string Dataset::training_obstacle() const {
 }
 
 std::string Dataset::split_csv() const {
-  std::string text = csv_line({"path", "label", "split", "group"});
+  std::string text = csv_line({"path", is_multi_label() ? "labels" : "label", "split", "group"});
   for (const Sample& sample : samples_) {
-    text += csv_line({sample.path, class_names_[static_cast<std::size_t>(sample.label)],
-                      std::string(to_string(sample.split)), sample.group});
+    text += csv_line({sample.path, label_sets_.text(sample.label, class_names_), std::string(to_string(sample.split)),
+                      sample.group});
   }
   return text;
 }

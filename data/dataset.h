@@ -13,6 +13,7 @@
 
 #include "data/copies.h"
 #include "data/image.h"
+#include "data/label_sets.h"
 
 namespace graft {
 
@@ -22,7 +23,7 @@ std::string_view to_string(Split split);
 
 struct Sample {
   std::string path;  // relative to the folder or the CSV, as listed; "train/17" in an .npz
-  std::int32_t label = 0;
+  std::int32_t label = 0;  // the class; in a multi-label set a number in label_sets()
   Split split = Split::train;
   std::string group;  // images that must stay together (a patient); empty: a group of its own
 };
@@ -68,20 +69,22 @@ class ImageSource {
   virtual Image load(std::int64_t i, ImageInfo* info) const = 0;
 };
 
-/// Requires nothing of the splits: a set may lack any. Invariant: labels index class_names; samples keep the order of
-/// the listing (folders: train, val, test, then classes and file names in byte order; CSV: rows).
+/// Requires nothing of the splits: a set may lack any. Invariant: labels stand for classes (label_sets), which index
+/// class_names; samples keep the order of the listing (folders: train, val, test, then classes and file names in byte
+/// order; CSV: rows).
 class Dataset {
  public:
   /// DATA as the command line has it:
   ///   a folder with train/<class>/… and, optionally, val/ and test/; or one folder of classes, split three ways;
   ///   a CSV with the columns path, label and optionally split, group (or patient); paths relative to the CSV;
-  ///   a MedMNIST .npz.
+  ///   the same with labels instead of label: any number of names with | between them, also none;
+  ///   a MedMNIST .npz, whose labels are one number per image or a row of 0 and 1.
   /// Held-out images are chosen per class (stratified) by the seed; a group is never torn apart, nor are images that
-  /// are copies of each other, and no class loses its last training image. What a source's own splits share is not
+  /// are copies of each other, and no class loses its last training image. Of several labels each counts, and images
+  /// without any are a class of their own in that. What a source's own splits share is not
   /// judged here: find_leaks() tells. Classes: folder names in byte order; CSV labels the same, or by value if all are
   /// integers. Errors: missing or empty source, an empty or single class, a class that training never sees, a class
-  /// name that is not UTF-8, a set among the class folders, an unknown column value, a multi-label .npz, unreadable
-  /// images (all listed).
+  /// name that is not UTF-8, a set among the class folders, an unknown column value, unreadable images (all listed).
   static Dataset open(const DatasetSpec& spec);
 
   /// `count` training samples, of `classes` classes in turn, that have no pixels: for batches made up elsewhere.
@@ -92,12 +95,14 @@ class Dataset {
 
   const std::filesystem::path& root() const { return root_; }
   const std::vector<std::string>& class_names() const { return class_names_; }
+  const LabelSets& label_sets() const { return label_sets_; }
+  bool is_multi_label() const { return label_sets_.is_multi_label(); }
   const std::vector<Sample>& samples() const { return samples_; }
   std::int64_t size() const { return static_cast<std::int64_t>(samples_.size()); }
   std::vector<std::int64_t> indices(Split split) const;  // in listing order
-  std::vector<std::int64_t> counts(Split split) const;   // per class
+  std::vector<std::int64_t> counts(Split split) const;   // images of each class
   const std::vector<BadImage>& skipped() const { return skipped_; }
-  /// What the source has that is no part of the set, for people; a line each.
+  /// What the source has that is no part of the set, and what looks like a mistake; for people, a line each.
   const std::vector<std::string>& notes() const { return notes_; }
   /// Whether open() held images out by the seed, because the source does not say which.
   bool is_split_drawn() const { return is_split_drawn_; }
@@ -110,12 +115,13 @@ class Dataset {
   /// Why nothing can be trained on it: one class only, a class without training images. Empty: it can.
   std::string training_obstacle() const;
 
-  /// path,label,split,group: one line per sample.
+  /// path,label,split,group: one line per sample. In a multi-label set the second column is `labels`.
   std::string split_csv() const;
 
  private:
   std::filesystem::path root_;
   std::vector<std::string> class_names_;
+  LabelSets label_sets_;
   std::vector<Sample> samples_;
   std::vector<std::int64_t> source_index_;  // sample -> image of source_
   std::shared_ptr<const ImageSource> source_;

@@ -79,14 +79,16 @@ void score_rankings(Metrics& m, std::span<const double> probabilities, std::span
 }  // namespace
 
 void check_cases(std::span<const double> probabilities, std::span<const std::int32_t> labels, std::int64_t classes) {
-  if (labels.empty()) throw Error("metrics: no samples to score");
-  if (classes < 1 || probabilities.size() != labels.size() * static_cast<std::size_t>(classes)) {
-    throw Error(
-        fmt::format("metrics: expected {} x {} probabilities, got {}", labels.size(), classes, probabilities.size()));
-  }
+  check_probabilities(probabilities, std::ssize(labels), classes);
   for (const std::int32_t label : labels) {
     if (label < 0 || label >= classes) throw Error(fmt::format("metrics: label {} among {} classes", label, classes));
   }
+}
+
+void check_probabilities(std::span<const double> probabilities, std::int64_t n, std::int64_t classes) {
+  if (n == 0) throw Error("metrics: no samples to score");
+  if (classes < 1 || std::ssize(probabilities) != n * classes)
+    throw Error(fmt::format("metrics: expected {} x {} probabilities, got {}", n, classes, probabilities.size()));
   for (const double p : probabilities) {
     if (!std::isfinite(p)) throw Error("metrics: a probability is not finite; the model's output is broken");
   }

@@ -7,9 +7,19 @@
 #include <span>
 #include <vector>
 
+#include "data/label_sets.h"
+
 namespace graft {
 
+/// One class of a multi-label set as a task of two classes: whether it holds.
+struct ClassScores {
+  std::int64_t positives = 0;  // its images
+  double auc = 0.0, average_precision = 0.0, sensitivity = 0.0, specificity = 0.0, f1 = 0.0;
+};
+
 /// Undefined scores (AUC with one class present, say) are NaN; write them as null.
+/// Of several labels per image each class is a task of two classes, decided at 0.5, and a score is the mean over the
+/// classes where it is defined; loss, brier and calibration_error are over all classes of all images at once.
 struct Metrics {
   std::int64_t n = 0;
   double loss = 0.0;  // mean -log p(label)
@@ -24,7 +34,11 @@ struct Metrics {
   double specificity = 0.0;        // two classes: recall of class 0; else mean of one-vs-rest where there are others
   double brier = 0.0;              // two classes: mean (p1 - y)^2; else mean of the sum over classes (brier_score_loss)
   double calibration_error = 0.0;  // of the top probability, 15 bins: calibration_error() below
-  std::vector<std::vector<std::int64_t>> confusion;  // [label][predicted]
+  std::vector<std::vector<std::int64_t>> confusion;  // [label][predicted]; none of several labels per image
+  // Of several labels per image:
+  double subset_accuracy = 0.0;  // images all of whose answers are right (accuracy_score)
+  std::vector<ClassScores> of_classes;
+  bool is_multi_label() const { return !of_classes.empty(); }
 };
 
 /// probabilities: (n, classes), row by row; labels: (n). The prediction is the first largest probability.
@@ -32,11 +46,21 @@ struct Metrics {
 Metrics compute_metrics(std::span<const double> probabilities, std::span<const std::int32_t> labels,
                         std::int64_t classes);
 
+/// The same of several labels per image. `labels` number `sets`; a class is predicted where its probability exceeds
+/// 0.5. accuracy is the share of right answers among all (MedMNIST's ACC).
+Metrics compute_metrics(std::span<const double> probabilities, std::span<const std::int32_t> labels,
+                        std::int64_t classes, const LabelSets& sets);
+
 /// Throws the errors of compute_metrics.
 void check_cases(std::span<const double> probabilities, std::span<const std::int32_t> labels, std::int64_t classes);
+/// Those that the probabilities of n images can have.
+void check_probabilities(std::span<const double> probabilities, std::int64_t n, std::int64_t classes);
 
 /// Softmax of each row of logits (n, classes), in double.
 std::vector<double> softmax_rows(std::span<const double> logits, std::int64_t classes);
+
+/// The sigmoid of each logit, in double.
+std::vector<double> sigmoids(std::span<const double> logits);
 
 /// Index of the first largest value of each row.
 std::vector<std::int32_t> predicted_classes(std::span<const double> probabilities, std::int64_t classes);

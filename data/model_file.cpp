@@ -101,6 +101,14 @@ ModelInfo info_from(const Hdf5File& file, const std::string& path) {
           fmt::format("model file {}: intensity_window is \"{}\", expected two numbers as \"0,4095\"", path, window));
   }
   info.class_names = file.read_texts("/", "class_names");
+  if (file.has_attribute("/", "task")) {
+    const std::string task = file.read_text("/", "task");
+    if (task != kMultiLabelTask)
+      throw Error(
+          fmt::format("model file {}: task is \"{}\", this program knows \"{}\"; use a matching version of graft", path,
+                      task, kMultiLabelTask));
+    info.is_multi_label = true;
+  }
   info.source = file.read_text("/", "source");
   info.source_sha256 = file.read_text("/", "source_sha256");
   if (file.has_attribute("/", "random_tensors")) info.random_tensors = file.read_texts("/", "random_tensors");
@@ -246,6 +254,7 @@ void write_model_file(const std::filesystem::path& path, const ModelInfo& info, 
   file.write_numbers("/", "std", {info.std.begin(), info.std.end()});
   if (info.window) file.write_text("/", "intensity_window", to_string(*info.window));
   file.write_texts("/", "class_names", info.class_names);
+  if (info.is_multi_label) file.write_text("/", "task", kMultiLabelTask);
   file.write_text("/", "source", info.source);
   file.write_text("/", "source_sha256", info.source_sha256);
   if (!info.random_tensors.empty()) file.write_texts("/", "random_tensors", info.random_tensors);

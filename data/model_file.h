@@ -3,7 +3,8 @@
 //
 //   / (attributes)   format = "graft-model", format_version, architecture, stride_on, bn_epsilon, num_classes, head,
 //                    input_size, resize, channel_order, input_scale, mean, std, class_names, source, source_sha256,
-//                    random_tensors (only of partial imports), intensity_window (only where one is used)
+//                    random_tensors (only of partial imports), intensity_window (only where one is used),
+//                    task = "multi-label" (only where an image may have several labels)
 //   /weights/<name>  float32, or float64 where the table holds exact doubles; one checksummed chunk each
 //   /optimizer, /state  arrays of a checkpoint, texts as attributes
 #pragma once
@@ -23,6 +24,9 @@
 
 namespace graft {
 
+/// Value of the attribute `task`, and of the same name in other formats' metadata.
+inline constexpr const char* kMultiLabelTask = "multi-label";
+
 /// Everything about a model but its weights: what it is, and how an image becomes its input:
 /// (value / input_scale - mean) / std per channel, in channel order, after a resize of the shorter side and a centre
 /// crop.
@@ -39,7 +43,8 @@ struct ModelInfo {
   std::array<double, 3> mean = {0.485, 0.456, 0.406};  // in channel order
   std::array<double, 3> std = {0.229, 0.224, 0.225};
   std::optional<IntensityWindow> window;  // of 16-bit files; none keeps their high byte
-  std::vector<std::string> class_names;  // empty, or num_classes of them
+  std::vector<std::string> class_names;   // empty, or num_classes of them
+  bool is_multi_label = false;            // any number of classes per image: their logits are for sigmoids
   std::string source;
   std::string source_sha256;
   std::vector<std::string> random_tensors;  // absent from a partial file: the network's random start stays

@@ -14,7 +14,6 @@
 #include "data/csv.h"
 #include "data/decoders.h"
 #include "data/files.h"
-#include "data/npz.h"
 #include "kernels/core.h"
 
 namespace graft {
@@ -179,59 +178,43 @@ std::vector<std::string> sorted_labels(const std::set<std::string>& labels) {
   return names;
 }
 
-/// All arrays of a MedMNIST file in memory.
-class NpzSource : public ImageSource {
- public:
-  struct Part {
-    std::string name;
-    NpyArray images;
-    std::int64_t begin = 0;  // listing index of its first image
+/// The label of each row, and the classes behind them. Errors: an empty label in a column `label`, or within `labels`.
+std::vector<std::int32_t> take_labels(const CsvTable& table, const std::string& file, std::size_t column,
+                                      bool is_multi_label, Listing& listing) {
+  const auto fail = [&](std::size_t row, const std::string& what) {
+    throw Error(fmt::format("{}, line {}: {}", file, table.lines[row], what));
   };
-  NpzSource(std::string file, std::vector<Part> parts) : file_(std::move(file)), parts_(std::move(parts)) {}
-
-  Image load(std::int64_t i, ImageInfo* info) const override {
-    auto part = parts_.rbegin();
-    while (part->begin > i) ++part;
-    const auto& shape = part->images.shape;
-    const std::int64_t channels = shape.size() == 4 ? 3 : 1;
-    Image image = Image::blank(shape[1], shape[2]);
-    const std::uint8_t* pixels = part->images.bytes.data() + (i - part->begin) * shape[1] * shape[2] * channels;
-    if (channels == 3) {
-      std::copy_n(pixels, image.rgb.size(), image.rgb.begin());
-    } else {
-      for (std::size_t p = 0; p < image.rgb.size(); ++p) image.rgb[p] = pixels[p / 3];
+  std::vector<std::vector<std::string>> names;
+  std::set<std::string> all;
+  for (std::size_t r = 0; r < table.rows.size(); ++r) {
+    const std::string& field = table.rows[r][column];
+    if (!is_multi_label && field.empty()) fail(r, "the label is empty");
+    try {
+      names.push_back(is_multi_label ? LabelSets::split(field) : std::vector{field});
+    } catch (const Error& error) {
+      fail(r, error.what());
     }
-    if (info != nullptr) *info = {"npz", static_cast<int>(channels), 8};
-    return image;
+    all.insert(names.back().begin(), names.back().end());
   }
+  if (all.empty()) throw Error(fmt::format("{}: no image has a label; expected names in the column labels", file));
+  listing.class_names = sorted_labels(all);
+  std::map<std::string, std::int32_t> class_of;
+  for (std::size_t c = 0; c < listing.class_names.size(); ++c) class_of[listing.class_names[c]] = std::int32_t(c);
 
- private:
-  std::string file_;
-  std::vector<Part> parts_;
-};
-
-NpyArray read_images(const fs::path& file, const std::string& key) {
-  NpyArray images = read_npz(file, key);
-  const auto& shape = images.shape;
-  if (images.dtype != "|u1" || (shape.size() != 3 && !(shape.size() == 4 && shape[3] == 3)) || shape[1] < 1 ||
-      shape[2] < 1) {
-    throw Error(fmt::format("{}:{}: expected 8-bit images (N,H,W) or (N,H,W,3), got type {} with {} dimensions",
-                            file.string(), key, images.dtype, shape.size()));
+  std::vector<std::int32_t> labels;
+  LabelNumbers numbers;
+  for (const std::vector<std::string>& of_row : names) {
+    std::vector<std::int32_t> classes;
+    for (const std::string& name : of_row) classes.push_back(class_of[name]);
+    labels.push_back(is_multi_label ? numbers.label_of(std::move(classes)) : classes.front());
   }
-  return images;
-}
-
-std::vector<std::int64_t> read_labels(const fs::path& file, const std::string& key, std::int64_t images) {
-  const NpyArray labels = read_npz(file, key);
-  const auto& shape = labels.shape;
-  if (shape.size() == 2 && shape[1] > 1) {
-    throw Error(fmt::format("{}:{}: {} labels per image; multi-label sets are not supported, choose a single-label one",
-                            file.string(), key, shape[1]));
-  }
-  if (shape.empty() || shape.size() > 2 || shape[0] != images) {
-    throw Error(fmt::format("{}:{}: expected one label for each of {} images", file.string(), key, images));
-  }
-  return labels.integers();
+  if (!is_multi_label) return labels;
+  listing.label_sets = numbers.sets();
+  if (std::ranges::all_of(names, [](const auto& of_row) { return of_row.size() == 1; }))
+    listing.notes.push_back(
+        "every image has one label: the column labels is for several, with | between them; named label, the network "
+        "would choose one class per image");
+  return labels;
 }
 
 }  // namespace
@@ -291,11 +274,18 @@ Listing list_csv(const fs::path& file, const std::optional<IntensityWindow>& win
   const CsvTable table = parse_csv(read_text(file), name);
   const auto require = [&](std::string_view column) {
     const auto at = table.column(column);
-    if (!at) throw Error(fmt::format("{}: no column '{}'; expected a header path,label[,split][,group]", name, column));
+    if (!at)
+      throw Error(fmt::format(
+          "{}: no column '{}'; expected a header path,label[,split][,group], or labels for several per image", name,
+          column));
     return *at;
   };
   const std::size_t path_at = require("path");
-  const std::size_t label_at = require("label");
+  const bool is_multi_label = table.column("labels").has_value();
+  if (is_multi_label && table.column("label"))
+    throw Error(fmt::format(
+        "{}: columns 'label' and 'labels'; keep label for one class per image, or labels for several", name));
+  const std::size_t label_at = require(is_multi_label ? "labels" : "label");
   const auto split_at = table.column("split");
   auto group_at = table.column("group");
   if (!group_at) group_at = table.column("patient");
@@ -303,13 +293,7 @@ Listing list_csv(const fs::path& file, const std::optional<IntensityWindow>& win
 
   Listing listing;
   listing.has_splits = split_at.has_value();
-  std::set<std::string> labels;
-  for (const auto& row : table.rows) labels.insert(row[label_at]);
-  listing.class_names = sorted_labels(labels);
-  std::map<std::string, std::int32_t> label_of;
-  for (std::size_t c = 0; c < listing.class_names.size(); ++c) {
-    label_of[listing.class_names[c]] = static_cast<std::int32_t>(c);
-  }
+  const std::vector<std::int32_t> labels = take_labels(table, name, label_at, is_multi_label, listing);
 
   std::vector<fs::path> files;
   const fs::path folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
@@ -319,51 +303,16 @@ Listing list_csv(const fs::path& file, const std::optional<IntensityWindow>& win
       throw Error(fmt::format("{}, line {}: {}", name, table.lines[r], what));
     };
     if (row[path_at].empty()) fail("the path is empty");
-    if (row[label_at].empty()) fail("the label is empty");
     std::optional<Split> split = Split::train;
     if (split_at) split = parse_split(row[*split_at]);
     if (!split) fail(fmt::format("unknown split '{}'; expected train, val or test", row[*split_at]));
     listing.samples.push_back({.path = row[path_at],
-                               .label = label_of[row[label_at]],
+                               .label = labels[r],
                                .split = *split,
                                .group = group_at ? row[*group_at] : std::string()});
     files.push_back(folder / row[path_at]);  // an absolute path replaces the folder
   }
   listing.source = std::make_shared<FileSource>(std::move(files), window);
-  return listing;
-}
-
-Listing list_npz(const fs::path& file) {
-  const std::vector<std::string> names = npz_names(file);
-  const auto has = [&](const std::string& key) { return std::find(names.begin(), names.end(), key) != names.end(); };
-  Listing listing;
-  listing.has_splits = true;
-  std::vector<NpzSource::Part> parts;
-  std::vector<std::int64_t> labels;
-  for (const Split split : kSplits) {
-    const std::string part(to_string(split));
-    if (!has(part + "_images")) continue;
-    NpyArray images = read_images(file, part + "_images");
-    const std::int64_t count = images.shape[0];
-    const auto found = read_labels(file, part + "_labels", count);
-    for (std::int64_t i = 0; i < count; ++i) {
-      listing.samples.push_back({.path = fmt::format("{}/{}", part, i), .label = 0, .split = split, .group = ""});
-    }
-    labels.insert(labels.end(), found.begin(), found.end());
-    if (count > 0) parts.push_back({part, std::move(images), static_cast<std::int64_t>(labels.size()) - count});
-  }
-  if (labels.empty()) {
-    throw Error(fmt::format("{}: no images; expected MedMNIST arrays train_images, train_labels (and val_, test_)",
-                            file.string()));
-  }
-  const auto [low, high] = std::minmax_element(labels.begin(), labels.end());
-  constexpr std::int64_t kMaxClasses = 100000;
-  if (*low < 0 || *high >= kMaxClasses) {
-    throw Error(fmt::format("{}: labels from {} to {}; expected class numbers from 0", file.string(), *low, *high));
-  }
-  for (std::int64_t c = 0; c <= *high; ++c) listing.class_names.push_back(std::to_string(c));
-  for (std::size_t i = 0; i < labels.size(); ++i) listing.samples[i].label = static_cast<std::int32_t>(labels[i]);
-  listing.source = std::make_shared<NpzSource>(file.string(), std::move(parts));
   return listing;
 }
 

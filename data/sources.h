@@ -13,10 +13,11 @@ namespace graft {
 /// A source's own account of itself.
 struct Listing {
   std::vector<std::string> class_names;
+  LabelSets label_sets;
   std::vector<Sample> samples;
   std::shared_ptr<const ImageSource> source;
   bool has_splits = false;         // otherwise every sample says train
-  std::vector<std::string> notes;  // what was left out
+  std::vector<std::string> notes;  // what was left out, and other things for people
 };
 
 /// `window`: for files of 16 bits (image.h).

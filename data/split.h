@@ -13,10 +13,12 @@ struct HoldOutSpec {
   Split into = Split::val;  // taken from the samples that say train
   std::uint64_t seed = 0;
   std::int64_t class_count = 0;
+  LabelSets label_sets = {};
 };
 
 /// Moves close to `fraction` of each class's training samples to `into`: each class gives round(fraction * n), at least
-/// one if it has two, and keeps at least one. Groups move whole, so with groups the shares are as near as they allow.
+/// one if it has two, and keeps at least one; of several labels each counts, and images without any are like one class
+/// more. Groups move whole, so with groups the shares are as near as they allow.
 /// Deterministic in (samples, spec): each group draws a number from Philox, and groups are tried in that order; one
 /// moves if that brings the held-out counts nearer to their targets (sum of squares) and empties no class. Errors:
 /// fraction outside 0..1 (1 excluded).

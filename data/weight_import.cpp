@@ -114,6 +114,7 @@ bool take_metadata(ModelInfo& info, const std::map<std::string, std::string>& me
         fmt::format("weights {}: its metadata has '{}' for intensity_window, expected two numbers as 0,4095; export "
                     "it again",
                     file, window));
+  info.is_multi_label = text("task") == kMultiLabelTask;
   const json names = json::parse(text("class_names"), nullptr, false);
   if (names.is_array() && info.class_names.empty() && std::ssize(names) == info.num_classes &&
       std::ranges::all_of(names, &json::is_string))

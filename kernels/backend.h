@@ -244,10 +244,18 @@ class Backend {
   /// dlogits (=|+=) dloss[0] * d loss / d logits.
   virtual void softmax_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities,
                                           ConstView labels, const SoftmaxSpec&) = 0;
-  /// What the host wants to know of a batch, in one place: see kReportSize. penalty.data may be null. Where it halts,
-  /// `UpdateArena::halt` keeps the weights as they are, in this step and all later ones.
-  virtual void report_batch(View report, ConstView loss, ConstView penalty, ConstView probabilities,
-                            ConstView labels) = 0;
+  /// loss [1] = mean over n and c of -(w_c t log p + (1-t) log(1-p)), as PyTorch's binary_cross_entropy_with_logits
+  /// with pos_weight; probabilities [N,C] = p = sigmoid(logits), t = (1-s) targets[label n] + s/2. labels: i32 [N].
+  virtual void sigmoid_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
+                                     const SigmoidSpec&) = 0;
+  /// dlogits (=|+=) dloss[0] * d loss / d logits.
+  virtual void sigmoid_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities,
+                                          ConstView labels, const SigmoidSpec&) = 0;
+  /// What the host wants to know of a batch, in one place: see kReportSize. penalty.data may be null. `targets` is
+  /// null, or SigmoidSpec's, and then every class of an image is an answer by itself, right or wrong at 0.5. Where it
+  /// halts, `UpdateArena::halt` keeps the weights as they are, in this step and all later ones.
+  virtual void report_batch(View report, ConstView loss, ConstView penalty, ConstView probabilities, ConstView labels,
+                            ConstView targets) = 0;
 
   /// What an update must know of all gradients before it begins: their norm over the arena's segments, whether all are
   /// finite, and (Auto-RGN, every step) the relative rate of each group of segments:

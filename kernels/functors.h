@@ -168,6 +168,23 @@ struct MaskChannels {
   }
 };
 
+/// Binary cross-entropy of one logit, whose sigmoid is to be `target`: -(w t log p + (1-t) log(1-p)).
+struct LogitCrossEntropy {
+  double target, positive_weight;
+  GRAFT_HD double loss(double logit) const {
+    // -log p = max(-x, 0) + log(1 + exp(-|x|)), and -log(1-p) is that of -x: neither overflows.
+    const double low = log1p(exp(-fabs(logit)));
+    return positive_weight * target * (fmax(-logit, 0.0) + low) + (1 - target) * (fmax(logit, 0.0) + low);
+  }
+  /// Its derivative by the logit, of the sigmoid p.
+  GRAFT_HD double slope(double p) const { return (1 - target) * p - positive_weight * target * (1 - p); }
+};
+
+/// Both outcomes get half of the smoothed share.
+GRAFT_HD LogitCrossEntropy logit_cross_entropy(double target, double smoothing, double positive_weight) {
+  return {(1 - smoothing) * target + smoothing / 2, positive_weight};
+}
+
 using MapFunctors = std::tuple<Relu, ReluGrad, Identity, Add, Multiply, Scale, Dropout, SquaredDifference,
                                ScaledDifference, ScaleBy, SelectChannels, MaskChannels>;
 

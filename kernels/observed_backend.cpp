@@ -343,11 +343,24 @@ void ObservedBackend::softmax_cross_entropy_grad(View dlogits, Write write, Cons
           [=, this] { inner_->softmax_cross_entropy_grad(dlogits, write, dloss, probabilities, labels, spec); });
 }
 
+void ObservedBackend::sigmoid_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
+                                            const SigmoidSpec& spec) {
+  observe({.op = "sigmoid_cross_entropy", .detail = to_string(logits.shape)},
+          {.out = {{loss}, {probabilities}}, .in = {logits, labels, spec.targets, spec.positive_weights}},
+          [=, this] { inner_->sigmoid_cross_entropy(loss, probabilities, logits, labels, spec); });
+}
+void ObservedBackend::sigmoid_cross_entropy_grad(View dlogits, Write write, ConstView dloss, ConstView probabilities,
+                                                 ConstView labels, const SigmoidSpec& spec) {
+  observe({.op = "sigmoid_cross_entropy_grad", .detail = to_string(dlogits.shape)},
+          {.out = {{dlogits, write}}, .in = {dloss, probabilities, labels, spec.targets, spec.positive_weights}},
+          [=, this] { inner_->sigmoid_cross_entropy_grad(dlogits, write, dloss, probabilities, labels, spec); });
+}
+
 void ObservedBackend::report_batch(View report, ConstView loss, ConstView penalty, ConstView probabilities,
-                                   ConstView labels) {
+                                   ConstView labels, ConstView targets) {
   observe({.op = "report_batch", .detail = to_string(probabilities.shape)},
-          {.out = {{report, Write::add}}, .in = {loss, penalty, probabilities, labels}},
-          [=, this] { inner_->report_batch(report, loss, penalty, probabilities, labels); });
+          {.out = {{report, Write::add}}, .in = {loss, penalty, probabilities, labels, targets}},
+          [=, this] { inner_->report_batch(report, loss, penalty, probabilities, labels, targets); });
 }
 
 namespace {

@@ -146,6 +146,13 @@ struct SoftmaxSpec {
   ConstView class_weights;  // [1,C,1,1]; data == nullptr: all one
 };
 
+/// Of several labels per image.
+struct SigmoidSpec {
+  ConstView targets;  // [L,C,1,1]: 0 or 1 for each class of label l in row l
+  double label_smoothing = 0;
+  ConstView positive_weights;  // [1,C,1,1]: of the classes that hold; data == nullptr: all one
+};
+
 /// One parameter inside the optimizer's arenas. Values and anchors lie in one layout; gradients and moments share
 /// another, which holds trainable parameters only.
 struct UpdateSegment {
@@ -211,7 +218,7 @@ inline constexpr std::int64_t control_size(std::int64_t groups) { return kContro
 /// `report_batch` fills f64 [1,kReportSize,1,1]; what is where:
 inline constexpr std::int64_t kReportLoss = 0;
 inline constexpr std::int64_t kReportPenalty = 1;  // 0 without one
-inline constexpr std::int64_t kReportCorrect = 2;  // rows whose first largest probability is their label's
+inline constexpr std::int64_t kReportCorrect = 2;  // right answers: one per row, or one per class (report_batch)
 inline constexpr std::int64_t kReportHalted = 3;   // 1 from the first loss or penalty on that was not finite, else kept
 inline constexpr std::int64_t kReportSize = 4;
 

@@ -192,6 +192,7 @@ std::map<std::string, std::string> model_metadata(const ModelInfo& info) {
                                        {"mean", list(info.mean)},
                                        {"std", list(info.std)},
                                        {"source_sha256", info.source_sha256}};
+  if (info.is_multi_label) m["task"] = kMultiLabelTask;
   if (info.window) m["intensity_window"] = to_string(*info.window);
   if (!info.class_names.empty())
     m["class_names"] = nlohmann::json(info.class_names).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
@@ -207,8 +208,9 @@ OnnxModel onnx_graph(const ModelFile& file) {
       .name = info.architecture,
       .description = fmt::format(
           "{} by graft. images: shorter side resized to {} pixels (antialiased bilinear), centre crop of {}, "
-          "channels {}, (value / {:g} - mean) / std; see the metadata. logits: one per class, before softmax.",
-          info.architecture, info.resize, info.input_size, info.channel_order, info.input_scale),
+          "channels {}, (value / {:g} - mean) / std; see the metadata. logits: one per class, before {}.",
+          info.architecture, info.resize, info.input_size, info.channel_order, info.input_scale,
+          info.is_multi_label ? "sigmoids" : "softmax"),
       .input = {"images", {3, info.input_size, info.input_size}},
       .output = {"logits", {info.num_classes}},
       .nodes = {},

@@ -8,7 +8,8 @@
 namespace graft {
 
 /// How an image becomes the network's input, and what its outputs mean: keys architecture, stride_on, bn_epsilon, head,
-/// resize, input_size, channel_order, input_scale, mean and std (three numbers), source_sha256, and class_names (JSON).
+/// resize, input_size, channel_order, input_scale, mean and std (three numbers), source_sha256, task ("multi-label", or
+/// absent) and class_names (JSON).
 std::map<std::string, std::string> model_metadata(const ModelInfo& info);
 
 /// The network in evaluation mode, from "images" [batch,3,S,S], normalised, S the model's input size, to "logits"

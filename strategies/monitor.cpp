@@ -19,6 +19,16 @@ constexpr Monitor kMonitors[] = {{"macro_accuracy", "macro accuracy", &EpochRepo
                                  {"average_precision", "average precision", &EpochReport::val_average_precision},
                                  {"loss", "loss", &EpochReport::val_loss, true}};
 
+void check_some_class_varies(const Monitor& monitor, const Dataset& dataset) {
+  const auto images = std::ssize(dataset.indices(Split::val));
+  const std::vector<std::int64_t> counts = dataset.counts(Split::val);
+  if (images > 0 && std::ranges::all_of(counts, [&](std::int64_t n) { return n == 0 || n == images; }))
+    throw Error(
+        fmt::format("train.monitor: of each class either all validation images or none have it, for which {} is not "
+                    "defined; give other images, or --monitor loss",
+                    monitor.words));
+}
+
 }  // namespace
 
 std::span<const Monitor> monitors() { return kMonitors; }
@@ -33,6 +43,11 @@ const Monitor& monitor_named(std::string_view name) {
   const auto found = std::ranges::find(kMonitors, name, &Monitor::name);
   if (found == std::end(kMonitors)) throw UsageError(fmt::format("train.monitor: '{}' is unknown", name));
   return *found;
+}
+
+const Monitor& monitor_of(std::string_view setting, bool is_multi_label) {
+  if (setting != kAutoMonitor) return monitor_named(setting);
+  return monitor_named(is_multi_label ? "auc" : "macro_accuracy");
 }
 
 bool is_better(const Monitor& monitor, double score, double best) {
@@ -50,6 +65,7 @@ double best_score(const Monitor& monitor, std::span<const EpochReport> epochs) {
 
 void check_monitor(const Monitor& monitor, const Dataset& dataset) {
   if (monitor.name != "auc" && monitor.name != "kappa") return;
+  if (dataset.is_multi_label()) return check_some_class_varies(monitor, dataset);
   std::set<std::int32_t> classes;
   for (const std::int64_t i : dataset.indices(Split::val)) classes.insert(dataset.samples()[std::size_t(i)].label);
   if (classes.size() == 1)

@@ -36,6 +36,12 @@ SettingInfo augment_choices() {
   return one_of({names.begin(), names.end()});
 }
 
+SettingInfo monitor_choices() {
+  std::vector<std::string_view> names = monitor_names();
+  names.insert(names.begin(), kAutoMonitor);
+  return one_of(names);
+}
+
 SettingInfo strategy_choices() {
   std::vector<std::string_view> names;
   for (const StrategyInfo& s : strategies()) names.push_back(s.name);
@@ -82,7 +88,10 @@ std::vector<Setting<T>> make_table() {
       row("train.beta2", "", kTraining, &T::beta2, "decay of adam's second moment", half_open(0, 1)),
       row("train.epsilon", "", kTraining, &T::epsilon, "adam's guard against division by zero", range(0)),
       row("train.class_weights", "--class-weights", kTraining, &T::class_weights,
-          "weight of each class in the loss; balanced is n / (classes * n_class)", one_of({"none", "balanced"})),
+          "weight of each class in the loss; balanced is n / (classes * n_class), of several labels per image (n - "
+          "n_class) "
+          "/ n_class for those that hold",
+          one_of({"none", "balanced"})),
       row("train.label_smoothing", "--label-smoothing", kTraining, &T::label_smoothing,
           "share of the target spread evenly", half_open(0, 1)),
       row("train.bss", "", kTraining, &T::bss,
@@ -93,7 +102,9 @@ std::vector<Setting<T>> make_table() {
       row("train.patience", "--patience", kTraining, &T::patience,
           "epochs without a better validation score before stopping; 0 never stops early", range(0)),
       row("train.monitor", "--monitor", kTraining, &T::monitor,
-          "validation score by which the best epoch is chosen and patience counted", one_of(monitor_names())),
+          "validation score by which the best epoch is chosen and patience counted; auto is macro_accuracy, of several "
+          "labels per image auc",
+          monitor_choices()),
       row("train.max_steps", "--max-steps", kTraining, &T::max_steps,
           "updates at most; 0 only writes the initial model, -1 is no limit", range(-1)),
       row("train.freeze_channels", "--freeze-channels", kTraining, &T::freeze_channels,

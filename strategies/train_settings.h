@@ -27,7 +27,7 @@ struct TrainSettings {
 
   // Training
   std::int64_t epochs = 30, batch = 96, accumulate = 1, max_steps = -1, patience = 3;
-  std::string monitor = "macro_accuracy";
+  std::string monitor = "auto";
   std::string optimizer = "adam";
   double lr = 1e-3, momentum = 0.9, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0, clip_norm = 0;
   bool nesterov = false;

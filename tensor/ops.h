@@ -126,6 +126,16 @@ struct CrossEntropyResult {
 /// PyTorch's cross_entropy with reduction "mean". labels: i32 [N]. Errors: counts differ.
 CrossEntropyResult softmax_cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntropyArgs& args = {});
 
+struct SigmoidCrossEntropyArgs {
+  Tensor targets;  // [L,C,1,1]: in row l 0 or 1 for each class of label l
+  double label_smoothing = 0;
+  Tensor positive_weights;  // [1,C,1,1] or empty
+};
+/// PyTorch's binary_cross_entropy_with_logits with reduction "mean" and pos_weight. labels: i32 [N], rows of targets.
+/// Errors: counts differ.
+CrossEntropyResult sigmoid_cross_entropy(const Tensor& logits, const Tensor& labels,
+                                         const SigmoidCrossEntropyArgs& args);
+
 /// How far x [N,C,H,W] is from a fixed target of the same shape, as one number:
 ///   weight / (2 N) * sum over n, c of mean over pixels of (x - target)^2.
 /// Differentiated by x alone. Errors: shapes differ.
@@ -142,9 +152,9 @@ struct SpectralShrinkageArgs {
 /// Source: Chen et al. 2019, "Catastrophic forgetting meets negative transfer: batch spectral shrinkage".
 Tensor batch_spectral_shrinkage(const Tensor& features, const SpectralShrinkageArgs& args);
 
-/// Labels on the device, i32 [N]. Errors: a label outside [0, classes).
-Tensor labels_to_device(Context& context, std::span<const std::int32_t> labels, std::int64_t classes);
+/// Labels on the device, i32 [N]. Errors: a label outside [0, count).
+Tensor labels_to_device(Context& context, std::span<const std::int32_t> labels, std::int64_t count);
 /// The same into a tensor of as many labels.
-void labels_to_device(const Tensor& to, std::span<const std::int32_t> labels, std::int64_t classes);
+void labels_to_device(const Tensor& to, std::span<const std::int32_t> labels, std::int64_t count);
 
 }  // namespace graft

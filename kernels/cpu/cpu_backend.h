@@ -1,7 +1,7 @@
 // The CPU backend's class. Its calls are defined in one file per subject: memory.cpp, map.cpp, conv_onednn.cpp with
-// conv_product.cpp and conv_winograd.cpp, linear_onednn.cpp, norm.cpp, pool.cpp, softmax.cpp, update.cpp. Activations
-// are blocked by 16 or 8 channels, as oneDNN likes them on this machine, or NHWC; runs.h walks both with one set of
-// loops.
+// conv_product.cpp and conv_winograd.cpp, linear_onednn.cpp, norm.cpp, pool.cpp, cross_entropy.cpp, update.cpp.
+// Activations are blocked by 16 or 8 channels, as oneDNN likes them on this machine, or NHWC; runs.h walks both with
+// one set of loops.
 #pragma once
 
 #include "kernels/device_memory.h"
@@ -72,7 +72,12 @@ class CpuBackend final : public Backend {
                              const SoftmaxSpec&) override;
   void softmax_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities, ConstView labels,
                                   const SoftmaxSpec&) override;
-  void report_batch(View report, ConstView loss, ConstView penalty, ConstView probabilities, ConstView labels) override;
+  void sigmoid_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
+                             const SigmoidSpec&) override;
+  void sigmoid_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities, ConstView labels,
+                                  const SigmoidSpec&) override;
+  void report_batch(View report, ConstView loss, ConstView penalty, ConstView probabilities, ConstView labels,
+                    ConstView targets) override;
 
   void measure_gradients(View control, View history, const UpdateArena&, const MeasureSpec&) override;
   void update(const UpdateArena&, const SgdStep&) override;

@@ -140,19 +140,30 @@ void CudaBackend::images_to_input(View x, std::span<const ConstView> pixels, std
 
 void CudaBackend::softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
                                         const SoftmaxSpec& spec) {
-  const Scratch scratch(*this, gpu::softmax_scratch_bytes(logits.shape.n));
+  const Scratch scratch(*this, gpu::cross_entropy_scratch_bytes(logits.shape.n));
   gpu::softmax_cross_entropy(loss, probabilities, logits, labels, spec, scratch.as<double>(), stream());
 }
 
 void CudaBackend::softmax_cross_entropy_grad(View dlogits, Write write, ConstView dloss, ConstView probabilities,
                                              ConstView labels, const SoftmaxSpec& spec) {
-  const Scratch scratch(*this, gpu::softmax_scratch_bytes(dlogits.shape.n));
+  const Scratch scratch(*this, gpu::cross_entropy_scratch_bytes(dlogits.shape.n));
   gpu::softmax_cross_entropy_grad(dlogits, write, dloss, probabilities, labels, spec, scratch.as<double>(), stream());
 }
 
+void CudaBackend::sigmoid_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
+                                        const SigmoidSpec& spec) {
+  const Scratch scratch(*this, gpu::cross_entropy_scratch_bytes(logits.shape.n));
+  gpu::sigmoid_cross_entropy(loss, probabilities, logits, labels, spec, scratch.as<double>(), stream());
+}
+
+void CudaBackend::sigmoid_cross_entropy_grad(View dlogits, Write write, ConstView dloss, ConstView probabilities,
+                                             ConstView labels, const SigmoidSpec& spec) {
+  gpu::sigmoid_cross_entropy_grad(dlogits, write, dloss, probabilities, labels, spec, stream());
+}
+
 void CudaBackend::report_batch(View report, ConstView loss, ConstView penalty, ConstView probabilities,
-                               ConstView labels) {
-  gpu::report_batch(report.as<double>(), loss, penalty, probabilities, labels, stream());
+                               ConstView labels, ConstView targets) {
+  gpu::report_batch(report.as<double>(), loss, penalty, probabilities, labels, targets, stream());
 }
 
 gpu::DeviceArena CudaBackend::device_arena(const UpdateArena& arena) {

@@ -127,16 +127,20 @@ void fold_weight_grad(View dw, Write write, const void* unfolded, DType dtype, c
 /// difference. Where only one of the two is a NaN the difference is infinite; where both are, there is none.
 void find_largest_difference(float* largest, ConstView a, ConstView b, float limit, cudaStream_t stream);
 
-// softmax.cu. Scratch: softmax_scratch_bytes of the batch.
-std::int64_t softmax_scratch_bytes(std::int64_t rows);
+// cross_entropy.cu. Scratch: cross_entropy_scratch_bytes of the batch.
+std::int64_t cross_entropy_scratch_bytes(std::int64_t rows);
 void softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels, const SoftmaxSpec& spec,
                            double* scratch, cudaStream_t stream);
 void softmax_cross_entropy_grad(View dlogits, Write write, ConstView dloss, ConstView probabilities, ConstView labels,
                                 const SoftmaxSpec& spec, double* scratch, cudaStream_t stream);
+void sigmoid_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels, const SigmoidSpec& spec,
+                           double* scratch, cudaStream_t stream);
+void sigmoid_cross_entropy_grad(View dlogits, Write write, ConstView dloss, ConstView probabilities, ConstView labels,
+                                const SigmoidSpec& spec, cudaStream_t stream);
 
 // report.cu
 void report_batch(double* report, ConstView loss, ConstView penalty, ConstView probabilities, ConstView labels,
-                  cudaStream_t stream);
+                  ConstView targets, cudaStream_t stream);
 
 // update.cu
 /// One parameter as the kernels see it; built from UpdateSegment by update_table.cpp. No padding: tables are compared

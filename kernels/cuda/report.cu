@@ -1,5 +1,5 @@
 // What the host wants to know of a batch, gathered by one block so that one small copy brings it over: loss, penalty,
-// correct answers, and whether training goes on. A warp takes a row of probabilities at a time.
+// right answers, and whether training goes on. A warp takes a row of probabilities at a time.
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/rows.h"
 
@@ -13,6 +13,7 @@ struct ReportParams {
   const float *loss, *penalty;  // penalty null: none
   ConstRows<float> probabilities;
   const std::int32_t* labels;
+  ConstRows<float> targets;  // null: one answer per row
   std::int64_t rows, classes;
 };
 
@@ -43,14 +44,27 @@ __device__ std::int64_t first_largest(const float* row, std::int64_t classes) {
   return begins_with_nan ? 0 : __shfl_sync(0xffffffffu, at, 0);
 }
 
+/// How many of a row's answers are right, by a whole warp; the first lane gets it.
+__device__ double right_answers(const float* row, const float* targets, std::int64_t classes) {
+  double right = 0;
+  for (std::int64_t c = threadIdx.x % kWarp; c < classes; c += kWarp) right += (row[c] > 0.5F) == (targets[c] > 0.5F);
+  for (int step = kWarp / 2; step > 0; step /= 2) right += __shfl_down_sync(0xffffffffu, right, step);
+  return right;
+}
+
 __device__ __forceinline__ bool is_finite(double x) { return x - x == 0; }
 
 __global__ void __launch_bounds__(kReportThreads) report_kernel(const ReportParams p) {
   __shared__ double correct[kReportWarps];
   const int warp = int(threadIdx.x) / kWarp;
   double mine = 0;
-  for (std::int64_t n = warp; n < p.rows; n += kReportWarps)
-    if (first_largest(p.probabilities.at(n, 0), p.classes) == p.labels[n]) mine += 1;
+  for (std::int64_t n = warp; n < p.rows; n += kReportWarps) {
+    const float* row = p.probabilities.at(n, 0);
+    if (p.targets.data)
+      mine += right_answers(row, p.targets.at(p.labels[n], 0), p.classes);
+    else
+      mine += first_largest(row, p.classes) == p.labels[n];
+  }
   if (threadIdx.x % kWarp == 0) correct[warp] = mine;
   __syncthreads();
   if (threadIdx.x != 0) return;
@@ -66,10 +80,10 @@ __global__ void __launch_bounds__(kReportThreads) report_kernel(const ReportPara
 }  // namespace
 
 void report_batch(double* report, ConstView loss, ConstView penalty, ConstView probabilities, ConstView labels,
-                  cudaStream_t stream) {
+                  ConstView targets, cudaStream_t stream) {
   launch("report_batch", report_kernel, {.block = dim3(kReportThreads), .stream = stream},
          ReportParams{report, loss.as<float>(), penalty.as<float>(), rows_of<float>(probabilities, "report_batch"),
-                      labels.as<std::int32_t>(), probabilities.shape.n, probabilities.shape.c});
+                      labels.as<std::int32_t>(), rows_of<float>(targets, "report_batch"), probabilities.shape.n, probabilities.shape.c});
 }
 
 }  // namespace graft::gpu

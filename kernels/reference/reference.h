@@ -74,7 +74,12 @@ class ReferenceBackend final : public Backend {
                              const SoftmaxSpec&) override;
   void softmax_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities, ConstView labels,
                                   const SoftmaxSpec&) override;
-  void report_batch(View report, ConstView loss, ConstView penalty, ConstView probabilities, ConstView labels) override;
+  void sigmoid_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
+                             const SigmoidSpec&) override;
+  void sigmoid_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities, ConstView labels,
+                                  const SigmoidSpec&) override;
+  void report_batch(View report, ConstView loss, ConstView penalty, ConstView probabilities, ConstView labels,
+                    ConstView targets) override;
 
   void measure_gradients(View control, View history, const UpdateArena&, const MeasureSpec&) override;
   void update(const UpdateArena&, const SgdStep&) override;

@@ -176,4 +176,16 @@ void RoundedReference::softmax_cross_entropy_grad(View dlogits, Write write, Con
   wide.finish();
 }
 
+void RoundedReference::sigmoid_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
+                                             const SigmoidSpec& spec) {
+  Widened wide(exact_);
+  exact_.sigmoid_cross_entropy(loss, probabilities, wide.in(logits), labels, spec);
+}
+void RoundedReference::sigmoid_cross_entropy_grad(View dlogits, Write write, ConstView dloss, ConstView probabilities,
+                                                  ConstView labels, const SigmoidSpec& spec) {
+  Widened wide(exact_);
+  exact_.sigmoid_cross_entropy_grad(wide.out(dlogits, write), write, dloss, probabilities, labels, spec);
+  wide.finish();
+}
+
 }  // namespace graft

@@ -65,9 +65,13 @@ class RoundedReference final : public Backend {
                              const SoftmaxSpec&) override;
   void softmax_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities, ConstView labels,
                                   const SoftmaxSpec&) override;
-  void report_batch(View report, ConstView loss, ConstView penalty, ConstView probabilities,
-                    ConstView labels) override {
-    exact_.report_batch(report, loss, penalty, probabilities, labels);
+  void sigmoid_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
+                             const SigmoidSpec&) override;
+  void sigmoid_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities, ConstView labels,
+                                  const SigmoidSpec&) override;
+  void report_batch(View report, ConstView loss, ConstView penalty, ConstView probabilities, ConstView labels,
+                    ConstView targets) override {
+    exact_.report_batch(report, loss, penalty, probabilities, labels, targets);
   }
 
   void measure_gradients(View control, View history, const UpdateArena& arena, const MeasureSpec& spec) override {

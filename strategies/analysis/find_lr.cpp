@@ -78,7 +78,7 @@ RangeTest find_lr(Context& context, const TrainSettings& given, const RangeTestS
 
   const Dataset dataset = open_dataset(settings);
   for (const BadImage& bad : dataset.skipped()) progress.note("skipped " + bad.path + ": " + bad.reason);
-  const StartingModel model = starting_model(context, settings, dataset.class_names());
+  const StartingModel model = starting_model(context, settings, dataset.class_names(), dataset.is_multi_label());
   Network& network = *model.network;
   if (settings.dropout >= 0) network.set_dropout(settings.dropout);
   RangeTest test{.strategy = settings.strategy,
@@ -96,7 +96,9 @@ RangeTest find_lr(Context& context, const TrainSettings& given, const RangeTestS
                         .validates = false,
                         .steps_setting = "--steps"});
   const RunDirectory nowhere{{}};
-  const auto starting_network = [&] { return starting_model(context, settings, dataset.class_names()).network; };
+  const auto starting_network = [&] {
+    return starting_model(context, settings, dataset.class_names(), dataset.is_multi_label()).network;
+  };
   Fit fit({network, dataset, settings, batches, nowhere, spec.stop, starting_network}, progress);
   const double decades = std::log(spec.max_lr / spec.min_lr);
   const auto lr_at = [&](std::int64_t step) {

@@ -6,12 +6,12 @@
 #include <cmath>
 
 #include "data/loader.h"
-#include "data/metrics.h"
 #include "data/parallel.h"
 #include "data/resize.h"
 #include "models/network_io.h"
 #include "strategies/batches/batch_source.h"
 #include "strategies/batches/split_batches.h"
+#include "strategies/training/evaluation.h"
 #include "strategies/training/trained_model.h"
 
 namespace graft {
@@ -107,7 +107,7 @@ std::vector<ClassEvidence> class_evidence(Network& network, const Tensor& x, std
   gradient.from_host(of_logits);
   context.tape().backward_from(logits, gradient);
 
-  const std::vector<double> probabilities = softmax_rows(values, count);
+  const std::vector<double> probabilities = probabilities_of(network.info(), values);
   const std::vector<double> a = maps.to_host(), da = maps.variable()->grad.to_host();
   const Shape& shape = maps.shape();
   const auto size = std::size_t(shape.c * shape.pixels());

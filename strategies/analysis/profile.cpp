@@ -335,7 +335,7 @@ std::optional<Profile> profile_steps(Context& context, StepProfiler& profiler, c
   const Dataset dataset = dataset_for(settings, spec);
   for (const BadImage& bad : dataset.skipped()) progress.note("skipped " + bad.path + ": " + bad.reason);
   check_size(dataset, p);
-  const StartingModel model = starting_model(context, settings, dataset.class_names());
+  const StartingModel model = starting_model(context, settings, dataset.class_names(), dataset.is_multi_label());
   Network& network = *model.network;
   if (settings.dropout >= 0) network.set_dropout(settings.dropout);
   p.architecture = network.info().architecture;
@@ -358,7 +358,9 @@ std::optional<Profile> profile_steps(Context& context, StepProfiler& profiler, c
   if (context.backend().device().kind == DeviceKind::cuda) trace_kernels(profiler, context.backend(), progress);
   Turns turns(profiler, p, spec);
   const RunDirectory nowhere{{}};
-  const auto starting_network = [&] { return starting_model(context, settings, dataset.class_names()).network; };
+  const auto starting_network = [&] {
+    return starting_model(context, settings, dataset.class_names(), dataset.is_multi_label()).network;
+  };
   const bool is_whole = spec.is_inference
                             ? run_inference(network, batches.training(), spec, p, turns, progress)
                             : run_training({network, dataset, settings, batches, nowhere, spec.stop, starting_network},

@@ -19,6 +19,24 @@ Image sheet_of(const std::vector<Image>& images) {
   return sheet;
 }
 
+/// The probability with which image i is taken for what it is not; 0: its answers are right.
+double surest_error(const Predictions& predictions, std::size_t i) {
+  const auto classes = std::size_t(predictions.classes);
+  const auto p = std::span(predictions.probabilities).subspan(i * classes, classes);
+  const std::int32_t label = predictions.labels[i];
+  if (!predictions.label_sets.is_multi_label()) {
+    const auto top = std::ranges::max_element(p);
+    return top - p.begin() == label ? 0 : *top;
+  }
+  double surest = 0;
+  for (std::size_t c = 0; c < classes; ++c) {
+    const bool is_predicted = p[c] > 0.5;
+    if (is_predicted != predictions.label_sets.has(label, std::int64_t(c)))
+      surest = std::max(surest, is_predicted ? p[c] : 1 - p[c]);
+  }
+  return surest;
+}
+
 }  // namespace
 
 Image training_sheet(const Dataset& dataset, const TrainSettings& settings, const Transform& transform) {
@@ -39,12 +57,9 @@ Image error_sheet(const Dataset& dataset, const Predictions& predictions, const 
     std::size_t index;
     double probability;
   };
-  const std::vector<std::int32_t> predicted = predicted_classes(predictions.probabilities, predictions.classes);
   std::vector<Error> errors;
-  for (std::size_t i = 0; i < predicted.size(); ++i)
-    if (predicted[i] != predictions.labels[i])
-      errors.push_back(
-          {i, predictions.probabilities[i * std::size_t(predictions.classes) + std::size_t(predicted[i])]});
+  for (std::size_t i = 0; i < predictions.labels.size(); ++i)
+    if (const double probability = surest_error(predictions, i); probability > 0) errors.push_back({i, probability});
   std::ranges::stable_sort(errors, std::greater(), &Error::probability);
   errors.resize(std::min(errors.size(), std::size_t(kSheetImages)));
   std::vector<Image> images;

@@ -34,6 +34,7 @@ TrainSettings common_settings(const StudySpec& spec, const StudyDirectory& direc
   choose_strategy(s, strategy.strategy);
   for (const auto& [key, value] : spec.train) set_by_key(s, key, value);
   for (const auto& [key, value] : strategy.settings) set_by_key(s, key, value);
+  s.monitor = monitor_of(s.monitor, false).name;
   const StudyDataset& dataset = dataset_of(spec, cell.dataset);
   if (!dataset.allow.empty()) set_by_key(s, "train.allow_leaks", fmt::format("{}", fmt::join(dataset.allow, ",")));
   s.intensity_window = window_of(spec, dataset);

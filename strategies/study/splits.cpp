@@ -110,6 +110,11 @@ std::vector<StudySplit> make_splits(const StudySpec& spec, const StudyDataset& d
                                       .finds_copies = decodes_all && (s.leak_check || spec.folds > 0),
                                       .threads = threads,
                                       .window = intensity_window(s)});
+  if (data.is_multi_label())
+    throw Error(fmt::format(
+        "study: {} has any number of labels per image; a study compares strategies on one label per image, graft train "
+        "fine-tunes on several",
+        dataset.path));
   std::vector<StudySplit> splits;
   if (spec.folds == 0) splits.push_back({data.class_names(), data.samples(), data.skipped(), {}});
   if (spec.folds > 0) {

@@ -39,6 +39,17 @@ std::vector<std::int32_t> class_map(const ModelInfo& info, const std::vector<std
   return map;
 }
 
+/// Errors: the model and the data do not agree whether an image may have several labels.
+void check_same_task(const ModelInfo& info, const Dataset& dataset) {
+  if (info.is_multi_label == dataset.is_multi_label()) return;
+  throw Error(
+      info.is_multi_label
+          ? "evaluate: the model gives any number of classes per image, the data has one; give a CSV with a column "
+            "labels, or an .npz with rows of 0 and 1"
+          : "evaluate: the data has any number of labels per image, the model gives one class; evaluate a model "
+            "trained on such data");
+}
+
 using SplitNames = std::map<std::string, std::string>;  // by path
 
 /// As split.csv of the run has them, or of the run directory that a model file lies in; empty if there is none.
@@ -104,6 +115,7 @@ EvaluationResult evaluate(Context& context, const EvaluateSettings& s, ProgressS
   SplitNames split_of = splits_of_run(s.model);
   const Dataset dataset = open_to_evaluate(s, network->info(), split_of);
   for (const BadImage& bad : dataset.skipped()) progress.note("skipped " + bad.path + ": " + bad.reason);
+  check_same_task(network->info(), dataset);
   const std::vector<std::int32_t> map = class_map(network->info(), dataset.class_names());
   const std::vector<std::int64_t> samples = choose_samples(dataset, split_of, s.split);
   if (samples.empty())
@@ -120,9 +132,12 @@ EvaluationResult evaluate(Context& context, const EvaluateSettings& s, ProgressS
                                                               .augmentation = {},
                                                               .threads = loader_threads(0, s.threads),
                                                               .cache_bytes = s.image_cache_mb << 20});
-  Predictions predictions =
-      predict_batches(*network, *batches, {.name = "evaluate", .count = std::int64_t(samples.size())}, progress);
-  for (std::int32_t& label : predictions.labels) label = map[std::size_t(label)];
+  Predictions predictions = predict_batches(
+      *network, *batches,
+      {.name = "evaluate", .count = std::int64_t(samples.size()), .label_sets = dataset.label_sets().renumbered(map)},
+      progress);
+  if (!dataset.is_multi_label())
+    for (std::int32_t& label : predictions.labels) label = map[std::size_t(label)];
   std::vector<std::string> names = network->info().class_names;
   if (names.empty()) {  // the model may have more classes than the data
     names = dataset.class_names();
@@ -130,8 +145,8 @@ EvaluationResult evaluate(Context& context, const EvaluateSettings& s, ProgressS
   }
   if (!s.predictions.empty()) {
     const auto split_of_sample = [&](const Sample& sample) { return split_name(sample, split_of); };
-    write_atomically(s.predictions,
-                     predictions_header(names) + predictions_lines(predictions, dataset, names, split_of_sample));
+    write_atomically(s.predictions, predictions_header(names, dataset.is_multi_label()) +
+                                        predictions_lines(predictions, dataset, names, split_of_sample));
   }
   return evaluate_predictions(predictions, names, s.split);
 }

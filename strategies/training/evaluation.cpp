@@ -23,7 +23,7 @@ Predictions of_all_ranks(const Predictions& own, Ranks& ranks) {
   std::vector<std::size_t> order(samples.size());
   std::iota(order.begin(), order.end(), 0);
   std::ranges::sort(order, {}, [&](std::size_t i) { return samples[i]; });
-  Predictions all{.classes = own.classes};
+  Predictions all{.classes = own.classes, .label_sets = own.label_sets};
   for (const std::size_t i : order) {
     const auto row = logits.begin() + std::int64_t(i) * own.classes;
     all.logits.insert(all.logits.end(), row, row + own.classes);
@@ -33,6 +33,38 @@ Predictions of_all_ranks(const Predictions& own, Ranks& ranks) {
   return all;
 }
 
+/// Of each image the names of what it is taken for.
+std::vector<std::string> predicted_names(const Predictions& predictions, const std::vector<std::string>& class_names) {
+  std::vector<std::string> names;
+  if (!predictions.label_sets.is_multi_label()) {
+    for (const std::int32_t c : predicted_classes(predictions.probabilities, predictions.classes))
+      names.push_back(class_names[std::size_t(c)]);
+    return names;
+  }
+  for (std::int64_t i = 0; i < predictions.n(); ++i) {
+    std::vector<std::int32_t> classes;
+    for (std::int64_t c = 0; c < predictions.classes; ++c)
+      if (predictions.probabilities[std::size_t(i * predictions.classes + c)] > 0.5) classes.push_back(std::int32_t(c));
+    names.push_back(LabelSets({classes}).text(0, class_names));
+  }
+  return names;
+}
+
+nlohmann::ordered_json classes_json(const EvaluationResult& m) {
+  auto classes = nlohmann::ordered_json::array();
+  for (std::size_t c = 0; c < m.of_classes.size(); ++c) {
+    const ClassScores& s = m.of_classes[c];
+    classes.push_back({{"name", m.class_names[c]},
+                       {"positives", s.positives},
+                       {"auc", s.auc},
+                       {"average_precision", s.average_precision},
+                       {"sensitivity", s.sensitivity},
+                       {"specificity", s.specificity},
+                       {"f1", s.f1}});
+  }
+  return classes;
+}
+
 }  // namespace
 
 Predictions predict_batches(const Network& network, BatchSource& batches, const PredictionPass& pass,
@@ -40,7 +72,7 @@ Predictions predict_batches(const Network& network, BatchSource& batches, const 
   Context& context = network.context();
   const NoGrad no_grad(context);
   const EvaluationMode evaluation(context);
-  Predictions predictions{.classes = network.num_classes()};
+  Predictions predictions{.classes = network.num_classes(), .label_sets = pass.label_sets};
   Ranks& ranks = pass.ranks;
   PassProgress report{.pass = pass.name, .epoch = pass.epoch, .epochs = pass.epochs, .total = pass.count};
   const auto begin = std::chrono::steady_clock::now();
@@ -66,21 +98,25 @@ Predictions predict_batches(const Network& network, BatchSource& batches, const 
   }
   progress.end_pass();
   if (ranks.any(is_stopped))
-    predictions = {.classes = predictions.classes};
+    predictions = {.classes = predictions.classes, .label_sets = pass.label_sets};
   else if (ranks.count() > 1)
     predictions = of_all_ranks(predictions, ranks);
-  predictions.probabilities = softmax_rows(predictions.logits, predictions.classes);
+  predictions.probabilities = probabilities_of(network.info(), predictions.logits);
   return predictions;
 }
 
 EvaluationResult evaluate_predictions(const Predictions& predictions, const std::vector<std::string>& class_names,
                                       std::string_view split) {
-  return {compute_metrics(predictions.probabilities, predictions.labels, predictions.classes), class_names,
-          std::string(split)};
+  return {compute_metrics(predictions.probabilities, predictions.labels, predictions.classes, predictions.label_sets),
+          class_names, std::string(split)};
 }
 
-std::string predictions_header(const std::vector<std::string>& class_names) {
-  std::vector<std::string> header{"path", "split", "label", "predicted"};
+std::vector<double> probabilities_of(const ModelInfo& info, std::span<const double> logits) {
+  return info.is_multi_label ? sigmoids(logits) : softmax_rows(logits, info.num_classes);
+}
+
+std::string predictions_header(const std::vector<std::string>& class_names, bool is_multi_label) {
+  std::vector<std::string> header{"path", "split", is_multi_label ? "labels" : "label", "predicted"};
   for (const std::string& name : class_names) header.push_back("p_" + name);
   return csv_line(header);
 }
@@ -88,13 +124,13 @@ std::string predictions_header(const std::vector<std::string>& class_names) {
 std::string predictions_lines(const Predictions& predictions, const Dataset& dataset,
                               const std::vector<std::string>& class_names,
                               const std::function<std::string(const Sample&)>& split_of) {
-  const std::vector<std::int32_t> predicted = predicted_classes(predictions.probabilities, predictions.classes);
+  const std::vector<std::string> predicted = predicted_names(predictions, class_names);
   std::string lines;
   for (std::int64_t i = 0; i < predictions.n(); ++i) {
     const auto n = std::size_t(i);
     const Sample& sample = dataset.samples()[std::size_t(predictions.samples[n])];
-    std::vector<std::string> fields{sample.path, split_of(sample), class_names[std::size_t(predictions.labels[n])],
-                                    class_names[std::size_t(predicted[n])]};
+    std::vector<std::string> fields{sample.path, split_of(sample),
+                                    predictions.label_sets.text(predictions.labels[n], class_names), predicted[n]};
     for (std::int64_t c = 0; c < predictions.classes; ++c)
       fields.push_back(fmt::format("{:.9g}", predictions.probabilities[std::size_t(i * predictions.classes + c)]));
     lines += csv_line(fields);
@@ -112,12 +148,16 @@ std::string to_json(const EvaluationResult& m) {
   j["kappa"] = m.kappa;
   j["auc"] = m.auc;
   j["average_precision"] = m.average_precision;
-  j["confusion"] = m.confusion;
+  if (!m.is_multi_label()) j["confusion"] = m.confusion;
   j["weighted_f1"] = m.weighted_f1;
   j["sensitivity"] = m.sensitivity;
   j["specificity"] = m.specificity;
   j["brier"] = m.brier;
   j["calibration_error"] = m.calibration_error;
+  if (m.is_multi_label()) {
+    j["subset_accuracy"] = m.subset_accuracy;
+    j["classes"] = classes_json(m);
+  }
   return j.dump();
 }
 

@@ -29,6 +29,19 @@ std::int64_t integer_in(const Json& object, const char* key) {
   return object.contains(key) && object[key].is_number_integer() ? object[key].get<std::int64_t>() : 0;
 }
 
+/// Of several labels per image; else none.
+std::vector<ClassScores> classes_of(const Json& test) {
+  std::vector<ClassScores> classes;
+  for (const Json& c : test.value("classes", Json::array()))
+    classes.push_back({.positives = integer_in(c, "positives"),
+                       .auc = number_in(c, "auc"),
+                       .average_precision = number_in(c, "average_precision"),
+                       .sensitivity = number_in(c, "sensitivity"),
+                       .specificity = number_in(c, "specificity"),
+                       .f1 = number_in(c, "f1")});
+  return classes;
+}
+
 /// The whole of it as a result.
 RunResult result_of(const RunDirectory& directory, const Json& summary) {
   RunResult result;
@@ -39,6 +52,7 @@ RunResult result_of(const RunDirectory& directory, const Json& summary) {
   // A summary of an earlier version knows one score.
   result.best_val_score =
       number_in(summary, summary.contains("best_val_score") ? "best_val_score" : "best_val_macro_accuracy");
+  result.monitor = summary.value("monitor", std::string("macro_accuracy"));
   result.summary_json = read_text(directory.file("summary.json"));
   if (!summary.contains("test") || summary["test"].is_null()) return result;
   const Json& t = summary["test"];
@@ -57,7 +71,9 @@ RunResult result_of(const RunDirectory& directory, const Json& summary) {
        .specificity = number_in(t, "specificity"),
        .brier = number_in(t, "brier"),
        .calibration_error = number_in(t, "calibration_error"),
-       .confusion = t.value("confusion", std::vector<std::vector<std::int64_t>>{})};
+       .confusion = t.value("confusion", std::vector<std::vector<std::int64_t>>{}),
+       .subset_accuracy = number_in(t, "subset_accuracy"),
+       .of_classes = classes_of(t)};
   result.test.class_names = summary.value("class_names", std::vector<std::string>{});
   result.test.split = "test";
   return result;

@@ -32,6 +32,11 @@ std::unique_ptr<Strategy> prepared(std::unique_ptr<Strategy> strategy, const Fit
   return strategy;
 }
 
+void check_has_images(const Dataset& dataset, std::size_t class_index, std::int64_t images) {
+  if (images == 0)
+    throw Error("class weights: class '" + dataset.class_names()[class_index] + "' has no training image; use none");
+}
+
 /// n / (classes * n_class) of the training split. Errors: a class without training images.
 std::vector<double> balanced_class_weights(const Dataset& dataset) {
   const std::vector<std::int64_t> counts = dataset.counts(Split::train);
@@ -39,18 +44,34 @@ std::vector<double> balanced_class_weights(const Dataset& dataset) {
   for (std::int64_t count : counts) n += double(count);
   std::vector<double> weights;
   for (std::size_t c = 0; c < counts.size(); ++c) {
-    if (counts[c] == 0)
-      throw Error("class weights: class '" + dataset.class_names()[c] + "' has no training image; use none");
+    check_has_images(dataset, c, counts[c]);
     weights.push_back(n / (double(counts.size()) * double(counts[c])));
   }
   return weights;
+}
+
+/// Images without a class over those with it, in the training split (pos_weight). Errors: a class without images there.
+std::vector<double> balanced_positive_weights(const Dataset& dataset) {
+  const std::vector<std::int64_t> counts = dataset.counts(Split::train);
+  const double n = double(dataset.indices(Split::train).size());
+  std::vector<double> weights;
+  for (std::size_t c = 0; c < counts.size(); ++c) {
+    check_has_images(dataset, c, counts[c]);
+    weights.push_back((n - double(counts[c])) / double(counts[c]));
+  }
+  return weights;
+}
+
+std::vector<double> class_weights(const FitSpec& spec) {
+  if (spec.settings.class_weights != "balanced") return {};
+  return spec.dataset.is_multi_label() ? balanced_positive_weights(spec.dataset) : balanced_class_weights(spec.dataset);
 }
 
 }  // namespace
 
 Fit::Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> strategy)
     : spec_(spec),
-      monitor_(monitor_named(spec.settings.monitor)),
+      monitor_(monitor_of(spec.settings.monitor, spec.dataset.is_multi_label())),
       clock_(spec.clock ? *spec.clock : own_clock_),
       ranks_(spec.ranks),
       progress_(progress),
@@ -58,11 +79,11 @@ Fit::Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> 
       parameters_(spec.network.parameters()),
       strategy_(prepared(strategy ? std::move(strategy) : make_strategy(spec.settings), spec)),
       optimizer_(parameters_, optimizer_spec(spec.settings, context_)),
-      class_weights_(spec.settings.class_weights == "balanced" ? balanced_class_weights(spec.dataset)
-                                                               : std::vector<double>{}),
+      class_weights_(class_weights(spec)),
       loss_(context_, {.num_classes = spec.network.num_classes(),
                        .label_smoothing = spec.settings.label_smoothing,
-                       .class_weights = class_weights_}),
+                       .class_weights = class_weights_,
+                       .targets = spec.dataset.label_sets().table(spec.network.num_classes())}),
       checkpoints_({.network = spec.network,
                     .optimizer = optimizer_,
                     .directory = spec.directory,
@@ -186,7 +207,7 @@ bool Fit::begin_epoch() {
 }
 
 double Fit::sample_weight(std::int32_t label) const {
-  return class_weights_.empty() ? 1 : class_weights_[std::size_t(label)];
+  return class_weights_.empty() || spec_.dataset.is_multi_label() ? 1 : class_weights_[std::size_t(label)];
 }
 
 Fit::Window Fit::next_window(const std::vector<std::int64_t>& order) const {

@@ -79,6 +79,7 @@ class Fit {
   bool sweep(const SweepSpec& sweep);
 
   const TrainState& state() const { return state_; }
+  const Monitor& monitor() const { return monitor_; }
   /// Updates that loss scaling skipped so far.
   std::int64_t skipped_steps() const { return optimizer_.skipped_steps(); }
   /// Whether the best epoch came before the strategy's last stage, though that has begun.

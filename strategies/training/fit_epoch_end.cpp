@@ -35,12 +35,13 @@ bool Fit::finish_epoch(bool is_partial) {
   if (!spec_.batches.has_features()) check_ranks_agree();  // else an epoch takes less
   note_loss_scale();
   const double n = double(std::max<std::int64_t>(1, state_.images));
+  const double answers = spec_.dataset.is_multi_label() ? double(spec_.network.num_classes()) : 1;  // of an image
   EpochReport report{.epoch = state_.epoch + 1,
                      .epochs = spec_.settings.epochs,
                      .lr = learning_rate(),
                      .train_loss = state_.loss_sum / n,
                      .penalty = state_.penalty_sum / n,
-                     .train_accuracy = double(state_.correct) / n,
+                     .train_accuracy = double(state_.correct) / (n * answers),
                      .monitor = &monitor_};
   const auto begin = std::chrono::steady_clock::now();
   std::optional<Predictions> predictions;
@@ -79,7 +80,8 @@ std::optional<Predictions> Fit::validate(EpochReport& report) {
                                              .count = count,
                                              .stop = spec_.stop,
                                              .rows = spec_.batches.rows(),
-                                             .ranks = ranks_},
+                                             .ranks = ranks_,
+                                             .label_sets = spec_.dataset.label_sets()},
                                             progress_);
   if (predictions.n() < count) return {};
   if (!std::ranges::all_of(predictions.logits, [](double logit) { return std::isfinite(logit); }))

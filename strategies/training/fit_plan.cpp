@@ -86,8 +86,7 @@ void Fit::find_gradients(const DeviceBatch& batch, std::int64_t position, double
   for (;; loss_scale /= 2) {
     parameters_.clear_gradients();
     context_.start_step(std::uint64_t(spec_.settings.seed), position);
-    const CrossEntropyResult result =
-        loss_(step_.logits(batch), labels_to_device(context_, batch.labels, spec_.network.num_classes()));
+    const CrossEntropyResult result = loss_(step_.logits(batch), loss_.device_labels(context_, batch.labels));
     if (const double loss = result.loss.to_host()[0]; !std::isfinite(loss))
       stop_not_finite(batch, state_.steps + 1, loss);
     context_.tape().backward(result.loss, loss_scale);

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <numeric>
 
-#include "data/metrics.h"
 #include "data/parallel.h"
 #include "models/network_io.h"
 #include "strategies/batches/split_batches.h"
+#include "strategies/training/evaluation.h"
 #include "strategies/training/predictor.h"
 #include "strategies/training/trained_model.h"
 
@@ -57,7 +57,7 @@ PredictResult predict(Context& context, const PredictSettings& s, ProgressSink& 
     const std::int64_t classes = network->num_classes();
     std::vector<double> logits = predict_batch(x).to_host();
     logits.resize(std::size_t(n * classes));
-    const std::vector<double> probabilities = softmax_rows(logits, classes);
+    const std::vector<double> probabilities = probabilities_of(network->info(), logits);
     for (std::int64_t i = 0; i < n; ++i) {
       const auto row = [&](const std::vector<double>& all) {
         return std::vector<double>(all.begin() + i * classes, all.begin() + (i + 1) * classes);

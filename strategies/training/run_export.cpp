@@ -54,6 +54,8 @@ std::string name_of(const fs::path& run) {
   return (whole.has_filename() ? whole : whole.parent_path()).filename().string();
 }
 
+constexpr std::ptrdiff_t kFirstScore = 4;  // column of predictions.csv
+
 /// One split's rows of predictions.csv.
 struct Scores {
   std::vector<std::pair<std::int64_t, std::vector<std::string>>> rows;  // index in the .npz, scores as written
@@ -61,33 +63,50 @@ struct Scores {
   std::vector<std::int32_t> labels;
 };
 
-std::map<std::string, Scores> scores_of(const CsvTable& table, const fs::path& run) {
-  const auto path = table.column("path"), split = table.column("split"), label = table.column("label");
+/// The number of a class by its column. Errors: there is none.
+std::int32_t class_of(const CsvTable& table, const std::string& name, const fs::path& run) {
+  const auto found = std::ranges::find(table.header.begin() + kFirstScore, table.header.end(), "p_" + name);
+  if (found == table.header.end())
+    throw Error(
+        fmt::format("export: {} names the class '{}' and has no column of it; it should be as graft train wrote it",
+                    (run / "predictions.csv").string(), name));
+  return std::int32_t(found - table.header.begin() - kFirstScore);
+}
+
+/// By split; `numbers` has all combinations of classes where the images may have several.
+std::map<std::string, Scores> scores_of(const CsvTable& table, const fs::path& run, LabelNumbers& numbers) {
+  const bool is_multi_label = table.column("labels").has_value();
+  const auto path = table.column("path"), split = table.column("split"),
+             label = table.column(is_multi_label ? "labels" : "label");
   if (!path || !split || !label || table.header.size() < 6)
     throw Error("export: " + (run / "predictions.csv").string() +
                 " lacks columns; it should be as graft train wrote it");
-  constexpr std::size_t kFirstScore = 4;
   std::map<std::string, Scores> splits;
   for (const std::vector<std::string>& row : table.rows) {
     const std::string start = row[*split] + "/";
     const auto is_digit = [](unsigned char c) { return c >= '0' && c <= '9'; };
     const std::string index = row[*path].starts_with(start) ? row[*path].substr(start.size()) : "";
-    const auto known = std::ranges::find(table.header, "p_" + row[*label]);
-    if (index.empty() || !std::ranges::all_of(index, is_digit) || known == table.header.end())
+    if (index.empty() || !std::ranges::all_of(index, is_digit))
       throw Error("export: " + run.string() + " was not trained on a MedMNIST .npz (there is an image " + row[*path] +
                   "); only those have an official score file");
     Scores& s = splits[row[*split]];
     s.rows.emplace_back(std::stoll(index), std::vector(row.begin() + kFirstScore, row.end()));
     for (const std::string& score : s.rows.back().second)
       s.probabilities.push_back(number_field(score, "predictions.csv"));
-    s.labels.push_back(std::int32_t(known - table.header.begin() - std::ptrdiff_t(kFirstScore)));
+    if (!is_multi_label) {
+      s.labels.push_back(class_of(table, row[*label], run));
+      continue;
+    }
+    std::vector<std::int32_t> classes;
+    for (const std::string& name : LabelSets::split(row[*label])) classes.push_back(class_of(table, name, run));
+    s.labels.push_back(numbers.label_of(std::move(classes)));
   }
   return splits;
 }
 
 /// The evaluator's accuracy of two classes asks whether class 1 has more than half.
-double official_accuracy(const Scores& s, std::int64_t classes, double accuracy) {
-  if (classes != 2) return accuracy;
+double official_accuracy(const Scores& s, std::int64_t classes, const Metrics& metrics) {
+  if (classes != 2 || metrics.is_multi_label()) return metrics.accuracy;
   std::int64_t right = 0;
   for (std::size_t i = 0; i < s.labels.size(); ++i) right += (s.probabilities[2 * i + 1] > 0.5) == (s.labels[i] == 1);
   return double(right) / double(s.labels.size());
@@ -155,8 +174,11 @@ std::vector<fs::path> export_medmnist(const fs::path& run, const fs::path& to) {
                 "; only runs on a MedMNIST .npz have an official score file");
   const std::int64_t classes = std::int64_t(table.header.size()) - 4;
   std::vector<fs::path> written;
-  for (const auto& [split, scores] : scores_of(table, run)) {
-    const Metrics metrics = compute_metrics(scores.probabilities, scores.labels, classes);
+  LabelNumbers numbers;
+  const std::map<std::string, Scores> splits = scores_of(table, run, numbers);
+  const LabelSets sets = table.column("labels") ? numbers.sets() : LabelSets();
+  for (const auto& [split, scores] : splits) {
+    const Metrics metrics = compute_metrics(scores.probabilities, scores.labels, classes, sets);
     if (std::isnan(metrics.auc))
       throw Error("export: the AUC of " + split + " is not defined; it needs images of more than one class");
     auto rows = scores.rows;
@@ -164,7 +186,7 @@ std::vector<fs::path> export_medmnist(const fs::path& run, const fs::path& to) {
     std::string text;
     for (auto& [index, fields] : rows) text += fmt::format("{},{}\n", index, fmt::join(fields, ","));
     written.push_back(to / fmt::format("{}_{}_[AUC]{:.3f}_[ACC]{:.3f}@{}.csv", file.stem().string(), split, metrics.auc,
-                                       official_accuracy(scores, classes, metrics.accuracy), name_of(run)));
+                                       official_accuracy(scores, classes, metrics), name_of(run)));
     write_atomically(written.back(), std::string_view(text));
   }
   return written;

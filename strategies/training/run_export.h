@@ -11,7 +11,8 @@ namespace graft {
 
 /// DIR/{flag}{_size}_{split}_[AUC]0.xxx_[ACC]0.xxx@{run}.csv for validation and test: lines `index,score…`, one score
 /// per class, in the order of the .npz. AUC and ACC are the evaluator's: two classes: of class 1 at a threshold of 0.5;
-/// more: the mean of one-vs-rest, and the share of first largest scores. Returns the files.
+/// more: the mean of one-vs-rest, and the share of first largest scores; several labels per image: the means over the
+/// classes, at 0.5. Returns the files.
 /// Errors: no predictions.csv; a run on other data than a MedMNIST .npz; a split whose AUC is not defined.
 std::vector<std::filesystem::path> export_medmnist(const std::filesystem::path& run, const std::filesystem::path& to);
 

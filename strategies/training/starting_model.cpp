@@ -27,11 +27,12 @@ void check_weights_file(const std::filesystem::path& weights) {
   throw Error(fmt::format("train.weights: {} is a folder; give a model file", weights.string()));
 }
 
-StartingModel model_from_scratch(Context& context, const TrainSettings& s,
-                                 const std::vector<std::string>& class_names) {
+StartingModel model_from_scratch(Context& context, const TrainSettings& s, const std::vector<std::string>& class_names,
+                                 bool is_multi_label) {
   ModelInfo info = starting_info(s);
   info.num_classes = std::int64_t(class_names.size());
   info.class_names = class_names;
+  info.is_multi_label = is_multi_label;
   StartingModel model{.network = make_network(context, info), .sha256 = {}, .notes = {}};
   initialise_from_scratch(*model.network, std::uint64_t(s.seed));
   return model;
@@ -65,19 +66,22 @@ ModelInfo starting_info(const TrainSettings& s) {
   return info;
 }
 
-StartingModel starting_model(Context& context, const TrainSettings& s, const std::vector<std::string>& class_names) {
-  if (s.from_scratch) return model_from_scratch(context, s, class_names);
+StartingModel starting_model(Context& context, const TrainSettings& s, const std::vector<std::string>& class_names,
+                             bool is_multi_label) {
+  if (s.from_scratch) return model_from_scratch(context, s, class_names, is_multi_label);
   check_weights_file(s.weights);
   ModelFile file = read_model_file(s.weights);
   std::future<std::string> sha256 = std::async(std::launch::async, [path = s.weights] { return sha256_of_file(path); });
   const std::string head = s.head == "auto" ? file.info.head : s.head;
   const bool has_other_head = head != file.info.head;
-  const bool keeps_head = !s.new_head && !has_other_head && file.info.class_names == class_names;
+  const bool keeps_head = !s.new_head && !has_other_head && file.info.class_names == class_names &&
+                          file.info.is_multi_label == is_multi_label;
   const bool is_partial = !file.info.random_tensors.empty() || has_other_head;
   ModelInfo info = file.info;
   info.head = head;
   info.num_classes = std::int64_t(class_names.size());
   info.class_names = class_names;
+  info.is_multi_label = is_multi_label;
   info.random_tensors.clear();
   set_input_size(info, s.size, s.resize);
   info.window = intensity_window(s);
@@ -90,10 +94,10 @@ StartingModel starting_model(Context& context, const TrainSettings& s, const std
   model.sha256 = sha256.get();
   if (!keeps_head)
     model.notes.push_back(
-        fmt::format("new head: {} classes ({}{})", class_names.size(),
+        fmt::format("new head: {} classes ({}{}){}", class_names.size(),
                     fmt::join(class_names.begin(),
                               class_names.begin() + std::min<std::ptrdiff_t>(8, std::ssize(class_names)), ", "),
-                    class_names.size() > 8 ? ", …" : ""));
+                    class_names.size() > 8 ? ", …" : "", is_multi_label ? ", any number of them per image" : ""));
   else
     model.notes.push_back("the model's class names equal the data's: its head is kept");
   if (file.info.window && file.info.window != info.window)

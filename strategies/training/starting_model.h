@@ -23,11 +23,11 @@ struct StartingModel {
 /// or no graft model file.
 ModelInfo starting_info(const TrainSettings& settings);
 
-/// From the settings' weights or from scratch. The head stays if the model's class names equal the data's, unless
-/// new_head; a new one is drawn by the seed. The size replaces the model's, and scales its resize.
-/// Errors: unreadable or unfitting file.
+/// From the settings' weights or from scratch. The head stays if the model's class names equal the data's, and both
+/// have one label per image or both several, unless new_head; a new one is drawn by the seed. The size replaces the
+/// model's, and scales its resize. Errors: unreadable or unfitting file.
 StartingModel starting_model(Context& context, const TrainSettings& settings,
-                             const std::vector<std::string>& class_names);
+                             const std::vector<std::string>& class_names, bool is_multi_label = false);
 
 StartingModel resumed_model(Context& context, const std::filesystem::path& checkpoint);
 

@@ -40,15 +40,19 @@ void note_absent_classes(const Dataset& dataset, Split split, ProgressSink& prog
 /// summary.json. Nothing when `stop` was raised.
 std::optional<std::string> measure(const Network& network, const Dataset& dataset, SplitBatches& batches,
                                    const RunCall& call, ProgressSink& progress, RunResult& result, Json& summary) {
-  std::string csv = predictions_header(dataset.class_names());
+  std::string csv = predictions_header(dataset.class_names(), dataset.is_multi_label());
   for (Split split : {Split::val, Split::test}) {
     const std::int64_t count = batches.count(split);
     if (count == 0) continue;
     note_absent_classes(dataset, split, progress);
-    const Predictions predictions = predict_batches(
-        network, batches.evaluation(split),
-        {.name = to_string(split), .count = count, .stop = call.stop, .rows = batches.rows(), .ranks = call.ranks},
-        progress);
+    const Predictions predictions = predict_batches(network, batches.evaluation(split),
+                                                    {.name = to_string(split),
+                                                     .count = count,
+                                                     .stop = call.stop,
+                                                     .rows = batches.rows(),
+                                                     .ranks = call.ranks,
+                                                     .label_sets = dataset.label_sets()},
+                                                    progress);
     if (predictions.n() < count) return {};
     const EvaluationResult scores = evaluate_predictions(predictions, dataset.class_names(), to_string(split));
     summary[std::string(to_string(split))] = Json::parse(to_json(scores));
@@ -62,7 +66,8 @@ std::optional<std::string> measure(const Network& network, const Dataset& datase
   return csv;
 }
 
-void fill(RunResult& result, const TrainState& state) {
+void fill(RunResult& result, const TrainState& state, const Monitor& monitor) {
+  result.monitor = monitor.name;
   result.epochs = state.epoch;
   result.steps = state.steps;
   result.best_epoch = state.best_epoch;
@@ -153,7 +158,8 @@ RunInputs open_inputs(Run& run) {
   }();
   StartingModel model = [&] {
     const RunClock::Part opening = run.part("model");
-    return run.resumes ? model_of_checkpoint(run) : starting_model(run.context, settings, dataset.class_names());
+    return run.resumes ? model_of_checkpoint(run)
+                       : starting_model(run.context, settings, dataset.class_names(), dataset.is_multi_label());
   }();
   if (settings.dropout >= 0) model.network->set_dropout(settings.dropout);
   for (const std::string& line : model.notes) run.progress.note(line);
@@ -233,7 +239,8 @@ std::string prepare_directory(Run& run, const RunInputs& inputs) {
 /// As far as the run has come.
 std::unique_ptr<Fit> make_fit(Run& run, const RunInputs& inputs, SplitBatches& batches) {
   const auto starting_network = [&run, &inputs] {
-    StartingModel start = starting_model(run.context, run.settings, inputs.dataset.class_names());
+    StartingModel start =
+        starting_model(run.context, run.settings, inputs.dataset.class_names(), inputs.dataset.is_multi_label());
     if (run.resumes) check_same_weights(run.directory, start.sha256);
     return std::move(start.network);
   };
@@ -267,9 +274,9 @@ bool train_or_save(const Run& run, Fit& fit) {
   return true;
 }
 
-RunResult interrupted_result(const TrainState& state) {
+RunResult interrupted_result(const Fit& fit) {
   RunResult result;
-  fill(result, state);
+  fill(result, fit.state(), fit.monitor());
   result.was_interrupted = true;
   return result;
 }
@@ -291,9 +298,9 @@ Json summary_head(const TrainSettings& s, const Network& network, Fit& fit) {
   j["best_epoch"] = state.best_epoch;
   j["best_is_of_earlier_stage"] = fit.best_is_of_earlier_stage();
   const Json best = std::isfinite(state.best_value) ? Json(state.best_value) : Json();
-  j["monitor"] = s.monitor;
+  j["monitor"] = fit.monitor().name;
   j["best_val_score"] = best;
-  j["best_val_macro_accuracy"] = s.monitor == "macro_accuracy" ? best : Json();
+  j["best_val_macro_accuracy"] = fit.monitor().name == "macro_accuracy" ? best : Json();
   // A change would have been an error; without a comparison nothing is known.
   j["frozen"] = {{"tensors", state.frozen_tensors}, {"comparisons", state.frozen_checks}, {"unchanged", nullptr}};
   if (state.frozen_checks > 0) j["frozen"]["unchanged"] = true;
@@ -305,7 +312,7 @@ Json summary_head(const TrainSettings& s, const Network& network, Fit& fit) {
 RunResult test_and_write(Run& run, const RunInputs& inputs, SplitBatches& batches, Fit& fit) {
   const Network& network = inputs.network();
   RunResult result;
-  fill(result, fit.state());
+  fill(result, fit.state(), fit.monitor());
   Json summary = summary_head(run.settings, network, fit);
   if (summary["best_is_of_earlier_stage"])
     run.progress.note(
@@ -354,7 +361,7 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
 
   const RunInputs inputs = open_inputs(run);
   check_plan(run, inputs.network());
-  check_monitor(monitor_named(settings.monitor), inputs.dataset);
+  check_monitor(monitor_of(settings.monitor, inputs.dataset.is_multi_label()), inputs.dataset);
   check_same_run_of_all(run, inputs);  // now all have seen the directory as it was
   const std::string epochs_note = prepare_directory(run, inputs);
   run.call.ranks.wait_for_all();
@@ -377,7 +384,7 @@ RunResult train(Context& context, const TrainSettings& settings, const RunCall& 
   }
   const bool is_complete = train_or_save(run, *fit);
   if (run.call.ranks.is_first()) record_plans(run.directory, context.backend());
-  return is_complete ? test_and_write(run, inputs, batches, *fit) : interrupted_result(fit->state());
+  return is_complete ? test_and_write(run, inputs, batches, *fit) : interrupted_result(*fit);
 }
 
 }  // namespace graft

@@ -32,7 +32,8 @@ struct RunResult {
   bool was_interrupted = false;                        // exit code 130; last.h5 continues with --resume
   bool was_finished_before = false;                    // --resume of a finished run: nothing was done
   std::int64_t epochs = 0, steps = 0, best_epoch = 0;  // best_epoch from 1; 0: no epoch was completed
-  double best_val_score = 0;                           // of train.monitor; NaN where there are no validation images
+  double best_val_score = 0;                           // NaN where there are no validation images
+  std::string monitor;                                 // the score that it is (monitor.h)
   bool has_test = false;
   EvaluationResult test;
   std::map<std::string, double> seconds;  // of this process, by part (run_clock.h)

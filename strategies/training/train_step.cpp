@@ -100,7 +100,7 @@ void TrainStep::write_numbers(const StepCall& call) {
   if (call.batch.n() == 0) return;
   Tensor& labels = inputs_.at(call.batch.n()).labels;
   if (!labels) labels = Tensor(context_, {call.batch.n(), 1, 1, 1}, kNhwc, DType::i32);
-  labels_to_device(labels, call.batch.labels, spec_.network.num_classes());
+  spec_.loss.copy_labels(labels, call.batch.labels);
 }
 
 TrainStep::Kind TrainStep::kind_of(const StepCall& call) const {
@@ -159,7 +159,7 @@ Tensor TrainStep::forward(const StepCall& call) {
   const Tensor penalty = this->penalty(call, pass);
   pass = {};
   context_.backend().report_batch(report_.view(), result.loss.view(), penalty ? penalty.view() : View{},
-                                  result.probabilities.view(), labels.view());
+                                  result.probabilities.view(), labels.view(), spec_.loss.targets());
   if (!penalty) return result.loss;
   const Tensor factor = empty(context_, {1, 1, 1, 1});
   context_.backend().copy(factor.view(), Write::overwrite, number(kPenaltyFactor));

@@ -36,6 +36,7 @@ class StepResult {
       : report_(std::move(report)), update_(std::move(update)) {}
   double loss() const { return number(kReportLoss); }
   double penalty() const { return number(kReportPenalty); }  // of this batch, beside what the update applies
+  /// Right answers: of one label per image at most one, of several one for each class.
   std::int64_t correct() const { return std::int64_t(number(kReportCorrect)); }
   /// Of the update, if it recorded or measured anything.
   const std::optional<StepReading>& update() const { return update_; }

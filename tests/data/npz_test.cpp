@@ -122,6 +122,27 @@ TEST(MedMnist, GreyAndColourImagesWithTheirSplits) {
   }
 }
 
+TEST(MedMnist, RowsOfLabels) {
+  const TemporaryFolder folder;
+  const auto of = [](const char* split, const std::string& labels, const char* shape) {
+    std::vector<Entry> entries = medmnist(split, std::string(labels.size() / 3, 0), false);
+    entries[1].contents = npy("|u1", shape, labels);
+    return entries;
+  };
+  const auto train = of("train", std::string("\1\0\0\0\0\0\1\1\0\0\0\1", 12), "(4, 3)");
+  const auto test = of("test", std::string("\1\1\0", 3), "(1, 3)");
+  const Dataset data = Dataset::open({.path = write_zip(folder / "m.npz", joined(train, test)), .val_fraction = 0});
+  EXPECT_TRUE(data.is_multi_label());
+  EXPECT_EQ(data.class_names(), (std::vector<std::string>{"0", "1", "2"}));
+  EXPECT_EQ(data.counts(Split::train), (std::vector<std::int64_t>{2, 1, 1}));
+  EXPECT_EQ(data.counts(Split::test), (std::vector<std::int64_t>{1, 1, 0}));
+  EXPECT_EQ(data.label_sets().text(data.samples()[1].label, data.class_names()), "");
+  EXPECT_EQ(data.samples()[4].label, data.samples()[2].label);
+  EXPECT_EQ(data.load(4).width, 2);
+  const auto other = write_zip(folder / "other.npz", joined(train, medmnist("test", {1}, false)));
+  expect_names(error_of([&] { Dataset::open({.path = other}); }), {"test_labels", "1 labels per image", "has 3"});
+}
+
 TEST(MedMnist, WithoutValidationSomeTrainingImagesAreHeldOut) {
   const TemporaryFolder folder;
   const auto path = write_zip(folder / "m.npz", medmnist("train", std::string(10, 0) + std::string(10, 1), false));
@@ -136,8 +157,9 @@ TEST(MedMnist, RefusesOtherLayouts) {
     return error_of([&] { Dataset::open({.path = path}); });
   };
   const auto images = medmnist("train", {0, 1}, false).front();
-  expect_names(open({images, {"train_labels.npy", npy("|u1", "(2, 14)", std::string(28, 0))}}),
-               {"14 labels", "multi-label"});
+  expect_names(open({images, {"train_labels.npy", npy("|u1", "(2, 2)", std::string("\1\0\2\1", 4))}}),
+               {"train/1 has a 2 among its 2 labels"});
+  expect_names(open({images, {"train_labels.npy", npy("|u1", "(2, 0)", "")}}), {"one label, or a row"});
   expect_names(open({images, {"train_labels.npy", npy("|u1", "(3, 1)", std::string(3, 0))}}), {"2 images"});
   expect_names(open({images}), {"train_labels"});
   expect_names(open({{"x.npy", npy("|u1", "(1,)", "a")}}), {"train_images"});

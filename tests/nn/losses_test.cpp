@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <fstream>
 #include <limits>
+#include <nlohmann/json.hpp>
+#include <numeric>
 
 namespace graft {
 namespace {
@@ -59,6 +62,32 @@ TEST(TaskLoss, EqualsPyTorch) {
   }
 }
 
+TEST(TaskLoss, OfSeveralLabelsEqualsPyTorch) {
+  std::ifstream file(GRAFT_SOURCE_DIR "/tests/reference/data/multi_label.json");
+  const auto cases = nlohmann::json::parse(file).at("losses");
+  ASSERT_EQ(cases.size(), 4U);
+  for (const auto& c : cases) {
+    const std::vector<double> logits = c["logits"], truth = c["truth"], gradient = c["gradient"];
+    const std::int64_t classes = c["classes"], rows = std::ssize(logits) / classes;
+    Context context(make_backend({.kind = DeviceKind::reference}));
+    ParameterSet parameters;
+    Parameter& x = parameters.add("x", {rows, classes, 1, 1}, Role::linear_weight, 0);
+    parameters.allocate(context);
+    x.value.from_host(logits);
+    const TaskLoss loss(
+        context,
+        {.num_classes = classes, .label_smoothing = c["smoothing"], .class_weights = c["weights"], .targets = truth});
+    std::vector<std::int32_t> labels(std::size_t(rows), 0);  // each image has a row of targets of its own
+    std::iota(labels.begin(), labels.end(), 0);
+    const CrossEntropyResult result = loss(x.value, loss.device_labels(context, labels));
+    context.tape().backward(result.loss);
+    EXPECT_NEAR(result.loss.to_host()[0], c["loss"].get<double>(), 1e-13);  // some dozen terms of up to 100
+    const std::vector<double> dx = x.gradient().to_host();
+    for (std::size_t i = 0; i < dx.size(); ++i) EXPECT_NEAR(dx[i], gradient[i], 1e-15) << i;
+    EXPECT_THROW(loss.device_labels(context, std::vector{std::int32_t(rows)}), Error);
+  }
+}
+
 TEST(TaskLoss, RefusesWhatMakesNoSense) {
   Context context(make_backend({.kind = DeviceKind::reference}));
   const auto make = [&](const TaskLossSpec& spec) { TaskLoss(context, spec); };
@@ -66,6 +95,7 @@ TEST(TaskLoss, RefusesWhatMakesNoSense) {
   EXPECT_THROW(make({.num_classes = 3, .label_smoothing = std::numeric_limits<double>::quiet_NaN()}), Error);
   EXPECT_THROW(make({.num_classes = 3, .class_weights = {1, 2}}), Error);
   EXPECT_THROW(make({.num_classes = 2, .class_weights = {1, -2}}), Error);
+  EXPECT_THROW(make({.num_classes = 2, .targets = {1, 0, 1}}), Error);
   EXPECT_NO_THROW(make({.num_classes = 2, .label_smoothing = 1, .class_weights = {1, 0}}));
 }
 

@@ -54,6 +54,23 @@ TEST(RunExports, CertainAnswersHaveProbabilitiesBelowTheUsualNumbers) {
   EXPECT_EQ(read_text(files[0]), "0,1,5.4e-317\n1,0.25,0.75\n");
 }
 
+TEST(RunExports, MedMnistsScoresOfSeveralLabels) {
+  const TemporaryFolder folder;
+  write_run(folder / "run");
+  write_atomically(folder / "run/predictions.csv",
+                   std::string_view("path,split,labels,predicted,p_0,p_1\ntest/1,test,,1,0.25,0.75\n"
+                                    "test/0,test,0|1,0,0.75,0.5\ntest/2,test,1,1,0.5,0.875\n"));
+  const std::vector<fs::path> files = export_medmnist(folder / "run", folder / "scores");
+  // Class 0: every pair in order and every answer right. Class 1: 0.5 is below the 0.75 of the image without it, and not
+  // above the threshold.
+  ASSERT_EQ(files.size(), 1u);
+  EXPECT_EQ(files[0].filename(), "breastmnist_64_test_[AUC]0.750_[ACC]0.667@run.csv");
+  EXPECT_EQ(read_text(files[0]), "0,0.75,0.5\n1,0.25,0.75\n2,0.5,0.875\n");
+  write_atomically(folder / "run/predictions.csv",
+                   std::string_view("path,split,labels,predicted,p_0,p_1\ntest/0,test,0|2,0,0.75,0.5\n"));
+  expect_names(error_of([&] { export_medmnist(folder / "run", folder / "scores"); }), {"class '2'", "no column"});
+}
+
 TEST(RunExports, MedMnistSaysWhatItNeeds) {
   const TemporaryFolder folder;
   const auto refused = [&](const char* part) {

@@ -173,12 +173,54 @@ void add_softmax(std::vector<OpCase>& table, const SoftmaxCase& s) {
   table.push_back(g);
 }
 
+struct SigmoidCase {
+  const char* name;
+  std::int64_t rows, classes, labels;
+  double smoothing = 0;
+  bool weights = false;
+  double logits = 3;  // their magnitude
+};
+
+void add_sigmoid(std::vector<OpCase>& table, const SigmoidCase& s) {
+  const Shape logits{s.rows, s.classes, 1, 1}, one{1, 1, 1, 1};
+  OpCase c{.call = "sigmoid_cross_entropy", .name = std::string("sigmoid_cross_entropy/") + s.name};
+  c.operands = {fresh("loss", one),
+                fresh("probabilities", logits),
+                input("logits", logits, uniform(-s.logits, s.logits)).activation(),
+                input("labels", {s.rows, 1, 1, 1}, whole(double(s.labels))).of(DType::i32),
+                input("targets", {s.labels, s.classes, 1, 1}, whole(2)),
+                input("weights", {1, s.classes, 1, 1}, uniform(0.2, 3))};
+  c.terms = double(s.classes + s.rows);
+  const auto spec = [s](const CaseOperands& o) {
+    return SigmoidSpec{o["targets"], s.smoothing, s.weights ? ConstView(o["weights"]) : ConstView{}};
+  };
+  c.forward = [spec](Backend& d, CaseOperands& o) {
+    d.sigmoid_cross_entropy(o["loss"], o["probabilities"], o["logits"], o["labels"], spec(o));
+  };
+  c.run = [forward = c.forward](Backend& d, CaseOperands& o, Write) { forward(d, o); };
+  table.push_back(c);
+
+  OpCase g = c;
+  g.call = "sigmoid_cross_entropy_grad";
+  g.name = std::string("sigmoid_cross_entropy_grad/") + s.name;
+  g.operands.push_back(output("dlogits", logits).activation());
+  g.operands.push_back(input("dloss", one, uniform(0.4, 0.9)));
+  g.run = [forward = c.forward, spec](Backend& d, CaseOperands& o, Write w) {
+    forward(d, o);
+    d.sigmoid_cross_entropy_grad(o["dlogits"], w, o["dloss"], o["probabilities"], o["labels"], spec(o));
+  };
+  g.objective = {{"loss", "dloss"}};
+  g.claims = {{"dlogits", "logits"}};
+  table.push_back(g);
+}
+
 struct ReportCase {
   const char* name;
   std::int64_t rows, classes;
   bool has_penalty = false;
   double loss = 1.5, halted = 0;
   bool has_nan = false;  // among the probabilities
+  bool has_targets = false;
 };
 
 void add_report(std::vector<OpCase>& table, const ReportCase& r) {
@@ -194,10 +236,12 @@ void add_report(std::vector<OpCase>& table, const ReportCase& r) {
                 input("loss", {1, 1, 1, 1}).adjusted(one_number(r.loss)),
                 input("penalty", {1, 1, 1, 1}, uniform(0.4, 0.9)),
                 input("p", {r.rows, r.classes, 1, 1}, whole(4)).adjusted(probabilities),
-                input("labels", {r.rows, 1, 1, 1}, whole(double(std::min<std::int64_t>(3, r.classes)))).of(DType::i32)};
+                input("labels", {r.rows, 1, 1, 1}, whole(double(std::min<std::int64_t>(3, r.classes)))).of(DType::i32),
+                input("targets", {3, r.classes, 1, 1}, whole(2))};
   c.exact = true;
   c.run = [r](Backend& d, CaseOperands& o, Write) {
-    d.report_batch(o["report"], o["loss"], r.has_penalty ? ConstView(o["penalty"]) : ConstView{}, o["p"], o["labels"]);
+    d.report_batch(o["report"], o["loss"], r.has_penalty ? ConstView(o["penalty"]) : ConstView{}, o["p"], o["labels"],
+                   r.has_targets ? ConstView(o["targets"]) : ConstView{});
   };
   table.push_back(c);
 }
@@ -210,6 +254,7 @@ void add_report_cases(std::vector<OpCase>& table, CaseSize size) {
   add_report(table, {"penalty", 3, 2, true});
   add_report(table, {"many_classes", 9, 77, true});
   add_report(table, {"one_class", 2, 1});
+  add_report(table, {.name = "targets", .rows = 37, .classes = 45, .has_penalty = true, .has_targets = true});
   add_report(table, {.name = "nan", .rows = 4, .classes = 35, .has_nan = true});
   add_report(table, {.name = "halts", .rows = 4, .classes = 3, .loss = std::nan("")});
   add_report(table, {.name = "stays_halted", .rows = 4, .classes = 3, .halted = 1});
@@ -226,13 +271,21 @@ void add_pool_cases(std::vector<OpCase>& table, CaseSize size) {
 }
 
 void add_softmax_cases(std::vector<OpCase>& table, CaseSize size) {
-  if (size == CaseSize::real) return add_softmax(table, {"imagenet", 32, 1000, 0.1, true, 5});
+  if (size == CaseSize::real) {
+    add_softmax(table, {"imagenet", 32, 1000, 0.1, true, 5});
+    return add_sigmoid(table, {.name = "findings", .rows = 256, .classes = 14, .labels = 800, .weights = true});
+  }
   add_softmax(table, {"plain", 5, 7, 0, false, 3});
   add_softmax(table, {"weights", 6, 3, 0, true, 3});
   add_softmax(table, {"smoothing", 4, 9, 0.2, false, 3});
   add_softmax(table, {"weights_smoothing", 7, 5, 0.1, true, 3});
   add_softmax(table, {"many_classes", 3, 1001, 0.3, true, 3});
   add_softmax(table, {"large_logits", 5, 4, 0.1, true, 300});
+  add_sigmoid(table, {.name = "plain", .rows = 5, .classes = 7, .labels = 4});
+  add_sigmoid(table, {.name = "weights", .rows = 6, .classes = 3, .labels = 2, .weights = true});
+  add_sigmoid(table,
+              {.name = "weights_smoothing", .rows = 7, .classes = 131, .labels = 9, .smoothing = 0.1, .weights = true});
+  add_sigmoid(table, {.name = "large_logits", .rows = 5, .classes = 4, .labels = 3, .weights = true, .logits = 300});
 }
 
 }  // namespace graft

@@ -5,6 +5,7 @@
 #include "kernels/batch_report.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/runs.h"
+#include "kernels/functors.h"
 
 namespace graft {
 namespace {
@@ -17,6 +18,11 @@ double total_weight(const SoftmaxSpec& spec, const ConstView& labels) {
   double total = 0;
   for (std::int64_t n = 0; n < labels.shape.n; ++n) total += weight_of(spec, labels.as<std::int32_t>()[n]);
   return total;
+}
+
+LogitCrossEntropy cross_entropy_at(const SigmoidSpec& spec, std::int64_t label, std::int64_t c) {
+  return logit_cross_entropy(double(spec.targets.as<float>()[label * spec.targets.pitch + c]), spec.label_smoothing,
+                             spec.positive_weights.data ? double(spec.positive_weights.as<float>()[c]) : 1.0);
 }
 
 }  // namespace
@@ -70,9 +76,37 @@ void CpuBackend::softmax_cross_entropy_grad(View dlogits, Write write, ConstView
   });
 }
 
-void CpuBackend::report_batch(View report, ConstView loss, ConstView penalty, ConstView probabilities,
-                              ConstView labels) {
-  report_on_host<float>(report, loss, penalty, probabilities, labels);
+void CpuBackend::sigmoid_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
+                                       const SigmoidSpec& spec) {
+  double total = 0;
+  with_stored_type(logits.dtype, [&](auto stored) {
+    for (std::int64_t n = 0; n < logits.shape.n; ++n)
+      for (std::int64_t c = 0; c < logits.shape.c; ++c) {
+        const double x = double(float(logits.as<decltype(stored)>()[n * logits.pitch + c]));
+        probabilities.as<float>()[n * probabilities.pitch + c] = float(1 / (1 + std::exp(-x)));
+        total += cross_entropy_at(spec, labels.as<std::int32_t>()[n], c).loss(x);
+      }
+  });
+  loss.as<float>()[0] = float(total / double(logits.shape.n * logits.shape.c));
+}
+
+void CpuBackend::sigmoid_cross_entropy_grad(View dlogits, Write write, ConstView dloss, ConstView probabilities,
+                                            ConstView labels, const SigmoidSpec& spec) {
+  const double scale = double(dloss.as<float>()[0]) / double(dlogits.shape.n * dlogits.shape.c);
+  with_stored_type(dlogits.dtype, [&]<class T>(T) {
+    for (std::int64_t n = 0; n < dlogits.shape.n; ++n)
+      for (std::int64_t c = 0; c < dlogits.shape.c; ++c) {
+        const double p = double(probabilities.as<float>()[n * probabilities.pitch + c]);
+        const float g = float(scale * cross_entropy_at(spec, labels.as<std::int32_t>()[n], c).slope(p));
+        T& d = dlogits.as<T>()[n * dlogits.pitch + c];
+        d = T(write == Write::add ? float(d) + g : g);
+      }
+  });
+}
+
+void CpuBackend::report_batch(View report, ConstView loss, ConstView penalty, ConstView probabilities, ConstView labels,
+                              ConstView targets) {
+  report_on_host<float>(report, loss, penalty, probabilities, labels, targets);
 }
 
 }  // namespace graft

@@ -1,7 +1,8 @@
-// Softmax cross-entropy, a block per row of logits. Rows are few and short beside the network, so all sums are taken in
-// double, in a fixed order; a second launch of one block adds the rows.
+// Softmax and sigmoid cross-entropy, a block per row of logits. Rows are few and short beside the network, so all sums
+// are taken in double, in a fixed order; a second launch of one block adds the rows.
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/rows.h"
+#include "kernels/functors.h"
 
 namespace graft::gpu {
 namespace {
@@ -121,9 +122,72 @@ SoftmaxParams params_of(const Shape& logits, const ConstView& labels, const Soft
           .smoothing = spec.label_smoothing};
 }
 
+struct SigmoidParams {
+  const std::int32_t* labels;
+  ConstRows<float> targets;
+  const float* weights;  // of what holds, per class; null: all one
+  std::int64_t rows, classes;
+  double smoothing;
+  __device__ LogitCrossEntropy at(std::int64_t n, std::int64_t c) const {
+    return logit_cross_entropy(double(*targets.at(labels[n], c)), smoothing, weights ? double(weights[c]) : 1.0);
+  }
+};
+
+/// Probabilities of one row, and the sum of its losses.
+template <class T>
+__global__ void __launch_bounds__(kRowThreads) sigmoid_kernel(const SigmoidParams p, const ConstRows<T> logits,
+                                                              const Rows<float> probabilities, double* row_loss) {
+  const std::int64_t n = blockIdx.x;
+  double loss = 0;
+  for (std::int64_t c = threadIdx.x; c < p.classes; c += kRowThreads) {
+    const double x = logit(logits, n, c);
+    *probabilities.at(n, c) = float(1 / (1 + exp(-x)));
+    loss += p.at(n, c).loss(x);
+  }
+  loss = block_all<kRowThreads>(loss, Sum{});
+  if (threadIdx.x == 0) row_loss[n] = loss;
+}
+
+/// One block: the mean over rows and classes.
+__global__ void __launch_bounds__(kThreads) sigmoid_loss_kernel(const SigmoidParams p, float* loss,
+                                                                const double* row_loss) {
+  double total = 0;
+  for (std::int64_t n = threadIdx.x; n < p.rows; n += kThreads) total += row_loss[n];
+  total = block_all<kThreads>(total, Sum{});
+  if (threadIdx.x == 0) loss[0] = float(total / double(p.rows * p.classes));
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    sigmoid_grad_kernel(const SigmoidParams p, const Rows<T> dlogits, const bool adds, const float* dloss,
+                        const ConstRows<float> probabilities) {
+  const std::int64_t i = std::int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= p.rows * p.classes) return;
+  const std::int64_t n = i / p.classes, c = i % p.classes;
+  const double g =
+      double(dloss[0]) / double(p.rows * p.classes) * p.at(n, c).slope(double(*probabilities.at(n, c)));
+  write<1>(dlogits.at(n, c), {{float(g)}}, adds);
+}
+
+SigmoidParams params_of(const Shape& logits, const ConstView& labels, const SigmoidSpec& spec) {
+  constexpr const char* kOp = "sigmoid_cross_entropy";
+  if (labels.dtype != DType::i32) throw Error("sigmoid_cross_entropy: labels must be i32");
+  return {.labels = labels.as<std::int32_t>(),
+          .targets = rows_of<float>(spec.targets, kOp),
+          .weights = spec.positive_weights.as<float>(),
+          .rows = logits.n,
+          .classes = logits.c,
+          .smoothing = spec.label_smoothing};
+}
+
+/// A thread for each number of a batch's logits.
+LaunchConfig for_each_logit(std::int64_t count, cudaStream_t stream) {
+  return {.grid = dim3(unsigned((count + kThreads - 1) / kThreads)), .block = dim3(kThreads), .stream = stream};
+}
+
 }  // namespace
 
-std::int64_t softmax_scratch_bytes(std::int64_t rows) { return (rows > 2 ? rows : 2) * std::int64_t(sizeof(double)); }
+std::int64_t cross_entropy_scratch_bytes(std::int64_t rows) { return (rows > 2 ? rows : 2) * std::int64_t(sizeof(double)); }
 
 void softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels, const SoftmaxSpec& spec,
                            double* scratch, cudaStream_t stream) {
@@ -143,11 +207,29 @@ void softmax_cross_entropy_grad(View dlogits, Write write, ConstView dloss, Cons
   launch(kOp, totals_kernel, {.block = dim3(kThreads), .stream = stream}, p, scratch);
   with_type(kOp, dlogits.dtype, [&]<class T>() {
     launch(kOp, softmax_grad_kernel<T>,
-           {.grid = dim3(unsigned((p.rows * p.classes + kThreads - 1) / kThreads)),
-            .block = dim3(kThreads),
-            .stream = stream},
-           p, rows_of<T>(dlogits, kOp), write == Write::add, dloss.as<float>(), rows_of<float>(probabilities, kOp),
+           for_each_logit(p.rows * p.classes, stream), p, rows_of<T>(dlogits, kOp), write == Write::add, dloss.as<float>(), rows_of<float>(probabilities, kOp),
            scratch);
+  });
+}
+
+void sigmoid_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels, const SigmoidSpec& spec,
+                           double* scratch, cudaStream_t stream) {
+  constexpr const char* kOp = "sigmoid_cross_entropy";
+  const SigmoidParams p = params_of(logits.shape, labels, spec);
+  with_type(kOp, logits.dtype, [&]<class T>() {
+    launch(kOp, sigmoid_kernel<T>, {.grid = dim3(unsigned(p.rows)), .block = dim3(kRowThreads), .stream = stream}, p,
+           rows_of<T>(logits, kOp), rows_of<float>(probabilities, kOp), scratch);
+  });
+  launch(kOp, sigmoid_loss_kernel, {.block = dim3(kThreads), .stream = stream}, p, loss.as<float>(), scratch);
+}
+
+void sigmoid_cross_entropy_grad(View dlogits, Write write, ConstView dloss, ConstView probabilities, ConstView labels,
+                                const SigmoidSpec& spec, cudaStream_t stream) {
+  constexpr const char* kOp = "sigmoid_cross_entropy_grad";
+  const SigmoidParams p = params_of(probabilities.shape, labels, spec);
+  with_type(kOp, dlogits.dtype, [&]<class T>() {
+    launch(kOp, sigmoid_grad_kernel<T>, for_each_logit(p.rows * p.classes, stream), p, rows_of<T>(dlogits, kOp),
+           write == Write::add, dloss.as<float>(), rows_of<float>(probabilities, kOp));
   });
 }
 

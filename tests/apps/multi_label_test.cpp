@@ -1,0 +1,89 @@
+// Several labels per image in every verb that shows or writes them.
+#include <fmt/format.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "data/files.h"
+#include "program_testing.h"
+
+namespace graft::testing {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+/// The workshop's images in a CSV, beside their pattern labelled `odd` or not, by their numbers.
+std::string write_list(const std::string& path) {
+  std::string text = "path,labels,split\n";
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::recursive_directory_iterator(Workshop::get().images()))
+    if (entry.is_regular_file()) files.push_back(entry.path());
+  std::ranges::sort(files);
+  for (const fs::path& file : files) {
+    const bool is_odd = file.stem().string().back() % 2 != 0;
+    text += fmt::format("{},{}{},{}\n", file.string(), file.parent_path().filename().string(), is_odd ? "|odd" : "",
+                        file.parent_path().parent_path().filename().string());
+  }
+  std::ofstream(path) << text;
+  return path;
+}
+
+TEST(MultiLabel, ReachesEveryVerb) {
+  const TemporaryFolder folder;
+  const std::string list = write_list(folder / "list.csv"), run = folder / "run";
+  const auto says = [](const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+  };
+  const Outcome inspected = graft({"data", "inspect", list});
+  EXPECT_TRUE(says(inspected.out, "any number of them per image")) << inspected.out;
+  EXPECT_TRUE(says(inspected.out, "odd")) << inspected.out;
+
+  const Outcome trained = graft(small_training(list, run, {"--max-steps", "2"}));
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  EXPECT_TRUE(says(trained.out, "validation AUC")) << trained.out;
+  EXPECT_TRUE(says(trained.out, "subset accuracy")) << trained.out;
+  EXPECT_TRUE(says(trained.out, "average precision  sensitivity")) << trained.out;
+
+  const json evaluated = json::parse(graft({"evaluate", run, list, "--json"}).out);
+  EXPECT_EQ(evaluated.at("classes").size(), 7U);
+  expect_error(graft({"evaluate", run, Workshop::get().images()}), 1,
+               "the model gives any number of classes per image");
+
+  const std::string image = Workshop::get().one_image();
+  const auto probabilities = [&](const std::string& model) {
+    std::map<std::string, double> of;
+    const json all = json::parse(graft({"predict", model, image, "--top", "7", "--json"}).out);
+    for (const json& one : all.at("images")[0].at("top")) of[one.at("label")] = one.at("probability");
+    return of;
+  };
+  const auto expected = probabilities(run);
+  const json logits = json::parse(graft({"predict", run, image, "--json", "--logits"}).out).at("images")[0];
+  for (const json& one : logits.at("top")) {
+    const double logit = logits.at("logits")[one.at("index").get<std::size_t>()];
+    EXPECT_NEAR(one.at("probability").get<double>(), 1 / (1 + std::exp(-logit)), 1e-9);
+  }
+  const json explained =
+      json::parse(graft({"explain", run, image, "--class", "odd", "-o", folder / "maps", "--json"}).out);
+  EXPECT_NEAR(explained.at("images")[0].at("probability"), expected.at("odd"), 1e-5);
+
+  // A safetensors file brings it along.
+  ASSERT_EQ(graft({"export", run, "-o", folder / "m.safetensors"}).exit_code, 0);
+  const Outcome imported =
+      graft({"weights", "import", folder / "m.safetensors", "-o", folder / "m.h5", "--arch", "densenet121"});
+  EXPECT_TRUE(says(imported.out, "7 classes, any number of them per image")) << imported.out << imported.err;
+  EXPECT_EQ(probabilities(folder / "m.h5"), expected);
+  EXPECT_EQ(json::parse(graft({"weights", "inspect", folder / "m.h5", "--json"}).out).at("model").at("task"),
+            "multi-label");
+  ASSERT_EQ(graft({"export", run, "-o", folder / "m.onnx"}).exit_code, 0);
+  EXPECT_TRUE(says(read_text(folder / "m.onnx"), "before sigmoids"));
+
+  std::ofstream(folder / "study.toml")
+      << "[study]\nfrom_scratch = true\nnetworks = [\"densenet121\"]\nstrategies = [\"full\"]\nseeds = [1]\n"
+      << "[study.datasets]\nlist = \"list.csv\"\n[train]\nepochs = 1\nsize = 32\n";
+  expect_error(graft({"study", "run", folder / "study.toml", "-o", folder / "study"}), 1,
+               "list.csv has any number of labels per image");
+}
+
+}  // namespace
+}  // namespace graft::testing
