@@ -45,12 +45,18 @@ void add_evaluate_verb(Command& program) {
   options->settings.add_to(
       verb, {"train.batch", "train.size", "train.val_fraction", "train.test_fraction", "train.skip_bad", "train.device",
              "train.threads", "train.seed", "train.precision", "train.winograd"});
+  verb.option({.flag = "--intervals",
+               .group = "Output",
+               .help = "add 95 % intervals: where the scores lie on further images like these"},
+              options->job.intervals);
   verb.option({.flag = "--predictions",
                .group = "Output",
                .help = "CSV to write: path, split, label, predicted class and probabilities of each image"},
               options->job.predictions);
   verb.output_options(options->is_json, options->is_quiet);
-  verb.example("  graft evaluate runs/first images/ --split test --json");
+  verb.example(
+      "  graft evaluate runs/first images/ --split test --json\n"
+      "  graft evaluate runs/first elsewhere.csv --split all --intervals");
   verb.run([options] { return run_evaluate(*options); });
 }
 

@@ -84,20 +84,39 @@ std::string classes_text(const EvaluationResult& r) {
 }  // namespace
 
 std::string evaluation_text(const EvaluationResult& r) {
-  std::string text = emphasised(fmt::format("{}: {} images", r.split, r.n), Emphasis::bold, stdout) + "\n";
-  const std::pair<const char*, double> scores[] = {{"loss", r.loss},
-                                                   {"accuracy", r.accuracy},
-                                                   {"macro accuracy", r.macro_accuracy},
-                                                   {"macro F1", r.macro_f1},
-                                                   {"weighted F1", r.weighted_f1},
-                                                   {"kappa", r.kappa},
-                                                   {"AUC", r.auc},
-                                                   {"average precision", r.average_precision},
-                                                   {"sensitivity", r.sensitivity},
-                                                   {"specificity", r.specificity},
-                                                   {"Brier score", r.brier},
-                                                   {"calibration error", r.calibration_error}};
-  for (const auto& [name, value] : scores) text += fmt::format("  {:<18} {:>7}\n", name, score_text(value));
+  std::string text = emphasised(fmt::format("{}: {} images", r.split, r.n), Emphasis::bold, stdout);
+  if (!r.intervals.empty())
+    text += fmt::format(", with 95 % intervals{}", r.groups > 0 ? fmt::format(" over {} groups", r.groups) : "");
+  text += "\n";
+  struct Line {
+    const char* name;
+    double value;
+    Score score;
+  };
+  const Line scores[] = {{"loss", r.loss, Score::log_loss},
+                         {"accuracy", r.accuracy, Score::accuracy},
+                         {"macro accuracy", r.macro_accuracy, Score::macro_accuracy},
+                         {"macro F1", r.macro_f1, Score::macro_f1},
+                         {"weighted F1", r.weighted_f1, Score::weighted_f1},
+                         {"kappa", r.kappa, Score::kappa},
+                         {"AUC", r.auc, Score::auc},
+                         {"average precision", r.average_precision, Score::average_precision},
+                         {"sensitivity", r.sensitivity, Score::sensitivity},
+                         {"specificity", r.specificity, Score::specificity},
+                         {"Brier score", r.brier, Score::brier},
+                         {"calibration error", r.calibration_error, Score::calibration_error}};
+  bool is_any_doubtful = false;
+  for (const auto& [name, value, score] : scores) {
+    text += fmt::format("  {:<18} {:>7}", name, score_text(value));
+    if (const auto found = r.intervals.find(score); found != r.intervals.end()) {
+      const Interval& i = found->second;
+      text += fmt::format("   {:>7} to {:>7}{}", score_text(i.low), score_text(i.high), i.is_doubtful ? " !" : "");
+      is_any_doubtful |= i.is_doubtful;
+    }
+    text += "\n";
+  }
+  if (is_any_doubtful)
+    text += "  ! a class has fewer than 10 independent images: the interval may hold less often than it says\n";
   if (r.is_multi_label())
     return text + fmt::format("  {:<18} {:>7}\n\n", "subset accuracy", score_text(r.subset_accuracy)) + classes_text(r);
 

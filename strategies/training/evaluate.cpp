@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <numeric>
 
 #include "data/csv.h"
 #include "data/files.h"
+#include "data/parallel.h"
 #include "models/network_io.h"
 #include "strategies/batches/split_batches.h"
 #include "strategies/training/trained_model.h"
@@ -106,6 +108,31 @@ std::vector<std::int64_t> choose_samples(const Dataset& dataset, const SplitName
   return chosen;
 }
 
+/// A number for each group's images, and for each image without one; empty if no two belong together.
+std::vector<std::int64_t> groups_of(const Predictions& predictions, const Dataset& dataset) {
+  std::map<std::string, std::int64_t> numbers;
+  std::vector<std::int64_t> groups;
+  std::int64_t next = 0;
+  for (const std::int64_t i : predictions.samples) {
+    const std::string& group = dataset.samples()[std::size_t(i)].group;
+    groups.push_back(group.empty() ? next : numbers.try_emplace(group, next).first->second);
+    next += groups.back() == next;
+  }
+  return next == predictions.n() ? std::vector<std::int64_t>() : groups;
+}
+
+void add_intervals(EvaluationResult& result, const Predictions& predictions, const Dataset& dataset,
+                   const EvaluateSettings& s) {
+  const std::vector<std::int64_t> groups = groups_of(predictions, dataset);
+  const Cases cases{predictions.probabilities, predictions.labels, groups, predictions.classes};
+  std::array<Interval, std::size(kScores)> found;
+  parallel_for(std::ssize(found), loader_threads(0, s.threads), [&](std::int64_t i) {
+    found[std::size_t(i)] = interval(kScores[i], cases, {.seed = std::uint64_t(s.seed)});
+  });
+  for (std::size_t i = 0; i < found.size(); ++i) result.intervals[kScores[i]] = found[i];
+  if (!groups.empty()) result.groups = *std::ranges::max_element(groups) + 1;
+}
+
 }  // namespace
 
 EvaluationResult evaluate(Context& context, const EvaluateSettings& s, ProgressSink& progress) {
@@ -116,6 +143,8 @@ EvaluationResult evaluate(Context& context, const EvaluateSettings& s, ProgressS
   const Dataset dataset = open_to_evaluate(s, network->info(), split_of);
   for (const BadImage& bad : dataset.skipped()) progress.note("skipped " + bad.path + ": " + bad.reason);
   check_same_task(network->info(), dataset);
+  if (s.intervals && dataset.is_multi_label())
+    throw UsageError("evaluate: intervals are for one label per image; leave --intervals out");
   const std::vector<std::int32_t> map = class_map(network->info(), dataset.class_names());
   const std::vector<std::int64_t> samples = choose_samples(dataset, split_of, s.split);
   if (samples.empty())
@@ -148,7 +177,9 @@ EvaluationResult evaluate(Context& context, const EvaluateSettings& s, ProgressS
     write_atomically(s.predictions, predictions_header(names, dataset.is_multi_label()) +
                                         predictions_lines(predictions, dataset, names, split_of_sample));
   }
-  return evaluate_predictions(predictions, names, s.split);
+  EvaluationResult result = evaluate_predictions(predictions, names, s.split);
+  if (s.intervals) add_intervals(result, predictions, dataset, s);
+  return result;
 }
 
 }  // namespace graft

@@ -65,6 +65,14 @@ nlohmann::ordered_json classes_json(const EvaluationResult& m) {
   return classes;
 }
 
+nlohmann::ordered_json intervals_json(const EvaluationResult& m) {
+  nlohmann::ordered_json all{{"level", 0.95}, {"groups", m.groups}};
+  for (const auto& [score, i] : m.intervals)
+    all[score == Score::log_loss ? "loss" : std::string(name(score))] = {
+        {"low", i.low}, {"high", i.high}, {"method", i.method}, {"is_doubtful", i.is_doubtful}};
+  return all;
+}
+
 }  // namespace
 
 Predictions predict_batches(const Network& network, BatchSource& batches, const PredictionPass& pass,
@@ -158,6 +166,7 @@ std::string to_json(const EvaluationResult& m) {
     j["subset_accuracy"] = m.subset_accuracy;
     j["classes"] = classes_json(m);
   }
+  if (!m.intervals.empty()) j["intervals"] = intervals_json(m);
   return j.dump();
 }
 

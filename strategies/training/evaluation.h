@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "data/dataset.h"
 #include "data/metrics.h"
 #include "data/model_file.h"
+#include "data/statistics.h"
 #include "kernels/ranks.h"
 #include "strategies/batches/batch_source.h"
 #include "strategies/progress.h"
@@ -46,6 +48,8 @@ std::vector<double> probabilities_of(const ModelInfo& info, std::span<const doub
 struct EvaluationResult : Metrics {
   std::vector<std::string> class_names;
   std::string split;
+  std::map<Score, Interval> intervals = {};  // at 95 %; empty: they were not asked for
+  std::int64_t groups = 0;                   // of images that the intervals keep together; 0: each is its own
 };
 
 /// The columns of predictions.csv: path, split, label, predicted, and p_<class> of each class. Of several labels per
@@ -56,7 +60,8 @@ std::string predictions_lines(const Predictions& predictions, const Dataset& dat
                               const std::vector<std::string>& class_names,
                               const std::function<std::string(const Sample&)>& split_of);
 
-/// {"n":…, "loss":…, …} on one line; NaN becomes null. Of several labels per image "classes" instead of "confusion".
+/// {"n":…, "loss":…, …} on one line, with "intervals" if there are any; NaN becomes null. Of several labels per image
+/// "classes" instead of "confusion".
 std::string to_json(const EvaluationResult& result);
 
 /// Errors: no predictions.

@@ -50,6 +50,7 @@ TEST(MultiLabel, ReachesEveryVerb) {
   expect_error(graft({"evaluate", run, Workshop::get().images()}), 1,
                "the model gives any number of classes per image");
 
+  expect_error(graft({"evaluate", run, list, "--intervals"}), 2, "intervals are for one label per image");
   const std::string image = Workshop::get().one_image();
   const auto probabilities = [&](const std::string& model) {
     std::map<std::string, double> of;

@@ -1,7 +1,10 @@
 // Which images `graft evaluate` scores: those that a run held out, or a split that is drawn now, which is said.
 #include "strategies/training/evaluate.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
 
 #include "tests/strategies/strategies_testing.h"
 
@@ -82,6 +85,40 @@ TEST_F(Evaluate, PredictionsCanBeKept) {
     for (std::size_t c = 4; c < kept.header.size(); ++c)
       EXPECT_NEAR(std::stod(kept.rows[i][c]), std::stod(own.rows[i][c]), 1e-5) << i;
   }
+}
+
+TEST_F(Evaluate, IntervalsAreOfImagesOrOfGroups) {
+  const auto with_intervals = [&](const std::filesystem::path& data) {
+    Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
+    RecordingSink sink;
+    return evaluate(
+        context,
+        {.model = run_directory().string(), .data = data.string(), .split = "all", .threads = 2, .intervals = true},
+        sink);
+  };
+  EXPECT_TRUE(evaluated(run_directory(), images()).result.intervals.empty());
+  const EvaluationResult by_itself = with_intervals(images());
+  ASSERT_EQ(by_itself.intervals.size(), std::size(kScores));
+  const Interval expected = wilson_interval(by_itself.accuracy * 40, 40, 0.95), found = by_itself.intervals.at(Score::accuracy);
+  EXPECT_DOUBLE_EQ(found.low, expected.low);
+  EXPECT_DOUBLE_EQ(found.high, expected.high);
+  EXPECT_EQ(by_itself.groups, 0);
+  EXPECT_FALSE(contains(to_json(evaluated(run_directory(), images()).result), "intervals"));
+  const auto json = nlohmann::json::parse(to_json(by_itself)).at("intervals");
+  EXPECT_EQ(json.at("accuracy").at("method"), "Wilson");
+  EXPECT_EQ(json.at("loss").at("high"), by_itself.intervals.at(Score::log_loss).high);
+
+  // The same images, four to a patient, the last eight of nobody.
+  std::string list = "path,label,group\n";
+  for (int i = 0; i < 40; ++i)
+    list += fmt::format("images/{}/{}.png,{},{}\n", i % 2 ? "a" : "b", i, i % 2 ? "a" : "b",
+                        i < 32 ? std::to_string(i / 8 * 2 + i % 2) : std::string());
+  const EvaluationResult grouped = with_intervals(folder_.write("list.csv", list));
+  EXPECT_EQ(grouped.groups, 16);
+  EXPECT_EQ(grouped.accuracy, by_itself.accuracy);
+  EXPECT_EQ(grouped.intervals.at(Score::accuracy).method, "Wilson, effective cases");
+  EXPECT_TRUE(grouped.intervals.at(Score::accuracy).is_doubtful) << "eight independent cases of each class";
+  EXPECT_NE(grouped.intervals.at(Score::auc).low, by_itself.intervals.at(Score::auc).low);
 }
 
 TEST_F(Evaluate, ASplitThatIsDrawnNowIsSaid) {
