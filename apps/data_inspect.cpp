@@ -25,6 +25,10 @@ std::vector<std::string> paths_of(const Dataset& data, const DuplicateSet& set) 
   return paths;
 }
 
+bool has_no_label(const Dataset& data, const Sample& sample) {
+  return data.label_sets().classes_of(sample.label).empty();
+}
+
 std::string json_text(const Dataset& data, const DataReport& report, const std::string& path) {
   using nlohmann::ordered_json;
   ordered_json all{
@@ -34,6 +38,9 @@ std::string json_text(const Dataset& data, const DataReport& report, const std::
     const auto& row = report.counts[static_cast<std::size_t>(split)];
     for (std::size_t c = 0; c < row.size(); ++c) counts[report.class_names[c]] = row[c];
     all["counts"][std::string(to_string(split))] = std::move(counts);
+    if (data.is_multi_label())
+      all["without_label"][std::string(to_string(split))] = std::ranges::count_if(
+          data.samples(), [&](const Sample& s) { return s.split == split && has_no_label(data, s); });
   }
   all["sizes"] = ordered_json::array();
   for (const auto& [size, count] : report.sizes) {
@@ -97,13 +104,12 @@ std::string plain_text(const Dataset& data, const DataReport& report, const std:
           std::ranges::count_if(data.samples(), [&](const Sample& s) { return s.split == split && is_counted(s); })));
     return row;
   };
-  const auto has_none = [&](const Sample& s) { return data.label_sets().classes_of(s.label).empty(); };
   for (std::size_t c = 0; c < report.class_names.size(); ++c) {
     std::vector<std::string> row{report.class_names[c]};
     for (std::size_t s = 0; s < 3; ++s) row.push_back(std::to_string(report.counts[s][c]));
     table.add(std::move(row));
   }
-  if (data.is_multi_label()) table.add(row_of("none of them", [&](const Sample& s) { return has_none(s); }));
+  if (data.is_multi_label()) table.add(row_of("none of them", [&](const Sample& s) { return has_no_label(data, s); }));
   table.add(row_of("all", [](const Sample&) { return true; }));
   text += table.text() + fmt::format("\nsizes       {}\nmodes      ", sizes_text(report));
   for (const auto& [mode, count] : report.modes) text += fmt::format(" {} of {};", count, mode);

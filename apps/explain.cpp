@@ -126,8 +126,9 @@ void add_explain_verb(Command& program) {
   verb.arguments("IMAGE", "Files and folders, searched to the bottom", options->images);
   verb.option({.flag = "-o,--output", .group = "Output", .help = "folder for the pictures, NAME.class-INDEX.png"},
               options->output);
-  verb.option({.flag = "--class", .group = "Output", .help = "name or index of the class (default: the predicted one)"},
-              options->class_text);
+  verb.option(
+      {.flag = "--class", .group = "Output", .help = "name or index of the class (default: the most probable one)"},
+      options->class_text);
   verb.output_options(options->is_json, options->is_quiet);
   options->settings.add_to(verb, {"train.size", "train.device", "train.threads", "train.seed", "train.precision"});
   verb.example(

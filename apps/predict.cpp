@@ -1,6 +1,7 @@
 // graft predict: the most probable classes of images.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "apps/progress_display.h"
@@ -26,16 +27,32 @@ std::string label_of(const PredictResult& result, std::int64_t index) {
   return i < result.class_names.size() ? result.class_names[i] : fmt::format("class {}", index);
 }
 
+/// Whether the class is among the answers of a model for several labels per image.
+bool is_yes(const PredictResult& result, const Prediction& prediction, std::int64_t index) {
+  return result.is_multi_label && prediction.probabilities[static_cast<std::size_t>(index)] > 0.5;
+}
+
+/// As many as asked for, and all answers.
+std::vector<std::int64_t> shown(const PredictResult& result, const Prediction& prediction,
+                                const PredictOptions& options) {
+  const std::vector<std::int64_t> all = prediction.ranking(std::ssize(prediction.probabilities));
+  const std::int64_t answers =
+      std::ranges::count_if(all, [&](std::int64_t index) { return is_yes(result, prediction, index); });
+  return prediction.ranking(std::max(options.top, answers));
+}
+
 std::string json_text(const PredictResult& result, const PredictOptions& options) {
   using nlohmann::ordered_json;
   ordered_json images = ordered_json::array();
   for (const Prediction& prediction : result.images) {
-    ordered_json top = ordered_json::array();
-    for (std::int64_t index : prediction.ranking(options.top)) {
+    ordered_json top = ordered_json::array(), answers = ordered_json::array();
+    for (std::int64_t index : shown(result, prediction, options)) {
       const double probability = prediction.probabilities[static_cast<std::size_t>(index)];
       top.push_back({{"index", index}, {"label", label_of(result, index)}, {"probability", probability}});
+      if (is_yes(result, prediction, index)) answers.push_back(label_of(result, index));
     }
     ordered_json image{{"path", prediction.path}, {"top", std::move(top)}};
+    if (result.is_multi_label) image["predicted"] = std::move(answers);
     if (options.shows_logits) image["logits"] = prediction.logits;
     images.push_back(std::move(image));
   }
@@ -49,7 +66,7 @@ std::string csv_text(const PredictResult& result, const PredictOptions& options)
       options.shows_logits ? "path,rank,index,label,probability,logit\n" : "path,rank,index,label,probability\n";
   for (const Prediction& prediction : result.images) {
     int rank = 0;
-    for (std::int64_t index : prediction.ranking(options.top)) {
+    for (std::int64_t index : shown(result, prediction, options)) {
       const auto i = static_cast<std::size_t>(index);
       text += fmt::format("{},{},{},{},{:.9g}", csv_field(prediction.path), ++rank, index,
                           csv_field(label_of(result, index)), prediction.probabilities[i]);
@@ -63,9 +80,10 @@ std::string plain_text(const PredictResult& result, const PredictOptions& option
   std::string text;
   for (const Prediction& prediction : result.images) {
     text += emphasised(prediction.path, Emphasis::bold, stdout) + "\n";
-    for (std::int64_t index : prediction.ranking(options.top)) {
+    for (std::int64_t index : shown(result, prediction, options)) {
       const auto i = static_cast<std::size_t>(index);
-      text += fmt::format("  {:6.2f} %  {:>4}  {}", 100 * prediction.probabilities[i], index, label_of(result, index));
+      text += fmt::format("{} {:6.2f} %  {:>4}  {}", is_yes(result, prediction, index) ? '*' : ' ',
+                          100 * prediction.probabilities[i], index, label_of(result, index));
       text += options.shows_logits ? fmt::format("  (logit {:.5g})\n", prediction.logits[i]) : "\n";
     }
   }
@@ -109,7 +127,12 @@ void add_predict_verb(Command& program) {
   auto options = std::make_shared<PredictOptions>();
   verb.argument("MODEL", "Run directory or model file", options->job.model);
   verb.arguments("IMAGE", "Files and folders, searched to the bottom", options->job.images);
-  verb.option({.flag = "--top", .group = "Output", .help = "classes to show per image", .min = 1}, options->top);
+  verb.option({.flag = "--top",
+               .group = "Output",
+               .help = "classes to show per image; of a model for several labels at least those above 0.5, "
+                       "marked with *",
+               .min = 1},
+              options->top);
   verb.option({.flag = "--logits", .group = "Output", .help = "add the logits"}, options->shows_logits);
   verb.output_options(options->is_json, options->is_quiet);
   verb.option({.flag = "--csv", .group = "Output", .help = "print path,rank,index,label,probability"}, options->is_csv);

@@ -152,6 +152,10 @@ void add_weights_import_verb(Command& weights) {
                .help = "normalisation; torch unless IN says",
                .choices = {"torch", "caffe", "none"}},
               request.preprocess);
+  verb.option({.flag = "--multi-label",
+               .group = "Network",
+               .help = "any number of classes per image: logits are for sigmoids, not for softmax"},
+              request.is_multi_label);
   verb.option(
       {.flag = "--intensity-window",
        .group = "Input",

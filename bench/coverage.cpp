@@ -31,7 +31,7 @@ const std::vector<SimulatedModel> kOneModel(1);
 struct Options {
   std::int64_t simulations = 2000, comparisons = 2000, resamples = 1000, threads = 1;
   std::vector<std::int64_t> sizes{120, 200, 500}, classes{2, 4, 9};
-  bool is_stratified = false;
+  bool is_stratified = false, is_multi_label = false;
   std::int64_t runs = 1;  // of each contender, as seeds have
   double spread = 0.1;    // of the skill of a contender's runs
   std::string clusters = "with and without";
@@ -49,7 +49,8 @@ std::vector<CaseDesign> designs(const Options& options) {
       for (const std::int64_t classes : options.classes) {
         for (const bool is_balanced : {true, false}) {
           for (const bool is_accurate : {false, true}) {
-            all.push_back({n, classes, is_balanced, is_clustered, is_accurate, options.is_stratified});
+            all.push_back(
+                {n, classes, is_balanced, is_clustered, is_accurate, options.is_stratified, options.is_multi_label});
           }
         }
       }
@@ -59,7 +60,7 @@ std::vector<CaseDesign> designs(const Options& options) {
 }
 
 Cases cases_of(const SimulatedCases& from, std::size_t model, std::int64_t classes) {
-  return {from.probabilities[model], from.labels, from.clusters, classes};
+  return {from.probabilities[model], from.labels, from.clusters, classes, &from.label_sets};
 }
 
 /// Scores of the population: of very many cases.
@@ -67,7 +68,7 @@ Metrics truth(CaseDesign design) {
   design.n = 200000;
   design.is_clustered = false;  // it changes no score, only how they vary
   const SimulatedCases population = simulate(design, kOneModel, 99, 0);
-  return compute_metrics(population.probabilities[0], population.labels, design.classes);
+  return compute_metrics(population.probabilities[0], population.labels, design.classes, population.label_sets);
 }
 
 struct Coverage {
@@ -213,6 +214,7 @@ int main(int argc, char** argv) {
   app.add_option("--spread", options.spread, "Standard deviation of the skill of a contender's runs");
   app.add_option("--clusters", options.clusters, "Designs with them, without, or both")
       ->check(CLI::IsMember({"with", "without", "with and without"}));
+  app.add_flag("--multi-label", options.is_multi_label, "Any number of the classes per case");
   app.add_flag("--stratified", options.is_stratified, "Fixed numbers of cases per class");
   app.add_option("-o", options.output, "Markdown; stdout if left out");
   CLI11_PARSE(app, argc, argv);

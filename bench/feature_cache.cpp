@@ -77,7 +77,7 @@ struct Job {
 
 Times fit_once(Context& context, const Dataset& dataset, TrainSettings s, const Job& job) {
   s.epochs = s.feature_cache ? job.epochs_from_features : job.epochs_from_images;
-  StartingModel model = starting_model(context, s, dataset.class_names());
+  StartingModel model = starting_model(context, s, dataset.class_names(), dataset.is_multi_label());
   const RunDirectory directory(s.output);
   directory.prepare(RunDirectory::Existing::overwrite);
   Times times;

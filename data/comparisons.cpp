@@ -224,7 +224,7 @@ std::vector<PairComparison> compare_all(Score score, std::span<const std::vector
   const ScoredRuns same(Score::accuracy, firsts);  // checks that contenders have the same cases
   const auto clusters = static_cast<double>(same.clusters().count());
   const std::vector<double> units = signed_sums(std::vector<double>(same.clusters().count(), 1.0 / clusters), spec);
-  const double most = score_range(score, firsts.front().classes);
+  const double most = score_range(score, same.is_multi_label() ? 2 : firsts.front().classes);
   for (std::size_t a = 0; a < each.size(); ++a) {
     for (std::size_t b = a + 1; b < each.size(); ++b) {
       pairs.push_back({a, b, bounded(compare_contenders(each[a], each[b], units, spec), most)});

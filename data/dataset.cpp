@@ -13,6 +13,8 @@
 
 #include "data/csv.h"
 #include "data/decoded_once.h"
+#include "data/files.h"
+#include "data/npz.h"
 #include "data/parallel.h"
 #include "data/sources.h"
 #include "data/split.h"
@@ -183,6 +185,17 @@ Dataset Dataset::open(const DatasetSpec& spec) {
   return data;
 }
 
+bool has_several_labels(const fs::path& data) {
+  if (data.extension() == ".csv") return parse_csv(read_text(data), data.string()).column("labels").has_value();
+  if (data.extension() != ".npz") return false;
+  for (const std::string& name : npz_names(data))
+    if (name.ends_with("_labels")) {
+      const NpyArray labels = read_npz(data, name);
+      return labels.shape.size() == 2 && labels.shape[1] > 1;
+    }
+  return false;
+}
+
 Dataset Dataset::without_images(std::int64_t count, std::int64_t classes) {
   Dataset data;
   data.root_ = "noise";
@@ -193,8 +206,9 @@ Dataset Dataset::without_images(std::int64_t count, std::int64_t classes) {
 }
 
 Dataset::Dataset(std::vector<std::string> class_names, std::vector<Sample> samples,
-                 std::shared_ptr<const ImageSource> source)
+                 std::shared_ptr<const ImageSource> source, LabelSets label_sets)
     : class_names_(std::move(class_names)),
+      label_sets_(std::move(label_sets)),
       samples_(std::move(samples)),
       source_index_(samples_.size()),
       source_(std::move(source)) {
@@ -224,7 +238,8 @@ Image Dataset::load(std::int64_t i, ImageInfo* info) const {
 }
 
 std::string Dataset::training_obstacle() const {
-  if (class_names_.size() < 2)
+  if (class_names_.empty()) return "no image has a label; fill in the column labels";
+  if (class_names_.size() < 2 && !is_multi_label())
     return fmt::format("only one class ('{}'); a classifier needs at least two", class_names_.front());
   const auto train = counts(Split::train);
   for (std::size_t c = 0; c < class_names_.size(); ++c) {

@@ -91,7 +91,8 @@ class Dataset {
   static Dataset without_images(std::int64_t count, std::int64_t classes);
   Dataset() = default;
   /// A set whose pixels come from anywhere: `source` has an image for each sample, in their order.
-  Dataset(std::vector<std::string> class_names, std::vector<Sample> samples, std::shared_ptr<const ImageSource> source);
+  Dataset(std::vector<std::string> class_names, std::vector<Sample> samples, std::shared_ptr<const ImageSource> source,
+          LabelSets label_sets = {});
 
   const std::filesystem::path& root() const { return root_; }
   const std::vector<std::string>& class_names() const { return class_names_; }
@@ -130,6 +131,9 @@ class Dataset {
   bool is_split_drawn_ = false;
   std::shared_ptr<const Copies> copies_;
 };
+
+/// Whether the images of DATA may have several labels: what a CSV's header or an .npz's labels say; no more is read.
+bool has_several_labels(const std::filesystem::path& data);
 
 /// The files that `graft predict` means by a path: itself, or a folder's images (recursively, in byte order).
 /// Errors: missing; a folder without images.

@@ -53,4 +53,33 @@ DecisionScores decision_scores(std::span<const double> confusion, std::size_t cl
   return scores;
 }
 
+double binary_f1(std::span<const double> confusion) {
+  return ratio_or_undefined(2.0 * confusion[3], confusion[1] + confusion[2] + 2.0 * confusion[3]);
+}
+
+DecisionScores multi_label_decision_scores(std::span<const double> confusions, std::size_t classes) {
+  DefinedMean accuracy, macro_accuracy, f1, kappa, sensitivity, specificity;
+  double positives = 0.0, weighted_f1 = 0.0;
+  for (std::size_t c = 0; c < classes; ++c) {
+    const auto confusion = confusions.subspan(4 * c, 4);
+    const DecisionScores d = decision_scores(confusion, 2);
+    const double of_class = confusion[2] + confusion[3], class_f1 = binary_f1(confusion);
+    accuracy.add(d.accuracy);
+    macro_accuracy.add((d.sensitivity + d.specificity) / 2.0);
+    f1.add(class_f1);
+    kappa.add(d.kappa);
+    sensitivity.add(d.sensitivity);
+    specificity.add(d.specificity);
+    if (of_class > 0.0) weighted_f1 += of_class * class_f1;
+    positives += of_class;
+  }
+  return {.accuracy = accuracy.value(),
+          .macro_accuracy = macro_accuracy.value(),
+          .macro_f1 = f1.value(),
+          .weighted_f1 = ratio_or_undefined(weighted_f1, positives),
+          .kappa = kappa.value(),
+          .sensitivity = sensitivity.value(),
+          .specificity = specificity.value()};
+}
+
 }  // namespace graft

@@ -20,4 +20,26 @@ struct DecisionScores {
 /// confusion: (classes, classes), [label][predicted], counts or weights of any sum above 0.
 DecisionScores decision_scores(std::span<const double> confusion, std::size_t classes);
 
+/// Of several labels per image. confusions: (classes, 2, 2), [class][holds][predicted]. The mean over the classes of
+/// what each is by itself, undefined ones left out; macro accuracy is that of (sensitivity + specificity) / 2, weighted
+/// F1 weighted by the images of a class.
+DecisionScores multi_label_decision_scores(std::span<const double> confusions, std::size_t classes);
+
+/// F1 of what holds; confusion: (2, 2), [holds][predicted]. Undefined where it neither holds nor is predicted.
+double binary_f1(std::span<const double> confusion);
+
+/// Mean of those that are defined.
+class DefinedMean {
+ public:
+  void add(double value) {
+    if (value != value) return;
+    sum_ += value;
+    ++count_;
+  }
+  double value() const { return count_ > 0 ? sum_ / count_ : kUndefinedScore; }
+
+ private:
+  double sum_ = 0.0, count_ = 0.0;
+};
+
 }  // namespace graft

@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "data/split.h"
 #include "kernels/core.h"
 #include "kernels/philox.h"
 
@@ -24,8 +25,8 @@ struct Group {
 };
 
 /// Of the samples that `is_wanted` picks, in an order drawn by the seed.
-template <class Wanted>
-std::vector<Group> drawn_groups(const std::vector<Sample>& samples, std::uint64_t seed, std::uint32_t draws,
+template <class Spec, class Wanted>
+std::vector<Group> drawn_groups(const std::vector<Sample>& samples, const Spec& spec, std::uint32_t draws,
                                 const Wanted& is_wanted) {
   std::vector<Group> groups;
   std::unordered_map<std::string, std::size_t> by_name;
@@ -35,10 +36,10 @@ std::vector<Group> drawn_groups(const std::vector<Sample>& samples, std::uint64_
     if (!samples[i].group.empty()) at = by_name.try_emplace(samples[i].group, at).first->second;
     if (at == groups.size()) {
       groups.push_back(
-          {Random({.seed = seed, .stream = RandomStream::split, .epoch = draws, .index = at}).bits64(), {}, {}});
+          {Random({.seed = spec.seed, .stream = RandomStream::split, .epoch = draws, .index = at}).bits64(), {}, {}});
     }
     groups[at].members.push_back(i);
-    ++groups[at].parts[std::size_t(samples[i].label)];
+    for (const std::size_t c : counted_classes(samples[i], spec.label_sets, spec.class_count)) ++groups[at].parts[c];
   }
   std::ranges::stable_sort(groups, {}, &Group::draw);
   return groups;
@@ -62,11 +63,11 @@ void check_folds(const Counts& counts, const std::vector<std::string>& class_nam
 std::vector<std::int64_t> assign_folds(const std::vector<Sample>& samples, const FoldSpec& spec,
                                        const std::vector<std::string>& class_names) {
   if (spec.folds < 2) throw UsageError(fmt::format("folds: expects at least 2, got {}", spec.folds));
-  std::vector<Group> groups = drawn_groups(samples, spec.seed, kFoldDraws, [](const Sample&) { return true; });
-  std::vector<std::int64_t> images(std::size_t(spec.class_count)), with_class(images);
+  std::vector<Group> groups = drawn_groups(samples, spec, kFoldDraws, [](const Sample&) { return true; });
+  std::vector<std::int64_t> images(counted_class_places(spec.label_sets, spec.class_count)), with_class(images);
   for (const Group& group : groups)
     for (const auto& [label, count] : group.parts) images[label] += count, ++with_class[label];
-  for (std::size_t c = 0; c < images.size(); ++c)
+  for (std::size_t c = 0; c < class_names.size(); ++c)
     if (with_class[c] < spec.folds)
       throw Error(fmt::format("folds: class '{}' has {} group{} of images, and {} folds need at least {}",
                               class_names[c], with_class[c], with_class[c] == 1 ? "" : "s", spec.folds, spec.folds));
@@ -98,9 +99,9 @@ std::vector<Sample> subset_per_class(const std::vector<Sample>& samples, const S
   std::vector<char> stays(samples.size());
   for (const Split split : kSplits) {
     const std::int64_t most = spec.per_class[std::size_t(split)];
-    const std::vector<Group> groups = drawn_groups(samples, spec.seed, kSubsetDraws + std::uint32_t(split),
+    const std::vector<Group> groups = drawn_groups(samples, spec, kSubsetDraws + std::uint32_t(split),
                                                    [&](const Sample& s) { return s.split == split; });
-    std::vector<std::int64_t> kept(std::size_t(spec.class_count));
+    std::vector<std::int64_t> kept(counted_class_places(spec.label_sets, spec.class_count));
     const auto take = [&](const Group& group) {
       for (const auto& [label, count] : group.parts) kept[label] += count;
       for (const std::size_t member : group.members) stays[member] = 1;

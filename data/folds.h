@@ -1,5 +1,6 @@
 // Splits for studies: the folds of a cross-validation and subsets with a number of images per class. Both are seeded
-// and keep groups whole. The usual hold-out is split.h.
+// and keep groups whole. Of several labels per image each counts, and images without any are like one class more. The
+// usual hold-out is split.h.
 #pragma once
 
 #include <array>
@@ -15,6 +16,7 @@ struct FoldSpec {
   std::int64_t folds = 5;
   std::uint64_t seed = 0;
   std::int64_t class_count = 0;
+  LabelSets label_sets = {};
 };
 
 /// For each sample the fold, from 0, in which it is tested; what the samples say about splits is not looked at. Groups
@@ -30,6 +32,7 @@ struct SubsetSpec {
   std::array<std::int64_t, 3> per_class{};  // by split: images of each class; 0: all
   std::uint64_t seed = 0;
   std::int64_t class_count = 0;
+  LabelSets label_sets = {};
 };
 
 /// The samples that stay, in their order. Groups are tried in an order drawn by the seed and taken if no class then

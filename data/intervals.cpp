@@ -174,6 +174,15 @@ Interval recall_interval(std::int64_t class_index, std::span<const Cases> cases,
   if (class_index < 0 || class_index >= static_cast<std::int64_t>(all.classes())) {
     throw Error(fmt::format("recall_interval: class {} among {} classes", class_index, all.classes()));
   }
+  if (all.is_multi_label()) {
+    std::vector<BinaryCases> answers;
+    for (const Cases& run : cases)
+      answers.push_back(binary_cases(run.probabilities, run.labels, run.classes, *run.label_sets, class_index));
+    std::vector<Cases> of_answers;
+    for (const BinaryCases& run : answers)
+      of_answers.push_back({run.probabilities, run.labels, cases.front().clusters, 2});
+    return recall_interval(1, of_answers, spec);
+  }
   std::vector<ClassCases> chosen;
   for (const Cases& run : cases) chosen.push_back(cases_of_class(run, class_index));
   if (chosen.front().labels.empty()) return kUndefinedInterval;
@@ -188,12 +197,13 @@ Interval mean_interval(Score score, std::span<const Cases> cases, const Bootstra
   check_spec(spec);
   const ScoredRuns runs(score, cases);
   check_varies(runs);
-  if (runs.classes() == 2 && score == Score::sensitivity) return recall_interval(1, cases, spec);
-  if (runs.classes() == 2 && score == Score::specificity) return recall_interval(0, cases, spec);
+  const bool is_binary = runs.classes() == 2 && !runs.is_multi_label();
+  if (is_binary && score == Score::sensitivity) return recall_interval(1, cases, spec);
+  if (is_binary && score == Score::specificity) return recall_interval(0, cases, spec);
   Interval result = interval_of(runs);
   if (std::isnan(result.estimate)) {
     set_bounds(result, {kUndefinedScore, kUndefinedScore}, "undefined");
-  } else if (is_mean_of_recalls(score, runs.classes())) {
+  } else if (!runs.is_multi_label() && is_mean_of_recalls(score, runs.classes())) {
     result = proportion_interval(runs, spec.level);
   } else if (score == Score::log_loss) {
     set_bounds(result, bootstrap_t_bounds(runs, spec), "bootstrap-t");

@@ -31,6 +31,8 @@ class LabelSets {
   std::vector<double> table(std::int64_t classes) const;
 
   static constexpr char kSeparator = '|';
+  friend bool operator==(const LabelSets&, const LabelSets&) = default;
+
   /// The names in "a|b", without blanks around them; none in an empty text. Errors: an empty name among others.
   static std::vector<std::string> split(std::string_view text);
 

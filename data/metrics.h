@@ -53,6 +53,8 @@ Metrics compute_metrics(std::span<const double> probabilities, std::span<const s
 
 /// Throws the errors of compute_metrics.
 void check_cases(std::span<const double> probabilities, std::span<const std::int32_t> labels, std::int64_t classes);
+void check_cases(std::span<const double> probabilities, std::span<const std::int32_t> labels, std::int64_t classes,
+                 const LabelSets& sets);
 /// Those that the probabilities of n images can have.
 void check_probabilities(std::span<const double> probabilities, std::int64_t n, std::int64_t classes);
 
@@ -68,6 +70,19 @@ std::vector<std::int32_t> predicted_classes(std::span<const double> probabilitie
 /// What one case adds to the log loss and to the Brier score, whose means they are. probabilities: (classes).
 double case_loss(std::span<const double> probabilities, std::int32_t label);
 double case_brier(std::span<const double> probabilities, std::int32_t label);
+
+/// The same of one class that holds or does not, with probability p: of several labels per image the means are over all
+/// classes, too. p counts within 2^-52 .. 1 - 2^-52, as in scikit-learn's log_loss: a sigmoid may round to 1.
+double answer_loss(double p, bool holds);
+double answer_brier(double p, bool holds);
+
+/// One class of several labels per image as a task of two classes: 1 where it holds.
+struct BinaryCases {
+  std::vector<double> probabilities;  // (n, 2)
+  std::vector<std::int32_t> labels;   // (n)
+};
+BinaryCases binary_cases(std::span<const double> probabilities, std::span<const std::int32_t> labels,
+                         std::int64_t classes, const LabelSets& sets, std::int64_t class_index);
 
 /// Area under the ROC curve; equal scores count half. NaN unless both kinds occur. scores, is_positive: (n).
 double roc_auc(std::span<const double> scores, std::span<const std::uint8_t> is_positive);

@@ -17,7 +17,7 @@
 namespace graft {
 namespace {
 
-constexpr std::int64_t kModelFormatVersion = 1;
+constexpr std::int64_t kModelFormatVersion = 2;  // since there is `task`, and written only with it
 constexpr const char* kModelFormat = "graft-model";
 
 void check_info(const ModelInfo& info, const std::string& file) {
@@ -77,9 +77,10 @@ ModelInfo info_from(const Hdf5File& file, const std::string& path) {
         "model file {}: not a graft model file; make one with: graft weights import {} -o OUT.h5 --arch ...", path,
         path));
   }
-  if (const auto version = file.read_integer("/", "format_version"); version != kModelFormatVersion) {
-    throw Error(fmt::format("model file {}: format_version {}, this program reads {}; use a matching version of graft",
-                            path, version, kModelFormatVersion));
+  if (const auto version = file.read_integer("/", "format_version"); version < 1 || version > kModelFormatVersion) {
+    throw Error(
+        fmt::format("model file {}: format_version {}, this program reads up to {}; use a matching version of graft",
+                    path, version, kModelFormatVersion));
   }
   ModelInfo info;
   info.architecture = file.read_text("/", "architecture");
@@ -240,7 +241,7 @@ void write_model_file(const std::filesystem::path& path, const ModelInfo& info, 
   AtomicFile target(path);
   Hdf5File file = Hdf5File::create(target.temporary());
   file.write_text("/", "format", kModelFormat);
-  file.write_integer("/", "format_version", kModelFormatVersion);
+  file.write_integer("/", "format_version", info.is_multi_label ? kModelFormatVersion : 1);
   file.write_text("/", "architecture", info.architecture);
   file.write_text("/", "stride_on", info.stride_on);
   file.write_number("/", "bn_epsilon", info.bn_epsilon);

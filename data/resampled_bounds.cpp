@@ -101,7 +101,9 @@ Bounds calibration_error_bounds(const ScoredRuns& runs, const BootstrapSpec& spe
     ++sizes[k];
     for (std::size_t run = 0; run < run_count; ++run) {
       const WeightedScore& scored = runs.runs()[run];
-      of_clusters[run][k][scored.bins()[i]] += scored.values()[i];
+      const std::size_t answers = scored.answers();
+      for (std::size_t at = i * answers; at < (i + 1) * answers; ++at)
+        of_clusters[run][k][scored.bins()[at]] += scored.values()[at];
     }
   }
   const auto shares = [&] {

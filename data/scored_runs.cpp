@@ -17,18 +17,28 @@ namespace {
 const Cases& checked(std::span<const Cases> runs) {
   if (runs.empty()) throw Error("statistics: no runs");
   for (const Cases& run : runs) {
-    check_cases(run.probabilities, run.labels, run.classes);
+    const Cases& first = runs.front();
+    check_cases(run.probabilities, run.labels, run.classes, run.label_sets ? *run.label_sets : LabelSets());
     if (!run.clusters.empty() && run.clusters.size() != run.labels.size()) {
       throw Error(fmt::format("statistics: {} clusters for {} cases; give one number per case, or none",
                               run.clusters.size(), run.labels.size()));
     }
-    const Cases& first = runs.front();
     if (run.classes != first.classes || !std::ranges::equal(run.labels, first.labels) ||
-        !std::ranges::equal(run.clusters, first.clusters)) {
+        !std::ranges::equal(run.clusters, first.clusters) || run.is_multi_label() != first.is_multi_label() ||
+        (run.is_multi_label() && !(*run.label_sets == *first.label_sets))) {
       throw Error("statistics: runs on different cases; what is averaged or compared needs the same test split");
     }
   }
   return runs.front();
+}
+
+/// Where a case counts: its class, or of several labels every class, either with those that have it or behind them.
+std::vector<std::size_t> classes_of_case(const Cases& cases, std::size_t i) {
+  if (!cases.is_multi_label()) return {static_cast<std::size_t>(cases.labels[i])};
+  std::vector<std::size_t> found;
+  for (std::int64_t c = 0; c < cases.classes; ++c)
+    found.push_back(static_cast<std::size_t>(cases.label_sets->has(cases.labels[i], c) ? c : cases.classes + c));
+  return found;
 }
 
 std::vector<WeightedScore> weighted_scores(Score score, std::span<const Cases> runs) {
@@ -55,7 +65,8 @@ void check_varies(const ScoredRuns& runs) {
 }
 
 Clusters::Clusters(const Cases& cases)
-    : class_count_(static_cast<std::size_t>(cases.classes)), effective_count_(class_count_.size()) {
+    : class_count_(static_cast<std::size_t>(cases.classes) * (cases.is_multi_label() ? 2 : 1)),
+      effective_count_(class_count_.size()) {
   std::unordered_map<std::int64_t, std::uint32_t> numbers;
   for (std::size_t i = 0; i < cases.labels.size(); ++i) {
     const std::int64_t name = cases.clusters.empty() ? static_cast<std::int64_t>(i) : cases.clusters[i];
@@ -64,9 +75,14 @@ Clusters::Clusters(const Cases& cases)
   count_ = numbers.size();
   are_cases_ = count_ == cases.labels.size();
   std::vector<std::map<std::uint32_t, double>> sizes(effective_count_.size());
+  std::vector<double> whole(count_);
   for (std::size_t i = 0; i < cases.labels.size(); ++i) {
-    ++sizes[static_cast<std::size_t>(cases.labels[i])][of_cases_[i]];
+    ++whole[of_cases_[i]];
+    for (const std::size_t c : classes_of_case(cases, i)) ++sizes[c][of_cases_[i]];
   }
+  double squares_of_all = 0.0;
+  for (const double size : whole) squares_of_all += size * size;
+  effective_count_of_all_ = static_cast<double>(cases.labels.size() * cases.labels.size()) / squares_of_all;
   for (std::size_t c = 0; c < sizes.size(); ++c) {
     double sum = 0.0, squares = 0.0;
     for (const auto& [cluster, size] : sizes[c]) {
@@ -131,7 +147,7 @@ Jackknife ScoredRuns::jackknife_of(std::size_t run) const {
 }
 
 double ScoredRuns::degrees_of_freedom() const {
-  std::vector<double> weights(cases(), 1.0), share(classes());
+  std::vector<double> weights(cases(), 1.0), share(is_multi_label() ? 1 : classes());
   const double whole = mean_score(weights);
   double sum = 0.0;
   for (std::size_t i = 0; i < cases(); ++i) {
@@ -139,7 +155,7 @@ double ScoredRuns::degrees_of_freedom() const {
     const double influence = mean_score(weights) - whole;
     weights[i] = 1.0;
     if (std::isnan(influence)) continue;
-    share[static_cast<std::size_t>(labels_[i])] += influence * influence;
+    share[is_multi_label() ? 0 : static_cast<std::size_t>(labels_[i])] += influence * influence;
     sum += influence * influence;
   }
   const double most = std::max(1.0, static_cast<double>(clusters_.count()) - 1.0);
@@ -147,10 +163,11 @@ double ScoredRuns::degrees_of_freedom() const {
   double inverse = 0.0;
   for (std::size_t c = 0; c < share.size(); ++c) {
     const double part = share[c] / sum;
-    if (part > 0.0) inverse += part * part / std::max(1.0, clusters_.effective_count_of_classes()[c] - 1.0);
+    const double count = is_multi_label() ? clusters_.effective_count() : clusters_.effective_count_of_classes()[c];
+    if (part > 0.0) inverse += part * part / std::max(1.0, count - 1.0);
   }
   double freedom = 1.0 / inverse;
-  if (runs_.front().score() == Score::auc || runs_.front().score() == Score::average_precision) {
+  if (is_multi_label() || runs_.front().score() == Score::auc || runs_.front().score() == Score::average_precision) {
     const Jackknife clusters = jackknife();
     double squares = 0.0, fourth = 0.0;
     for (const double influence : clusters.influence) {

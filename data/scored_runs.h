@@ -19,11 +19,14 @@ class Clusters {
   std::size_t count() const { return count_; }
   bool are_cases() const { return are_cases_; }  // every cluster is one case
   std::span<const std::uint32_t> of_cases() const { return of_cases_; }
-  std::span<const double> count_of_classes() const { return class_count_; }  // cases
+  /// Cases of each class; of several labels per case then those without it, class by class.
+  std::span<const double> count_of_classes() const { return class_count_; }
   /// Over the cases of one class, (sum m)^2 / sum m^2 of the sizes m of its clusters: how many clusters of equal size
   /// they are worth; the number of its cases where every case is its own.
   std::span<const double> effective_count_of_classes() const { return effective_count_; }
-  /// Cases, or clusters if that is fewer, of the rarest class that occurs; and its cases.
+  /// The same of all cases.
+  double effective_count() const { return effective_count_of_all_; }
+  /// Cases, or clusters if that is fewer, of the rarest class (or absence of one) that occurs; and its cases.
   std::int64_t smallest_class_clusters() const { return smallest_clusters_; }
   std::int64_t smallest_class_cases() const { return smallest_cases_; }
 
@@ -32,6 +35,7 @@ class Clusters {
   bool are_cases_ = true;
   std::vector<std::uint32_t> of_cases_;
   std::vector<double> class_count_, effective_count_;
+  double effective_count_of_all_ = 0.0;
   std::int64_t smallest_clusters_ = 0, smallest_cases_ = 0;
 };
 
@@ -53,6 +57,7 @@ class ScoredRuns {
   std::size_t classes() const { return runs_.front().classes(); }
   std::span<const std::int32_t> labels() const { return labels_; }
   const Clusters& clusters() const { return clusters_; }
+  bool is_multi_label() const { return runs_.front().is_multi_label(); }
   std::span<const WeightedScore> runs() const { return runs_; }
 
   double estimate() const;  // mean score over runs; NaN if one is
@@ -61,7 +66,8 @@ class ScoredRuns {
   Jackknife jackknife_of(std::size_t run) const;
   /// Degrees of freedom of the jackknife variance: each class's share of it (by leaving out single cases) is worth its
   /// effective number of clusters, less one. Ranking scores near 1 hang on few clusters: for them no more than the
-  /// number of normal influences with the same fourth moment, less one. Source: Satterthwaite 1946.
+  /// number of normal influences with the same fourth moment, less one. Source: Satterthwaite 1946. Of several labels
+  /// per case, which classes share, the cases are not divided, and all scores are taken as ranking ones.
   double degrees_of_freedom() const;
 
   /// How often resample number `resample` draws each cluster: as many draws as clusters. counts: (clusters).

@@ -196,7 +196,6 @@ std::vector<std::int32_t> take_labels(const CsvTable& table, const std::string& 
     }
     all.insert(names.back().begin(), names.back().end());
   }
-  if (all.empty()) throw Error(fmt::format("{}: no image has a label; expected names in the column labels", file));
   listing.class_names = sorted_labels(all);
   std::map<std::string, std::int32_t> class_of;
   for (std::size_t c = 0; c < listing.class_names.size(); ++c) class_of[listing.class_names[c]] = std::int32_t(c);
@@ -210,7 +209,8 @@ std::vector<std::int32_t> take_labels(const CsvTable& table, const std::string& 
   }
   if (!is_multi_label) return labels;
   listing.label_sets = numbers.sets();
-  if (std::ranges::all_of(names, [](const auto& of_row) { return of_row.size() == 1; }))
+  if (listing.class_names.size() > 1 &&
+      std::ranges::all_of(names, [](const auto& of_row) { return of_row.size() == 1; }))
     listing.notes.push_back(
         "every image has one label: the column labels is for several, with | between them; named label, the network "
         "would choose one class per image");

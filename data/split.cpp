@@ -24,13 +24,6 @@ struct Candidate {
   bool is_held = false;
 };
 
-/// Where a sample counts: its classes, or behind them all where it has none.
-std::vector<std::size_t> classes_for_splitting(const Sample& sample, const HoldOutSpec& spec) {
-  const std::vector<std::int32_t> classes = spec.label_sets.classes_of(sample.label);
-  if (classes.empty()) return {static_cast<std::size_t>(spec.class_count)};
-  return {classes.begin(), classes.end()};
-}
-
 std::vector<Candidate> groups_of_training(const std::vector<Sample>& samples, const HoldOutSpec& spec) {
   std::vector<Candidate> groups;
   std::unordered_map<std::string, std::size_t> by_name;
@@ -40,7 +33,7 @@ std::vector<Candidate> groups_of_training(const std::vector<Sample>& samples, co
     if (!samples[i].group.empty()) at = by_name.try_emplace(samples[i].group, at).first->second;
     if (at == groups.size()) groups.emplace_back();
     groups[at].members.push_back(i);
-    for (const std::size_t c : classes_for_splitting(samples[i], spec)) ++groups[at].parts[c];
+    for (const std::size_t c : counted_classes(samples[i], spec.label_sets, spec.class_count)) ++groups[at].parts[c];
   }
   for (std::size_t i = 0; i < groups.size(); ++i) {
     groups[i].draw = Random({.seed = spec.seed,
@@ -56,17 +49,27 @@ std::vector<Candidate> groups_of_training(const std::vector<Sample>& samples, co
 
 }  // namespace
 
+std::vector<std::size_t> counted_classes(const Sample& sample, const LabelSets& sets, std::int64_t class_count) {
+  const std::vector<std::int32_t> classes = sets.classes_of(sample.label);
+  if (classes.empty()) return {static_cast<std::size_t>(class_count)};
+  return {classes.begin(), classes.end()};
+}
+
+std::size_t counted_class_places(const LabelSets& sets, std::int64_t class_count) {
+  return static_cast<std::size_t>(class_count) + (sets.is_multi_label() ? 1 : 0);
+}
+
 void hold_out(std::vector<Sample>& samples, const HoldOutSpec& spec) {
   if (!(spec.fraction >= 0.0 && spec.fraction < 1.0)) {
     throw UsageError(fmt::format("split: the {} fraction must lie in 0..1 (1 excluded), got {}", to_string(spec.into),
                                  spec.fraction));
   }
   if (spec.fraction == 0.0) return;
-  const auto classes = static_cast<std::size_t>(spec.class_count) + (spec.label_sets.is_multi_label() ? 1 : 0);
+  const std::size_t classes = counted_class_places(spec.label_sets, spec.class_count);
   std::vector<std::int64_t> available(classes), held(classes), target(classes);
   for (const Sample& sample : samples) {
     if (sample.split != Split::train) continue;
-    for (const std::size_t c : classes_for_splitting(sample, spec)) ++available[c];
+    for (const std::size_t c : counted_classes(sample, spec.label_sets, spec.class_count)) ++available[c];
   }
   for (std::size_t c = 0; c < classes; ++c) {
     const auto share = static_cast<std::int64_t>(std::nearbyint(spec.fraction * static_cast<double>(available[c])));

@@ -24,6 +24,11 @@ struct HoldOutSpec {
 /// fraction outside 0..1 (1 excluded).
 void hold_out(std::vector<Sample>& samples, const HoldOutSpec& spec);
 
+/// Where a sample counts: its classes, or `class_count`, one behind them, where it has none.
+std::vector<std::size_t> counted_classes(const Sample& sample, const LabelSets& sets, std::int64_t class_count);
+/// How many places that are.
+std::size_t counted_class_places(const LabelSets& sets, std::int64_t class_count);
+
 /// The samples with other groups: images that are copies of each other share one, and so do all that they share one
 /// with. Whatever keeps groups whole then keeps copies together.
 std::vector<Sample> with_copies_grouped(std::vector<Sample> samples, const Copies& copies);

@@ -93,7 +93,8 @@ double score(Score score, const Metrics& m) {
 }
 
 double score(Score which, const Cases& cases) {
-  return score(which, compute_metrics(cases.probabilities, cases.labels, cases.classes));
+  return score(which, compute_metrics(cases.probabilities, cases.labels, cases.classes,
+                                      cases.label_sets ? *cases.label_sets : LabelSets()));
 }
 
 std::vector<double> holm(std::span<const double> p) {

@@ -55,6 +55,8 @@ struct Cases {
   std::span<const std::int32_t> labels;    // (n)
   std::span<const std::int64_t> clusters;  // (n), any numbers, one per patient, say; empty: each case is its own
   std::int64_t classes = 0;
+  const LabelSets* label_sets = nullptr;  // what the labels stand for; null: classes
+  bool is_multi_label() const { return label_sets && label_sets->is_multi_label(); }
 };
 
 /// As compute_metrics gives it; NaN where undefined. Errors: as compute_metrics.
@@ -67,7 +69,7 @@ struct Interval {
   double low = 0.0,
          high = 0.0;        // calibration_error is biased upwards; its interval is not, and may lie below the estimate
   std::string_view method;  // "Wilson", "BCa", …: the words of docs/statistics.md
-  std::int64_t smallest_class = 0;  // cases of the rarest class that occurs
+  std::int64_t smallest_class = 0;  // cases of the rarest class that occurs; of several labels also those without one
   /// A class that occurs has fewer than 10 cases (with clusters: is in fewer than 10 clusters), so the interval may
   /// hold less often than it says.
   bool is_doubtful = false;
@@ -86,7 +88,8 @@ Interval interval(Score score, const Cases& cases, const BootstrapSpec& spec);
 /// The spread between seeds is not in it: see variance_parts. Errors: also runs on different cases.
 Interval mean_interval(Score score, std::span<const Cases> runs, const BootstrapSpec& spec);
 
-/// Of the recall of one class, mean over runs. Errors: also a class outside the classes.
+/// Of the recall of one class, mean over runs; of several labels per case that of those which have it. Errors: also a
+/// class outside the classes.
 Interval recall_interval(std::int64_t class_index, std::span<const Cases> runs, const BootstrapSpec& spec);
 
 /// Wilson's interval of a proportion; successes and trials may be fractional (an effective number of cases).

@@ -114,7 +114,12 @@ bool take_metadata(ModelInfo& info, const std::map<std::string, std::string>& me
         fmt::format("weights {}: its metadata has '{}' for intensity_window, expected two numbers as 0,4095; export "
                     "it again",
                     file, window));
-  info.is_multi_label = text("task") == kMultiLabelTask;
+  const std::string task = text("task");
+  if (!task.empty() && task != kMultiLabelTask)
+    throw Error(
+        fmt::format("weights {}: its metadata has '{}' for task, this program knows '{}'; use a matching version", file,
+                    task, kMultiLabelTask));
+  info.is_multi_label = !task.empty();
   const json names = json::parse(text("class_names"), nullptr, false);
   if (names.is_array() && info.class_names.empty() && std::ssize(names) == info.num_classes &&
       std::ranges::all_of(names, &json::is_string))
@@ -251,6 +256,7 @@ ImportedWeights import_weights(const ImportRequest& request) {
   info.resize = request.resize.value_or(info.resize);
   if (request.preprocess) set_preprocessing(info, *request.preprocess);
   if (request.window) info.window = request.window;
+  info.is_multi_label = info.is_multi_label || request.is_multi_label;
   if (!info.class_names.empty() && static_cast<std::int64_t>(info.class_names.size()) != info.num_classes) {
     throw Error(fmt::format("labels {}: {} names for the {} classes of {}; give the list of this model",
                             request.labels.string(), info.class_names.size(), info.num_classes, file));

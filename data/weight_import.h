@@ -24,6 +24,7 @@ struct ImportRequest {
   std::optional<std::int64_t> resize;     // pixels; unset: 256
   std::optional<IntensityWindow> window;  // of 16-bit files; unset: what a file of graft's says
   std::filesystem::path labels;           // .json or one name a line; empty: no class names
+  bool is_multi_label = false;            // logits are for sigmoids; a file of graft's may say so itself
   bool is_partial = false;                // missing tensors keep their random start
 };
 

@@ -23,10 +23,13 @@ class WeightedScore {
   Score score() const { return score_; }
   std::size_t n() const { return n_; }
   std::size_t classes() const { return classes_; }
-  /// label * classes + predicted, of each case.
+  /// Of several labels per case: each class is an answer.
+  bool is_multi_label() const { return is_multi_label_; }
+  std::size_t answers() const { return is_multi_label_ ? classes_ : 1; }  // of a case
+  /// Of each answer label * classes + predicted, or 4 * class + 2 * holds + predicted.
   std::span<const std::uint32_t> cells() const { return cells_; }
-  /// What each case adds: to the mean of log_loss and brier; to its bin of calibration_error, correct - top
-  /// probability.
+  /// What each case adds to the mean of log_loss and brier; of calibration_error what each answer adds to its bin:
+  /// (correct - its probability) / answers().
   std::span<const double> values() const { return values_; }
   std::span<const std::uint8_t> bins() const { return bins_; }
 
@@ -39,6 +42,13 @@ class WeightedScore {
     bool has_ties = false;
   };
 
+  void take_labels(const Cases& cases);
+  void take_label_sets(const Cases& cases);
+  void take_answer(double certainty, bool is_right);
+  /// `is_of(i)`: whether case i is of the class.
+  template <class IsOf>
+  void take_ranking(const Cases& cases, std::size_t class_index, const IsOf& is_of);
+
   double auc(const Ranking& ranking, std::span<const double> weights) const;
   double average_precision(const Ranking& ranking, std::span<const double> weights) const;
   double mean_ranking_score(std::span<const double> weights) const;
@@ -46,9 +56,10 @@ class WeightedScore {
 
   Score score_;
   std::size_t n_, classes_;
+  bool is_multi_label_;
   std::vector<std::uint32_t> cells_;
   std::vector<Ranking> rankings_;   // auc, average_precision
-  std::vector<double> values_;      // per case: log loss, Brier, or gap
+  std::vector<double> values_;      // per case: log loss or Brier; per answer: gap
   std::vector<std::uint8_t> bins_;  // calibration_error
   mutable std::vector<double> confusion_;
 };

@@ -244,8 +244,9 @@ class Backend {
   /// dlogits (=|+=) dloss[0] * d loss / d logits.
   virtual void softmax_cross_entropy_grad(View dlogits, Write, ConstView dloss, ConstView probabilities,
                                           ConstView labels, const SoftmaxSpec&) = 0;
-  /// loss [1] = mean over n and c of -(w_c t log p + (1-t) log(1-p)), as PyTorch's binary_cross_entropy_with_logits
-  /// with pos_weight; probabilities [N,C] = p = sigmoid(logits), t = (1-s) targets[label n] + s/2. labels: i32 [N].
+  /// loss [1] = mean over n and c of -w (t log p + (1-t) log(1-p)), as PyTorch's binary_cross_entropy_with_logits;
+  /// probabilities [N,C] = p = sigmoid(logits), t = (1-s) targets[label n] + s/2, w the class's positive weight where
+  /// it holds, else 1 (without smoothing PyTorch's pos_weight). labels: i32 [N].
   virtual void sigmoid_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels,
                                      const SigmoidSpec&) = 0;
   /// dlogits (=|+=) dloss[0] * d loss / d logits.

@@ -168,23 +168,6 @@ struct MaskChannels {
   }
 };
 
-/// Binary cross-entropy of one logit, whose sigmoid is to be `target`: -(w t log p + (1-t) log(1-p)).
-struct LogitCrossEntropy {
-  double target, positive_weight;
-  GRAFT_HD double loss(double logit) const {
-    // -log p = max(-x, 0) + log(1 + exp(-|x|)), and -log(1-p) is that of -x: neither overflows.
-    const double low = log1p(exp(-fabs(logit)));
-    return positive_weight * target * (fmax(-logit, 0.0) + low) + (1 - target) * (fmax(logit, 0.0) + low);
-  }
-  /// Its derivative by the logit, of the sigmoid p.
-  GRAFT_HD double slope(double p) const { return (1 - target) * p - positive_weight * target * (1 - p); }
-};
-
-/// Both outcomes get half of the smoothed share.
-GRAFT_HD LogitCrossEntropy logit_cross_entropy(double target, double smoothing, double positive_weight) {
-  return {(1 - smoothing) * target + smoothing / 2, positive_weight};
-}
-
 using MapFunctors = std::tuple<Relu, ReluGrad, Identity, Add, Multiply, Scale, Dropout, SquaredDifference,
                                ScaledDifference, ScaleBy, SelectChannels, MaskChannels>;
 
@@ -305,6 +288,23 @@ GRAFT_HD void adapt_loss_scale(const LossScaling& scaling, bool is_finite, doubl
   if (good_steps < double(scaling.interval)) return;
   if (scale * scaling.growth <= 3.4028234663852886e38) scale *= scaling.growth;
   good_steps = 0;
+}
+
+/// Binary cross-entropy of one logit, whose sigmoid p is to be `target`: -weight (t log p + (1-t) log(1-p)).
+struct LogitCrossEntropy {
+  double target, weight;
+  GRAFT_HD double loss(double logit) const {
+    // -log p = max(-x, 0) + log(1 + exp(-|x|)), and -log(1-p) is that of -x: neither overflows.
+    const double low = log1p(exp(-fabs(logit)));
+    return weight * (target * fmax(-logit, 0.0) + (1 - target) * fmax(logit, 0.0) + low);
+  }
+  /// Its derivative by the logit, of the sigmoid p.
+  GRAFT_HD double slope(double p) const { return weight * ((1 - target) * p - target * (1 - p)); }
+};
+
+/// Of a class that holds or does not, which is weighted where it holds; both outcomes get half of the smoothed share.
+GRAFT_HD LogitCrossEntropy logit_cross_entropy(bool holds, double smoothing, double positive_weight) {
+  return {(holds ? 1 - smoothing : 0) + smoothing / 2, holds ? positive_weight : 1};
 }
 
 /// Auto-RGN's ratio of a group of tensors: enters `row` = [entries so far, the last `window` ratios], whose mean it

@@ -131,7 +131,7 @@ struct SigmoidCrossEntropyArgs {
   double label_smoothing = 0;
   Tensor positive_weights;  // [1,C,1,1] or empty
 };
-/// PyTorch's binary_cross_entropy_with_logits with reduction "mean" and pos_weight. labels: i32 [N], rows of targets.
+/// Backend::sigmoid_cross_entropy: PyTorch's binary_cross_entropy_with_logits, mean. labels: i32 [N], rows of targets.
 /// Errors: counts differ.
 CrossEntropyResult sigmoid_cross_entropy(const Tensor& logits, const Tensor& labels,
                                          const SigmoidCrossEntropyArgs& args);

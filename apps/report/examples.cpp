@@ -32,13 +32,34 @@ std::string base64(std::span<const std::uint8_t> bytes) {
   return text;
 }
 
+/// Of several labels per image.
+Example answer_of(const LabelSets& sets, std::size_t image, std::int32_t label, std::span<const double> row) {
+  Example wrong{.image = image, .label = label, .is_error = true}, right{.image = image, .label = label};
+  for (std::size_t c = 0; c < row.size(); ++c) {
+    const bool holds = sets.has(label, std::int64_t(c)), is_predicted = row[c] > 0.5;
+    const double certainty = std::max(row[c], 1 - row[c]);
+    Example& kind = holds == is_predicted ? right : wrong;
+    if ((holds != is_predicted || holds) && certainty > kind.probability)
+      kind.predicted = std::int64_t(c), kind.probability = certainty, kind.is_missed = holds && !is_predicted;
+  }
+  if (wrong.probability > 0) return wrong;
+  if (right.probability > 0) return right;
+  const auto top = std::ranges::max_element(row) - row.begin();  // an image without any class, and none was found
+  return {.image = image, .label = label, .predicted = top, .probability = 1 - row[std::size_t(top)]};
+}
+
 /// What the first seed of a strategy answered, image by image.
 std::vector<Example> answers(const ReportGroup& group, const ReportEntry& entry) {
   const std::vector<double>& p = entry.seeds.front().probabilities;
-  const std::vector<std::int32_t> predicted = predicted_classes(p, group.classes());
+  const auto classes = std::size_t(group.classes());
   std::vector<Example> all;
-  for (std::size_t i = 0; i < predicted.size(); ++i)
-    all.push_back({i, group.labels[i], predicted[i], p[i * std::size_t(group.classes()) + std::size_t(predicted[i])]});
+  for (std::size_t i = 0; i < group.labels.size(); ++i) {
+    const auto row = std::span(p).subspan(i * classes, classes);
+    const std::int32_t label = group.labels[i];
+    const auto top = std::ranges::max_element(row) - row.begin();
+    all.push_back(group.is_multi_label() ? answer_of(group.label_sets, i, label, row)
+                                         : Example{i, label, top, row[std::size_t(top)], label != top});
+  }
   return all;
 }
 
@@ -115,7 +136,7 @@ std::string jpeg_uri(const Image& image) { return "data:image/jpeg;base64," + ba
 std::vector<Example> choose_examples(const ReportGroup& group, std::size_t errors, std::size_t hits) {
   if (!group.best) return {};
   std::vector<Example> wrong, right;
-  for (const Example& e : answers(group, group.entries[*group.best])) (e.is_error() ? wrong : right).push_back(e);
+  for (const Example& e : answers(group, group.entries[*group.best])) (e.is_error ? wrong : right).push_back(e);
   std::ranges::stable_sort(wrong, std::greater{}, &Example::probability);
   if (wrong.size() > errors) wrong.resize(errors);
   if (right.empty()) return wrong;

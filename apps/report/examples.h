@@ -13,12 +13,14 @@
 
 namespace graft {
 
-/// One test image that the best strategy's first seed answered.
+/// One test image that the best strategy's first seed answered. Of several labels per image the answer that was wrong
+/// and surest, or, where all are right, the surest of the classes that it has.
 struct Example {
   std::size_t image = 0;  // index into the group's test images
   std::int64_t label = 0, predicted = 0;
-  double probability = 0;  // of the predicted class
-  bool is_error() const { return label != predicted; }
+  double probability = 0;  // with which the answer was given
+  bool is_error = false;
+  bool is_missed = false;  // of several labels per image: `predicted` is not what was answered but what was missed
 };
 
 /// Errors with the highest probability first, then right answers whose probability is nearest the median of the right

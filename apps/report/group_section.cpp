@@ -91,7 +91,8 @@ std::string learning_curves(const ReportGroup& group, const PageMaterial& materi
 
 std::string curves(const StudyReport& report, const ReportGroup& group, const PageMaterial& material) {
   const ChartSize size{.width = 380, .height = 300, .font = 12};
-  const std::string of_classes = group.classes() > 2 ? "Means of one class against the rest, over classes and seeds. "
+  const std::string of_classes = group.is_multi_label() ? "Means over classes and seeds. "
+                                 : group.classes() > 2 ? "Means of one class against the rest, over classes and seeds. "
                                  : group.classes() == 2
                                      ? fmt::format("Of class {}. ", escaped_markup(group.class_names[1]))
                                      : std::string();
@@ -155,15 +156,52 @@ std::string confusion_table(const ReportGroup& group, const ReportEntry& entry) 
   return html + "</tbody></table></div></div>\n";
 }
 
-std::string confusions(const ReportGroup& group, const PageMaterial& material) {
+/// Of several labels per image: each class by itself, means over seeds.
+std::string class_score_table(const ReportGroup& group, const ReportEntry& entry) {
+  std::vector<Metrics> of_seeds;
+  for (const SeedAnswers& seed : entry.seeds)
+    of_seeds.push_back(compute_metrics(seed.probabilities, group.labels, group.classes(), group.label_sets));
+  std::string html = fmt::format(
+      "<div><p><b>{}</b></p><div class=\"scroll\"><table class=\"map confusion\"><thead><tr><th "
+      "scope=\"col\">class</th>",
+      escaped_markup(entry.strategy));
+  struct Column {
+    const char* head;
+    double ClassScores::*score;
+  };
+  constexpr Column kColumns[] = {{"AUC", &ClassScores::auc},
+                                 {"average precision", &ClassScores::average_precision},
+                                 {"sensitivity", &ClassScores::sensitivity},
+                                 {"specificity", &ClassScores::specificity},
+                                 {"F1", &ClassScores::f1}};
+  for (const Column& column : kColumns) html += fmt::format("<th scope=\"col\">{}</th>", column.head);
+  html += "</tr></thead><tbody>\n";
+  for (std::size_t c = 0; c < group.class_names.size(); ++c) {
+    html += fmt::format("<tr><th scope=\"row\">{}</th>", escaped_markup(group.class_names[c]));
+    for (const Column& column : kColumns) {
+      double sum = 0;
+      for (const Metrics& m : of_seeds) sum += m.of_classes[c].*column.score / double(of_seeds.size());
+      html += number_cell(sum, number_text(sum));
+    }
+    html += "</tr>\n";
+  }
+  return html + "</tbody></table></div></div>\n";
+}
+
+std::string answers_by_class(const ReportGroup& group, const PageMaterial& material) {
+  const auto table = group.is_multi_label() ? class_score_table : confusion_table;
   std::string others;
   for (std::size_t i = 0; i < group.entries.size(); ++i)
     if (group.entries[i].has_scores() && i != *group.best && !material.is_brief)
-      others += confusion_table(group, group.entries[i]);
+      others += table(group, group.entries[i]);
   std::string html =
-      "<h3>Confusion</h3>\n<p class=\"soft\">Test images, summed over seeds; shades: share of the row. Best strategy "
-      "first.</p>\n<div class=\"many\">" +
-      confusion_table(group, group.entries[*group.best]) + "</div>\n";
+      std::string(
+          group.is_multi_label()
+              ? "<h3>Each class by itself</h3>\n<p class=\"soft\">Decided at a probability of 0.5; means over "
+                "seeds. Best strategy first.</p>\n"
+              : "<h3>Confusion</h3>\n<p class=\"soft\">Test images, summed over seeds; shades: share of the row. "
+                "Best strategy first.</p>\n") +
+      "<div class=\"many\">" + table(group, group.entries[*group.best]) + "</div>\n";
   if (!others.empty())
     html += "<details><summary>The other strategies</summary>\n<div class=\"many\">" + others + "</div></details>\n";
   return html;
@@ -254,16 +292,18 @@ std::string image_name(const ReportGroup& group, const ExampleSheet& sheet, std:
 }
 
 std::string picture(const ReportGroup& group, const ExampleSheet& sheet, const ExamplePicture& p) {
-  const auto class_name = [&](std::int64_t c) { return group.class_names[std::size_t(c)]; };
   const Example& e = p.example;
-  const std::string words = e.is_error() ? fmt::format("{}, taken for {} ({:.2f})", class_name(e.label),
-                                                       class_name(e.predicted), e.probability)
-                                         : fmt::format("{} ({:.2f})", class_name(e.label), e.probability);
+  const std::string& predicted = group.class_names[std::size_t(e.predicted)];
+  std::string label = group.label_sets.text(std::int32_t(e.label), group.class_names);
+  if (label.empty()) label = "no class";
+  const std::string words = e.is_missed  ? fmt::format("{}; {} missed ({:.2f})", label, predicted, e.probability)
+                            : e.is_error ? fmt::format("{}, taken for {} ({:.2f})", label, predicted, e.probability)
+                                         : fmt::format("{} ({:.2f})", label, e.probability);
   return fmt::format(
       "<figure><span><img src=\"{}\" alt=\"{}\"><img src=\"{}\" alt=\"the same with what speaks for {} "
       "marked\"></span><figcaption>{}<br><span class=\"soft\">{}</span></figcaption></figure>\n",
-      p.input, escaped_markup("test image: " + words), p.overlay, escaped_markup(class_name(e.predicted)),
-      escaped_markup(words), escaped_markup(image_name(group, sheet, e.image)));
+      p.input, escaped_markup("test image: " + words), p.overlay, escaped_markup(predicted), escaped_markup(words),
+      escaped_markup(image_name(group, sheet, e.image)));
 }
 
 std::string examples(const ReportGroup& group, const ExampleSheet& sheet) {
@@ -271,7 +311,7 @@ std::string examples(const ReportGroup& group, const ExampleSheet& sheet) {
   if (sheet.pictures.empty())
     return html + "<p class=\"soft\">No pictures: " + escaped_markup(sheet.why_none) + ".</p>\n";
   std::string errors, hits;
-  for (const ExamplePicture& p : sheet.pictures) (p.example.is_error() ? errors : hits) += picture(group, sheet, p);
+  for (const ExamplePicture& p : sheet.pictures) (p.example.is_error ? errors : hits) += picture(group, sheet, p);
   html += fmt::format(
       "<p class=\"soft\">{}, seed {}. Right of each image Grad-CAM: where the network found what speaks for its "
       "answer; red most, as coarse as its last convolutions. It shows where, not why.</p>\n",
@@ -300,7 +340,7 @@ std::string group_section(const StudyReport& report, std::size_t index, const Pa
     html += score_table(report, group) + pair_table(report, group);
   }
   if (has_curves) html += learning_curves(group, material);
-  if (group.best) html += curves(report, group, material) + recalls(report, group) + confusions(group, material);
+  if (group.best) html += curves(report, group, material) + recalls(report, group) + answers_by_class(group, material);
   if (has_curves) html += internals(group, material);
   if (group.best && index < material.examples.size()) html += examples(group, material.examples[index]);
   return html + "</section>\n";

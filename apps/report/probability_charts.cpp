@@ -27,7 +27,7 @@ OneVsRest one_vs_rest(const Cases& cases, std::int64_t positive) {
   OneVsRest out;
   for (std::size_t i = 0; i < cases.labels.size(); ++i) {
     out.scores.push_back(cases.probabilities[i * std::size_t(cases.classes) + std::size_t(positive)]);
-    out.is_positive.push_back(cases.labels[i] == positive);
+    out.is_positive.push_back(cases.label_sets->has(cases.labels[i], positive));
   }
   return out;
 }
@@ -54,7 +54,7 @@ UnitCurve mean_curve(const ReportGroup& group, const ReportEntry& entry, const C
   std::vector<double> sums(kGridPoints, 0.0);
   int count = 0;
   for (const Cases& cases : group.cases(entry)) {
-    for (std::int64_t c = group.classes() == 2 ? 1 : 0; c < group.classes(); ++c) {
+    for (std::int64_t c = group.classes() == 2 && !group.is_multi_label() ? 1 : 0; c < group.classes(); ++c) {
       const OneVsRest one = one_vs_rest(cases, c);
       if (!one.has_both()) continue;
       const auto curve = curve_of(one.scores, one.is_positive);
@@ -68,6 +68,30 @@ UnitCurve mean_curve(const ReportGroup& group, const ReportEntry& entry, const C
     mean.y.push_back(sums[std::size_t(i)] / count);
   }
   return mean;
+}
+
+/// Of all seeds; of several labels per image every class is an answer of two.
+struct Answers {
+  std::vector<double> probabilities;
+  std::vector<std::int32_t> labels;
+  std::int64_t classes = 2;
+};
+
+Answers all_answers(const ReportGroup& group, const ReportEntry& entry) {
+  Answers all;
+  const auto add = [&](const std::vector<double>& probabilities, const std::vector<std::int32_t>& labels) {
+    all.probabilities.insert(all.probabilities.end(), probabilities.begin(), probabilities.end());
+    all.labels.insert(all.labels.end(), labels.begin(), labels.end());
+  };
+  if (!group.is_multi_label()) all.classes = group.classes();
+  for (const SeedAnswers& seed : entry.seeds) {
+    if (!group.is_multi_label()) add(seed.probabilities, group.labels);
+    for (std::int64_t c = 0; group.is_multi_label() && c < group.classes(); ++c) {
+      const BinaryCases one = binary_cases(seed.probabilities, group.labels, group.classes(), group.label_sets, c);
+      add(one.probabilities, one.labels);
+    }
+  }
+  return all;
 }
 
 std::string share_text(double v) { return fmt::format("{:.1f}", v); }
@@ -118,16 +142,11 @@ std::string reliability_svg(const ReportGroup& group, std::size_t index) {
   const ReportEntry& entry = group.entries[index];
   const ChartSize size{.width = 190, .height = 202, .font = 11};
   const Plot plot{size, {0, 1}, {0, 1}, 30, 15, 28, 34};  // the largest dot has a radius of 10.5
-  std::vector<double> probabilities;
-  std::vector<std::int32_t> labels;
-  for (const SeedAnswers& seed : entry.seeds) {
-    probabilities.insert(probabilities.end(), seed.probabilities.begin(), seed.probabilities.end());
-    labels.insert(labels.end(), group.labels.begin(), group.labels.end());
-  }
+  const auto [probabilities, labels, classes] = all_answers(group, entry);
   std::string dots, words;
   std::vector<double> x, y;
   if (!labels.empty()) {
-    for (const ReliabilityBin& bin : reliability_diagram(probabilities, labels, group.classes())) {
+    for (const ReliabilityBin& bin : reliability_diagram(probabilities, labels, classes)) {
       if (bin.n == 0) continue;
       x.push_back(plot.across(bin.mean_probability)), y.push_back(plot.down(bin.accuracy));
       const double radius = 1.5 + 9 * std::sqrt(double(bin.n) / double(labels.size()));

@@ -101,7 +101,7 @@ double far_off_loss(const ReportGroup& group, const CurvePanel& panel) {
       if (const SeedBand all = seed_band(entry, member); !all.mean.empty()) last.push_back(all.mean.back());
   if (last.empty()) return INFINITY;
   std::ranges::sort(last);
-  const double at_random = std::log(double(std::max<std::int64_t>(group.classes(), 2)));
+  const double at_random = std::log(group.is_multi_label() ? 2.0 : double(std::max<std::int64_t>(group.classes(), 2)));
   return std::max(3 * at_random, 4 * last[(last.size() - 1) / 2]);
 }
 

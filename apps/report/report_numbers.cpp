@@ -29,15 +29,19 @@ std::vector<const CellResult*> whole_seed(const ReportEntry& entry, std::int64_t
 struct TestImages {
   std::vector<std::string> paths, groups;
   std::vector<std::int32_t> labels;
+  LabelSets label_sets;
 };
 
 TestImages test_images(const std::vector<const CellResult*>& cells) {
   TestImages images;
+  LabelNumbers numbers;  // of all folds
   for (const CellResult* cell : cells) {
     const CellPredictions& p = cell->predictions;
     images.paths.insert(images.paths.end(), p.paths.begin(), p.paths.end());
     images.groups.insert(images.groups.end(), p.groups.begin(), p.groups.end());
-    images.labels.insert(images.labels.end(), p.labels.begin(), p.labels.end());
+    for (const std::int32_t label : p.labels)
+      images.labels.push_back(p.label_sets.is_multi_label() ? numbers.label_of(p.label_sets.classes_of(label)) : label);
+    if (p.label_sets.is_multi_label()) images.label_sets = numbers.sets();
   }
   images.groups.resize(images.paths.size());
   return images;
@@ -63,9 +67,11 @@ void take_images(ReportGroup& group, TestImages images, const std::vector<std::s
   group.named_groups = std::ssize(named);
   group.class_names = class_names;
   group.class_counts.assign(class_names.size(), 0);
-  for (std::int32_t label : images.labels) ++group.class_counts[std::size_t(label)];
+  for (std::int32_t label : images.labels)
+    for (const std::int32_t c : images.label_sets.classes_of(label)) ++group.class_counts[std::size_t(c)];
   group.paths = std::move(images.paths);
   group.labels = std::move(images.labels);
+  group.label_sets = std::move(images.label_sets);
 }
 
 void add_seeds(ReportGroup& group, ReportEntry& entry, const StudySpec& spec) {
@@ -76,7 +82,7 @@ void add_seeds(ReportGroup& group, ReportEntry& entry, const StudySpec& spec) {
     if (images.labels.empty()) continue;
     if (group.labels.empty()) take_images(group, images, cells.front()->class_names);
     const bool is_comparable =
-        images.paths == group.paths && images.labels == group.labels &&
+        images.paths == group.paths && images.labels == group.labels && images.label_sets == group.label_sets &&
         std::ranges::all_of(cells, [&](const CellResult* cell) { return cell->class_names == group.class_names; });
     if (!is_comparable) {
       group.excluded.push_back(cells.front()->cell.id());

@@ -51,14 +51,16 @@ struct ReportGroup {
   std::optional<std::size_t> best;         // of entries, the first of equals; none without a defined score
   std::vector<std::string> paths;          // (n): the test images
   std::vector<std::int32_t> labels;        // (n)
+  LabelSets label_sets;                    // what they stand for
   std::vector<std::int64_t> clusters;      // (n), or empty: each image is its own
   std::int64_t named_groups = 0;           // patients, say; 0: none known
   std::vector<std::int64_t> class_counts;  // of the test images
   std::vector<std::string> excluded;       // ids of finished cells with other test images or classes than the first's
 
   std::int64_t classes() const { return std::ssize(class_names); }
+  bool is_multi_label() const { return label_sets.is_multi_label(); }
   std::int64_t images() const { return std::ssize(labels); }
-  Cases cases(const SeedAnswers& seed) const { return {seed.probabilities, labels, clusters, classes()}; }
+  Cases cases(const SeedAnswers& seed) const { return {seed.probabilities, labels, clusters, classes(), &label_sets}; }
   std::vector<Cases> cases(const ReportEntry& entry) const;
   /// Whether the entry has the best score, alone or with others. Means of the same scores in another order of seeds are
   /// equal, although their last bits may differ.

@@ -21,7 +21,7 @@ double total_weight(const SoftmaxSpec& spec, const ConstView& labels) {
 }
 
 LogitCrossEntropy cross_entropy_at(const SigmoidSpec& spec, std::int64_t label, std::int64_t c) {
-  return logit_cross_entropy(double(spec.targets.as<float>()[label * spec.targets.pitch + c]), spec.label_smoothing,
+  return logit_cross_entropy(spec.targets.as<float>()[label * spec.targets.pitch + c] > 0.5F, spec.label_smoothing,
                              spec.positive_weights.data ? double(spec.positive_weights.as<float>()[c]) : 1.0);
 }
 

@@ -129,7 +129,7 @@ struct SigmoidParams {
   std::int64_t rows, classes;
   double smoothing;
   __device__ LogitCrossEntropy at(std::int64_t n, std::int64_t c) const {
-    return logit_cross_entropy(double(*targets.at(labels[n], c)), smoothing, weights ? double(weights[c]) : 1.0);
+    return logit_cross_entropy(*targets.at(labels[n], c) > 0.5F, smoothing, weights ? double(weights[c]) : 1.0);
   }
 };
 
@@ -149,8 +149,8 @@ __global__ void __launch_bounds__(kRowThreads) sigmoid_kernel(const SigmoidParam
 }
 
 /// One block: the mean over rows and classes.
-__global__ void __launch_bounds__(kThreads) sigmoid_loss_kernel(const SigmoidParams p, float* loss,
-                                                                const double* row_loss) {
+__global__ void __launch_bounds__(kThreads)
+    sigmoid_loss_kernel(const SigmoidParams p, float* loss, const double* row_loss) {
   double total = 0;
   for (std::int64_t n = threadIdx.x; n < p.rows; n += kThreads) total += row_loss[n];
   total = block_all<kThreads>(total, Sum{});
@@ -164,8 +164,7 @@ __global__ void __launch_bounds__(kThreads)
   const std::int64_t i = std::int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= p.rows * p.classes) return;
   const std::int64_t n = i / p.classes, c = i % p.classes;
-  const double g =
-      double(dloss[0]) / double(p.rows * p.classes) * p.at(n, c).slope(double(*probabilities.at(n, c)));
+  const double g = double(dloss[0]) / double(p.rows * p.classes) * p.at(n, c).slope(double(*probabilities.at(n, c)));
   write<1>(dlogits.at(n, c), {{float(g)}}, adds);
 }
 
@@ -187,7 +186,9 @@ LaunchConfig for_each_logit(std::int64_t count, cudaStream_t stream) {
 
 }  // namespace
 
-std::int64_t cross_entropy_scratch_bytes(std::int64_t rows) { return (rows > 2 ? rows : 2) * std::int64_t(sizeof(double)); }
+std::int64_t cross_entropy_scratch_bytes(std::int64_t rows) {
+  return (rows > 2 ? rows : 2) * std::int64_t(sizeof(double));
+}
 
 void softmax_cross_entropy(View loss, View probabilities, ConstView logits, ConstView labels, const SoftmaxSpec& spec,
                            double* scratch, cudaStream_t stream) {
@@ -206,9 +207,8 @@ void softmax_cross_entropy_grad(View dlogits, Write write, ConstView dloss, Cons
   const SoftmaxParams p = params_of(probabilities.shape, labels, spec);
   launch(kOp, totals_kernel, {.block = dim3(kThreads), .stream = stream}, p, scratch);
   with_type(kOp, dlogits.dtype, [&]<class T>() {
-    launch(kOp, softmax_grad_kernel<T>,
-           for_each_logit(p.rows * p.classes, stream), p, rows_of<T>(dlogits, kOp), write == Write::add, dloss.as<float>(), rows_of<float>(probabilities, kOp),
-           scratch);
+    launch(kOp, softmax_grad_kernel<T>, for_each_logit(p.rows * p.classes, stream), p, rows_of<T>(dlogits, kOp),
+           write == Write::add, dloss.as<float>(), rows_of<float>(probabilities, kOp), scratch);
   });
 }
 

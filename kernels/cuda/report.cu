@@ -83,7 +83,8 @@ void report_batch(double* report, ConstView loss, ConstView penalty, ConstView p
                   ConstView targets, cudaStream_t stream) {
   launch("report_batch", report_kernel, {.block = dim3(kReportThreads), .stream = stream},
          ReportParams{report, loss.as<float>(), penalty.as<float>(), rows_of<float>(probabilities, "report_batch"),
-                      labels.as<std::int32_t>(), rows_of<float>(targets, "report_batch"), probabilities.shape.n, probabilities.shape.c});
+                      labels.as<std::int32_t>(), rows_of<float>(targets, "report_batch"), probabilities.shape.n,
+                      probabilities.shape.c});
 }
 
 }  // namespace graft::gpu

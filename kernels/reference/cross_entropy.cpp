@@ -27,7 +27,7 @@ double share(const SoftmaxSpec& spec, std::int64_t classes, std::int64_t label, 
 }
 
 LogitCrossEntropy cross_entropy_at(const SigmoidSpec& spec, std::int64_t label, std::int64_t c) {
-  return logit_cross_entropy(spec.targets.as<double>()[label * spec.targets.pitch + c], spec.label_smoothing,
+  return logit_cross_entropy(spec.targets.as<double>()[label * spec.targets.pitch + c] > 0.5, spec.label_smoothing,
                              spec.positive_weights.data ? spec.positive_weights.as<double>()[c] : 1);
 }
 

@@ -73,7 +73,7 @@ Dataset some_images(const StudyDataset& dataset, const StudySplit& split, std::i
   std::shared_ptr<const Dataset> npz;
   if (is_npz(dataset))
     npz = std::make_shared<const Dataset>(Dataset::open({.path = dataset.path, .decodes_all = false}));
-  return {split.class_names, samples, std::make_shared<SplitImages>(paths, npz, numbers, window)};
+  return {split.class_names, samples, std::make_shared<SplitImages>(paths, npz, numbers, window), split.label_sets};
 }
 
 /// Remembers when batches of each kind of pass were done.
@@ -253,8 +253,9 @@ void Measurement::measure_network(const StudyNetwork& network) {
   rates.start_seconds = process_seconds() + seconds_of([&] { context = call_.open(settings); });
   rates_.device_waits = !context->backend().is_asynchronous();
   StartingModel model;
-  const auto& classes = split(first.dataset).class_names;
-  rates.start_seconds += seconds_of([&] { model = starting_model(*context, settings, classes); });
+  const StudySplit& images = split(first.dataset);
+  rates.start_seconds += seconds_of(
+      [&] { model = starting_model(*context, settings, images.class_names, images.label_sets.is_multi_label()); });
   fs::create_directories(call_.scratch);
   const fs::path file = call_.scratch / "best.h5";
   rates.best_seconds = seconds_of([&] { save_network(file, *model.network); });
@@ -348,12 +349,12 @@ StageRates Measurement::measure_stage(const Probe& probe, Context& context, std:
   const Dataset images =
       some_images(dataset_of(spec_, probe.cell.dataset), all, 2 * s.batch, 2 * s.batch, intensity_window(s));
   s.batch = std::min(s.batch, std::ssize(images.indices(Split::train)));
-  StartingModel model = starting_model(context, s, images.class_names());
+  StartingModel model = starting_model(context, s, images.class_names(), images.is_multi_label());
   Network& network = *model.network;
   if (s.dropout >= 0) network.set_dropout(s.dropout);
   SplitBatches batches({network, images, s, transform_of(network.info()), call_.scratch});
   const RunDirectory directory(call_.scratch);
-  const auto start = [&] { return starting_model(context, s, images.class_names()).network; };
+  const auto start = [&] { return starting_model(context, s, images.class_names(), images.is_multi_label()).network; };
   PassTimes passes;
   Fit fit({network, images, s, batches, directory, call_.stop, start}, passes);
   std::vector<Clock::time_point> ends;

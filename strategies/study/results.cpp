@@ -35,21 +35,27 @@ CellPredictions predictions_of(const CsvTable& table, const std::vector<std::str
     throw Error("predictions.csv has other classes than summary.json");
   std::map<std::string, std::int32_t> label_of;
   for (std::size_t c = 0; c < class_names.size(); ++c) label_of[class_names[c]] = std::int32_t(c);
+  const bool is_multi_label = table.header[2] == "labels";
+  LabelNumbers numbers;
   CellPredictions p;
   for (const std::vector<std::string>& row : table.rows) {
     if (row.at(1) != to_string(split)) continue;
     p.paths.push_back(row.at(0));
-    p.labels.push_back(label_of.at(row.at(2)));
+    std::vector<std::int32_t> classes;
+    for (const std::string& name : is_multi_label ? LabelSets::split(row.at(2)) : std::vector{row.at(2)})
+      classes.push_back(label_of.at(name));
+    p.labels.push_back(is_multi_label ? numbers.label_of(classes) : classes.front());
     for (std::size_t c = 0; c < class_names.size(); ++c)
       p.probabilities.push_back(number_field(row.at(kBefore + c), "predictions.csv"));
   }
+  if (is_multi_label) p.label_sets = numbers.sets();
   return p;
 }
 
 /// Scores of all kinds from the predictions; those that the summary has are taken from there, before any rounding.
 Metrics metrics_of(const CellPredictions& p, std::int64_t classes, const nlohmann::json& recorded) {
   if (p.labels.empty()) return {};
-  Metrics m = compute_metrics(p.probabilities, p.labels, classes);
+  Metrics m = compute_metrics(p.probabilities, p.labels, classes, p.label_sets);
   const std::pair<const char*, double*> scores[] = {{"loss", &m.loss},
                                                     {"accuracy", &m.accuracy},
                                                     {"macro_accuracy", &m.macro_accuracy},

@@ -15,7 +15,8 @@ namespace graft {
 /// Of the test images, in the order of split.csv.
 struct CellPredictions {
   std::vector<std::string> paths, groups;  // a group without a name is empty: a group of its own
-  std::vector<std::int32_t> labels;        // indices into class_names
+  std::vector<std::int32_t> labels;        // of label_sets, which index class_names
+  LabelSets label_sets;
   std::vector<double> probabilities;       // (n, classes), nine significant digits
 };
 

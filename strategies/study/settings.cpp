@@ -22,7 +22,7 @@ constexpr std::array<std::string_view, 12> kOfStudy{"strategy.name",      "train
                                                     "train.from_scratch", "train.resume",   "train.overwrite",
                                                     "train.probe_from",   "train.new_head", "train.feature_cache_dir"};
 
-constexpr std::array<std::string_view, 12> kScores{
+constexpr std::array<std::string_view, 12> kScoreNames{
     "accuracy",    "macro_accuracy", "macro_f1", "weighted_f1",       "kappa",   "auc", "average_precision",
     "sensitivity", "specificity",    "brier",    "calibration_error", "log_loss"};
 
@@ -101,7 +101,7 @@ void check_numbers(const StudySpec& spec) {
     throw UsageError("study.seeds: expects at least 0");
   if (spec.folds == 1) throw UsageError("study.folds: expects at least 2, or 0 for one split");
   check_known("study.selection", spec.selection, monitor_names());
-  check_known("study.score", spec.score, kScores);
+  check_known("study.score", spec.score, kScoreNames);
 }
 
 void check_network(const StudyNetwork& network) {
@@ -138,6 +138,15 @@ void check_tuning(const StudySpec& spec) {
     if (key == "train.lr")
       throw UsageError(
           "train.lr: study.tuning chooses the rate of every strategy; leave it out, or set it in [strategy.…]");
+}
+
+/// What decides which epochs and trials are best has no default that suits several labels per image as well as one.
+void check_monitor_is_set(const StudySpec& spec, const StudyDataset& dataset) {
+  if (std::ranges::any_of(spec.train, [](const auto& setting) { return setting.first == "train.monitor"; })) return;
+  throw UsageError(
+      fmt::format("study: {} has any number of labels per image, of which macro accuracy says little early on; write "
+                  "monitor = \"auc\" or another score in [train], and score = \"auc\" in [study]",
+                  dataset.path));
 }
 
 }  // namespace
@@ -218,6 +227,7 @@ std::vector<std::string> check_study(const StudySpec& spec) {
     if (!std::filesystem::exists(dataset.path))
       throw Error(fmt::format("study.datasets: {} ({}) does not exist; expected a folder, a .csv or a MedMNIST .npz",
                               dataset.name, dataset.path));
+    if (has_several_labels(dataset.path)) check_monitor_is_set(spec, dataset);
   }
   std::vector<std::string> notes;
   for (const StudyStrategy& strategy : spec.strategies) {

@@ -45,7 +45,7 @@ std::vector<Sample> samples_to_divide(const Dataset& data) {
 
 StudySplit fold_of(const Dataset& data, const std::vector<std::int64_t>& folds, std::int64_t fold,
                    const HoldOutSpec& validation) {
-  StudySplit split{data.class_names(), data.samples(), data.skipped(), {}};
+  StudySplit split{data.class_names(), data.label_sets(), data.samples(), data.skipped(), {}};
   std::vector<Sample> grouped = samples_to_divide(data);
   for (std::size_t i = 0; i < grouped.size(); ++i) grouped[i].split = folds[i] == fold ? Split::test : Split::train;
   hold_out(grouped, validation);
@@ -60,7 +60,8 @@ void keep_some(StudySplit& split, const StudySpec& spec) {
       split.samples,
       {.per_class = {spec.train_per_class, spec.val_per_class > 0 ? spec.val_per_class : quarter, spec.test_per_class},
        .seed = std::uint64_t(spec.split_seed),
-       .class_count = std::ssize(split.class_names)});
+       .class_count = std::ssize(split.class_names),
+       .label_sets = split.label_sets});
 }
 
 void check_splits(const StudySplit& split, const StudyDataset& dataset) {
@@ -110,24 +111,23 @@ std::vector<StudySplit> make_splits(const StudySpec& spec, const StudyDataset& d
                                       .finds_copies = decodes_all && (s.leak_check || spec.folds > 0),
                                       .threads = threads,
                                       .window = intensity_window(s)});
-  if (data.is_multi_label())
-    throw Error(fmt::format(
-        "study: {} has any number of labels per image; a study compares strategies on one label per image, graft train "
-        "fine-tunes on several",
-        dataset.path));
   std::vector<StudySplit> splits;
-  if (spec.folds == 0) splits.push_back({data.class_names(), data.samples(), data.skipped(), {}});
+  if (spec.folds == 0) splits.push_back({data.class_names(), data.label_sets(), data.samples(), data.skipped(), {}});
   if (spec.folds > 0) {
     const auto classes = std::ssize(data.class_names());
-    const std::vector<std::int64_t> folds = assign_folds(
-        samples_to_divide(data), {.folds = spec.folds, .seed = std::uint64_t(spec.split_seed), .class_count = classes},
-        data.class_names());
+    const std::vector<std::int64_t> folds = assign_folds(samples_to_divide(data),
+                                                         {.folds = spec.folds,
+                                                          .seed = std::uint64_t(spec.split_seed),
+                                                          .class_count = classes,
+                                                          .label_sets = data.label_sets()},
+                                                         data.class_names());
     for (std::int64_t fold = 0; fold < spec.folds; ++fold)
       splits.push_back(fold_of(data, folds, fold,
                                {.fraction = s.val_fraction,
                                 .into = Split::val,
                                 .seed = std::uint64_t(spec.split_seed),
-                                .class_count = classes}));
+                                .class_count = classes,
+                                .label_sets = data.label_sets()}));
   }
   for (StudySplit& split : splits) {
     if (s.leak_check && data.copies() != nullptr) split.leaks = find_leaks(split.samples, *data.copies());
@@ -140,11 +140,11 @@ std::vector<StudySplit> make_splits(const StudySpec& spec, const StudyDataset& d
 }
 
 std::string to_csv(const StudySplit& split, bool for_tuning) {
-  std::string text = csv_line({"path", "label", "split", "group"});
+  std::string text = csv_line({"path", split.label_sets.is_multi_label() ? "labels" : "label", "split", "group"});
   for (const Sample& sample : split.samples)
     if (!for_tuning || sample.split != Split::test)
-      text += csv_line({sample.path, split.class_names[std::size_t(sample.label)], std::string(to_string(sample.split)),
-                        sample.group});
+      text += csv_line({sample.path, split.label_sets.text(sample.label, split.class_names),
+                        std::string(to_string(sample.split)), sample.group});
   return text;
 }
 

@@ -12,6 +12,7 @@ namespace graft {
 
 struct StudySplit {
   std::vector<std::string> class_names;
+  LabelSets label_sets;
   std::vector<Sample> samples;  // of a folder or CSV with absolute paths
   std::vector<BadImage> skipped;
   LeakageReport leaks;  // before a subset was taken
@@ -40,7 +41,7 @@ void check_split_settings(const StudySpec& spec, const StudyDataset& dataset);
 /// or no test images, of an .npz without those of its own.
 std::vector<StudySplit> make_splits(const StudySpec& spec, const StudyDataset& dataset, bool decodes_all, int threads);
 
-/// path,label,split,group; without test images if `for_tuning`.
+/// path,label,split,group, or labels where images may have several; without test images if `for_tuning`.
 std::string to_csv(const StudySplit& split, bool for_tuning);
 
 /// What make_splits() depends on, as one line: another line, other splits.

@@ -124,7 +124,8 @@ std::vector<std::int64_t> groups_of(const Predictions& predictions, const Datase
 void add_intervals(EvaluationResult& result, const Predictions& predictions, const Dataset& dataset,
                    const EvaluateSettings& s) {
   const std::vector<std::int64_t> groups = groups_of(predictions, dataset);
-  const Cases cases{predictions.probabilities, predictions.labels, groups, predictions.classes};
+  const Cases cases{predictions.probabilities, predictions.labels, groups, predictions.classes,
+                    &predictions.label_sets};
   std::array<Interval, std::size(kScores)> found;
   parallel_for(std::ssize(found), loader_threads(0, s.threads), [&](std::int64_t i) {
     found[std::size_t(i)] = interval(kScores[i], cases, {.seed = std::uint64_t(s.seed)});
@@ -143,8 +144,6 @@ EvaluationResult evaluate(Context& context, const EvaluateSettings& s, ProgressS
   const Dataset dataset = open_to_evaluate(s, network->info(), split_of);
   for (const BadImage& bad : dataset.skipped()) progress.note("skipped " + bad.path + ": " + bad.reason);
   check_same_task(network->info(), dataset);
-  if (s.intervals && dataset.is_multi_label())
-    throw UsageError("evaluate: intervals are for one label per image; leave --intervals out");
   const std::vector<std::int32_t> map = class_map(network->info(), dataset.class_names());
   const std::vector<std::int64_t> samples = choose_samples(dataset, split_of, s.split);
   if (samples.empty())

@@ -21,7 +21,7 @@ struct EvaluateSettings {
 
 /// Where neither a run nor the data knows the split, it is drawn by the seed, with a note.
 /// Errors: the data has a class that the model lacks, or several labels per image and the model has not, or the other
-/// way round; the split is empty; intervals of several labels per image, or of images that are all of one group.
+/// way round; the split is empty; intervals of images that are all of one group.
 EvaluationResult evaluate(Context& context, const EvaluateSettings& settings, ProgressSink& progress);
 
 }  // namespace graft

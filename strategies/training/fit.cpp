@@ -50,14 +50,16 @@ std::vector<double> balanced_class_weights(const Dataset& dataset) {
   return weights;
 }
 
-/// Images without a class over those with it, in the training split (pos_weight). Errors: a class without images there.
+/// Images without a class over those with it, in the training split (pos_weight); 1 where all have it. Errors: a class
+/// without images there.
 std::vector<double> balanced_positive_weights(const Dataset& dataset) {
   const std::vector<std::int64_t> counts = dataset.counts(Split::train);
   const double n = double(dataset.indices(Split::train).size());
   std::vector<double> weights;
   for (std::size_t c = 0; c < counts.size(); ++c) {
     check_has_images(dataset, c, counts[c]);
-    weights.push_back((n - double(counts[c])) / double(counts[c]));
+    const double with = double(counts[c]);
+    weights.push_back(with < n ? (n - with) / with : 1);
   }
   return weights;
 }
@@ -96,6 +98,8 @@ Fit::Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> 
              .settings = spec_.settings,
              .ranks = ranks_,
              .captures = ranks_.count() == 1 && resolved_graph(spec.settings, context_.backend()) == "on"}) {
+  if (spec.network.info().is_multi_label != spec.dataset.is_multi_label())
+    throw Error("training: of network and images only one is for several labels per image");
   context_.set_recomputes_norms(spec.settings.recompute == "norms");
 }
 

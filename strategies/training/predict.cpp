@@ -28,8 +28,11 @@ PredictResult predict(Context& context, const PredictSettings& s, ProgressSink& 
   const std::filesystem::path path = model_file_of(s.model);
   const std::unique_ptr<Network> network = trained_network(context, path, s.size);
   const Transform transform = transform_of(network->info());
-  PredictResult result{
-      .model = path.string(), .class_names = network->info().class_names, .images = {}, .unreadable = {}};
+  PredictResult result{.model = path.string(),
+                       .class_names = network->info().class_names,
+                       .is_multi_label = network->info().is_multi_label,
+                       .images = {},
+                       .unreadable = {}};
   Predictor predict_batch(*network);
   Tensor x;
   const std::int64_t total = std::int64_t(files.size()), side = transform.crop;

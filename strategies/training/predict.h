@@ -26,6 +26,7 @@ struct Prediction {
 struct PredictResult {
   std::string model;
   std::vector<std::string> class_names;
+  bool is_multi_label = false;  // every probability above 0.5 is a yes
   std::vector<Prediction> images;
   std::vector<BadImage> unreadable;
 };

@@ -99,7 +99,7 @@ void Probe::check_settings() const {
     if (is_free(key) || is_decided_by_weights(key, now)) continue;
     const auto before = keys_.find(key);
     if (before == keys_.end()) refuse(fmt::format("{} says nothing of {}; train it again", text(), key));
-    if (before->second != value)
+    if (!is_same_setting(key, before->second, value, spec_.dataset.is_multi_label()))
       refuse(fmt::format("{} is {}, but {} in {}; the first epochs would differ", key, value, before->second, text()));
   }
   const TrainSettings& s = spec_.settings;

@@ -9,6 +9,7 @@
 
 #include "data/files.h"
 #include "kernels/core.h"
+#include "strategies/monitor.h"
 
 namespace graft {
 namespace {
@@ -76,6 +77,14 @@ std::map<std::string, std::string> keys_of_run(const std::filesystem::path& conf
   return keys;
 }
 
+bool is_same_setting(std::string_view key, std::string_view a, std::string_view b, bool is_multi_label) {
+  if (a == b) return true;
+  if (key != "train.monitor") return false;
+  const std::string automatic = fmt::format("\"{}\"", kAutoMonitor),
+                    meant = fmt::format("\"{}\"", monitor_of(kAutoMonitor, is_multi_label).name);
+  return (a == automatic || a == meant) && (b == automatic || b == meant);
+}
+
 bool may_change(std::string_view key) {
   if (key.starts_with("train.")) key.remove_prefix(6);
   return std::ranges::find(kMayChange, key) != kMayChange.end();
@@ -96,7 +105,7 @@ void check_same_run(const RunDirectory& directory, std::string_view config_toml,
   for (const auto& [key, value] : before) {
     const auto found = now.find(key);
     if (may_change(key) || is_decided_by_weights(key, now)) continue;
-    if (found != now.end() && found->second != value)
+    if (found != now.end() && !is_same_setting(key, found->second, value, split_csv.starts_with("path,labels,")))
       throw Error("resume: " + key + " was " + value + " and is now " + found->second +
                   "; give the old value, or start again with --overwrite");
   }

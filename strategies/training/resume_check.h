@@ -18,6 +18,9 @@ std::map<std::string, std::string> keys_of(std::string_view toml);
 /// Of a run's config.toml, and what it leaves unsaid because the version that wrote it knew nothing else.
 std::map<std::string, std::string> keys_of_run(const std::filesystem::path& config_toml);
 
+/// Whether two values of a key, as they are written, mean the same: train.monitor's auto is a name, too.
+bool is_same_setting(std::string_view key, std::string_view a, std::string_view b, bool is_multi_label);
+
 /// Whether a run may continue with another value of this key ("train.epochs").
 bool may_change(std::string_view key);
 

@@ -179,6 +179,10 @@ std::vector<fs::path> export_medmnist(const fs::path& run, const fs::path& to) {
   const LabelSets sets = table.column("labels") ? numbers.sets() : LabelSets();
   for (const auto& [split, scores] : splits) {
     const Metrics metrics = compute_metrics(scores.probabilities, scores.labels, classes, sets);
+    for (std::int64_t c = 0; metrics.is_multi_label() && c < classes; ++c)
+      if (std::isnan(metrics.of_classes[std::size_t(c)].auc))
+        throw Error(fmt::format(
+            "export: the AUC of {} is not defined for class {}, which all or none of its images have", split, c));
     if (std::isnan(metrics.auc))
       throw Error("export: the AUC of " + split + " is not defined; it needs images of more than one class");
     auto rows = scores.rows;

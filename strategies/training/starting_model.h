@@ -27,7 +27,7 @@ ModelInfo starting_info(const TrainSettings& settings);
 /// have one label per image or both several, unless new_head; a new one is drawn by the seed. The size replaces the
 /// model's, and scales its resize. Errors: unreadable or unfitting file.
 StartingModel starting_model(Context& context, const TrainSettings& settings,
-                             const std::vector<std::string>& class_names, bool is_multi_label = false);
+                             const std::vector<std::string>& class_names, bool is_multi_label);
 
 StartingModel resumed_model(Context& context, const std::filesystem::path& checkpoint);
 

@@ -52,8 +52,8 @@ CrossEntropyResult sigmoid_cross_entropy(const Tensor& logits, const Tensor& lab
 void labels_to_device(const Tensor& to, std::span<const std::int32_t> labels, std::int64_t count) {
   for (std::int32_t label : labels)
     if (label < 0 || label >= count)
-      throw Error("labels: class " + std::to_string(label) + " is outside the network's " + std::to_string(count) +
-                  " classes");
+      throw Error("labels: " + std::to_string(label) + " is none of the " + std::to_string(count) +
+                  " that the loss knows");
   to.backend().copy_in(to.view().data, labels.data(), std::int64_t(labels.size()) * size_of(DType::i32));
 }
 

@@ -50,7 +50,6 @@ TEST(MultiLabel, ReachesEveryVerb) {
   expect_error(graft({"evaluate", run, Workshop::get().images()}), 1,
                "the model gives any number of classes per image");
 
-  expect_error(graft({"evaluate", run, list, "--intervals"}), 2, "intervals are for one label per image");
   const std::string image = Workshop::get().one_image();
   const auto probabilities = [&](const std::string& model) {
     std::map<std::string, double> of;
@@ -64,6 +63,12 @@ TEST(MultiLabel, ReachesEveryVerb) {
     const double logit = logits.at("logits")[one.at("index").get<std::size_t>()];
     EXPECT_NEAR(one.at("probability").get<double>(), 1 / (1 + std::exp(-logit)), 1e-9);
   }
+  std::vector<std::string> answers;
+  for (const auto& [name, probability] : expected)
+    if (probability > 0.5) answers.push_back(name);
+  EXPECT_EQ(logits.at("predicted").size(), answers.size());
+  const std::string plain = graft({"predict", run, image, "--top", "1"}).out;
+  EXPECT_EQ(std::size_t(std::ranges::count(plain, '*')), answers.size()) << plain;
   const json explained =
       json::parse(graft({"explain", run, image, "--class", "odd", "-o", folder / "maps", "--json"}).out);
   EXPECT_NEAR(explained.at("images")[0].at("probability"), expected.at("odd"), 1e-5);
@@ -74,16 +79,46 @@ TEST(MultiLabel, ReachesEveryVerb) {
       graft({"weights", "import", folder / "m.safetensors", "-o", folder / "m.h5", "--arch", "densenet121"});
   EXPECT_TRUE(says(imported.out, "7 classes, any number of them per image")) << imported.out << imported.err;
   EXPECT_EQ(probabilities(folder / "m.h5"), expected);
+  ASSERT_EQ(graft({"export", run, "-o", folder / "m.pth"}).exit_code, 0);  // has no room for it
+  ASSERT_EQ(
+      graft({"weights", "import", folder / "m.pth", "-o", folder / "p.h5", "--arch", "densenet121", "--multi-label"})
+          .exit_code,
+      0);
+  EXPECT_TRUE(
+      json::parse(graft({"predict", folder / "p.h5", image, "--json"}).out).at("images")[0].contains("predicted"));
   EXPECT_EQ(json::parse(graft({"weights", "inspect", folder / "m.h5", "--json"}).out).at("model").at("task"),
             "multi-label");
   ASSERT_EQ(graft({"export", run, "-o", folder / "m.onnx"}).exit_code, 0);
   EXPECT_TRUE(says(read_text(folder / "m.onnx"), "before sigmoids"));
+}
 
-  std::ofstream(folder / "study.toml")
-      << "[study]\nfrom_scratch = true\nnetworks = [\"densenet121\"]\nstrategies = [\"full\"]\nseeds = [1]\n"
-      << "[study.datasets]\nlist = \"list.csv\"\n[train]\nepochs = 1\nsize = 32\n";
-  expect_error(graft({"study", "run", folder / "study.toml", "-o", folder / "study"}), 1,
-               "list.csv has any number of labels per image");
+TEST(MultiLabel, StudiesCompareStrategiesOnIt) {
+  const TemporaryFolder folder;
+  write_list(folder / "list.csv");
+  const auto study =
+      [&](const std::string& of_study, const std::string& of_train) {
+        std::ofstream(folder / "study.toml")
+            << "[study]\nfrom_scratch = true\nnetworks = [\"densenet121\"]\nstrategies = [\"full\", \"linear-probe\"]\n"
+            << "seeds = [1]\n"
+            << of_study << "[study.datasets]\nlist = \"list.csv\"\n"
+            << "[train]\nepochs = 1\nmax_steps = 1\nsize = 32\nbatch = 8\ndevice = \"cpu\"\n"
+            << of_train;
+        return graft({"study", "run", folder / "study.toml", "-o", folder / "study"});
+      };
+  expect_error(study("", ""), 2, "has any number of labels per image, of which macro accuracy says little early on");
+  EXPECT_FALSE(fs::exists(folder / "study"));
+  const Outcome ran = study("score = \"auc\"\n", "monitor = \"auc\"\n");
+  ASSERT_EQ(ran.exit_code, 0) << ran.err;
+  const std::string split = read_text(folder / "study/splits/list.csv");
+  EXPECT_EQ(split.substr(0, 25), "path,labels,split,group\n/");
+  EXPECT_NE(split.find("|odd,"), std::string::npos);
+
+  const Outcome reported = graft({"study", "report", folder / "study"});
+  ASSERT_EQ(reported.exit_code, 0) << reported.err;
+  const std::string page = read_text(folder / "study/report.html");
+  for (const char* part : {"Each class by itself", "Recall of each class", "Means over classes and seeds"})
+    EXPECT_NE(page.find(part), std::string::npos) << part;
+  EXPECT_EQ(page.find("<h3>Confusion"), std::string::npos);
 }
 
 }  // namespace

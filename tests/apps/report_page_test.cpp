@@ -169,12 +169,12 @@ TEST(StudyReportExamples, SurestErrorsAndUsualHits) {
   const std::vector<Example> chosen = choose_examples(report.groups[0], 1, 3);
   ASSERT_EQ(chosen.size(), 4u);
   EXPECT_EQ(chosen[0].image, 0u);
-  EXPECT_TRUE(chosen[0].is_error());
+  EXPECT_TRUE(chosen[0].is_error);
   EXPECT_NEAR(chosen[0].probability, 0.9, 1e-12);
   // Right answers have probabilities 0.95, 0.8, 0.7, 0.9, 0.8, median 0.8: one of each class, then the next.
   EXPECT_EQ(chosen[1].image, 3u);
   EXPECT_EQ(chosen[2].image, 6u);
-  EXPECT_FALSE(chosen[3].is_error());
+  EXPECT_FALSE(chosen[3].is_error);
   EXPECT_TRUE(choose_examples({}, 3, 3).empty());
 }
 

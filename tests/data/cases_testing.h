@@ -8,7 +8,7 @@ namespace graft::testing {
 
 /// What one of the simulated models answered. It refers to `from`.
 inline Cases cases_of(const SimulatedCases& from, std::int64_t classes, std::size_t model = 0) {
-  return {from.probabilities[model], from.labels, from.clusters, classes};
+  return {from.probabilities[model], from.labels, from.clusters, classes, &from.label_sets};
 }
 
 }  // namespace graft::testing

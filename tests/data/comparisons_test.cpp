@@ -55,6 +55,22 @@ TEST(Comparisons, AccuracyIsMcNemarsExactTest) {
   }
 }
 
+TEST(Comparisons, OfSeveralLabelsPerCase) {
+  const CaseDesign design{.n = 200, .classes = 4, .is_multi_label = true};
+  const SimulatedCases drawn =
+      simulate(design, {SimulatedModel{.skill = 1.6}, SimulatedModel{}, SimulatedModel{}}, 5, 0);
+  for (const Score each : {Score::accuracy, Score::auc, Score::macro_f1}) {
+    SCOPED_TRACE(std::string(name(each)));
+    const auto of = [&](std::size_t model) { return std::vector<Cases>{cases_of(drawn, 4, model)}; };
+    const Comparison better = compare(each, of(0), of(1), {.resamples = 999});
+    EXPECT_TRUE(better.is_distinguishable);
+    EXPECT_GT(better.low, 0.0);
+    EXPECT_NEAR(better.difference, score(each, of(0)[0]) - score(each, of(1)[0]), 1e-12);
+    EXPECT_FALSE(compare(each, of(1), of(2), {.resamples = 999}).is_distinguishable);
+    EXPECT_EQ(compare(each, of(1), of(1), {.resamples = 999}).p, 1.0);
+  }
+}
+
 TEST(Comparisons, IntervalAndPAgreeAndSidesAreSymmetric) {
   int distinguishable = 0;
   for (std::uint64_t i = 0; i < 12; ++i) {

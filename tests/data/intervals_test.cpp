@@ -210,17 +210,54 @@ TEST(Intervals, RefuseWhatDoesNotFit) {
   error_of([&] { wilson_interval(3.0, 2.0, 0.95); });
 }
 
+TEST(Intervals, OfSeveralLabelsCountTheRarestClassAndItsAbsence) {
+  LabelNumbers numbers;
+  std::vector<std::int32_t> labels;
+  std::vector<double> p;
+  for (int i = 0; i < 40; ++i) {  // all but six have the first class, twelve the second
+    std::vector<std::int32_t> classes;
+    if (i >= 6) classes.push_back(0);
+    if (i % 10 < 3) classes.push_back(1);
+    labels.push_back(numbers.label_of(classes));
+    p.insert(p.end(), {i >= 6 ? 0.75 : 0.25, i % 10 < 3 && i > 2 ? 0.75 : 0.25});
+  }
+  const LabelSets sets = numbers.sets();
+  const Cases cases{p, labels, {}, 2, &sets};
+  const Interval accuracy = interval(Score::accuracy, cases, {.seed = 1}), kappa = interval(Score::kappa, cases, {});
+  EXPECT_EQ(accuracy.smallest_class, 6);
+  EXPECT_TRUE(accuracy.is_doubtful);
+  EXPECT_EQ(accuracy.method, "BCa");
+  EXPECT_LT(accuracy.low, accuracy.estimate);
+  EXPECT_GT(accuracy.high, accuracy.estimate);
+  EXPECT_LT(kappa.low, kappa.estimate);
+  // The recall of a class is a proportion: of twelve images that have the second, nine are found.
+  const Interval found = recall_interval(1, {&cases, 1}, {});
+  EXPECT_EQ(found.estimate, 0.75);
+  EXPECT_DOUBLE_EQ(found.low, wilson_interval(9, 12, 0.95).low);
+  EXPECT_DOUBLE_EQ(recall_interval(0, {&cases, 1}, {}).estimate, 1.0);
+  // Perfect answers: no narrower than as many right answers as there are images without the first class.
+  std::vector<double> perfect;
+  for (const std::int32_t label : labels)
+    for (const int c : {0, 1}) perfect.push_back(sets.has(label, c) ? 0.9 : 0.1);
+  EXPECT_DOUBLE_EQ(interval(Score::auc, {perfect, labels, {}, 2, &sets}, {}).low, wilson_interval(6, 6, 0.95).low);
+
+  const std::vector<Cases> mixed{cases, {p, std::vector<std::int32_t>(40, 0), {}, 2}};
+  error_of([&] { mean_interval(Score::auc, mixed, {}); });
+}
+
 /// A small share of what bench/coverage.cpp does; docs/statistics-coverage.md is the whole.
 TEST(Intervals, HoldTheTruth) {
   constexpr int kSimulations = 200;
   for (const CaseDesign& design :
-       {CaseDesign{.n = 120, .classes = 2}, CaseDesign{.n = 120, .classes = 4, .is_clustered = true}}) {
+       {CaseDesign{.n = 120, .classes = 2}, CaseDesign{.n = 120, .classes = 4, .is_clustered = true},
+        CaseDesign{.n = 120, .classes = 4, .is_multi_label = true}}) {
     SCOPED_TRACE(to_string(design));
     CaseDesign population = design;
     population.n = 100000;
     population.is_clustered = false;
     const SimulatedCases everyone = simulate(population, kOneModel, 9, 0);
-    const Metrics truth = compute_metrics(everyone.probabilities[0], everyone.labels, design.classes);
+    const Metrics truth =
+        compute_metrics(everyone.probabilities[0], everyone.labels, design.classes, everyone.label_sets);
     std::map<Score, int> held;
     for (int i = 0; i < kSimulations; ++i) {
       const SimulatedCases drawn = simulate(design, kOneModel, 8, static_cast<std::uint64_t>(i));

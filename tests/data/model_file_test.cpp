@@ -129,10 +129,10 @@ TEST(ModelFile, RefusesWhatDoesNotFit) {
   {
     Hdf5File file = Hdf5File::create(folder / "newer.h5");
     file.write_text("/", "format", "graft-model");
-    file.write_integer("/", "format_version", 2);
+    file.write_integer("/", "format_version", 3);
     file.close();
   }
-  EXPECT_SAYS(error_lines_of([&] { read_model_info(folder / "newer.h5"); }), "format_version 2");
+  EXPECT_SAYS(error_lines_of([&] { read_model_info(folder / "newer.h5"); }), "format_version 3");
 }
 
 TEST(ModelFile, PartialFilesNameWhatIsRandom) {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "data/dataset.h"
+#include "data/folds.h"
 #include "data/metrics.h"
 #include "data/split.h"
 #include "data_testing.h"
@@ -57,7 +58,13 @@ TEST(MultiLabel, CsvWithAColumnOfLabels) {
   const auto refusal = [&](const std::string& text) { return error_of([&] { open_csv(folder, text); }); };
   expect_names(refusal("path,labels\n1.png,a\n2.png,a||b\n"), {"list.csv, line 3", "empty label"});
   expect_names(refusal("path,labels,label\n1.png,a,b\n"), {"'label' and 'labels'"});
-  expect_names(refusal("path,labels\n1.png,\n2.png,\n"), {"no image has a label"});
+  const Dataset healthy = open_csv(folder, "path,labels\n1.png,\n2.png,\n");  // specificity can be measured on them
+  EXPECT_TRUE(healthy.class_names().empty());
+  expect_names(healthy.training_obstacle(), {"no image has a label"});
+  const Dataset one = open_csv(folder, "path,labels,split\n1.png,Mass,train\n2.png,,train\n");
+  EXPECT_EQ(one.training_obstacle(), "");
+  EXPECT_TRUE(has_several_labels(folder.write("a.csv", "path,labels\n")));
+  EXPECT_FALSE(has_several_labels(folder.write("b.csv", "path,label\n")));
   expect_names(refusal("path,finding\n1.png,a\n"), {"'label'", "labels for several"});
   const Dataset single = open_csv(folder, "path,labels,split\n1.png,a,train\n2.png,b,train\n");
   ASSERT_EQ(single.notes().size(), 1U);
@@ -95,6 +102,28 @@ TEST(MultiLabel, EachClassGivesItsShareAndSoDoImagesWithout) {
     hold_out(again, {.fraction = 0.25, .seed = seed, .class_count = 4, .label_sets = sets});
     for (std::size_t i = 0; i < samples.size(); ++i) EXPECT_EQ(again[i].split, samples[i].split);
   }
+}
+
+TEST(MultiLabel, FoldsAndSubsetsAreEvenInEachClass) {
+  LabelNumbers numbers;
+  const std::vector<Sample> samples = samples_of(numbers, 400);
+  const LabelSets sets = numbers.sets();
+  const std::vector<std::string> names{"a", "b", "c", "d"};
+  const std::vector<std::int64_t> folds =
+      assign_folds(samples, {.folds = 4, .seed = 2, .class_count = 4, .label_sets = sets}, names);
+  double all[5] = {}, of_fold[4][5] = {};
+  for (std::size_t i = 0; i < samples.size(); ++i)
+    for (const std::size_t c : counted_classes(samples[i], sets, 4)) all[c] += 1, of_fold[folds[i]][c] += 1;
+  for (const auto& fold : of_fold)
+    for (int c = 0; c < 5; ++c) EXPECT_NEAR(fold[c], all[c] / 4, 1.5) << "class " << c;
+  const std::string refusal =
+      error_of([&] { assign_folds(samples, {.folds = 9, .class_count = 4, .label_sets = sets}, names); });
+  expect_names(refusal, {"class 'd' has 8 groups"});
+
+  std::int64_t kept[5] = {};
+  for (const Sample& s : subset_per_class(samples, {.per_class = {10, 0, 0}, .class_count = 4, .label_sets = sets}))
+    for (const std::size_t c : counted_classes(s, sets, 4)) ++kept[c];
+  for (int c = 0; c < 5; ++c) EXPECT_TRUE(kept[c] > 0 && kept[c] <= 10) << c << ": " << kept[c];
 }
 
 /// NaN where scikit-learn's answer is null.

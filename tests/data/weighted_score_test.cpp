@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "cases_testing.h"
 #include "data_testing.h"
 #include "kernels/philox.h"
 
@@ -11,40 +12,56 @@ namespace {
 
 using testing::statistics_reference;
 
+/// Under some random weights of whole numbers.
+void expect_score_of_repeated_cases(const Cases& cases) {
+  const auto width = static_cast<std::size_t>(cases.classes);
+  for (const Score each : kScores) {
+    SCOPED_TRACE(std::string(name(each)));
+    const WeightedScore weighted(each, cases);
+    Random random({.seed = 3, .index = static_cast<std::uint64_t>(each)});
+    for (int resample = 0; resample < 5; ++resample) {
+      std::vector<double> weights(cases.labels.size());
+      for (std::size_t k = 0; k < weights.size(); ++k)
+        ++weights[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(weights.size())))];
+      std::vector<double> repeated;
+      std::vector<std::int32_t> labels;
+      for (std::size_t i = 0; i < weights.size(); ++i) {
+        for (double copy = 0.0; copy < weights[i]; ++copy) {
+          const auto row = cases.probabilities.subspan(i * width, width);
+          repeated.insert(repeated.end(), row.begin(), row.end());
+          labels.push_back(cases.labels[i]);
+        }
+      }
+      Cases all = cases;
+      all.probabilities = repeated, all.labels = labels;
+      const double expected = score(each, all), got = weighted(weights);
+      if (std::isnan(expected)) {
+        EXPECT_TRUE(std::isnan(got)) << got;
+      } else {
+        EXPECT_NEAR(got, expected, 1e-12);  // sums in another order
+      }
+    }
+  }
+}
+
 TEST(WeightedScore, EqualsTheScoreOfRepeatedCases) {
   for (const auto& stored : statistics_reference()["scores"]) {
     SCOPED_TRACE(std::string(stored["name"]));
     const std::vector<double> p = stored["probabilities"];
     const std::vector<std::int32_t> labels = stored["labels"];
-    const std::int64_t classes = stored["classes"];
-    const auto width = static_cast<std::size_t>(classes);
-    for (const Score each : kScores) {
-      SCOPED_TRACE(std::string(name(each)));
-      const WeightedScore weighted(each, {.probabilities = p, .labels = labels, .clusters = {}, .classes = classes});
-      Random random({.seed = 3, .index = static_cast<std::uint64_t>(each)});
-      for (int resample = 0; resample < 5; ++resample) {
-        std::vector<double> weights(labels.size());
-        for (std::size_t k = 0; k < weights.size(); ++k)
-          ++weights[static_cast<std::size_t>(random.below(labels.size()))];
-        std::vector<double> repeated;
-        std::vector<std::int32_t> repeated_labels;
-        for (std::size_t i = 0; i < weights.size(); ++i) {
-          for (double copy = 0.0; copy < weights[i]; ++copy) {
-            const auto row = std::span(p).subspan(i * width, width);
-            repeated.insert(repeated.end(), row.begin(), row.end());
-            repeated_labels.push_back(labels[i]);
-          }
-        }
-        const double expected =
-            score(each, {.probabilities = repeated, .labels = repeated_labels, .clusters = {}, .classes = classes});
-        const double got = weighted(weights);
-        if (std::isnan(expected)) {
-          EXPECT_TRUE(std::isnan(got)) << got;
-        } else {
-          EXPECT_NEAR(got, expected, 1e-12);  // sums in another order
-        }
-      }
-    }
+    expect_score_of_repeated_cases(
+        {.probabilities = p, .labels = labels, .clusters = {}, .classes = stored["classes"]});
+  }
+}
+
+TEST(WeightedScore, OfSeveralLabelsTheSame) {
+  for (const std::int64_t n : {6, 60}) {  // of few cases a class may get lost
+    SCOPED_TRACE(n);
+    testing::SimulatedCases drawn = testing::simulate(
+        {.n = n, .classes = 4, .is_balanced = false, .is_multi_label = true}, {testing::SimulatedModel{}}, 2, 1);
+    expect_score_of_repeated_cases(testing::cases_of(drawn, 4));
+    for (double& p : drawn.probabilities[0]) p = std::round(10.0 * p) / 10.0;  // ties
+    expect_score_of_repeated_cases(testing::cases_of(drawn, 4));
   }
 }
 

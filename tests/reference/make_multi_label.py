@@ -16,12 +16,17 @@ OUT = pathlib.Path(__file__).parent / "data" / "multi_label.json"
 
 
 def loss(rng, rows, classes, smoothing, has_weights, size):
-    """binary_cross_entropy_with_logits of targets (1-s) t + s/2 with pos_weight, and its gradient."""
+    """binary_cross_entropy_with_logits of targets (1-s) t + s/2, weighted where t is 1, and its gradient. Without
+    smoothing that is pos_weight, which would also weight the smoothed share of what does not hold."""
     x = torch.tensor(rng.normal(0, size, (rows, classes)), requires_grad=True)
     truth = torch.tensor(rng.random((rows, classes)) < 0.3, dtype=torch.float64)
     weights = torch.tensor(rng.uniform(0.2, 5, classes)) if has_weights else None
-    value = torch.nn.functional.binary_cross_entropy_with_logits(
-        x, (1 - smoothing) * truth + smoothing / 2, pos_weight=weights)
+    loss_of = torch.nn.functional.binary_cross_entropy_with_logits
+    if smoothing == 0:
+        value = loss_of(x, truth, pos_weight=weights)
+    else:
+        value = loss_of(x, (1 - smoothing) * truth + smoothing / 2,
+                        weight=torch.where(truth > 0, weights, 1.0) if has_weights else None)
     value.backward()
     return {"classes": classes, "smoothing": smoothing, "weights": weights.tolist() if has_weights else [],
             "logits": x.detach().flatten().tolist(), "truth": truth.int().flatten().tolist(), "loss": value.item(),

@@ -1,6 +1,8 @@
 // By which score the best epoch is chosen, and the file in which an epoch's scores stand.
 #include "strategies/monitor.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 
 #include "strategies/training/resume_check.h"
@@ -90,8 +92,17 @@ TEST(Monitor, ARunOfAnEarlierVersionHadMacroAccuracy) {
   folder.write("config.toml", "[train]\nlr = 0.1\n");
   const RunDirectory directory(folder.path());
   check_same_run(directory, "[train]\nlr = 0.1\nmonitor = \"macro_accuracy\"\n", "");
-  EXPECT_TRUE(contains(error_of([&] { check_same_run(directory, "[train]\nlr = 0.1\nmonitor = \"loss\"\n", ""); }),
-                       "train.monitor was \"macro_accuracy\" and is now \"loss\""));
+  const auto refusal = [&](const char* monitor, const char* split_csv) {
+    return error_of(
+        [&] { check_same_run(directory, fmt::format("[train]\nlr = 0.1\nmonitor = \"{}\"\n", monitor), split_csv); });
+  };
+  EXPECT_TRUE(contains(refusal("loss", ""), "train.monitor was \"macro_accuracy\" and is now \"loss\""));
+  // What the data decides by itself is the same score.
+  check_same_run(directory, "[train]\nlr = 0.1\nmonitor = \"auto\"\n", "path,label,split,group\n");
+  EXPECT_TRUE(contains(refusal("auto", "path,labels,split,group\n"), "and is now \"auto\""));
+  EXPECT_TRUE(is_same_setting("train.monitor", "\"auto\"", "\"auc\"", true));
+  EXPECT_FALSE(is_same_setting("train.monitor", "\"auto\"", "\"auc\"", false));
+  EXPECT_FALSE(is_same_setting("train.optimizer", "\"auto\"", "\"macro_accuracy\"", false));
 }
 
 TEST(Monitor, AScoreThatOneClassLeavesUndefinedIsRefusedBeforeAnythingIsWritten) {

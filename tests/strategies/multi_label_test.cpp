@@ -109,11 +109,63 @@ TEST(MultiLabelTraining, GivesTheSameFromImagesAndFromKeptFeatures) {
   const TemporaryFolder folder;
   TrainSettings s = short_run(folder / "features");
   s.data = draw_coloured(folder);
-  testing::run(s);
+  EXPECT_TRUE(contains(testing::run(s).sink.notes, "their output is computed once"));
   TrainSettings images = s;
   images.output = (folder / "images").string(), images.feature_cache = false;
   testing::run(images);
   EXPECT_EQ(read_text(s.output + "/predictions.csv"), read_text(images.output + "/predictions.csv"));
+}
+
+TEST(MultiLabelTraining, BatchesOfAnUpdateWeighByTheirImages) {
+  const TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "whole");
+  s.data = draw_coloured(folder), s.class_weights = "balanced", s.label_smoothing = 0.1, s.batch = 12, s.max_steps = 3;
+  const Ran whole = testing::run(s, DeviceKind::reference);
+  TrainSettings parts = s;
+  parts.output = (folder / "parts").string(), parts.batch = 4, parts.accumulate = 3;
+  testing::run(parts, DeviceKind::reference);
+  const auto losses = [&](const TrainSettings& of) { return column(csv(of.output + "/predictions.csv"), "p_red"); };
+  const std::vector<double> a = losses(s), b = losses(parts);
+  for (std::size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-8) << i;  // nine digits in the file
+}
+
+TEST(MultiLabelTraining, GoesOnAfterAnInterruptionToTheSameBits) {
+  const TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "run", "full");
+  s.data = draw_coloured(folder), s.batch = 16;
+  testing::run(s);
+  TrainSettings cut = s;
+  cut.output = (folder / "cut").string();
+  const RunResult stopped =
+      testing::run_until(cut, [](const PassProgress& p) { return p.pass == "train" && p.epoch == 2 && p.done >= 16; });
+  EXPECT_TRUE(stopped.was_interrupted);
+  cut.resume = true;
+  testing::run(cut);
+  EXPECT_EQ(testing::differing_tensors(s.output + "/last.h5", cut.output + "/last.h5"), std::vector<std::string>{});
+  EXPECT_EQ(read_text(s.output + "/predictions.csv"), read_text(cut.output + "/predictions.csv"));
+}
+
+TEST(MultiLabelTraining, IsEvaluatedOnSomeOfItsClassesInAnotherOrder) {
+  const TemporaryFolder folder;
+  TrainSettings s = short_run(folder / "run");
+  s.data = draw_coloured(folder), s.max_steps = 2;
+  testing::run(s);
+  Context context(make_backend({DeviceKind::cpu}, {.threads = 2}));
+  RecordingSink sink;
+  const auto scores = [&](const std::string& rows) {
+    const std::string list = folder.write("other.csv", "path,labels\n" + rows).string();
+    return evaluate(context, {.model = s.output, .data = list, .split = "all", .threads = 2, .intervals = true}, sink);
+  };
+  const EvaluationResult some = scores("0.png,red\n1.png,\n2.png,red\n3.png,\n");  // red is the model's last class
+  EXPECT_EQ(some.class_names, (std::vector<std::string>{"blue", "green", "red"}));
+  EXPECT_EQ(some.of_classes[0].positives, 0);
+  EXPECT_EQ(some.of_classes[2].positives, 2);
+  EXPECT_TRUE(std::isnan(some.of_classes[0].auc));
+  EXPECT_EQ(some.auc, some.of_classes[2].auc);
+  EXPECT_EQ(some.intervals.at(Score::auc).estimate, some.auc);
+  const EvaluationResult none = scores("0.png,\n1.png,\n");  // how often nothing is found where nothing is
+  EXPECT_TRUE(std::isnan(none.sensitivity));
+  EXPECT_FALSE(std::isnan(none.specificity));
 }
 
 TEST(MultiLabelTraining, RefusesWhatDoesNotFit) {

@@ -53,21 +53,82 @@ void append_probabilities(std::vector<double>& all, std::vector<double> logits) 
   for (const double value : logits) all.push_back(value / sum);
 }
 
+/// Of several labels per case how many have each class.
+std::vector<double> label_prevalences(const CaseDesign& design) {
+  std::vector<double> shares;
+  for (std::int64_t c = 0; c < design.classes; ++c)
+    shares.push_back(design.is_balanced ? 0.3 : std::max(0.05, 0.5 * std::pow(0.7, static_cast<double>(c))));
+  return shares;
+}
+
+/// Label l stands for the classes whose bits are set in it.
+LabelSets label_sets_of_bits(std::size_t classes) {
+  std::vector<std::vector<std::int32_t>> sets(std::size_t{1} << classes);
+  for (std::size_t label = 0; label < sets.size(); ++label)
+    for (std::size_t c = 0; c < classes; ++c)
+      if ((label >> c & 1U) != 0) sets[label].push_back(static_cast<std::int32_t>(c));
+  return LabelSets(std::move(sets));
+}
+
+/// A logit for each class, above or below 0 as it holds or not; the last class is the easiest.
+SimulatedCases simulate_label_sets(const CaseDesign& design, const std::vector<SimulatedModel>& models,
+                                   std::uint64_t seed, std::uint64_t index) {
+  const auto classes = static_cast<std::size_t>(design.classes);
+  const double base = design.is_accurate ? 1.5 : 0.85;
+  const std::vector<double> shares = label_prevalences(design);
+  Normal normal(seed, index);
+  SimulatedCases result;
+  result.label_sets = label_sets_of_bits(classes);
+  result.probabilities.resize(models.size());
+  std::int64_t cluster = 0, left = 0;  // of the cluster's cases
+  std::int32_t label = 0;
+  std::vector<double> of_cluster(classes);
+  for (std::int64_t i = 0; i < design.n; ++i) {
+    if (left == 0) {
+      left = design.is_clustered ? 1 + normal.below(4) : 1;
+      ++cluster;
+      label = 0;
+      for (std::size_t c = 0; c < classes; ++c) {
+        of_cluster[c] = normal();
+        if (normal.uniform() < shares[c]) label |= 1 << c;
+      }
+    }
+    --left;
+    result.labels.push_back(label);
+    if (design.is_clustered) result.clusters.push_back(cluster);
+    for (std::size_t c = 0; c < classes; ++c) {
+      const double of_case =
+          design.is_clustered ? std::sqrt(0.4) * of_cluster[c] + std::sqrt(0.6) * normal() : of_cluster[c];
+      const double distance = base * (0.75 + 0.5 * static_cast<double>(c) / static_cast<double>(classes - 1));
+      const double sign = (label >> c & 1) != 0 ? 1.0 : -1.0;
+      for (std::size_t m = 0; m < models.size(); ++m) {
+        const double noise = std::sqrt(0.7) * of_case + std::sqrt(0.3) * normal();
+        const double logit = models[m].overconfidence * 2.0 * distance * (noise + sign * models[m].skill * distance);
+        result.probabilities[m].push_back(1.0 / (1.0 + std::exp(-logit)));
+      }
+    }
+  }
+  return result;
+}
+
 }  // namespace
 
 std::string to_string(const CaseDesign& d) {
   return "n " + std::to_string(d.n) + ", " + std::to_string(d.classes) + " classes, " +
          (d.is_balanced ? "balanced" : "unbalanced") + (d.is_clustered ? ", clusters" : "") +
-         (d.is_accurate ? ", accurate" : "") + (d.is_stratified ? ", stratified" : "");
+         (d.is_accurate ? ", accurate" : "") + (d.is_stratified ? ", stratified" : "") +
+         (d.is_multi_label ? ", several labels" : "");
 }
 
 double expected_smallest_class(const CaseDesign& design) {
-  const double cases = prevalences(design).back() * static_cast<double>(design.n);
+  const double share = design.is_multi_label ? label_prevalences(design).back() : prevalences(design).back();
+  const double cases = share * static_cast<double>(design.n);
   return design.is_clustered ? cases / 2.5 : cases;
 }
 
 SimulatedCases simulate(const CaseDesign& design, const std::vector<SimulatedModel>& models, std::uint64_t seed,
                         std::uint64_t index) {
+  if (design.is_multi_label) return simulate_label_sets(design, models, seed, index);
   const auto classes = static_cast<std::size_t>(design.classes);
   const double base = separation(design);
   const std::vector<double> shares = prevalences(design);

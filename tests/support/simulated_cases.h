@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "data/label_sets.h"
+
 namespace graft::testing {
 
 struct CaseDesign {
@@ -16,11 +18,14 @@ struct CaseDesign {
   bool is_accurate = false;  // about 0.93 of the cases right, else about 0.8
   /// Every class has its share of the n cases to the case, as in a stratified split; else each label is drawn.
   bool is_stratified = false;
+  /// Any number of the classes per case, each drawn by itself.
+  bool is_multi_label = false;
 };
 
 std::string to_string(const CaseDesign& design);
 
 struct SimulatedCases {
+  LabelSets label_sets;
   std::vector<std::int32_t> labels;
   std::vector<std::int64_t> clusters;              // empty without
   std::vector<std::vector<double>> probabilities;  // [model], (n, classes)
