@@ -294,11 +294,14 @@ std::string image_name(const ReportGroup& group, const ExampleSheet& sheet, std:
 std::string picture(const ReportGroup& group, const ExampleSheet& sheet, const ExamplePicture& p) {
   const Example& e = p.example;
   const std::string& predicted = group.class_names[std::size_t(e.predicted)];
-  std::string label = group.label_sets.text(std::int32_t(e.label), group.class_names);
-  if (label.empty()) label = "no class";
+  std::vector<std::string> names;
+  for (const std::int32_t c : group.label_sets.classes_of(std::int32_t(e.label)))
+    names.push_back(group.class_names[std::size_t(c)]);
+  const std::string label = names.empty() ? "no class" : fmt::format("{}", fmt::join(names, ", "));
   const std::string words = e.is_missed  ? fmt::format("{}; {} missed ({:.2f})", label, predicted, e.probability)
                             : e.is_error ? fmt::format("{}, taken for {} ({:.2f})", label, predicted, e.probability)
-                                         : fmt::format("{} ({:.2f})", label, e.probability);
+                            : names.size() > 1 ? fmt::format("{}; {} found ({:.2f})", label, predicted, e.probability)
+                                               : fmt::format("{} ({:.2f})", label, e.probability);
   return fmt::format(
       "<figure><span><img src=\"{}\" alt=\"{}\"><img src=\"{}\" alt=\"the same with what speaks for {} "
       "marked\"></span><figcaption>{}<br><span class=\"soft\">{}</span></figcaption></figure>\n",
