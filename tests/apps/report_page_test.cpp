@@ -178,6 +178,33 @@ TEST(StudyReportExamples, SurestErrorsAndUsualHits) {
   EXPECT_TRUE(choose_examples({}, 3, 3).empty());
 }
 
+TEST(StudyReportExamples, OfSeveralLabelsTheAnswerThatIsWrongOrFound) {
+  LabelNumbers numbers;
+  ReportGroup group{.class_names = {"mass", "edema"}};
+  for (const std::vector<std::int32_t>& classes : {std::vector{0}, {0, 1}, {}, {}, {1}})
+    group.labels.push_back(numbers.label_of(classes));
+  group.label_sets = numbers.sets();
+  ReportEntry entry{.strategy = "full"};
+  entry.seeds.push_back({.probabilities = {0.9, 0.1, 0.8, 0.3, 0.6, 0.2, 0.1, 0.2, 0.4, 0.7}});
+  group.entries.push_back(entry);
+  group.best = 0;
+  const std::vector<Example> chosen = choose_examples(group, 5, 5);
+  ASSERT_EQ(chosen.size(), 5U);
+  const auto expect = [&](std::size_t at, std::size_t image, std::int64_t of, double p, bool is_error, bool is_missed) {
+    EXPECT_EQ(chosen[at].image, image) << at;
+    EXPECT_EQ(chosen[at].predicted, of) << at;
+    EXPECT_NEAR(chosen[at].probability, p, 1e-12) << at;
+    EXPECT_EQ(chosen[at].is_error, is_error) << at;
+    EXPECT_EQ(chosen[at].is_missed, is_missed) << at;
+  };
+  expect(0, 1, 1, 0.7, true, true);    // edema was missed, as surely as that
+  expect(1, 2, 0, 0.6, true, false);   // taken for a mass
+  expect(2, 3, 1, 0.8, false, false);  // nothing there, nothing found: the map is of what came nearest
+  const bool mass_first = chosen[3].image == 0;
+  expect(mass_first ? 3 : 4, 0, 0, 0.9, false, false);
+  expect(mass_first ? 4 : 3, 4, 1, 0.7, false, false);
+}
+
 TEST(StudyReportExamples, PicturesAreDataUris) {
   const std::string uri = jpeg_uri(Image::blank(16, 24, 200)), head = "data:image/jpeg;base64,";
   ASSERT_TRUE(uri.starts_with(head + "/9j/"));
@@ -207,7 +234,7 @@ TEST(StudyReportPage, FiveModalitiesEightStrategiesThreeSeeds) {
   material.examples.assign(
       5, {.strategy = "full",
           .seed = 1,
-          .pictures = {{{0, 0, 1, 0.9}, "data:image/jpeg;base64,AA==", "data:image/jpeg;base64,AA=="}}});
+          .pictures = {{{0, 0, 1, 0.9, true}, "data:image/jpeg;base64,AA==", "data:image/jpeg;base64,AA=="}}});
   const std::string page = report_page(report, material);
   expect_page(page);
   EXPECT_LT(page.size(), 1'600'000u);  // 1.4 MB stay for pictures
@@ -248,7 +275,7 @@ TEST(StudyReportPage, PicturesOfOneNameHaveTheirFolders) {
   PageMaterial material;
   material.examples.resize(1);
   for (std::size_t image : {0u, 1u, 2u})
-    material.examples[0].pictures.push_back({{image, 0, 1, 0.9}, "data:", "data:"});
+    material.examples[0].pictures.push_back({{image, 0, 1, 0.9, true}, "data:", "data:"});
   const std::string page = report_page(report, material);
   for (const char* name : {">clear/1.jpg<", ">pneumonia/1.jpg<", ">2.jpg<"}) EXPECT_TRUE(contains(page, name)) << name;
   EXPECT_FALSE(contains(page, "someone"));
