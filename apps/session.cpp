@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "apps/terminal.h"
 #include "kernels/build_info.h"
 
@@ -46,6 +49,40 @@ std::unique_ptr<Backend> open_backend(const TrainSettings& settings, const Devic
   }
 }
 
+/// Of several labels per image: each class by itself.
+std::string classes_text(const EvaluationResult& r) {
+  TextTable table({"class", "images", "AUC", "average precision", "sensitivity", "specificity", "F1"});
+  for (std::size_t c = 0; c < r.of_classes.size(); ++c) {
+    const ClassScores& s = r.of_classes[c];
+    table.add({r.class_names[c], std::to_string(s.positives), score_text(s.auc), score_text(s.average_precision),
+               score_text(s.sensitivity), score_text(s.specificity), score_text(s.f1)});
+  }
+  return "\n" + table.text();
+}
+
+/// Of one label per image. More classes than fit a terminal give none; --json has them.
+std::string confusion_text(const EvaluationResult& r) {
+  constexpr std::size_t kWidestMatrix = 20;
+  if (r.confusion.size() > kWidestMatrix) return {};
+  std::vector<std::string> heading{"label \\ predicted"};
+  for (const std::string& name : r.class_names) heading.push_back(name);
+  TextTable table(heading);
+  for (std::size_t label = 0; label < r.confusion.size(); ++label) {
+    std::vector<std::string> row{label < r.class_names.size() ? r.class_names[label] : std::to_string(label)};
+    for (std::int64_t count : r.confusion[label]) row.push_back(std::to_string(count));
+    table.add(std::move(row));
+  }
+  return "\n" + table.text();
+}
+
+/// Where the score lies; empty where that was not asked for, or is not known.
+std::string interval_text(const EvaluationResult& r, Score score) {
+  const auto found = r.intervals.find(score);
+  if (found == r.intervals.end() || std::isnan(found->second.low)) return {};
+  const Interval& i = found->second;
+  return fmt::format("   {:>7} to {:>7}{}", score_text(i.low), score_text(i.high), i.is_doubtful ? " !" : "");
+}
+
 }  // namespace
 
 Session open_session(TrainSettings& settings, DeviceObserver* observer) {
@@ -67,21 +104,6 @@ Session open_session(TrainSettings& settings, DeviceObserver* observer) {
   heading += fmt::format("\nprecision: {}", precision_text(context->backend(), precision));
   return {std::move(context), std::move(heading)};
 }
-
-namespace {
-
-/// Of several labels per image: each class by itself.
-std::string classes_text(const EvaluationResult& r) {
-  TextTable table({"class", "images", "AUC", "average precision", "sensitivity", "specificity", "F1"});
-  for (std::size_t c = 0; c < r.of_classes.size(); ++c) {
-    const ClassScores& s = r.of_classes[c];
-    table.add({r.class_names[c], std::to_string(s.positives), score_text(s.auc), score_text(s.average_precision),
-               score_text(s.sensitivity), score_text(s.specificity), score_text(s.f1)});
-  }
-  return table.text();
-}
-
-}  // namespace
 
 std::string evaluation_text(const EvaluationResult& r) {
   std::string text = emphasised(fmt::format("{}: {} images", r.split, r.n), Emphasis::bold, stdout);
@@ -105,32 +127,12 @@ std::string evaluation_text(const EvaluationResult& r) {
                          {"specificity", r.specificity, Score::specificity},
                          {"Brier score", r.brier, Score::brier},
                          {"calibration error", r.calibration_error, Score::calibration_error}};
-  bool is_any_doubtful = false;
-  for (const auto& [name, value, score] : scores) {
-    text += fmt::format("  {:<18} {:>7}", name, score_text(value));
-    if (const auto found = r.intervals.find(score); found != r.intervals.end()) {
-      const Interval& i = found->second;
-      text += fmt::format("   {:>7} to {:>7}{}", score_text(i.low), score_text(i.high), i.is_doubtful ? " !" : "");
-      is_any_doubtful |= i.is_doubtful;
-    }
-    text += "\n";
-  }
-  if (is_any_doubtful)
+  for (const auto& [name, value, score] : scores)
+    text += fmt::format("  {:<18} {:>7}{}\n", name, score_text(value), interval_text(r, score));
+  if (r.is_multi_label()) text += fmt::format("  {:<18} {:>7}\n", "subset accuracy", score_text(r.subset_accuracy));
+  if (std::ranges::any_of(r.intervals, [](const auto& entry) { return entry.second.is_doubtful; }))
     text += "  ! a class has fewer than 10 independent images: the interval may hold less often than it says\n";
-  if (r.is_multi_label())
-    return text + fmt::format("  {:<18} {:>7}\n\n", "subset accuracy", score_text(r.subset_accuracy)) + classes_text(r);
-
-  std::vector<std::string> heading{"label \\ predicted"};
-  for (const std::string& name : r.class_names) heading.push_back(name);
-  TextTable table(heading);
-  for (std::size_t label = 0; label < r.confusion.size(); ++label) {
-    std::vector<std::string> row{label < r.class_names.size() ? r.class_names[label] : std::to_string(label)};
-    for (std::int64_t count : r.confusion[label]) row.push_back(std::to_string(count));
-    table.add(std::move(row));
-  }
-  constexpr std::size_t kWidestMatrix = 20;  // more classes do not fit a terminal; --json has them
-  if (r.confusion.size() <= kWidestMatrix) text += "\n" + table.text();
-  return text;
+  return text + (r.is_multi_label() ? classes_text(r) : confusion_text(r));
 }
 
 }  // namespace graft

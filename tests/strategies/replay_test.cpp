@@ -2,6 +2,7 @@
 // whatever changes from step to step: rates, random numbers, labels, stages. No step waits for the device within what
 // is captured: the capturing device makes that an error. How it captures: tests/support/capturing_device.h. Its memory
 // is planned as a GPU's is, or apart from all other memory.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -24,6 +25,7 @@ using testing::contains;
 using testing::error_of;
 using testing::short_run;
 using testing::TemporaryFolder;
+using testing::Workshop;
 
 std::unique_ptr<Backend> plain(DeviceKind kind) { return make_backend({kind}, {.threads = 2}); }
 
@@ -93,6 +95,20 @@ TEST(Replay, MomentumDropoutScheduleAndAccumulationEqualTheEagerRun) {
   s.lr = 1e-4, s.batch = 3, s.accumulate = 2, s.class_weights = "balanced", s.label_smoothing = 0.1,
   s.augment = "standard";
   expect_replay_equals_eager(s, 8);
+}
+
+TEST(Replay, SeveralLabelsPerImageEqualTheEagerRun) {
+  const TemporaryFolder folder;
+  std::string list = "path,labels,split\n";
+  const std::filesystem::path images = Workshop::get().images();
+  for (const char* split : {"train", "val", "test"})
+    for (int i = 0; i < (split[1] == 'r' ? 6 : 3); ++i)
+      for (const char* c : {"a", "b"})
+        list += fmt::format("{}/{}/{}/{}.png,{}{},{}\n", images.string(), split, c, i, c, i % 2 ? "|odd" : "", split);
+  TrainSettings s = three_epochs("full");
+  s.data = folder.write("list.csv", list).string(), s.batch = 4, s.accumulate = 2, s.class_weights = "balanced";
+  s.label_smoothing = 0.1;
+  expect_replay_equals_eager(s, 6);
 }
 
 TEST(Replay, ClippingAndBiasCorrectionEqualTheEagerRun) {
