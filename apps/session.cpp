@@ -131,7 +131,8 @@ std::string evaluation_text(const EvaluationResult& r) {
     text += fmt::format("  {:<18} {:>7}{}\n", name, score_text(value), interval_text(r, score));
   if (r.is_multi_label()) text += fmt::format("  {:<18} {:>7}\n", "subset accuracy", score_text(r.subset_accuracy));
   if (std::ranges::any_of(r.intervals, [](const auto& entry) { return entry.second.is_doubtful; }))
-    text += "  ! a class has fewer than 10 independent images: the interval may hold less often than it says\n";
+    text += fmt::format("  ! fewer than 10 independent images {}: the interval may hold less often than it says\n",
+                        r.is_multi_label() ? "have a class, or lack it" : "are of a class");
   return text + (r.is_multi_label() ? classes_text(r) : confusion_text(r));
 }
 

@@ -215,7 +215,8 @@ int main(int argc, char** argv) {
   app.add_option("--clusters", options.clusters, "Designs with them, without, or both")
       ->check(CLI::IsMember({"with", "without", "with and without"}));
   app.add_flag("--multi-label", options.is_multi_label, "Any number of the classes per case");
-  app.add_flag("--stratified", options.is_stratified, "Fixed numbers of cases per class");
+  app.add_flag("--stratified", options.is_stratified, "Fixed numbers of cases per class; not of several labels")
+      ->excludes("--multi-label");
   app.add_option("-o", options.output, "Markdown; stdout if left out");
   CLI11_PARSE(app, argc, argv);
   try {

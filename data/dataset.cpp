@@ -186,6 +186,7 @@ Dataset Dataset::open(const DatasetSpec& spec) {
 }
 
 bool has_several_labels(const fs::path& data) {
+  if (fs::is_directory(data)) return false;
   if (data.extension() == ".csv") return parse_csv(read_text(data), data.string()).column("labels").has_value();
   if (data.extension() != ".npz") return false;
   for (const std::string& name : npz_names(data))

@@ -132,7 +132,7 @@ class Dataset {
   std::shared_ptr<const Copies> copies_;
 };
 
-/// Whether the images of DATA may have several labels: what a CSV's header or an .npz's labels say; no more is read.
+/// Whether the images of DATA may have several labels: what a CSV's header or an .npz's labels say. No image is read.
 bool has_several_labels(const std::filesystem::path& data);
 
 /// The files that `graft predict` means by a path: itself, or a folder's images (recursively, in byte order).

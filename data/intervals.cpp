@@ -137,6 +137,23 @@ Interval proportion_interval(const ScoredRuns& runs, double level) {
   return result;
 }
 
+/// Of several labels: the clusters that a score of 0 or 1, or one that no case changes, is worth: those of the rarest
+/// class where only its cases count, or of the rarest absence, or the fewer of both.
+std::int64_t fewest_clusters(const ScoredRuns& runs, Score score) {
+  const Clusters& clusters = runs.clusters();
+  if (!runs.is_multi_label()) return clusters.smallest_class_clusters();
+  if (score == Score::specificity) return clusters.smallest_absent_clusters();
+  if (score == Score::sensitivity || score == Score::average_precision || score == Score::macro_f1 ||
+      score == Score::weighted_f1)
+    return clusters.smallest_present_clusters();
+  return clusters.smallest_class_clusters();
+}
+
+/// Where no case makes a difference (every answer is no, say) resampling gives no width either.
+bool is_flat(const ScoredRuns& runs, Score score) {
+  return runs.is_multi_label() && score != Score::brier && runs.jackknife().variance == 0.0;
+}
+
 /// BCa, except where few clusters make it too narrow (the ranking scores near 1) or too wide (macro F1).
 void set_resampled(Interval& result, Score score, const ScoredRuns& runs, const BootstrapSpec& spec) {
   const bool is_ranking = score == Score::auc || score == Score::average_precision;
@@ -177,7 +194,7 @@ Interval recall_interval(std::int64_t class_index, std::span<const Cases> cases,
   if (all.is_multi_label()) {
     std::vector<BinaryCases> answers;
     for (const Cases& run : cases)
-      answers.push_back(binary_cases(run.probabilities, run.labels, run.classes, *run.label_sets, class_index));
+      answers.push_back(binary_cases(run.probabilities, run.labels, run.classes, run.sets(), class_index));
     std::vector<Cases> of_answers;
     for (const BinaryCases& run : answers)
       of_answers.push_back({run.probabilities, run.labels, cases.front().clusters, 2});
@@ -209,9 +226,13 @@ Interval mean_interval(Score score, std::span<const Cases> cases, const Bootstra
     set_bounds(result, bootstrap_t_bounds(runs, spec), "bootstrap-t");
   } else if (score == Score::calibration_error) {
     set_bounds(result, calibration_error_bounds(runs, spec), "inverted bootstrap");
+  } else if (is_flat(runs, score) && result.estimate < 1.0 && fewest_clusters(runs, score) > 0) {
+    const auto trials = static_cast<double>(fewest_clusters(runs, score));
+    set_bounds(result, wilson_bounds(std::max(0.0, result.estimate), trials, upper_z(spec.level)),
+               "Wilson, rarest class");
   } else if (higher_is_better(score) && result.estimate == 1.0) {
     // Perfect on these cases, and so in every resample: what as many right answers as the rarest class has would allow.
-    const auto trials = static_cast<double>(runs.clusters().smallest_class_clusters());
+    const auto trials = static_cast<double>(fewest_clusters(runs, score));
     set_bounds(result, wilson_bounds(1.0, trials, upper_z(spec.level)), "Wilson, rarest class");
   } else {
     set_resampled(result, score, runs, spec);

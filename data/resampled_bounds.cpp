@@ -22,9 +22,9 @@ double quantile(std::span<const double> sorted, double probability) {
 
 /// How many standard errors a percentile interval's ends should be off for the t distribution's level: resampled
 /// clusters vary less than clusters do, by (k - 1) / k, and their variance is uncertain. Source: Hesterberg 2015.
-double widened_z(const ScoredRuns& runs, double level) {
+double widened_z(const ScoredRuns& runs, double level, const Jackknife* known = nullptr) {
   const auto k = static_cast<double>(runs.clusters().count());
-  return std::sqrt(k / (k - 1.0)) * student_t_quantile(0.5 + 0.5 * level, runs.degrees_of_freedom());
+  return std::sqrt(k / (k - 1.0)) * student_t_quantile(0.5 + 0.5 * level, runs.degrees_of_freedom(known));
 }
 
 }  // namespace
@@ -43,7 +43,7 @@ Bounds bca_bounds(const ScoredRuns& runs, const BootstrapSpec& spec) {
   const auto size = static_cast<double>(values.size());
   const double below = (static_cast<double>(first - values.begin()) + static_cast<double>(last - values.begin())) / 2.0;
   const double bias = normal_quantile(std::clamp(below / size, 1.0 / (size + 1.0), size / (size + 1.0)));
-  const double z = widened_z(runs, spec.level);
+  const double z = widened_z(runs, spec.level, &jackknife);
   const auto bound = [&](double at) {
     const double shifted = bias + at;
     const double scale = 1.0 - jackknife.acceleration * shifted;

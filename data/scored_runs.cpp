@@ -18,14 +18,13 @@ const Cases& checked(std::span<const Cases> runs) {
   if (runs.empty()) throw Error("statistics: no runs");
   for (const Cases& run : runs) {
     const Cases& first = runs.front();
-    check_cases(run.probabilities, run.labels, run.classes, run.label_sets ? *run.label_sets : LabelSets());
+    check_cases(run.probabilities, run.labels, run.classes, run.sets());
     if (!run.clusters.empty() && run.clusters.size() != run.labels.size()) {
       throw Error(fmt::format("statistics: {} clusters for {} cases; give one number per case, or none",
                               run.clusters.size(), run.labels.size()));
     }
     if (run.classes != first.classes || !std::ranges::equal(run.labels, first.labels) ||
-        !std::ranges::equal(run.clusters, first.clusters) || run.is_multi_label() != first.is_multi_label() ||
-        (run.is_multi_label() && !(*run.label_sets == *first.label_sets))) {
+        !std::ranges::equal(run.clusters, first.clusters) || !(run.sets() == first.sets())) {
       throw Error("statistics: runs on different cases; what is averaged or compared needs the same test split");
     }
   }
@@ -37,8 +36,18 @@ std::vector<std::size_t> classes_of_case(const Cases& cases, std::size_t i) {
   if (!cases.is_multi_label()) return {static_cast<std::size_t>(cases.labels[i])};
   std::vector<std::size_t> found;
   for (std::int64_t c = 0; c < cases.classes; ++c)
-    found.push_back(static_cast<std::size_t>(cases.label_sets->has(cases.labels[i], c) ? c : cases.classes + c));
+    found.push_back(static_cast<std::size_t>(cases.sets().has(cases.labels[i], c) ? c : cases.classes + c));
   return found;
+}
+
+/// One less than the number of normal influences that would have the same fourth moment; `otherwise` without any.
+double normal_freedom(const Jackknife& jackknife, double otherwise) {
+  double squares = 0.0, fourth = 0.0;
+  for (const double influence : jackknife.influence) {
+    squares += influence * influence;
+    fourth += influence * influence * influence * influence;
+  }
+  return fourth > 0.0 ? 3.0 * squares * squares / fourth - 1.0 : otherwise;
 }
 
 std::vector<WeightedScore> weighted_scores(Score score, std::span<const Cases> runs) {
@@ -83,6 +92,7 @@ Clusters::Clusters(const Cases& cases)
   double squares_of_all = 0.0;
   for (const double size : whole) squares_of_all += size * size;
   effective_count_of_all_ = static_cast<double>(cases.labels.size() * cases.labels.size()) / squares_of_all;
+  const auto classes = static_cast<std::size_t>(cases.classes);
   for (std::size_t c = 0; c < sizes.size(); ++c) {
     double sum = 0.0, squares = 0.0;
     for (const auto& [cluster, size] : sizes[c]) {
@@ -95,6 +105,8 @@ Clusters::Clusters(const Cases& cases)
     const auto clusters = static_cast<std::int64_t>(sizes[c].size());
     const auto n = static_cast<std::int64_t>(sum);
     smallest_clusters_ = smallest_clusters_ == 0 ? clusters : std::min(smallest_clusters_, clusters);
+    std::int64_t& smallest = c < classes ? smallest_present_ : smallest_absent_;
+    smallest = smallest == 0 ? clusters : std::min(smallest, clusters);
     smallest_cases_ = smallest_cases_ == 0 ? n : std::min(smallest_cases_, n);
   }
 }
@@ -146,8 +158,13 @@ Jackknife ScoredRuns::jackknife_of(std::size_t run) const {
   return leave_out([&](std::span<const double> weights) { return runs_[run](weights); });
 }
 
-double ScoredRuns::degrees_of_freedom() const {
-  std::vector<double> weights(cases(), 1.0), share(is_multi_label() ? 1 : classes());
+double ScoredRuns::degrees_of_freedom(const Jackknife* known) const {
+  const double most = std::max(1.0, static_cast<double>(clusters_.count()) - 1.0);
+  if (is_multi_label()) {
+    const double freedom = std::max(1.0, clusters_.effective_count() - 1.0);
+    return std::clamp(std::min(freedom, normal_freedom(known ? *known : jackknife(), freedom)), 1.0, most);
+  }
+  std::vector<double> weights(cases(), 1.0), share(classes());
   const double whole = mean_score(weights);
   double sum = 0.0;
   for (std::size_t i = 0; i < cases(); ++i) {
@@ -155,27 +172,18 @@ double ScoredRuns::degrees_of_freedom() const {
     const double influence = mean_score(weights) - whole;
     weights[i] = 1.0;
     if (std::isnan(influence)) continue;
-    share[is_multi_label() ? 0 : static_cast<std::size_t>(labels_[i])] += influence * influence;
+    share[static_cast<std::size_t>(labels_[i])] += influence * influence;
     sum += influence * influence;
   }
-  const double most = std::max(1.0, static_cast<double>(clusters_.count()) - 1.0);
   if (sum == 0.0) return most;
   double inverse = 0.0;
   for (std::size_t c = 0; c < share.size(); ++c) {
     const double part = share[c] / sum;
-    const double count = is_multi_label() ? clusters_.effective_count() : clusters_.effective_count_of_classes()[c];
-    if (part > 0.0) inverse += part * part / std::max(1.0, count - 1.0);
+    if (part > 0.0) inverse += part * part / std::max(1.0, clusters_.effective_count_of_classes()[c] - 1.0);
   }
   double freedom = 1.0 / inverse;
-  if (is_multi_label() || runs_.front().score() == Score::auc || runs_.front().score() == Score::average_precision) {
-    const Jackknife clusters = jackknife();
-    double squares = 0.0, fourth = 0.0;
-    for (const double influence : clusters.influence) {
-      squares += influence * influence;
-      fourth += influence * influence * influence * influence;
-    }
-    if (fourth > 0.0) freedom = std::min(freedom, 3.0 * squares * squares / fourth - 1.0);
-  }
+  if (runs_.front().score() == Score::auc || runs_.front().score() == Score::average_precision)
+    freedom = std::min(freedom, normal_freedom(known ? *known : jackknife(), freedom));
   return std::clamp(freedom, 1.0, most);
 }
 

@@ -29,6 +29,9 @@ class Clusters {
   /// Cases, or clusters if that is fewer, of the rarest class (or absence of one) that occurs; and its cases.
   std::int64_t smallest_class_clusters() const { return smallest_clusters_; }
   std::int64_t smallest_class_cases() const { return smallest_cases_; }
+  /// Clusters with a case of the rarest class that occurs; of several labels with one that lacks the commonest.
+  std::int64_t smallest_present_clusters() const { return smallest_present_; }
+  std::int64_t smallest_absent_clusters() const { return smallest_absent_; }
 
  private:
   std::size_t count_ = 0;
@@ -36,7 +39,7 @@ class Clusters {
   std::vector<std::uint32_t> of_cases_;
   std::vector<double> class_count_, effective_count_;
   double effective_count_of_all_ = 0.0;
-  std::int64_t smallest_clusters_ = 0, smallest_cases_ = 0;
+  std::int64_t smallest_clusters_ = 0, smallest_cases_ = 0, smallest_present_ = 0, smallest_absent_ = 0;
 };
 
 /// How a mean score changes without a cluster (or case).
@@ -67,8 +70,9 @@ class ScoredRuns {
   /// Degrees of freedom of the jackknife variance: each class's share of it (by leaving out single cases) is worth its
   /// effective number of clusters, less one. Ranking scores near 1 hang on few clusters: for them no more than the
   /// number of normal influences with the same fourth moment, less one. Source: Satterthwaite 1946. Of several labels
-  /// per case, which classes share, the cases are not divided, and all scores are taken as ranking ones.
-  double degrees_of_freedom() const;
+  /// per case, which classes share, the cases are not divided, and all scores are taken as ranking ones. `known`:
+  /// jackknife(), if it was computed.
+  double degrees_of_freedom(const Jackknife* known = nullptr) const;
 
   /// How often resample number `resample` draws each cluster: as many draws as clusters. counts: (clusters).
   void draw(std::uint64_t seed, std::int64_t resample, std::span<double> counts) const;

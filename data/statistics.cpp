@@ -93,8 +93,7 @@ double score(Score score, const Metrics& m) {
 }
 
 double score(Score which, const Cases& cases) {
-  return score(which, compute_metrics(cases.probabilities, cases.labels, cases.classes,
-                                      cases.label_sets ? *cases.label_sets : LabelSets()));
+  return score(which, compute_metrics(cases.probabilities, cases.labels, cases.classes, cases.sets()));
 }
 
 std::vector<double> holm(std::span<const double> p) {

@@ -56,7 +56,11 @@ struct Cases {
   std::span<const std::int64_t> clusters;  // (n), any numbers, one per patient, say; empty: each case is its own
   std::int64_t classes = 0;
   const LabelSets* label_sets = nullptr;  // what the labels stand for; null: classes
-  bool is_multi_label() const { return label_sets && label_sets->is_multi_label(); }
+  bool is_multi_label() const { return sets().is_multi_label(); }
+  const LabelSets& sets() const {
+    static const LabelSets kClasses;
+    return label_sets ? *label_sets : kClasses;
+  }
 };
 
 /// As compute_metrics gives it; NaN where undefined. Errors: as compute_metrics.
@@ -70,8 +74,8 @@ struct Interval {
          high = 0.0;        // calibration_error is biased upwards; its interval is not, and may lie below the estimate
   std::string_view method;  // "Wilson", "BCa", …: the words of docs/statistics.md
   std::int64_t smallest_class = 0;  // cases of the rarest class that occurs; of several labels also those without one
-  /// A class that occurs has fewer than 10 cases (with clusters: is in fewer than 10 clusters), so the interval may
-  /// hold less often than it says.
+  /// A class that occurs has fewer than 10 cases (with clusters: is in fewer than 10 clusters), or of several labels
+  /// fewer lack it, so the interval may hold less often than it says.
   bool is_doubtful = false;
 };
 

@@ -60,22 +60,21 @@ void WeightedScore::take_labels(const Cases& cases) {
 }
 
 void WeightedScore::take_label_sets(const Cases& cases) {
-  check_cases(cases.probabilities, cases.labels, cases.classes, *cases.label_sets);
+  check_cases(cases.probabilities, cases.labels, cases.classes, cases.sets());
   const auto share = 1.0 / static_cast<double>(classes_);
   std::vector<std::uint8_t> holds;
   for (std::size_t i = 0; i < n_; ++i) {
-    double loss = 0.0, brier = 0.0;
+    double mean = 0.0;
     for (std::size_t c = 0; c < classes_; ++c) {
       const double p = cases.probabilities[i * classes_ + c];
-      const bool is_of = cases.label_sets->has(cases.labels[i], static_cast<std::int64_t>(c)), is_predicted = p > 0.5;
+      const bool is_of = cases.sets().has(cases.labels[i], static_cast<std::int64_t>(c)), is_predicted = p > 0.5;
       holds.push_back(is_of ? 1 : 0);
       cells_.push_back(static_cast<std::uint32_t>(4 * c + (is_of ? 2 : 0) + (is_predicted ? 1 : 0)));
-      loss += share * answer_loss(p, is_of);
-      brier += share * answer_brier(p, is_of);
+      if (score_ == Score::log_loss) mean += share * answer_loss(p, is_of);
+      if (score_ == Score::brier) mean += share * answer_brier(p, is_of);
       take_answer(std::max(p, 1.0 - p), is_of == is_predicted);
     }
-    if (score_ == Score::brier) values_.push_back(brier);
-    if (score_ == Score::log_loss) values_.push_back(loss);
+    if (score_ == Score::brier || score_ == Score::log_loss) values_.push_back(mean);
   }
   confusion_.resize(4 * classes_);
   for (std::size_t c = 0; c < classes_; ++c)

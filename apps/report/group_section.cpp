@@ -66,17 +66,17 @@ std::string score_table(const StudyReport& report, const ReportGroup& group) {
 }
 
 std::string learning_curves(const ReportGroup& group, const PageMaterial& material) {
-  std::string html =
+  std::string html = fmt::format(
       "<h3>Learning curves</h3>\n<p class=\"soft\">Line: mean over seeds (of those still training), band: lowest to "
-      "highest seed; strong: "
-      "validation (macro accuracy, loss), dashed: training.</p>\n<div class=\"panels\">\n";
+      "highest seed; strong: validation ({}, loss), dashed: training.</p>\n<div class=\"panels\">\n",
+      group.is_multi_label() ? "share of right answers" : "macro accuracy");
   const std::int64_t epochs = most_epochs(group);
   const auto panels = [&](const CurvePanel& panel) {
     const Axis y = curve_axis(group, panel);
     for (std::size_t i = 0; i < group.entries.size(); ++i)
       html += "<div>" + learning_curve_svg(group.entries[i], i, panel, y, epochs) + "</div>";
   };
-  panels(kAccuracyPanel);
+  panels(group.is_multi_label() ? kAnswersPanel : kAccuracyPanel);
   if (material.is_brief) return html + "</div>\n";
   html += "</div>\n";
   if (const Axis y = curve_axis(group, kLossPanel); is_cut(group, kLossPanel, y))
@@ -298,8 +298,9 @@ std::string picture(const ReportGroup& group, const ExampleSheet& sheet, const E
   for (const std::int32_t c : group.label_sets.classes_of(std::int32_t(e.label)))
     names.push_back(group.class_names[std::size_t(c)]);
   const std::string label = names.empty() ? "no class" : fmt::format("{}", fmt::join(names, ", "));
-  const std::string words = e.is_missed  ? fmt::format("{}; {} missed ({:.2f})", label, predicted, e.probability)
-                            : e.is_error ? fmt::format("{}, taken for {} ({:.2f})", label, predicted, e.probability)
+  const std::string words = e.is_missed     ? fmt::format("{}; {} missed ({:.2f})", label, predicted, e.probability)
+                            : e.is_error    ? fmt::format("{}, taken for {} ({:.2f})", label, predicted, e.probability)
+                            : names.empty() ? fmt::format("{}; no {} found ({:.2f})", label, predicted, e.probability)
                             : names.size() > 1 ? fmt::format("{}; {} found ({:.2f})", label, predicted, e.probability)
                                                : fmt::format("{} ({:.2f})", label, e.probability);
   return fmt::format(
@@ -316,9 +317,10 @@ std::string examples(const ReportGroup& group, const ExampleSheet& sheet) {
   std::string errors, hits;
   for (const ExamplePicture& p : sheet.pictures) (p.example.is_error ? errors : hits) += picture(group, sheet, p);
   html += fmt::format(
-      "<p class=\"soft\">{}, seed {}. Right of each image Grad-CAM: where the network found what speaks for its "
-      "answer; red most, as coarse as its last convolutions. It shows where, not why.</p>\n",
-      escaped_markup(sheet.strategy), sheet.seed);
+      "<p class=\"soft\">{}, seed {}. Right of each image Grad-CAM: where the network found what speaks for {}; red "
+      "most, as coarse as its last convolutions. It shows where, not why.</p>\n",
+      escaped_markup(sheet.strategy), sheet.seed,
+      group.is_multi_label() ? "the class that is named last" : "its answer");
   if (!errors.empty()) html += "<p><b>Errors it was surest of</b></p><div class=\"many\">" + errors + "</div>\n";
   if (!hits.empty()) html += "<p><b>Right answers, as sure as usual</b></p><div class=\"many\">" + hits + "</div>\n";
   return html;

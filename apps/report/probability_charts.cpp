@@ -27,7 +27,7 @@ OneVsRest one_vs_rest(const Cases& cases, std::int64_t positive) {
   OneVsRest out;
   for (std::size_t i = 0; i < cases.labels.size(); ++i) {
     out.scores.push_back(cases.probabilities[i * std::size_t(cases.classes) + std::size_t(positive)]);
-    out.is_positive.push_back(cases.label_sets->has(cases.labels[i], positive));
+    out.is_positive.push_back(cases.sets().has(cases.labels[i], positive));
   }
   return out;
 }

@@ -118,15 +118,20 @@ void add_image_caveats(const StudyReport& report, const ReportGroup& group, std:
                                                      : " Nothing is known of patients: images of one may be on both "
                                                        "sides of the split, and count as independent here."));
   std::vector<std::string> rare;
-  for (std::size_t c = 0; c < group.class_names.size(); ++c)
-    if (group.class_counts[c] < 10) rare.push_back(fmt::format("{} ({})", group.class_names[c], group.class_counts[c]));
+  for (std::size_t c = 0; c < group.class_names.size(); ++c) {
+    const std::int64_t with = group.class_counts[c], without = group.images() - with;
+    if (with < 10) rare.push_back(fmt::format("{} ({})", group.class_names[c], with));
+    if (group.is_multi_label() && without < 10)
+      rare.push_back(fmt::format("no {} ({})", group.class_names[c], without));
+  }
   const bool has_doubt = std::ranges::any_of(
       group.entries, [&](const ReportEntry& e) { return e.has_scores() && e.interval(report.score).is_doubtful; });
   if (!rare.empty() || has_doubt)
     notes.push_back(fmt::format(
         "{0}: {1}. Intervals on {0} may therefore be too narrow or too wide.", place,
         rare.empty()
-            ? std::string("a class has images of fewer than 10 patients or groups")
+            ? std::string(group.is_multi_label() ? "fewer than 10 patients or groups have a class, or lack it"
+                                                 : "a class has images of fewer than 10 patients or groups")
             : fmt::format(
                   "fewer than 10 test images of {}{}", listed(rare),
                   group.named_groups > 0 ? ", and other classes may have fewer than 10 patients or groups" : "")));

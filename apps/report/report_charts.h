@@ -30,6 +30,7 @@ struct CurvePanel {
   bool is_loss = false;
 };
 inline const CurvePanel kAccuracyPanel{"accuracy", &EpochReport::train_accuracy, &EpochReport::val_macro_accuracy};
+inline const CurvePanel kAnswersPanel{"accuracy", &EpochReport::train_accuracy, &EpochReport::val_accuracy};
 inline const CurvePanel kLossPanel{"loss", &EpochReport::train_loss, &EpochReport::val_loss, true};
 
 /// Of one strategy, over the epochs: the mean over its runs as a line, their extremes as a band, validation strong and
@@ -38,7 +39,7 @@ std::string learning_curve_svg(const ReportEntry& entry, std::size_t strategy, c
                                std::int64_t epochs);
 /// Of the loss not always as far as the values go: those of one strategy far above all others would make lines at the
 /// bottom of these. The axis ends at the largest that is not above both three times ln(classes), the loss of answers at
-/// random, and four times the median of what strategies end with.
+/// random (of several labels ln 2), and four times the median of what strategies end with.
 Axis curve_axis(const ReportGroup& group, const CurvePanel& panel);
 /// Whether values lie above the axis: lines end at its upper edge there, and a panel's heading says how far they go.
 bool is_cut(const ReportGroup& group, const CurvePanel& panel, const Axis& y);

@@ -3,6 +3,7 @@
 
 #include "apps/report/report_tables.h"
 #include "apps/report/report_words.h"
+#include "strategies/training/evaluation.h"
 
 namespace graft {
 namespace {
@@ -45,7 +46,10 @@ ordered_json entry_json(const StudyReport& report, const ReportGroup& group, con
     if (cell->state == CellState::finished) {
       one["lr"] = cell->lr, one["best_epoch"] = cell->best_epoch, one["epochs"] = cell->epochs;
       one["train_seconds"] = cell->train_seconds;
-      one["confusion"] = cell->test.confusion;
+      if (group.is_multi_label())
+        one["classes"] = classes_json(cell->test, group.class_names);
+      else
+        one["confusion"] = cell->test.confusion;
     }
     cells.push_back(std::move(one));
   }

@@ -152,8 +152,8 @@ std::string score_legend(const StudyReport& report) {
   return fmt::format(
       "<p class=\"soft\">With {:.4g} % intervals. Shades: distance from the best of the same data set. ★ best; ≈ not "
       "distinguishable from it: p ≥ {:.2g} after Holm's correction for all pairs of strategies on all data sets. ! "
-      "doubtful: a class has fewer than 10 independent cases.{}</p>\n",
-      100 * report.bootstrap.level, 1 - report.bootstrap.level,
+      "doubtful: {}.{}</p>\n",
+      100 * report.bootstrap.level, 1 - report.bootstrap.level, doubt_text(report),
       higher_is_better(report.score) ? "" : " Lower is better.");
 }
 

@@ -13,6 +13,8 @@
 namespace graft {
 namespace {
 
+std::string doubt_note(const StudyReport& report) { return "interval doubtful, since " + doubt_text(report); }
+
 std::string csv_number(double value) { return std::isfinite(value) ? fmt::format("{:.9g}", value) : std::string(); }
 const char* csv_bool(bool value) { return value ? "1" : "0"; }
 
@@ -24,8 +26,6 @@ std::vector<const ReportGroup*> groups_of(const StudyReport& report, const std::
 }
 
 bool is_tied(const ReportEntry& entry) { return entry.to_best && !entry.to_best->is_distinguishable; }
-
-constexpr const char* kDoubtful = "interval doubtful, since a class has fewer than 10 independent cases";
 
 bool has_doubtful(const StudyReport& report, const std::string& network) {
   return std::ranges::any_of(groups_of(report, network), [&](const ReportGroup* group) {
@@ -201,7 +201,7 @@ std::string report_text(const StudyReport& report) {
     text += "\n" + table_title(report, network.name) + "\n" + table.text();
   }
   const std::string marks = legend("\n", {has_star ? "* best" : "", has_tied ? "≈ not distinguishable from it" : "",
-                                          has_doubt ? fmt::format("! {}", kDoubtful) : "", seeds});
+                                          has_doubt ? fmt::format("! {}", doubt_note(report)) : "", seeds});
   if (!marks.empty()) text += marks + "\n";
   const std::vector<std::string> lines = missing(report);
   if (!lines.empty()) text += "\nmissing:\n";
@@ -255,7 +255,7 @@ std::string report_markdown(const StudyReport& report) {
       head += " " + markdown_escaped(group->dataset) + " |", rule += "---|";
     text += fmt::format("\n{}{}.\n\n{}\n{}\n", markdown_escaped(table_title(report, network.name)),
                         legend(": ", {has_best(report, network.name) ? "**best**, ≈ not distinguishable from it" : "",
-                                      has_doubtful(report, network.name) ? fmt::format("! {}", kDoubtful) : "",
+                                      has_doubtful(report, network.name) ? fmt::format("! {}", doubt_note(report)) : "",
                                       seeds_legend(report, network.name)}),
                         head, rule);
     for (const std::vector<std::string>& row : rows_of(report, network.name, [&](const Cell& cell) {
@@ -296,7 +296,7 @@ std::string report_latex(const StudyReport& report) {
         legend(
             "; ",
             {has_best(report, network.name) ? "bold: best of a data set, $\\dagger$: not distinguishable from it" : "",
-             has_doubtful(report, network.name) ? fmt::format("!: {}", kDoubtful) : "",
+             has_doubtful(report, network.name) ? fmt::format("!: {}", doubt_note(report)) : "",
              seeds_legend(report, network.name, ":")}),
         std::string(groups.size(), 'c'), head);
     for (const std::vector<std::string>& row : rows_of(report, network.name, [&](const Cell& cell) {

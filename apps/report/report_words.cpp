@@ -49,6 +49,12 @@ std::string heading_of(Score score) {
   return words;
 }
 
+std::string doubt_text(const StudyReport& report) {
+  return std::ranges::any_of(report.groups, &ReportGroup::is_multi_label)
+             ? "fewer than 10 independent cases are of a class, or of several labels lack it"
+             : "a class has fewer than 10 independent cases";
+}
+
 std::string number_text(double value) { return std::isfinite(value) ? fmt::format("{:.3f}", value) : "–"; }
 
 std::string signed_text(double value) { return std::isfinite(value) ? fmt::format("{:+.3f}", value) : "–"; }

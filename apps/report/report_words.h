@@ -16,6 +16,10 @@ std::string selection_words(const StudySpec& spec);
 /// "Macro accuracy" as a heading.
 std::string heading_of(Score score);
 
+/// When an interval is doubtful: "a class has fewer than 10 independent cases", or, with several labels per image
+/// anywhere, also when a class is hardly ever absent.
+std::string doubt_text(const StudyReport& report);
+
 /// Why an interval of the calibration error may lie beside the number.
 inline constexpr const char* kCalibrationNote =
     "The calibration error comes out too high with few images; its interval is corrected for that, and may lie wholly "

@@ -142,7 +142,10 @@ void check_tuning(const StudySpec& spec) {
 
 /// What decides which epochs and trials are best has no default that suits several labels per image as well as one.
 void check_monitor_is_set(const StudySpec& spec, const StudyDataset& dataset) {
-  if (std::ranges::any_of(spec.train, [](const auto& setting) { return setting.first == "train.monitor"; })) return;
+  const auto says_which = [](const auto& setting) {
+    return setting.first == "train.monitor" && setting.second != SettingValue(std::string(kAutoMonitor));
+  };
+  if (std::ranges::any_of(spec.train, says_which)) return;
   throw UsageError(
       fmt::format("study: {} has any number of labels per image, of which macro accuracy says little early on; write "
                   "monitor = \"auc\" or another score in [train], and score = \"auc\" in [study]",

@@ -50,21 +50,6 @@ std::vector<std::string> predicted_names(const Predictions& predictions, const s
   return names;
 }
 
-nlohmann::ordered_json classes_json(const EvaluationResult& m) {
-  auto classes = nlohmann::ordered_json::array();
-  for (std::size_t c = 0; c < m.of_classes.size(); ++c) {
-    const ClassScores& s = m.of_classes[c];
-    classes.push_back({{"name", m.class_names[c]},
-                       {"positives", s.positives},
-                       {"auc", s.auc},
-                       {"average_precision", s.average_precision},
-                       {"sensitivity", s.sensitivity},
-                       {"specificity", s.specificity},
-                       {"f1", s.f1}});
-  }
-  return classes;
-}
-
 nlohmann::ordered_json intervals_json(const EvaluationResult& m) {
   nlohmann::ordered_json all{{"level", 0.95}, {"groups", m.groups}};
   for (const auto& [score, i] : m.intervals)
@@ -146,6 +131,21 @@ std::string predictions_lines(const Predictions& predictions, const Dataset& dat
   return lines;
 }
 
+nlohmann::ordered_json classes_json(const Metrics& m, const std::vector<std::string>& class_names) {
+  auto classes = nlohmann::ordered_json::array();
+  for (std::size_t c = 0; c < m.of_classes.size(); ++c) {
+    const ClassScores& s = m.of_classes[c];
+    classes.push_back({{"name", class_names[c]},
+                       {"positives", s.positives},
+                       {"auc", s.auc},
+                       {"average_precision", s.average_precision},
+                       {"sensitivity", s.sensitivity},
+                       {"specificity", s.specificity},
+                       {"f1", s.f1}});
+  }
+  return classes;
+}
+
 std::string to_json(const EvaluationResult& m) {
   nlohmann::ordered_json j;  // NaN becomes null
   j["n"] = m.n;
@@ -164,7 +164,7 @@ std::string to_json(const EvaluationResult& m) {
   j["calibration_error"] = m.calibration_error;
   if (m.is_multi_label()) {
     j["subset_accuracy"] = m.subset_accuracy;
-    j["classes"] = classes_json(m);
+    j["classes"] = classes_json(m, m.class_names);
   }
   if (!m.intervals.empty()) j["intervals"] = intervals_json(m);
   return j.dump();

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <functional>
 #include <map>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -59,6 +60,9 @@ std::string predictions_header(const std::vector<std::string>& class_names, bool
 std::string predictions_lines(const Predictions& predictions, const Dataset& dataset,
                               const std::vector<std::string>& class_names,
                               const std::function<std::string(const Sample&)>& split_of);
+
+/// Of several labels per image [{"name":…, "positives":…, "auc":…, …}, …], a class each.
+nlohmann::ordered_json classes_json(const Metrics& metrics, const std::vector<std::string>& class_names);
 
 /// {"n":…, "loss":…, …} on one line, with "intervals" if there are any; NaN becomes null. Of several labels per image
 /// "classes" instead of "confusion".

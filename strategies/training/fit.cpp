@@ -27,6 +27,17 @@ OptimizerSpec optimizer_spec(const TrainSettings& s, const Context& context) {
           .loss_scaling = context.activation_type() == DType::f16 ? std::optional(LossScaling{}) : std::nullopt};
 }
 
+/// Errors: a network for other answers than the images need.
+const FitSpec& checked(const FitSpec& spec) {
+  const Network& network = spec.network;
+  if (network.info().is_multi_label != spec.dataset.is_multi_label())
+    throw Error("training: of network and images only one is for several labels per image");
+  if (network.num_classes() < std::ssize(spec.dataset.class_names()))
+    throw Error(fmt::format("training: a network of {} classes for images of {}", network.num_classes(),
+                            spec.dataset.class_names().size()));
+  return spec;
+}
+
 std::unique_ptr<Strategy> prepared(std::unique_ptr<Strategy> strategy, const FitSpec& spec) {
   strategy->prepare(spec.network, {spec.starting_network, std::uint64_t(spec.settings.seed)});
   return strategy;
@@ -72,7 +83,7 @@ std::vector<double> class_weights(const FitSpec& spec) {
 }  // namespace
 
 Fit::Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> strategy)
-    : spec_(spec),
+    : spec_(checked(spec)),
       monitor_(monitor_of(spec.settings.monitor, spec.dataset.is_multi_label())),
       clock_(spec.clock ? *spec.clock : own_clock_),
       ranks_(spec.ranks),
@@ -98,8 +109,6 @@ Fit::Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> 
              .settings = spec_.settings,
              .ranks = ranks_,
              .captures = ranks_.count() == 1 && resolved_graph(spec.settings, context_.backend()) == "on"}) {
-  if (spec.network.info().is_multi_label != spec.dataset.is_multi_label())
-    throw Error("training: of network and images only one is for several labels per image");
   context_.set_recomputes_norms(spec.settings.recompute == "norms");
 }
 

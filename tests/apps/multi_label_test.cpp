@@ -105,11 +105,14 @@ TEST(MultiLabel, StudiesCompareStrategiesOnIt) {
             << of_train;
         return graft({"study", "run", folder / "study.toml", "-o", folder / "study"});
       };
-  expect_error(study("", ""), 2, "has any number of labels per image, of which macro accuracy says little early on");
+  expect_error(study("", "monitor = \"auto\"\n"), 2,
+               "has any number of labels per image, of which macro accuracy says little early on");
   EXPECT_FALSE(fs::exists(folder / "study"));
-  const Outcome ran = study("score = \"auc\"\n", "monitor = \"auc\"\n");
+  const Outcome ran = study("folds = 2\nscore = \"auc\"\n", "monitor = \"auc\"\n");
   ASSERT_EQ(ran.exit_code, 0) << ran.err;
-  const std::string split = read_text(folder / "study/splits/list.csv");
+  const Outcome planned = graft({"study", "plan", folder / "study.toml"});
+  EXPECT_EQ(planned.exit_code, 0) << planned.err;
+  const std::string split = read_text(folder / "study/splits/list-fold-1.csv");
   EXPECT_EQ(split.substr(0, 25), "path,labels,split,group\n/");
   EXPECT_NE(split.find("|odd,"), std::string::npos);
 
@@ -119,6 +122,17 @@ TEST(MultiLabel, StudiesCompareStrategiesOnIt) {
   for (const char* part : {"Each class by itself", "Recall of each class", "Means over classes and seeds"})
     EXPECT_NE(page.find(part), std::string::npos) << part;
   EXPECT_EQ(page.find("<h3>Confusion"), std::string::npos);
+  EXPECT_NE(page.find("48 test images"), std::string::npos) << "those of both folds";
+  const json report = json::parse(read_text(folder / "study/report.json"));
+  const json& group = report.at("results").at(0);
+  EXPECT_EQ(group.at("test_images"), 48);
+  std::int64_t odd = 0;
+  for (std::size_t c = 0; c < group.at("class_names").size(); ++c)
+    if (group.at("class_names")[c] == "odd") odd = group.at("class_counts")[c];
+  EXPECT_EQ(odd, 24);
+  const json& cell = group.at("strategies")[0].at("cells")[0];
+  EXPECT_EQ(cell.at("classes").size(), 7U);
+  EXPECT_FALSE(cell.contains("confusion"));
 }
 
 }  // namespace

@@ -241,8 +241,33 @@ TEST(Intervals, OfSeveralLabelsCountTheRarestClassAndItsAbsence) {
     for (const int c : {0, 1}) perfect.push_back(sets.has(label, c) ? 0.9 : 0.1);
   EXPECT_DOUBLE_EQ(interval(Score::auc, {perfect, labels, {}, 2, &sets}, {}).low, wilson_interval(6, 6, 0.95).low);
 
-  const std::vector<Cases> mixed{cases, {p, std::vector<std::int32_t>(40, 0), {}, 2}};
-  error_of([&] { mean_interval(Score::auc, mixed, {}); });
+  const std::vector<std::int32_t> first(40, 0);  // a label of either kind
+  const std::vector<Cases> mixed{{p, first, {}, 2, &sets}, {p, first, {}, 2}};
+  testing::expect_names(error_of([&] { mean_interval(Score::auc, mixed, {}); }), {"runs on different cases"});
+}
+
+/// Rare classes before any probability passes 0.5: no case makes a difference, but others would.
+TEST(Intervals, OfAnswersThatAreAllNoHaveAWidth) {
+  LabelNumbers numbers;
+  std::vector<std::int32_t> labels;
+  for (int i = 0; i < 400; ++i) labels.push_back(numbers.label_of(i < 20 ? std::vector{0} : std::vector{1}));
+  const LabelSets sets = numbers.sets();
+  const std::vector<double> p(800, 0.25);
+  const Cases cases{p, labels, {}, 2, &sets};
+  const auto expect = [&](Score score, double estimate, std::int64_t trials) {
+    SCOPED_TRACE(std::string(name(score)));
+    const Interval found = interval(score, cases, {});
+    const Interval wilson = wilson_interval(estimate * double(trials), double(trials), 0.95);
+    EXPECT_DOUBLE_EQ(found.estimate, estimate);
+    EXPECT_NEAR(found.low, wilson.low, 1e-12);
+    EXPECT_NEAR(found.high, wilson.high, 1e-12);
+    EXPECT_EQ(found.method, "Wilson, rarest class");
+  };
+  expect(Score::sensitivity, 0.0, 20);  // images of the rarest class
+  expect(Score::macro_f1, 0.0, 20);
+  expect(Score::specificity, 1.0, 20);  // and 20 lack the other
+  expect(Score::macro_accuracy, 0.5, 20);
+  expect(Score::kappa, 0.0, 20);
 }
 
 /// A small share of what bench/coverage.cpp does; docs/statistics-coverage.md is the whole.

@@ -133,6 +133,8 @@ TEST(MedMnist, RowsOfLabels) {
   const auto test = of("test", std::string("\1\1\0", 3), "(1, 3)");
   const Dataset data = Dataset::open({.path = write_zip(folder / "m.npz", joined(train, test)), .val_fraction = 0});
   EXPECT_TRUE(data.is_multi_label());
+  EXPECT_TRUE(has_several_labels(folder / "m.npz"));
+  EXPECT_FALSE(has_several_labels(write_zip(folder / "single.npz", medmnist("train", {0, 1}, false))));
   EXPECT_EQ(data.class_names(), (std::vector<std::string>{"0", "1", "2"}));
   EXPECT_EQ(data.counts(Split::train), (std::vector<std::int64_t>{2, 1, 1}));
   EXPECT_EQ(data.counts(Split::test), (std::vector<std::int64_t>{1, 1, 0}));

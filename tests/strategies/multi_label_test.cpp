@@ -124,8 +124,10 @@ TEST(MultiLabelTraining, BatchesOfAnUpdateWeighByTheirImages) {
   TrainSettings parts = s;
   parts.output = (folder / "parts").string(), parts.batch = 4, parts.accumulate = 3;
   testing::run(parts, DeviceKind::reference);
-  const auto losses = [&](const TrainSettings& of) { return column(csv(of.output + "/predictions.csv"), "p_red"); };
-  const std::vector<double> a = losses(s), b = losses(parts);
+  const auto probabilities = [&](const TrainSettings& of) {
+    return column(csv(of.output + "/predictions.csv"), "p_red");
+  };
+  const std::vector<double> a = probabilities(s), b = probabilities(parts);
   for (std::size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-8) << i;  // nine digits in the file
 }
 
@@ -145,7 +147,7 @@ TEST(MultiLabelTraining, GoesOnAfterAnInterruptionToTheSameBits) {
   EXPECT_EQ(read_text(s.output + "/predictions.csv"), read_text(cut.output + "/predictions.csv"));
 }
 
-TEST(MultiLabelTraining, IsEvaluatedOnSomeOfItsClassesInAnotherOrder) {
+TEST(MultiLabelTraining, IsEvaluatedOnSomeOfItsClasses) {
   const TemporaryFolder folder;
   TrainSettings s = short_run(folder / "run");
   s.data = draw_coloured(folder), s.max_steps = 2;

@@ -70,7 +70,8 @@ LabelSets label_sets_of_bits(std::size_t classes) {
   return LabelSets(std::move(sets));
 }
 
-/// A logit for each class, above or below 0 as it holds or not; the last class is the easiest.
+/// A logit for each class: how much more likely what the model sees is where the class holds, and how frequent the
+/// class is. The last class is the easiest.
 SimulatedCases simulate_label_sets(const CaseDesign& design, const std::vector<SimulatedModel>& models,
                                    std::uint64_t seed, std::uint64_t index) {
   const auto classes = static_cast<std::size_t>(design.classes);
@@ -99,11 +100,13 @@ SimulatedCases simulate_label_sets(const CaseDesign& design, const std::vector<S
     for (std::size_t c = 0; c < classes; ++c) {
       const double of_case =
           design.is_clustered ? std::sqrt(0.4) * of_cluster[c] + std::sqrt(0.6) * normal() : of_cluster[c];
-      const double distance = base * (0.75 + 0.5 * static_cast<double>(c) / static_cast<double>(classes - 1));
+      const double distance =
+          base * (0.75 + 0.5 * static_cast<double>(c) / static_cast<double>(std::max<std::size_t>(1, classes - 1)));
       const double sign = (label >> c & 1) != 0 ? 1.0 : -1.0;
       for (std::size_t m = 0; m < models.size(); ++m) {
         const double noise = std::sqrt(0.7) * of_case + std::sqrt(0.3) * normal();
-        const double logit = models[m].overconfidence * 2.0 * distance * (noise + sign * models[m].skill * distance);
+        const double evidence = 2.0 * distance * (noise + sign * models[m].skill * distance);
+        const double logit = models[m].overconfidence * (evidence + std::log(shares[c] / (1.0 - shares[c])));
         result.probabilities[m].push_back(1.0 / (1.0 + std::exp(-logit)));
       }
     }
