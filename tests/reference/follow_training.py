@@ -2,6 +2,7 @@
 """Follows `graft train` step by step with PyTorch, from the same model file and the same image files.
 
     tests/reference/follow_training.py --graft build/ci/bin/graft --model resnet50.h5 --data FOLDER [--count 32] [--only adam]
+        [--multi-label]
 
 FOLDER has a manifest.csv (path,label,split,...). A CSV of `count` training images is written as PNG with the classes
 mixed (JPEG decoders differ by a level or two; PNG does not), and graft is run on it with --no-shuffle --augment none
@@ -10,6 +11,8 @@ mixed (JPEG decoders differ by a level or two; PNG does not), and graft is run o
   on the CPU, 224 px: the first loss within 1e-4, the next two within three times PyTorch float32's own distance from
   float64. One run's distance is luck (Adam turns a gradient's rounded sign into a whole step), so it is the largest of
   four: two memory formats, with one thread and with two.
+With --multi-label every third image has a second label and every fifth none, and the loss is binary cross-entropy with
+balanced positive weights.
 Needs torch, torchvision, h5py, Pillow. Exits non-zero if anything is off.
 """
 import argparse
@@ -41,7 +44,7 @@ def check(name, value, limit):
         failures.append(name)
 
 
-def write_images(folder, data, count):
+def write_images(folder, data, count, multi_label):
     """The first training images of each class in turn, as PNG, and their CSV (a few more serve as validation)."""
     by_class = {}
     with open(os.path.join(data, "manifest.csv")) as f:
@@ -54,11 +57,27 @@ def write_images(folder, data, count):
         label = classes[i % len(classes)]
         name = f"{i:04d}.png"
         Image.open(os.path.join(data, by_class[label][i // len(classes)])).convert("RGB").save(os.path.join(folder, name))
+        if multi_label:
+            label = "" if i % 5 == 4 else label + "|third" if i % 3 == 2 else label
         rows.append([name, label, "train" if i < count else "val"])
     path = os.path.join(folder, "images.csv")
     with open(path, "w", newline="") as f:
-        csv.writer(f).writerows([["path", "label", "split"]] + rows)
+        csv.writer(f).writerows([["path", "labels" if multi_label else "label", "split"]] + rows)
+    if multi_label:
+        classes = sorted(classes + ["third"])
     return path, [r for r in rows if r[2] == "train"], classes
+
+
+def loss_of(rows, classes, multi_label):
+    """A function of a batch's logits and its rows."""
+    if not multi_label:
+        return lambda logits, part: torch.nn.functional.cross_entropy(
+            logits, torch.tensor([classes.index(r[1]) for r in part]))
+    hot = lambda part: torch.tensor([[float(c in r[1].split("|")) for c in classes] for r in part], dtype=torch.float64)
+    with_class = hot(rows).sum(0)
+    positive = (len(rows) - with_class) / with_class
+    return lambda logits, part: torch.nn.functional.binary_cross_entropy_with_logits(
+        logits, hot(part).to(logits.dtype), pos_weight=positive.to(logits.dtype))
 
 
 class Model:
@@ -99,16 +118,16 @@ class Model:
         return (x / float(a["input_scale"]) - shape(a["mean"])) / shape(a["std"])
 
 
-def follow(model, rows, classes, folder, batch, make_optimizer, dtype, steps, memory_format=torch.contiguous_format):
+def follow(model, rows, loss_function, folder, batch, make_optimizer, dtype, steps,
+           memory_format=torch.contiguous_format):
     net = model.network(dtype).to(memory_format=memory_format)
     optimizer = make_optimizer(net.parameters())
     losses = []
     for step in range(steps):
         part = rows[step * batch:(step + 1) * batch]
         x = torch.stack([model.image(os.path.join(folder, r[0])) for r in part]).to(dtype, memory_format=memory_format)
-        y = torch.tensor([classes.index(r[1]) for r in part])
         optimizer.zero_grad(set_to_none=True)
-        loss = torch.nn.functional.cross_entropy(net(x), y)
+        loss = loss_function(net(x), part)
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -143,21 +162,25 @@ def main():
     parser.add_argument("--data", required=True)
     parser.add_argument("--count", type=int, default=32)
     parser.add_argument("--only", choices=OPTIMIZERS)
+    parser.add_argument("--multi-label", action="store_true")
     a = parser.parse_args()
     torch.set_num_threads(2)
     batch = a.count // STEPS
     with tempfile.TemporaryDirectory() as folder:
-        images, rows, classes = write_images(folder, a.data, a.count)
+        images, rows, classes = write_images(folder, a.data, a.count, a.multi_label)
+        loss_function = loss_of(rows, classes, a.multi_label)
         for name, (flags, make_optimizer) in OPTIMIZERS.items():
             if a.only not in (None, name):
                 continue
             run = os.path.join(folder, "run")
+            if a.multi_label:
+                flags = flags + ["--class-weights", "balanced"]
             print(f"{name}, reference device, 64 px, batch {batch}, {len(classes)} classes", flush=True)
             graft_run(a, images, 64, "reference", batch, flags, run, 0)
             start = Model(os.path.join(run, "last.h5"))
             losses = graft_run(a, images, 64, "reference", batch, flags, run, STEPS)
             end = Model(os.path.join(run, "last.h5"))
-            truth, net = follow(start, rows, classes, folder, batch, make_optimizer, torch.float64, STEPS)
+            truth, net = follow(start, rows, loss_function, folder, batch, make_optimizer, torch.float64, STEPS)
             for step, (ours, theirs) in enumerate(zip(losses, truth)):
                 check(f"loss of step {step + 1} ({theirs:.6f}), relative", abs(ours - theirs) / abs(theirs), 1e-6)
             worst, where = 0.0, ""
@@ -174,8 +197,8 @@ def main():
             graft_run(a, images, 224, "cpu", batch, flags, run, 0)
             start = Model(os.path.join(run, "last.h5"))
             losses = graft_run(a, images, 224, "cpu", batch, flags, run, 3)
-            exact, _ = follow(start, rows, classes, folder, batch, make_optimizer, torch.float64, 3)
-            single = float32_losses(start, rows, classes, folder, batch, make_optimizer, 3)
+            exact, _ = follow(start, rows, loss_function, folder, batch, make_optimizer, torch.float64, 3)
+            single = float32_losses(start, rows, loss_function, folder, batch, make_optimizer, 3)
             check("first loss, relative", abs(losses[0] - exact[0]) / abs(exact[0]), 1e-4)
             for step in (1, 2):
                 distances = [abs(run[step] - exact[step]) for run in single]
