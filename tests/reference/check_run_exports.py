@@ -48,7 +48,8 @@ def medmnist(graft, data, folder):
         scores = np.loadtxt(file, delimiter=",")
         assert (scores[:, 0] == np.arange(len(scores))).all()
         labels = arrays[f"{split}_labels"]
-        task = "binary-class" if labels.max() == 1 else "multi-class"
+        task = ("multi-label, binary-class" if labels.shape[1] > 1 else
+                "binary-class" if labels.max() == 1 else "multi-class")
         auc, acc = getAUC(labels, scores[:, 1:], task), getACC(labels, scores[:, 1:], task)
         assert f"[AUC]{auc:.3f}_[ACC]{acc:.3f}@{folder.name}.csv" in file.name, (file.name, auc, acc)
         print(file.name)
