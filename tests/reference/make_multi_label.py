@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/reference/data/multi_label.json: of several labels per image the loss by PyTorch in float64 and the scores
-by scikit-learn. Needs torch, numpy and scikit-learn.
+"""Writes tests/reference/data/multi_label.json: of several labels per image the loss by PyTorch in float64 and the
+scores by scikit-learn. Needs torch, numpy and scikit-learn.
 
     python3 tests/reference/make_multi_label.py
 """

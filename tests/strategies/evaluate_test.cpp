@@ -99,7 +99,8 @@ TEST_F(Evaluate, IntervalsAreOfImagesOrOfGroups) {
   EXPECT_TRUE(evaluated(run_directory(), images()).result.intervals.empty());
   const EvaluationResult by_itself = with_intervals(images());
   ASSERT_EQ(by_itself.intervals.size(), std::size(kScores));
-  const Interval expected = wilson_interval(by_itself.accuracy * 40, 40, 0.95), found = by_itself.intervals.at(Score::accuracy);
+  const Interval expected = wilson_interval(by_itself.accuracy * 40, 40, 0.95),
+                 found = by_itself.intervals.at(Score::accuracy);
   EXPECT_DOUBLE_EQ(found.low, expected.low);
   EXPECT_DOUBLE_EQ(found.high, expected.high);
   EXPECT_EQ(by_itself.groups, 0);

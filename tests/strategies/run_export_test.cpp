@@ -61,8 +61,8 @@ TEST(RunExports, MedMnistsScoresOfSeveralLabels) {
                    std::string_view("path,split,labels,predicted,p_0,p_1\ntest/1,test,,1,0.25,0.75\n"
                                     "test/0,test,0|1,0,0.75,0.5\ntest/2,test,1,1,0.5,0.875\n"));
   const std::vector<fs::path> files = export_medmnist(folder / "run", folder / "scores");
-  // Class 0: every pair in order and every answer right. Class 1: 0.5 is below the 0.75 of the image without it, and not
-  // above the threshold.
+  // Class 0: every pair in order and every answer right. Class 1: 0.5 is below the 0.75 of the image without it, and
+  // not above the threshold.
   ASSERT_EQ(files.size(), 1u);
   EXPECT_EQ(files[0].filename(), "breastmnist_64_test_[AUC]0.750_[ACC]0.667@run.csv");
   EXPECT_EQ(read_text(files[0]), "0,0.75,0.5\n1,0.25,0.75\n2,0.5,0.875\n");
