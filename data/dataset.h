@@ -22,7 +22,7 @@ inline constexpr std::array<Split, 3> kSplits{Split::train, Split::val, Split::t
 std::string_view to_string(Split split);
 
 struct Sample {
-  std::string path;  // relative to the folder or the CSV, as listed; "train/17" in an .npz
+  std::string path;        // relative to the folder or the CSV, as listed; "train/17" in an .npz
   std::int32_t label = 0;  // the class; in a multi-label set a number in label_sets()
   Split split = Split::train;
   std::string group;  // images that must stay together (a patient); empty: a group of its own

@@ -17,7 +17,7 @@ struct CellPredictions {
   std::vector<std::string> paths, groups;  // a group without a name is empty: a group of its own
   std::vector<std::int32_t> labels;        // of label_sets, which index class_names
   LabelSets label_sets;
-  std::vector<double> probabilities;       // (n, classes), nine significant digits
+  std::vector<double> probabilities;  // (n, classes), nine significant digits
 };
 
 enum class CellState {

@@ -15,7 +15,7 @@ struct StudySplit {
   LabelSets label_sets;
   std::vector<Sample> samples;  // of a folder or CSV with absolute paths
   std::vector<BadImage> skipped;
-  LeakageReport leaks;  // before a subset was taken
+  LeakageReport leaks;                  // before a subset was taken
   std::optional<DarkImages> dark = {};  // seen without a window
   std::int64_t count(Split split) const;
 };
