@@ -60,17 +60,19 @@ std::string json_text(const PredictResult& result, const PredictOptions& options
   return all.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
 
-/// One line per image and class: path,rank,index,label,probability[,logit].
+/// One line per image and class: path,rank,index,label,probability[,logit][,predicted].
 std::string csv_text(const PredictResult& result, const PredictOptions& options) {
-  std::string text =
-      options.shows_logits ? "path,rank,index,label,probability,logit\n" : "path,rank,index,label,probability\n";
+  std::string text = fmt::format("path,rank,index,label,probability{}{}\n", options.shows_logits ? ",logit" : "",
+                                 result.is_multi_label ? ",predicted" : "");
   for (const Prediction& prediction : result.images) {
     int rank = 0;
     for (std::int64_t index : shown(result, prediction, options)) {
       const auto i = static_cast<std::size_t>(index);
       text += fmt::format("{},{},{},{},{:.9g}", csv_field(prediction.path), ++rank, index,
                           csv_field(label_of(result, index)), prediction.probabilities[i]);
-      text += options.shows_logits ? fmt::format(",{:.9g}\n", prediction.logits[i]) : "\n";
+      if (options.shows_logits) text += fmt::format(",{:.9g}", prediction.logits[i]);
+      if (result.is_multi_label) text += is_yes(result, prediction, index) ? ",1" : ",0";
+      text += "\n";
     }
   }
   return text;

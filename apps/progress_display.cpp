@@ -46,8 +46,9 @@ std::string epoch_text(const EpochReport& r) {
                   r.epochs, r.lr, loss_text(r.train_loss), r.train_accuracy);
   if (r.penalty != 0) line += fmt::format("  penalty {:.4g}", r.penalty);
   if (r.has_validation()) {
-    line += fmt::format("  val loss {} macro acc {:.3f}", loss_text(r.val_loss), r.val_macro_accuracy);
-    if (r.monitor && !is_shown(*r.monitor)) line += fmt::format(" {} {:.3f}", r.monitor->words, r.*r.monitor->score);
+    const auto score = [](double value) { return std::isnan(value) ? std::string("-") : fmt::format("{:.3f}", value); };
+    line += fmt::format("  val loss {} macro acc {}", loss_text(r.val_loss), score(r.val_macro_accuracy));
+    if (r.monitor && !is_shown(*r.monitor)) line += fmt::format(" {} {}", r.monitor->words, score(r.*r.monitor->score));
   }
   line += fmt::format("  {:.1f} s  {:.0f} images/s", r.seconds, r.images_per_second);
   return line + (r.is_best ? "  best" : "");

@@ -180,6 +180,14 @@ Dataset Dataset::open(const DatasetSpec& spec) {
   if (once)  // test images are loaded last of all: until then their place is others'
     for (std::size_t i = 0; i < data.samples_.size(); ++i)
       if (data.samples_[i].split == Split::test) once->forget(data.source_index_[i]);
+  if (data.is_multi_label()) {
+    const auto train = std::ssize(data.indices(Split::train));
+    const std::vector<std::int64_t> counts = data.counts(Split::train);
+    for (std::size_t c = 0; c < counts.size(); ++c)
+      if (train > 0 && counts[c] == train)
+        data.notes_.push_back(
+            fmt::format("every training image is of class '{}': nothing shows what lacks it", data.class_names_[c]));
+  }
   if (const std::string obstacle = data.training_obstacle(); spec.for_training && !obstacle.empty())
     throw Error(fmt::format("{}: {}", data.root_.string(), obstacle));
   return data;

@@ -226,7 +226,9 @@ Interval mean_interval(Score score, std::span<const Cases> cases, const Bootstra
     set_bounds(result, bootstrap_t_bounds(runs, spec), "bootstrap-t");
   } else if (score == Score::calibration_error) {
     set_bounds(result, calibration_error_bounds(runs, spec), "inverted bootstrap");
-  } else if (is_flat(runs, score) && result.estimate < 1.0 && fewest_clusters(runs, score) > 0) {
+  } else if (is_flat(runs, score) && fewest_clusters(runs, score) == 0) {  // F1 of classes that no case has
+    set_bounds(result, {kUndefinedScore, kUndefinedScore}, "undefined");
+  } else if (is_flat(runs, score) && result.estimate < 1.0) {
     const auto trials = static_cast<double>(fewest_clusters(runs, score));
     set_bounds(result, wilson_bounds(std::max(0.0, result.estimate), trials, upper_z(spec.level)),
                "Wilson, rarest class");

@@ -67,7 +67,11 @@ NpzLabels read_labels(const fs::path& file, const std::string& key, std::int64_t
     throw Error(
         fmt::format("{}:{}: expected one label, or a row of them, for each of {} images", file.string(), key, images));
   }
-  return {shape.size() == 2 ? shape[1] : 1, labels.integers()};
+  try {
+    return {shape.size() == 2 ? shape[1] : 1, labels.integers()};
+  } catch (const Error& error) {
+    throw Error(fmt::format("{}:{}: {}", file.string(), key, error.what()));
+  }
 }
 
 /// The classes are the columns. Errors: other numbers than 0 and 1.

@@ -178,6 +178,16 @@ std::vector<std::string> sorted_labels(const std::set<std::string>& labels) {
   return names;
 }
 
+/// Where every image has at most one label, and one has a comma or a semicolon in it.
+void note_other_separators(const std::vector<std::vector<std::string>>& names, Listing& listing) {
+  if (std::ranges::any_of(names, [](const auto& of_row) { return of_row.size() > 1; })) return;
+  const auto found = std::ranges::find_if(
+      listing.class_names, [](const std::string& name) { return name.find_first_of(",;") != std::string::npos; });
+  if (found != listing.class_names.end())
+    listing.notes.push_back(
+        fmt::format("'{}' is taken for one label: labels are separated by {}", *found, LabelSets::kSeparator));
+}
+
 /// The label of each row, and the classes behind them. Errors: an empty label in a column `label`, or within `labels`.
 std::vector<std::int32_t> take_labels(const CsvTable& table, const std::string& file, std::size_t column,
                                       bool is_multi_label, Listing& listing) {
@@ -209,6 +219,7 @@ std::vector<std::int32_t> take_labels(const CsvTable& table, const std::string& 
   }
   if (!is_multi_label) return labels;
   listing.label_sets = numbers.sets();
+  note_other_separators(names, listing);
   if (listing.class_names.size() > 1 &&
       std::ranges::all_of(names, [](const auto& of_row) { return of_row.size() == 1; }))
     listing.notes.push_back(
@@ -276,8 +287,8 @@ Listing list_csv(const fs::path& file, const std::optional<IntensityWindow>& win
     const auto at = table.column(column);
     if (!at)
       throw Error(fmt::format(
-          "{}: no column '{}'; expected a header path,label[,split][,group], or labels for several per image", name,
-          column));
+          "{}: no column '{}' among {}; expected a header path,label[,split][,group], or labels for several per image",
+          name, column, fmt::join(table.header, ", ")));
     return *at;
   };
   const std::size_t path_at = require("path");

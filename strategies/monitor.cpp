@@ -19,14 +19,21 @@ constexpr Monitor kMonitors[] = {{"macro_accuracy", "macro accuracy", &EpochRepo
                                  {"average_precision", "average precision", &EpochReport::val_average_precision},
                                  {"loss", "loss", &EpochReport::val_loss, true}};
 
-void check_some_class_varies(const Monitor& monitor, const Dataset& dataset) {
+/// Of several labels per image: what a score is not defined without.
+void check_defined_for_labels(const Monitor& monitor, const Dataset& dataset) {
   const auto images = std::ssize(dataset.indices(Split::val));
-  const std::vector<std::int64_t> counts = dataset.counts(Split::val);
-  if (images > 0 && std::ranges::all_of(counts, [&](std::int64_t n) { return n == 0 || n == images; }))
-    throw Error(
-        fmt::format("train.monitor: of each class either all validation images or none have it, for which {} is not "
-                    "defined; give other images, or --monitor loss",
-                    monitor.words));
+  if (images == 0) return;
+  const auto is_any = [&](const auto& is_enough) { return std::ranges::any_of(dataset.counts(Split::val), is_enough); };
+  const auto refuse = [&](const char* what) {
+    throw Error(fmt::format("train.monitor: {}, for which {} is not defined; give other images, or --monitor loss",
+                            what, monitor.words));
+  };
+  const bool needs_both = monitor.name == "auc" || monitor.name == "kappa" || monitor.name == "macro_accuracy";
+  if (needs_both && !is_any([&](std::int64_t n) { return n > 0 && n < images; }))
+    refuse("of each class either all validation images or none have it");
+  if ((monitor.name == "average_precision" || monitor.name == "macro_f1") &&
+      !is_any([](std::int64_t n) { return n > 0; }))
+    refuse("no validation image has a label");
 }
 
 }  // namespace
@@ -64,8 +71,8 @@ double best_score(const Monitor& monitor, std::span<const EpochReport> epochs) {
 }
 
 void check_monitor(const Monitor& monitor, const Dataset& dataset) {
+  if (dataset.is_multi_label()) return check_defined_for_labels(monitor, dataset);
   if (monitor.name != "auc" && monitor.name != "kappa") return;
-  if (dataset.is_multi_label()) return check_some_class_varies(monitor, dataset);
   std::set<std::int32_t> classes;
   for (const std::int64_t i : dataset.indices(Split::val)) classes.insert(dataset.samples()[std::size_t(i)].label);
   if (classes.size() == 1)

@@ -35,7 +35,8 @@ bool is_better(const Monitor& monitor, double score, double best);
 double best_score(const Monitor& monitor, std::span<const EpochReport> epochs);
 
 /// Errors: validation images of one class alone, for which the score is not defined; of several labels, classes each of
-/// which all of them or none have. Without any images there is nothing to monitor, which is no error.
+/// which all of them or none have, or no label at all. Without any images there is nothing to monitor, which is no
+/// error.
 void check_monitor(const Monitor& monitor, const Dataset& dataset);
 
 }  // namespace graft

@@ -122,7 +122,7 @@ void add_image_caveats(const StudyReport& report, const ReportGroup& group, std:
     const std::int64_t with = group.class_counts[c], without = group.images() - with;
     if (with < 10) rare.push_back(fmt::format("{} ({})", group.class_names[c], with));
     if (group.is_multi_label() && without < 10)
-      rare.push_back(fmt::format("no {} ({})", group.class_names[c], without));
+      rare.push_back(fmt::format("without {} ({})", group.class_names[c], without));
   }
   const bool has_doubt = std::ranges::any_of(
       group.entries, [&](const ReportEntry& e) { return e.has_scores() && e.interval(report.score).is_doubtful; });

@@ -49,7 +49,7 @@ void check_same_task(const ModelInfo& info, const Dataset& dataset) {
           ? "evaluate: the model gives any number of classes per image, the data has one; give a CSV with a column "
             "labels, or an .npz with rows of 0 and 1"
           : "evaluate: the data has any number of labels per image, the model gives one class; evaluate a model "
-            "trained on such data");
+            "trained on such data (weights of one without metadata are imported with --multi-label)");
 }
 
 using SplitNames = std::map<std::string, std::string>;  // by path

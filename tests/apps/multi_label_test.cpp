@@ -67,6 +67,8 @@ TEST(MultiLabel, ReachesEveryVerb) {
   for (const auto& [name, probability] : expected)
     if (probability > 0.5) answers.push_back(name);
   EXPECT_EQ(logits.at("predicted").size(), answers.size());
+  const std::string table = graft({"predict", run, image, "--top", "7", "--csv", "--quiet"}).out;
+  EXPECT_EQ(table.substr(0, table.find('\n')), "path,rank,index,label,probability,predicted");
   const std::string plain = graft({"predict", run, image, "--top", "1"}).out;
   EXPECT_EQ(std::size_t(std::ranges::count(plain, '*')), answers.size()) << plain;
   const json explained =

@@ -66,6 +66,9 @@ TEST(MultiLabel, CsvWithAColumnOfLabels) {
   EXPECT_TRUE(has_several_labels(folder.write("a.csv", "path,labels\n")));
   EXPECT_FALSE(has_several_labels(folder.write("b.csv", "path,label\n")));
   expect_names(refusal("path,finding\n1.png,a\n"), {"'label'", "labels for several"});
+  const Dataset semicolons = open_csv(folder, "path,labels\n1.png,a;b\n2.png,\n");
+  ASSERT_EQ(semicolons.notes().size(), 1U);
+  expect_names(semicolons.notes()[0], {"'a;b' is taken for one label", "separated by |"});
   const Dataset single = open_csv(folder, "path,labels,split\n1.png,a,train\n2.png,b,train\n");
   ASSERT_EQ(single.notes().size(), 1U);
   expect_names(single.notes()[0], {"every image has one label", "named label"});

@@ -190,6 +190,14 @@ TEST(MultiLabelTraining, RefusesWhatDoesNotFit) {
       folder.write("flat.csv", "path,labels,split\n0.png,a,train\n2.png,b,train\n3.png,a|b,train\n4.png,b,val\n");
   EXPECT_TRUE(contains(error_of([&] { testing::run(flat); }), "for which AUC is not defined"));
   EXPECT_FALSE(std::filesystem::exists(flat.output));
+  flat.monitor = "macro_accuracy";
+  EXPECT_TRUE(contains(error_of([&] { testing::run(flat); }), "for which macro accuracy is not defined"));
+  TrainSettings none = flat;
+  none.data = folder.write("none.csv", "path,labels,split\n0.png,a,train\n2.png,b,train\n4.png,,val\n");
+  for (const char* monitor : {"average_precision", "macro_f1"}) {
+    none.monitor = monitor;
+    EXPECT_TRUE(contains(error_of([&] { testing::run(none); }), "no validation image has a label")) << monitor;
+  }
   flat.class_weights = "balanced", flat.monitor = "loss";
   testing::run(flat);
   EXPECT_TRUE(summary_of(flat).at("val").at("auc").is_null());
