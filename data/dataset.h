@@ -81,10 +81,10 @@ class Dataset {
   ///   a MedMNIST .npz, whose labels are one number per image or a row of 0 and 1.
   /// Held-out images are chosen per class (stratified) by the seed; a group is never torn apart, nor are images that
   /// are copies of each other, and no class loses its last training image. Of several labels each counts, and images
-  /// without any are a class of their own in that. What a source's own splits share is not
-  /// judged here: find_leaks() tells. Classes: folder names in byte order; CSV labels the same, or by value if all are
-  /// integers. Errors: missing or empty source, an empty or single class, a class that training never sees, a class
-  /// name that is not UTF-8, a set among the class folders, an unknown column value, unreadable images (all listed).
+  /// without any are a class of their own in that. What a source's own splits share is not judged here: find_leaks()
+  /// tells. Classes: folder names in byte order; CSV labels the same, or by value if all are integers. Errors: missing
+  /// or empty source, an empty or single class, a class that training never sees, a class name that is not UTF-8, a
+  /// set among the class folders, an unknown column value, unreadable images (all listed).
   static Dataset open(const DatasetSpec& spec);
 
   /// `count` training samples, of `classes` classes in turn, that have no pixels: for batches made up elsewhere.

@@ -19,7 +19,7 @@ class LabelSets {
   explicit LabelSets(std::vector<std::vector<std::int32_t>> sets) : is_multi_label_(true), sets_(std::move(sets)) {}
 
   bool is_multi_label() const { return is_multi_label_; }
-  /// How many labels there are besides those of single-label sets, which are the classes.
+  /// Of several labels per image the number of labels; else 0.
   std::int64_t count() const { return std::int64_t(sets_.size()); }
   std::vector<std::int32_t> classes_of(std::int32_t label) const;
   bool has(std::int32_t label, std::int64_t class_index) const;

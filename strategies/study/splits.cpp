@@ -10,6 +10,7 @@
 #include "data/csv.h"
 #include "data/folds.h"
 #include "data/split.h"
+#include "strategies/monitor.h"
 
 namespace graft {
 namespace {
@@ -64,7 +65,7 @@ void keep_some(StudySplit& split, const StudySpec& spec) {
        .label_sets = split.label_sets});
 }
 
-void check_splits(const StudySplit& split, const StudyDataset& dataset) {
+void check_splits(const StudySplit& split, const StudySpec& spec, const StudyDataset& dataset) {
   const char* advice = is_npz(dataset) ? "add them to the file"
                        : split.count(Split::val) == 0
                            ? "strategies are compared and tuned on them: raise train.val_fraction"
@@ -73,6 +74,12 @@ void check_splits(const StudySplit& split, const StudyDataset& dataset) {
     if (split.count(part) == 0)
       throw Error(fmt::format("study: {} ({}) has no {} images; {}", dataset.name, dataset.path,
                               part == Split::val ? "validation" : "test", advice));
+  // What epochs and trials are chosen by; else every cell would fail by itself.
+  const Dataset images(split.class_names, split.samples, nullptr, split.label_sets);
+  check_monitor(monitor_of(spec.selection, images.is_multi_label()), images);
+  for (const auto& [key, value] : spec.train)
+    if (key == "train.monitor")
+      check_monitor(monitor_of(std::get<std::string>(value), images.is_multi_label()), images);
 }
 
 }  // namespace
@@ -132,7 +139,7 @@ std::vector<StudySplit> make_splits(const StudySpec& spec, const StudyDataset& d
   for (StudySplit& split : splits) {
     if (s.leak_check && data.copies() != nullptr) split.leaks = find_leaks(split.samples, *data.copies());
     keep_some(split, spec);
-    check_splits(split, dataset);
+    check_splits(split, spec, dataset);
     if (data.copies() != nullptr && s.intensity_window.empty()) split.dark = find_dark_images(*data.copies());
     if (!is_npz(dataset)) make_absolute(split.samples, dataset.path);
   }

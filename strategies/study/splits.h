@@ -38,7 +38,8 @@ void check_split_settings(const StudySpec& spec, const StudyDataset& dataset);
 /// As the spec wants them, one per fold (one without folds); folds keep copies of an image together. With `decodes_all`
 /// every image is read once, and an unreadable one is an error, or left out with train.skip_bad; leaks are looked for
 /// unless train.leak_check is off. Errors: see Dataset::open(), assign_folds(), check_split_settings(); no validation
-/// or no test images, of an .npz without those of its own.
+/// or no test images, of an .npz without those of its own; validation images that leave the score undefined by which
+/// epochs or trials are chosen.
 std::vector<StudySplit> make_splits(const StudySpec& spec, const StudyDataset& dataset, bool decodes_all, int threads);
 
 /// path,label,split,group, or labels where images may have several; without test images if `for_tuning`.

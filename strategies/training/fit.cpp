@@ -11,6 +11,7 @@
 #include "data/files.h"
 #include "strategies/batches/image_sheets.h"
 #include "strategies/seconds.h"
+#include "strategies/training/class_weights.h"
 
 namespace graft {
 namespace {
@@ -43,43 +44,6 @@ std::unique_ptr<Strategy> prepared(std::unique_ptr<Strategy> strategy, const Fit
   return strategy;
 }
 
-void check_has_images(const Dataset& dataset, std::size_t class_index, std::int64_t images) {
-  if (images == 0)
-    throw Error("class weights: class '" + dataset.class_names()[class_index] + "' has no training image; use none");
-}
-
-/// n / (classes * n_class) of the training split. Errors: a class without training images.
-std::vector<double> balanced_class_weights(const Dataset& dataset) {
-  const std::vector<std::int64_t> counts = dataset.counts(Split::train);
-  double n = 0;
-  for (std::int64_t count : counts) n += double(count);
-  std::vector<double> weights;
-  for (std::size_t c = 0; c < counts.size(); ++c) {
-    check_has_images(dataset, c, counts[c]);
-    weights.push_back(n / (double(counts.size()) * double(counts[c])));
-  }
-  return weights;
-}
-
-/// Images without a class over those with it, in the training split (pos_weight); 1 where all have it. Errors: a class
-/// without images there.
-std::vector<double> balanced_positive_weights(const Dataset& dataset) {
-  const std::vector<std::int64_t> counts = dataset.counts(Split::train);
-  const double n = double(dataset.indices(Split::train).size());
-  std::vector<double> weights;
-  for (std::size_t c = 0; c < counts.size(); ++c) {
-    check_has_images(dataset, c, counts[c]);
-    const double with = double(counts[c]);
-    weights.push_back(with < n ? (n - with) / with : 1);
-  }
-  return weights;
-}
-
-std::vector<double> class_weights(const FitSpec& spec) {
-  if (spec.settings.class_weights != "balanced") return {};
-  return spec.dataset.is_multi_label() ? balanced_positive_weights(spec.dataset) : balanced_class_weights(spec.dataset);
-}
-
 }  // namespace
 
 Fit::Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> strategy)
@@ -92,7 +56,7 @@ Fit::Fit(const FitSpec& spec, ProgressSink& progress, std::unique_ptr<Strategy> 
       parameters_(spec.network.parameters()),
       strategy_(prepared(strategy ? std::move(strategy) : make_strategy(spec.settings), spec)),
       optimizer_(parameters_, optimizer_spec(spec.settings, context_)),
-      class_weights_(class_weights(spec)),
+      class_weights_(class_weights(spec.settings, spec.dataset)),
       loss_(context_, {.num_classes = spec.network.num_classes(),
                        .label_smoothing = spec.settings.label_smoothing,
                        .class_weights = class_weights_,

@@ -3,6 +3,7 @@
 
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "data/files.h"
 #include "program_testing.h"
@@ -110,6 +111,15 @@ TEST(MultiLabel, StudiesCompareStrategiesOnIt) {
   expect_error(study("", "monitor = \"auto\"\n"), 2,
                "has any number of labels per image, of which macro accuracy says little early on");
   EXPECT_FALSE(fs::exists(folder / "study"));
+  // All validation images of the same class: every cell would fail.
+  std::string flat;
+  std::istringstream lines(read_text(folder / "list.csv"));
+  for (std::string line; std::getline(lines, line);)
+    flat += (line.ends_with(",val") ? line.substr(0, line.find(',')) + ",odd,val" : line) + "\n";
+  std::ofstream(folder / "list.csv") << flat;
+  expect_error(study("", "monitor = \"auc\"\n"), 1,
+               "train.monitor: of each class either all validation images or none");
+  write_list(folder / "list.csv");
   const Outcome ran = study("folds = 2\nscore = \"auc\"\n", "monitor = \"auc\"\n");
   ASSERT_EQ(ran.exit_code, 0) << ran.err;
   const Outcome planned = graft({"study", "plan", folder / "study.toml"});
