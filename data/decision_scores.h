@@ -25,6 +25,10 @@ DecisionScores decision_scores(std::span<const double> confusion, std::size_t cl
 /// F1 weighted by the images of a class.
 DecisionScores multi_label_decision_scores(std::span<const double> confusions, std::size_t classes);
 
+struct Metrics;
+/// Into the fields of the same names.
+void take_decisions(Metrics& metrics, const DecisionScores& decisions);
+
 /// F1 of what holds; confusion: (2, 2), [holds][predicted]. Undefined where it neither holds nor is predicted.
 double binary_f1(std::span<const double> confusion);
 

@@ -218,6 +218,7 @@ Interval mean_interval(Score score, std::span<const Cases> cases, const Bootstra
   if (is_binary && score == Score::sensitivity) return recall_interval(1, cases, spec);
   if (is_binary && score == Score::specificity) return recall_interval(0, cases, spec);
   Interval result = interval_of(runs);
+  const bool has_no_width = is_flat(runs, score);
   if (std::isnan(result.estimate)) {
     set_bounds(result, {kUndefinedScore, kUndefinedScore}, "undefined");
   } else if (!runs.is_multi_label() && is_mean_of_recalls(score, runs.classes())) {
@@ -226,9 +227,9 @@ Interval mean_interval(Score score, std::span<const Cases> cases, const Bootstra
     set_bounds(result, bootstrap_t_bounds(runs, spec), "bootstrap-t");
   } else if (score == Score::calibration_error) {
     set_bounds(result, calibration_error_bounds(runs, spec), "inverted bootstrap");
-  } else if (is_flat(runs, score) && fewest_clusters(runs, score) == 0) {  // F1 of classes that no case has
+  } else if (has_no_width && fewest_clusters(runs, score) == 0) {  // F1 of classes that no case has
     set_bounds(result, {kUndefinedScore, kUndefinedScore}, "undefined");
-  } else if (is_flat(runs, score) && result.estimate < 1.0) {
+  } else if (has_no_width && result.estimate < 1.0) {
     const auto trials = static_cast<double>(fewest_clusters(runs, score));
     set_bounds(result, wilson_bounds(std::max(0.0, result.estimate), trials, upper_z(spec.level)),
                "Wilson, rarest class");

@@ -225,6 +225,16 @@ std::vector<std::int32_t> predicted_classes(std::span<const double> probabilitie
   return predicted;
 }
 
+void take_decisions(Metrics& m, const DecisionScores& decisions) {
+  m.accuracy = decisions.accuracy;
+  m.macro_accuracy = decisions.macro_accuracy;
+  m.macro_f1 = decisions.macro_f1;
+  m.weighted_f1 = decisions.weighted_f1;
+  m.kappa = decisions.kappa;
+  m.sensitivity = decisions.sensitivity;
+  m.specificity = decisions.specificity;
+}
+
 Metrics compute_metrics(std::span<const double> probabilities, std::span<const std::int32_t> labels,
                         std::int64_t classes) {
   check_cases(probabilities, labels, classes);
@@ -238,14 +248,7 @@ Metrics compute_metrics(std::span<const double> probabilities, std::span<const s
   }
   std::vector<double> confusion;
   for (const auto& row : m.confusion) confusion.insert(confusion.end(), row.begin(), row.end());
-  const DecisionScores decisions = decision_scores(confusion, width);
-  m.accuracy = decisions.accuracy;
-  m.macro_accuracy = decisions.macro_accuracy;
-  m.macro_f1 = decisions.macro_f1;
-  m.weighted_f1 = decisions.weighted_f1;
-  m.kappa = decisions.kappa;
-  m.sensitivity = decisions.sensitivity;
-  m.specificity = decisions.specificity;
+  take_decisions(m, decision_scores(confusion, width));
   score_probabilities(m, probabilities, labels);
   score_rankings(m, probabilities, labels);
   return m;

@@ -81,14 +81,7 @@ Metrics compute_metrics(std::span<const double> probabilities, std::span<const s
     auc.add(m.of_classes.back().auc);
     precision.add(m.of_classes.back().average_precision);
   }
-  const DecisionScores decisions = multi_label_decision_scores(confusions, std::size_t(classes));
-  m.accuracy = decisions.accuracy;
-  m.macro_accuracy = decisions.macro_accuracy;
-  m.macro_f1 = decisions.macro_f1;
-  m.weighted_f1 = decisions.weighted_f1;
-  m.kappa = decisions.kappa;
-  m.sensitivity = decisions.sensitivity;
-  m.specificity = decisions.specificity;
+  take_decisions(m, multi_label_decision_scores(confusions, std::size_t(classes)));
   m.auc = auc.value();
   m.average_precision = precision.value();
   m.calibration_error = calibration_error(reliability_diagram(all.probabilities, all.labels, 2));
